@@ -1,0 +1,1 @@
+"""The coordinator: ingest, twins, registry, identity, REST and console."""

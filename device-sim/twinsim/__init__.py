@@ -1,0 +1,1 @@
+"""Devices, plants, faults and load that behave like real ones, by seed."""

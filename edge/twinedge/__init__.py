@@ -1,0 +1,1 @@
+"""The gateway agent: drivers, gate, models, spool and uplink."""

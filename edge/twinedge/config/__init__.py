@@ -1,0 +1,1 @@
+"""What a gateway is told: site.yaml, its firmware profiles, and the catalogue they give."""

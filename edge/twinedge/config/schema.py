@@ -1,0 +1,135 @@
+"""Shape of site.yaml.
+
+    site: plant-a
+    devices:
+      press: {opcua: "opc.tcp://10.0.0.9:4840", root: Press, profile: acme/press}
+    twins:
+      tank-1: {definition: two-tanks, inputs: {pump: press.pump_voltage}, outputs: {level2: press.level2}, model: two-tanks@champion}
+    spool: {disk: 2GiB}
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from twinmodel.clock import SECOND_NS
+from twinmodel.profile.schema import Duration, Strict
+
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KiB|MB|MiB|GB|GiB|TiB)?")
+_BYTE_UNITS = {"B": 1, "kB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30, "TiB": 2**40}
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
+
+
+def parse_bytes(text: object) -> object:
+    """Turns `2GiB`, `64 MB` into a number of bytes; integers pass."""
+    if not isinstance(text, str):
+        return text
+    found = _BYTES.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no size; write e.g. 512MiB, 2GiB")
+    return round(float(found[1]) * _BYTE_UNITS[found[2] or "B"])
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+
+
+class Security(Strict):
+    """How to speak to a device safely; paths are relative to site.yaml.
+
+    Attributes:
+        policy, mode: OPC UA security.
+        user, password_file: a name and where its password lies; passwords never stand in site.yaml.
+        server_certificate: OPC UA: the certificate to trust (PEM or DER).
+        ca, certificate, key: MQTT over TLS.
+    """
+
+    policy: Literal["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"] = "None"
+    mode: Literal["none", "sign", "sign_and_encrypt"] = "none"
+    user: str | None = None
+    password_file: str | None = None
+    server_certificate: str | None = None
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
+class Device(Strict):
+    """One device: exactly one address, the profile of its firmware, and where inside the server it lies.
+
+    Attributes:
+        modbus: `tcp://host:port`, with `unit_id`.
+        opcua: `opc.tcp://host:port/path`; `root` is the browse path of the device below Objects.
+        mqtt: `mqtt://host:port` or `mqtts://`; `root` is the topic prefix.
+    """
+
+    modbus: str | None = None
+    opcua: str | None = None
+    mqtt: str | None = None
+    profile: str
+    unit_id: int = Field(1, ge=0, le=255)
+    root: str = ""
+    security: Security = Security()
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Device:
+        if sum(a is not None for a in (self.modbus, self.opcua, self.mqtt)) != 1:
+            raise ValueError("give exactly one of modbus, opcua, mqtt")
+        return self
+
+    @property
+    def protocol(self) -> str:
+        """`modbus`, `opcua` or `mqtt`."""
+        return "modbus" if self.modbus else "opcua" if self.opcua else "mqtt"
+
+    @property
+    def address(self) -> str:
+        """The one address given."""
+        return self.modbus or self.opcua or self.mqtt or ""
+
+
+class Twin(Strict):
+    """One asset: which signals feed its model, and which model runs at first boot.
+
+    Attributes:
+        inputs: input of the model -> `device.point`.
+        outputs: output of the model -> `device.point` that measures it; an output not named is virtual.
+        properties: further measured properties of the twin that no model uses.
+        model: `name@version`, empty for a twin without a model; the coordinator's desired state wins.
+    """
+
+    definition: str
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    properties: dict[str, str] = {}
+    model: str = ""
+
+
+class Spool(Strict):
+    """The durable buffer."""
+
+    disk: Bytes = 256 * 2**20
+    sync: Duration = SECOND_NS
+    sync_telemetry: Duration = 10 * SECOND_NS
+    when_full: Literal["thin", "drop_oldest", "drop_newest", "reject"] = "drop_oldest"
+
+
+class Status(Strict):
+    """Local HTTP status and metrics; loopback unless told."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8430, ge=0, le=65535)
+
+
+class Site(Strict):
+    """One gateway's configuration. `uplink` overrides the coordinator's address that `join` stored (host:port)."""
+
+    site: str = Field(pattern=NAME)
+    profiles: str | None = Field(None, description="folder of firmware profiles, relative to site.yaml")
+    devices: dict[Annotated[str, Field(pattern=NAME)], Device] = Field(min_length=1)
+    twins: dict[Annotated[str, Field(pattern=NAME)], Twin] = {}
+    spool: Spool = Spool()
+    status: Status = Status()
+    uplink: str | None = None

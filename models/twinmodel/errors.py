@@ -1,0 +1,186 @@
+"""Every failure a user can meet, as one tree of errors and one registry of reasons.
+
+    TwinError
+    ├── InputError          a file, a flag or a request is wrong: the user mends it
+    │   ├── ConfigError         a YAML file (carries path, line, column)
+    │   └── PackageError        a `.twin` model package
+    ├── MissingError        the named thing does not exist
+    ├── ConflictError       it exists, but its state forbids the request
+    ├── DeniedError         identity or policy forbids it
+    ├── UnreachableError    a peer, a broker or a device does not answer
+    └── StorageError        a disk or a database refuses
+
+A reason is stable and UPPER_SNAKE; programs match on it, people read the message and the hint. One
+table maps a reason to the exit code, the HTTP status and the gRPC status, so that no caller guesses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes shared by every command of the project."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNHEALTHY = 3
+    NOT_ALLOWED = 4
+    UNREACHABLE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """How one reason is told to a shell, a browser and a gateway, and what to do about it.
+
+    Attributes:
+        exit: exit code of a command that ends with it.
+        http: status of the problem document.
+        grpc: name of the gRPC status code.
+        hint: what to do, when the place that raised it knows nothing better.
+    """
+
+    exit: Exit
+    http: int
+    grpc: str
+    hint: str
+
+
+_INPUT = (Exit.USAGE, 422, "INVALID_ARGUMENT")
+_MISSING = (Exit.FAILED, 404, "NOT_FOUND")
+_CONFLICT = (Exit.FAILED, 409, "FAILED_PRECONDITION")
+_DENIED = (Exit.NOT_ALLOWED, 403, "PERMISSION_DENIED")
+_UNREACHABLE = (Exit.UNREACHABLE, 503, "UNAVAILABLE")
+_STORAGE = (Exit.UNHEALTHY, 507, "RESOURCE_EXHAUSTED")
+
+
+def _reason(kind: tuple[Exit, int, str], hint: str) -> Reason:
+    return Reason(*kind, hint)
+
+
+REASONS: dict[str, Reason] = {
+    # files
+    "FILE_MISSING": _reason(_INPUT, "check the path"),
+    "YAML_INVALID": _reason(_INPUT, "correct the YAML at the line named"),
+    "UNKNOWN_KEY": _reason(_INPUT, "remove the key or use the nearest valid name"),
+    "VALUE_INVALID": _reason(_INPUT, "correct the value at the line named"),
+    "PROFILE_MISSING": _reason(_INPUT, "add the profile or correct its name in site.yaml"),
+    "UNKNOWN_SIGNAL": _reason(_INPUT, "use `device.point` with a point of the device's profile"),
+    "DUPLICATE_SIGNAL": _reason(_INPUT, "give each signal one name"),
+    "UNIT_CLASH": _reason(_INPUT, "bind signals whose units have the model's dimension"),
+    "UNIT_UNKNOWN": _reason(_INPUT, "use a unit of docs/glossary.md"),
+    # model packages
+    "PACKAGE_TRUNCATED": _reason(_INPUT, "fetch or build the package again"),
+    "PACKAGE_ALTERED": _reason(_INPUT, "fetch the package again from the coordinator"),
+    "PACKAGE_INVALID": _reason(_INPUT, "rebuild it with `twinctl model build`"),
+    "PACKAGE_UNSIGNED": _reason(_DENIED, "sign it with `twinctl model sign`"),
+    "SIGNER_UNKNOWN": _reason(_DENIED, "register the key with `twinctl model trust`"),
+    "EQUATION_INVALID": _reason(_INPUT, "correct the expression at the caret"),
+    "PARITY_FAILED": _reason(_CONFLICT, "run `twinedge doctor`; this machine computes other bits"),
+    # wire
+    "BLOCK_CORRUPT": _reason(_INPUT, "the block goes to the dead letters; see `twinctl deadletter list`"),
+    "SCHEMA_UNKNOWN": _reason(_CONFLICT, "send the catalogue before blocks that name it"),
+    "PROTOCOL_VIOLATION": _reason(_INPUT, "upgrade the older side"),
+    "UPGRADE_REQUIRED": _reason(_CONFLICT, "upgrade the agent"),
+    "FENCED": _reason(_CONFLICT, "a newer session of this gateway is open; stop one of the two agents"),
+    "IDENTITY_FORK": _reason(_CONFLICT, "re-provision one of the two gateways with `twinctl gateway invite`"),
+    "SERVER_REGRESSED": _reason(_CONFLICT, "the coordinator was restored; the acked tail is sent again"),
+    "LIMIT_EXCEEDED": _reason((Exit.FAILED, 413, "RESOURCE_EXHAUSTED"), "send less at once"),
+    # identity
+    "CERT_EXPIRED": _reason(_DENIED, "run `twinedge join` with a new invitation"),
+    "CERT_INVALID": _reason(_DENIED, "run `twinedge join` with a new invitation"),
+    "FINGERPRINT_MISMATCH": _reason(_DENIED, "copy the join line again; if it still differs, do not join"),
+    "TOKEN_INVALID": _reason((Exit.NOT_ALLOWED, 401, "UNAUTHENTICATED"), "use a token that `twincloud token` printed"),
+    "INVITE_INVALID": _reason(_DENIED, "ask for a new line with `twinctl gateway invite`"),
+    "NOT_JOINED": _reason(_CONFLICT, "run the line that `twinctl gateway invite` printed"),
+    "FORBIDDEN": _reason(_DENIED, "ask an administrator for the role named"),
+    "SUSPENDED": _reason(_DENIED, "the gateway is suspended; ask its operator"),
+    # things
+    "NOT_FOUND": _reason(_MISSING, "list what exists with `twinctl ... list`"),
+    "UNKNOWN_MODEL": _reason(_MISSING, "push the model with `twinctl model push`"),
+    "UNKNOWN_TWIN": _reason(_MISSING, "see `twinctl twin list`"),
+    "UNKNOWN_GATEWAY": _reason(_MISSING, "see `twinctl gateway list`"),
+    "ALREADY_EXISTS": _reason(_CONFLICT, "use another name or version"),
+    "MODEL_UNFIT": _reason(_CONFLICT, "assign a model whose inputs, outputs and units the twin has"),
+    "REQUEST_INVALID": _reason(_INPUT, "correct the field named"),
+    # places
+    "PORT_IN_USE": _reason(_CONFLICT, "stop the other process or choose another port"),
+    "STATE_LOCKED": _reason(_CONFLICT, "another process uses this state directory; stop it"),
+    "STATE_INVALID": _reason(_STORAGE, "see docs/runbook.md"),
+    "NOT_INITIALISED": _reason(_CONFLICT, "run the `init` command first"),
+    "EXTRA_MISSING": _reason(_CONFLICT, "install the extra named"),
+    # storage
+    "STORE_FULL": _reason(_STORAGE, "free disk space; the agent goes on and heals by itself"),
+    "STORE_SYNC_FAILED": _reason(_STORAGE, "check the disk; the store is reopened by itself"),
+    "STORE_CORRUPT": _reason(_STORAGE, "the damaged file was set aside; see docs/runbook.md"),
+    "STORE_READ_ONLY": _reason(_STORAGE, "remount the file system read-write"),
+    # far ends
+    "COORDINATOR_UNREACHABLE": _reason(_UNREACHABLE, "check the address and that the coordinator runs"),
+    "DEVICE_UNREACHABLE": _reason(_UNREACHABLE, "check the device's address, cable and power"),
+    "DEVICE_REFUSED": _reason(_UNREACHABLE, "check the credentials and the certificate trust of the device"),
+    "UNKNOWN_DEVICE": _reason(_MISSING, "name a device of site.yaml"),
+}
+
+
+class TwinError(Exception):
+    """Root of all errors that carry a stable reason.
+
+    Attributes:
+        reason: UPPER_SNAKE key of `REASONS`.
+        message: what went wrong and where, one sentence.
+        hint: what to do about it.
+        facts: named values of this occurrence (path, line, expected, found ...).
+    """
+
+    def __init__(self, reason: str, message: str, *, hint: str | None = None, **facts: object) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.hint = hint if hint is not None else REASONS[reason].hint
+        self.facts = facts
+
+    @property
+    def outcome(self) -> Reason:
+        """The exit code, HTTP status and gRPC status of this reason."""
+        return REASONS[self.reason]
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+class InputError(TwinError):
+    """What a person or a program handed in is wrong."""
+
+
+class ConfigError(InputError):
+    """A YAML file is wrong; facts carry `path`, `line` and `column`, counted from 1."""
+
+    def __str__(self) -> str:
+        place = ":".join(str(self.facts[k]) for k in ("path", "line", "column") if self.facts.get(k) is not None)
+        return f"{place}: {super().__str__()}" if place else super().__str__()
+
+
+class PackageError(InputError):
+    """A model package is refused; nothing of it was run."""
+
+
+class MissingError(TwinError):
+    """The thing named does not exist."""
+
+
+class ConflictError(TwinError):
+    """The thing exists, but its state forbids what was asked."""
+
+
+class DeniedError(TwinError):
+    """Identity or policy forbids what was asked."""
+
+
+class UnreachableError(TwinError):
+    """A far end does not answer; worth another try later."""
+
+
+class StorageError(TwinError):
+    """A disk or database refuses; nothing acknowledged is lost by it."""

@@ -1,0 +1,169 @@
+"""Shape of a firmware profile; `load.py` reads it from YAML with places in its errors.
+
+    profile: vendor/device
+    firmware: ">=1.0, <2"
+    protocol: modbus
+    base: 0
+    points:
+      level: {at: holding 10, as: float32, unit: m, range: [0, 1]}
+
+One line a point. Durations are text such as `20ms`, `1s`, `5min`; percentages such as `0.5%` are kept as text
+and refer to the span of `range`. Addresses of devices stay in site.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from twinmodel.clock import MILLISECOND_NS, SECOND_NS
+from twinmodel.signal import Kind, Stream
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
+_DURATION_NS = {"ms": MILLISECOND_NS, "s": SECOND_NS, "min": 60 * SECOND_NS, "h": 3600 * SECOND_NS, "d": 86400 * SECOND_NS}
+
+
+def parse_duration(text: object) -> object:
+    """Turns `20ms`, `1.5s`, `5min` into integer nanoseconds; integers pass as nanoseconds."""
+    if not isinstance(text, str):
+        return text
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no duration; write e.g. 20ms, 1s, 5min, 2h")
+    return round(float(found[1]) * _DURATION_NS[found[2]])
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration), Field(ge=0), PlainSerializer(lambda ns: f"{ns / 1e6:g}ms")]
+Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
+Protocol = Literal["modbus", "opcua", "mqtt"]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors: a typing mistake must never be ignored silently."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Report(Strict):
+    """Report by exception; only for signals that are bound to no model."""
+
+    deadband: str | float | None = None
+    at_least: Duration | None = None
+
+
+class Write(Strict):
+    """Rules a write must obey; a point without them is never written."""
+
+    range: tuple[float, float]
+    rate: str | None = None
+    klass: Literal["A", "B"] = Field("B", alias="class")
+
+
+class Limits(Strict):
+    """What the device can take."""
+
+    max_read: int = Field(125, ge=1, le=125)
+    delay: Duration = 0
+    connections: int = Field(1, ge=1, le=16)
+    bridge: int = Field(0, ge=0, le=120, description="unused registers a block read may span; opt-in")
+
+
+class Identify(Strict):
+    """How to recognise the device: read `at`, compare with the shell pattern `match`."""
+
+    at: str
+    as_: str = Field("string(16)", alias="as")
+    match: str
+
+
+class Point(Strict):
+    """One signal of the device.
+
+    Attributes:
+        at: where it lies. modbus `coil|discrete|input|holding N[.bit]`; opcua a browse path below the
+            device's root, separated by `/`; mqtt a JSON path such as `$.flow`, or `$` for the whole payload.
+        topic: mqtt topic filter, `{root}` is the device's root from site.yaml.
+        as_: type on the wire, e.g. float32, uint16, int64, bit, string(16); the default fits the protocol.
+        resolution: step of the device's converter, e.g. 0.01; lets storage be exact and small.
+        rate: largest plausible change per second, in `unit`.
+        frozen: time after which an unchanged value is suspect (polled protocols only).
+        age: time after which the last value counts as STALE for a model; default three periods.
+    """
+
+    at: str
+    as_: str | None = Field(None, alias="as")
+    unit: str = ""
+    topic: str | None = None
+    every: Duration | None = None
+    order: Order | None = None
+    scale: str | float | None = None
+    offset: float | None = None
+    absent: int | float | str | None = None
+    range: tuple[float, float] | None = None
+    rate: float | None = Field(None, gt=0)
+    frozen: Duration | None = None
+    age: Duration | None = None
+    accuracy: str | float | None = None
+    resolution: float | None = Field(None, gt=0)
+    klass: Literal["gauge", "counter", "state"] = Field("gauge", alias="class")
+    priority: Literal["alarm", "state", "telemetry", "bulk"] | None = None
+    report: Report | None = None
+    write: Write | None = None
+    description: str = ""
+
+
+class Defaults(Strict):
+    """Values of every point that does not say otherwise.
+
+    Attributes:
+        every: poll period (modbus), sampling interval (opcua), expected period (mqtt).
+        time: mqtt: JSON path of the event time in the payload.
+        time_unit: unit of that number.
+    """
+
+    every: Duration = SECOND_NS
+    order: Order | None = None
+    topic: str | None = None
+    time: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] = "ms"
+    report: Report | None = None
+
+
+class FirmwareProfile(Strict):
+    """One firmware version of one device; `name` is `vendor/device`."""
+
+    name: str = Field(alias="profile", pattern=r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$")
+    firmware: str = "*"
+    protocol: Protocol
+    source: str = Field("", description="the maker's document the facts come from")
+    base: Literal[0, 1] | None = None
+    order: Order = "ABCD"
+    namespace: str | None = Field(None, description="opcua: URI of the namespace browse names lie in")
+    limits: Limits = Limits()
+    identify: Identify | None = None
+    defaults: Defaults = Defaults()
+    points: dict[str, Point] = Field(min_length=1)
+
+    def every_ns(self, point: Point) -> int:
+        """Nominal distance of the point's samples in nanoseconds."""
+        return point.every if point.every is not None else self.defaults.every
+
+
+_KINDS = {"bit": Kind.BOOL, "bool": Kind.BOOL, "string": Kind.STRING, "float": Kind.FLOAT}
+
+
+def kind_of(point: Point) -> Kind:
+    """Kind of the signal a point becomes: integers with a scale become floats."""
+    text = (point.as_ or "float64").partition("(")[0].rstrip("0123456789")
+    if text in _KINDS:
+        return _KINDS[text]
+    return Kind.FLOAT if point.scale is not None or point.offset is not None else Kind.INT
+
+
+def stream_of(point: Point, *, bound: bool) -> Stream:
+    """Priority class: what the profile says, else STATE for inputs of a twin and TELEMETRY for the rest."""
+    if point.priority is not None:
+        return Stream[point.priority.upper()]
+    return Stream.STATE if bound else Stream.TELEMETRY

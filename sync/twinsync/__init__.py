@@ -1,0 +1,1 @@
+"""How the facts of twins travel: block codec, session and the generated stubs of the wire."""
