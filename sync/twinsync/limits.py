@@ -1,0 +1,39 @@
+"""Bounds both tiers agree on; whoever receives checks them before it allocates."""
+
+from __future__ import annotations
+
+BOOT_BYTES = 16
+"""Length of a boot id: 128 random bits."""
+
+DIGEST_BYTES = 32
+"""Length of a SHA-256 digest: catalogues, packages."""
+
+SEQ_MAX = 2**63 - 2
+"""Largest sequence number; the mark behind it still fits the signed 64 bits of SQLite and PostgreSQL."""
+
+TIME_NS_MIN = -(2**63)
+TIME_NS_MAX = 2**63 - 1
+
+BLOCK_SAMPLES_MAX = 1 << 18
+"""Samples of one block; a decoder's memory grows with it."""
+
+BLOCK_BYTES_MAX = 2 << 20
+"""Bytes of a block's payload as it travels, compressed."""
+
+BLOCK_RAW_BYTES_MAX = 16 << 20
+"""Bytes of a block's columns once decompressed."""
+
+MESSAGE_BYTES_MAX = 4 << 20
+"""Bytes of one gRPC message; a message always has room for one block."""
+
+ITEMS_PER_MESSAGE_MAX = 256
+"""Items of one `Items` message."""
+
+REASON_CHARS_MAX = 64
+"""Characters of an UPPER_SNAKE reason."""
+
+NAME_CHARS_MAX = 256
+"""Characters of a signal's, device's, twin's or unit's name."""
+
+CATALOGUE_TWINS_MAX = 1 << 16
+"""Twin bindings of one catalogue."""
