@@ -1,0 +1,61 @@
+# Everything a person does with this repository. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_SECONDS ?= 0
+SOURCES := models sync edge cloud device-sim
+TESTED := $(SOURCES) tests bench
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | column -t -s '|'
+
+setup: .venv/.ready ## virtual environment with pinned, hash-checked packages
+
+.venv/.ready: pyproject.toml requirements/dev.txt requirements/uv.txt deploy/dev/setup.sh
+	@PYTHON="$(PYTHON)" bash deploy/dev/setup.sh
+	@touch $@
+
+demo: setup ## live twins of simulated devices; DEMO_SECONDS=60 ends by itself
+	@$(BIN)/twinsim demo --seconds $(DEMO_SECONDS)
+
+services: ## install mosquitto and Chromium from Debian, when root and missing
+	@bash deploy/dev/services.sh
+
+test: setup services ## all tests; a missing service skips loudly, and fails under CI=true
+	@$(BIN)/python -m pytest
+
+check: setup ## formatting, lint, types, layers, protos
+	$(BIN)/ruff format --check $(TESTED)
+	$(BIN)/ruff check $(TESTED)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/python -m pytest -q tests/arch
+
+format: setup ## format and mend what can be mended
+	$(BIN)/ruff format $(TESTED)
+	$(BIN)/ruff check --fix $(TESTED)
+
+bench: setup ## BENCH=wire (default all), quick figures as JSON
+	$(BIN)/python -m bench $(or $(BENCH),all) --quick --json
+
+campaign: setup services ## the long reliability runs
+	$(BIN)/python -m pytest -q tests/e2e -m e2e --campaign
+
+protos: setup .tools/.ready ## stubs from protos/, with the oldest accepted tools
+	PATH="$$PWD/.tools/bin:$$PATH" .tools/bin/python -m grpc_tools.protoc -Iprotos --python_out=sync --grpc_python_out=sync \
+	  --mypy_out=sync --mypy_grpc_out=sync protos/twinsync/v1/*.proto
+
+.tools/.ready: requirements/protos.txt
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --require-hashes -r requirements/protos.txt
+	@touch $@
+
+requirements: setup ## pin again: newest accepted versions, hashes, no addresses
+	bash deploy/dev/pin.sh
+
+clean: ## remove what the other targets made
+	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis var
+
+.PHONY: help setup demo services test check format bench campaign protos requirements clean

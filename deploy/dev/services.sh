@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs the real services that tests and the demo use: mosquitto (broker) and Chromium (console).
+set -euo pipefail
+missing=()
+[ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || missing+=(mosquitto)
+command -v chromium >/dev/null || missing+=(chromium)
+[ "${#missing[@]}" = 0 ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "installing ${missing[*]} from Debian" >&2
+  log=$(mktemp)
+  # A package that starts its daemon would take the default port; tests start their own.
+  if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "could not install ${missing[*]}; the tests that need them are skipped" >&2
+  fi
+  rm -f "$log"
+else
+  echo "not installed: ${missing[*]}; install them (as root: apt-get install ${missing[*]}), their tests are skipped" >&2
+fi

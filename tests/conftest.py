@@ -1,0 +1,49 @@
+"""What all tests share: real services are found or their tests are skipped loudly (and fail under CI=true)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def find_service(name: str) -> str | None:
+    """Path of the service's program, also where it is not on PATH."""
+    candidates = {"mosquitto": ["mosquitto", "/usr/sbin/mosquitto"], "chromium": ["chromium", "chromium-browser"]}[name]
+    return next((found for c in candidates if (found := shutil.which(c))), None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--campaign", action="store_true", help="run the long campaigns as well")
+
+
+@pytest.fixture(scope="session")
+def service_path():
+    """Function: name of a service -> path of its program."""
+    return find_service
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing: dict[str, int] = {}
+    for item in items:
+        for mark in item.iter_markers("service"):
+            name = mark.args[0]
+            if find_service(name) is None:
+                missing[name] = missing.get(name, 0) + 1
+                if os.environ.get("CI") != "true":
+                    item.add_marker(pytest.mark.skip(reason=f"SERVICE MISSING: {name} (run `make services`)"))
+    config.stash[_MISSING] = missing
+    if missing and os.environ.get("CI") == "true":
+        raise pytest.UsageError(f"CI=true and services are missing: {', '.join(sorted(missing))}; run `make services`")
+
+
+_MISSING: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    for name, count in sorted(config.stash.get(_MISSING, {}).items()):
+        terminalreporter.write_sep("!", f"{count} tests skipped: {name} is not installed", red=True, bold=True)
