@@ -1,0 +1,77 @@
+"""The status of an agent as one plain document, and the same numbers as Prometheus metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+Status = Mapping[str, Any]
+"""Document of `/status`: {gateway, version, boot, degraded, devices[], twins[], spool, lanes, uplink}."""
+
+
+class StatusCollector(Collector):
+    """Turns the newest status document into metrics; names and units are listed in docs/metrics.md."""
+
+    def __init__(self, newest: Callable[[], Status | None]) -> None:
+        self._newest = newest
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        status = self._newest()
+        if status is None:
+            return
+        yield from _devices(status["devices"])
+        yield from _twins(status["twins"])
+        spool, uplink = status["spool"], status["uplink"]
+        yield _gauge("spool_bytes", "Bytes of the spool on disk.", spool["bytes"])
+        yield _gauge("spool_backlog_samples", "Samples that wait for the coordinator.", spool["backlog_samples"])
+        yield _gauge("spool_backlog_age_seconds", "Age of the oldest sample that waits.", spool["backlog_age_s"])
+        yield _counter("spool_commits", "Commits of the spool.", spool["commits"])
+        yield _counter("spool_errors", "Commits the disk refused.", spool["errors"])
+        yield _gauge("lanes_samples", "Samples in memory on their way to the spool.", status["lanes"]["samples"])
+        yield _counter("lanes_pushed_out_samples", "Samples declared lost in memory.", status["lanes"]["pushed_out"])
+        yield _gauge("uplink_connected", "1 while a session with the coordinator is open.", uplink["connected"])
+        yield _counter("uplink_acknowledged_items", "Items the coordinator committed.", uplink["items_acked"])
+        yield _counter("uplink_reconnects", "Sessions opened after the first.", uplink["reconnects"])
+
+
+def registry(newest: Callable[[], Status | None]) -> CollectorRegistry:
+    """A registry of its own, with the numbers of the process."""
+    made = CollectorRegistry()
+    made.register(StatusCollector(newest))
+    ProcessCollector(namespace="twinedge", registry=made)
+    return made
+
+
+def _devices(devices: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    connected = GaugeMetricFamily("twinedge_device_connected", "1 while the device answers.", labels=["device"])
+    samples = CounterMetricFamily("twinedge_device_samples", "Samples read from the device.", labels=["device"])
+    errors = CounterMetricFamily("twinedge_device_errors", "Failed requests and refused payloads.", labels=["device"])
+    for device in devices:
+        connected.add_metric([device["device"]], float(device["connected"]))
+        samples.add_metric([device["device"]], device["samples"])
+        errors.add_metric([device["device"]], device["errors"])
+    yield from (connected, samples, errors)
+
+
+def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    steps = CounterMetricFamily("twinedge_model_steps", "Ticks the twin's model has stepped.", labels=["twin"])
+    swaps = CounterMetricFamily("twinedge_model_swaps", "Models swapped in while running.", labels=["twin"])
+    drifting = GaugeMetricFamily("twinedge_model_drifting", "1 while model and machine disagree.", labels=["twin"])
+    for twin in twins:
+        steps.add_metric([twin["twin"]], twin["steps"])
+        swaps.add_metric([twin["twin"]], twin["swaps"])
+        drifting.add_metric([twin["twin"]], float(twin["drifting"]))
+    yield from (steps, swaps, drifting)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"twinedge_{name}", text, value=float(value))
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"twinedge_{name}", text, value=float(value))

@@ -1,0 +1,196 @@
+"""Samples on their way to the spool: one bounded buffer a stream, flushed when its window has passed.
+
+The window is the length of a block and what a power cut may cost (`sync` in site.yaml): alarms go at once, states
+after a second, telemetry after ten. While the spool refuses, the newest samples stay here; what the bound pushes out
+is declared, never silently dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from twinmodel.signal import Batch, Catalogue, Stream, concat
+from twinsync.item import NotAcquired
+
+SAMPLES_MAX = 200_000
+BLOCK_SAMPLES_MAX = 50_000
+UNACKNOWLEDGED_MAX = 10
+"""Deliveries that may wait for their commit: half of a broker's usual in-flight window."""
+
+
+class _Receipt:
+    """Counts the lanes that still hold samples of one delivery."""
+
+    __slots__ = ("done", "lanes")
+
+    def __init__(self, done: Callable[[], None]) -> None:
+        self.done = done
+        self.lanes = 0
+
+    def lane_committed(self) -> None:
+        self.lanes -= 1
+        if self.lanes == 0:
+            self.done()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    batch: Batch
+    receipt: _Receipt | None
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What one commit shall hold.
+
+    Attributes:
+        parts: batches by stream, one per kind each.
+        records: declared holes.
+        entries: where the parts came from, for `give_back` and `committed`.
+    """
+
+    parts: Sequence[tuple[Stream, list[Batch]]]
+    records: tuple[NotAcquired, ...]
+    entries: Mapping[Stream, tuple[_Entry, ...]]
+
+    def __len__(self) -> int:
+        return sum(len(b) for _, batches in self.parts for b in batches)
+
+    def committed(self) -> None:
+        """Tells every delivery whose last sample is now durable."""
+        for entries in self.entries.values():
+            for entry in entries:
+                if entry.receipt is not None:
+                    entry.receipt.lane_committed()
+
+
+class Lanes:
+    """The buffers of one agent; all calls come from its event loop.
+
+    Args:
+        windows_ns: longest time a sample waits, by stream.
+        samples_max: bound over all lanes.
+    """
+
+    def __init__(self, windows_ns: Mapping[Stream, int], samples_max: int = SAMPLES_MAX) -> None:
+        self._windows_ns = dict(windows_ns)
+        self._samples_max = samples_max
+        self._entries: dict[Stream, deque[_Entry]] = {s: deque() for s in Stream}
+        self._counts: dict[Stream, int] = dict.fromkeys(Stream, 0)
+        self._since_ns: dict[Stream, int | None] = dict.fromkeys(Stream)
+        self._records: list[NotAcquired] = []
+        self._receipts = 0
+        self._stream_of = np.zeros(0, np.uint8)
+        self.pushed_out = 0
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Sorts by this catalogue from now on; only while all lanes are empty, as a block has one catalogue."""
+        if len(self):
+            raise ValueError("lanes hold samples of another catalogue")
+        self._stream_of = np.array([s.stream for s in catalogue.signals], np.uint8)
+
+    def add(self, batches: Iterable[Batch], boot_ns: int, done: Callable[[], None] | None = None) -> None:
+        """Sorts batches into their lanes; `done` is called once all of them are durable."""
+        receipt = _Receipt(done) if done is not None else None
+        for batch in batches:
+            lane_of = self._stream_of[batch.signal]
+            for lane in np.unique(lane_of):
+                mine = lane_of == lane
+                self._put(Stream(int(lane)), _Entry(batch if mine.all() else batch.take(mine), receipt), boot_ns)
+        if receipt is not None:
+            if receipt.lanes:
+                self._receipts += 1
+            else:
+                receipt.done()
+        self._keep_bound()
+
+    def _put(self, stream: Stream, entry: _Entry, boot_ns: int) -> None:
+        self._entries[stream].append(entry)
+        self._counts[stream] += len(entry.batch)
+        if self._since_ns[stream] is None:
+            self._since_ns[stream] = boot_ns
+        if entry.receipt is not None:
+            entry.receipt.lanes += 1
+
+    def declare(self, record: NotAcquired) -> None:
+        """Adds a declared hole to the next commit."""
+        self._records.append(record)
+
+    def due_ns(self) -> int | None:
+        """Boot time at which the next lane must go, None while all are empty."""
+        if self._records or self._receipts >= UNACKNOWLEDGED_MAX:
+            return 0
+        due = [
+            0 if self._counts[s] >= BLOCK_SAMPLES_MAX else since + self._windows_ns[s]
+            for s, since in self._since_ns.items()
+            if since is not None
+        ]
+        return min(due, default=None)
+
+    def take(self, boot_ns: int, *, everything: bool = False) -> Flush | None:
+        """Takes the lanes whose window has passed, and with them every lane that holds an unacknowledged delivery."""
+        everything = everything or self._receipts >= UNACKNOWLEDGED_MAX
+        entries: dict[Stream, tuple[_Entry, ...]] = {}
+        for stream, since in self._since_ns.items():
+            full = self._counts[stream] >= BLOCK_SAMPLES_MAX
+            if since is not None and (everything or full or since + self._windows_ns[stream] <= boot_ns):
+                entries[stream] = self._pop(stream)
+        if not entries and not self._records:
+            return None
+        self._count_receipts()
+        records, self._records = tuple(self._records), []
+        parts = [(stream, concat(e.batch for e in taken)) for stream, taken in entries.items()]
+        return Flush(parts, records, entries)
+
+    def _count_receipts(self) -> None:
+        self._receipts = len({id(e.receipt) for lane in self._entries.values() for e in lane if e.receipt is not None})
+
+    def _pop(self, stream: Stream) -> tuple[_Entry, ...]:
+        """The oldest entries of a lane, at most one block of them."""
+        taken: list[_Entry] = []
+        lane, count = self._entries[stream], 0
+        while lane and (not taken or count + len(lane[0].batch) <= BLOCK_SAMPLES_MAX):
+            taken.append(lane.popleft())
+            count += len(taken[-1].batch)
+        self._counts[stream] -= count
+        if not lane:
+            self._since_ns[stream] = None
+        return tuple(taken)
+
+    def give_back(self, flush: Flush, boot_ns: int) -> None:
+        """Puts back what the spool refused, in front of what came meanwhile."""
+        for stream, entries in flush.entries.items():
+            self._entries[stream].extendleft(reversed(entries))
+            self._counts[stream] += sum(len(e.batch) for e in entries)
+            self._since_ns[stream] = boot_ns
+        self._records[:0] = flush.records
+        self._count_receipts()
+        self._keep_bound()
+
+    def _keep_bound(self) -> None:
+        """Pushes out the oldest samples of the least important lane and declares them."""
+        while len(self) > self._samples_max:
+            stream = next(s for s in reversed(Stream) if self._entries[s])
+            entry = self._entries[stream].popleft()
+            self._counts[stream] -= len(entry.batch)
+            self.pushed_out += len(entry.batch)
+            if not self._entries[stream]:
+                self._since_ns[stream] = None
+            if entry.receipt is not None:
+                # Never acknowledged, so that its sender keeps it and sends it again.
+                continue
+            self._declare_pushed_out(int(entry.batch.t_ns.min()), int(entry.batch.t_ns.max()))
+
+    def _declare_pushed_out(self, from_ns: int, to_ns: int) -> None:
+        last = self._records[-1] if self._records else None
+        if last is not None and last.reason == "STORE_FULL" and last.device == "*":
+            self._records[-1] = NotAcquired("*", "STORE_FULL", min(last.from_ns, from_ns), max(last.to_ns, to_ns))
+        else:
+            self._records.append(NotAcquired("*", "STORE_FULL", from_ns, to_ns))
