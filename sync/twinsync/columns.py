@@ -1,0 +1,173 @@
+"""Columns of unsigned integers as bytes: narrowed to the width they need, or one byte each with escapes.
+
+All arithmetic is modulo 2**64 on arrays, so that the extremes of int64 pass through differences unharmed. A
+reader checks every length against the bytes that are there before it allocates.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinmodel.errors import InputError
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+# In a byte plane these two stand for a larger number in the columns behind it.
+_IN_16_BITS = 254
+_IN_64_BITS = 255
+_NOWHERE = np.zeros(0, np.int64)
+_TYPES: dict[int, np.dtype[np.unsignedinteger[Any]]] = {2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<u8")}
+
+
+def zigzag(values: I64) -> U64:
+    """Maps 0, -1, 1, -2 ... to 0, 1, 2, 3 ..., so that small differences of either sign are small."""
+    return ((values << 1) ^ (values >> 63)).view(np.uint64)
+
+
+def unzigzag(values: U64) -> I64:
+    """Undoes `zigzag`."""
+    return (values >> np.uint64(1)).view(np.int64) ^ -(values & np.uint64(1)).view(np.int64)
+
+
+def differences(values: I64) -> I64:
+    """Each value less the one before it, the first as it is; `numpy.cumsum` undoes it. n > 0."""
+    steps = np.empty_like(values)
+    steps[:1] = values[:1]
+    np.subtract(values[1:], values[:-1], out=steps[1:])
+    return steps
+
+
+def corrupt(what: str) -> NoReturn:
+    """Raises the one error a decoder has."""
+    raise InputError("BLOCK_CORRUPT", f"block payload: {what}")
+
+
+class ColumnWriter:
+    """Collects columns; `bytes()` joins them."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def put(self, part: bytes) -> None:
+        """Appends bytes whose length the reader knows."""
+        self._parts.append(part)
+
+    def narrow(self, values: U64) -> None:
+        """Appends a column in the fewest bytes per value that fit its largest; zeros take none."""
+        top = int(values.max()) if len(values) else 0
+        if top < 1 << 8:
+            self._parts.append(b"\x01" + values.astype(np.uint8).tobytes() if top else b"\x00")
+            return
+        width = 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
+        self._parts.append(bytes((width,)))
+        self._parts.append(_shuffled(values, width))
+
+    def escaped(self, values: U64) -> None:
+        """Appends a column of one byte per value; the few that need more follow in wider columns."""
+        plane = np.minimum(values, _IN_64_BITS).astype(np.uint8)
+        large = plane >= _IN_16_BITS
+        if not large.any():
+            self._parts.append(plane.tobytes())
+            return
+        escapes = values[large]
+        wide = escapes >= 1 << 16
+        plane[large] = np.where(wide, _IN_64_BITS, _IN_16_BITS)
+        self._parts += (plane.tobytes(), _shuffled(escapes[~wide], 2), _shuffled(escapes[wide], 8))
+
+    def sparse(self, positions: I64) -> None:
+        """Appends ascending positions, as their count and the distance of each to the one before it."""
+        self._parts.append(len(positions).to_bytes(4, "little"))
+        if len(positions):
+            self.narrow((differences(positions + 1) - 1).view(np.uint64))
+
+    def bytes(self) -> bytes:
+        """All columns in the order they were put."""
+        return b"".join(self._parts)
+
+
+class ColumnReader:
+    """Reads what `ColumnWriter` wrote; raises InputError BLOCK_CORRUPT where that cannot be."""
+
+    __slots__ = ("_raw", "_used")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._used = 0
+
+    def take(self, length: int) -> bytes:
+        """The next `length` bytes."""
+        start = self._claim(length)
+        return self._raw[start : start + length]
+
+    def narrow(self, count: int) -> U64:
+        """A column of `count` values that `ColumnWriter.narrow` wrote."""
+        width = self._raw[self._claim(1)]
+        if width not in {0, 1, 2, 4, 8}:
+            corrupt(f"column width {width}")
+        if width == 0:
+            return np.zeros(count, np.uint64)
+        return self._unshuffled(count, width)
+
+    def below(self, count: int, limit: int, what: str) -> I64:
+        """A narrow column whose values are all less than `limit`, as signed integers."""
+        values = self.narrow(count)
+        if count and int(values.max()) >= limit:
+            corrupt(f"{what} {int(values.max())} of {limit}")
+        return values.view(np.int64)
+
+    def escaped(self, count: int) -> U64:
+        """A column of `count` values that `ColumnWriter.escaped` wrote."""
+        start = self._claim(count)
+        plane = np.frombuffer(self._raw, np.uint8, count, start)
+        values = plane.astype(np.uint64)
+        if not count or int(plane.max()) < _IN_16_BITS:
+            return values
+        wide = plane == _IN_64_BITS
+        short = plane == _IN_16_BITS
+        values[short] = self._unshuffled(int(np.count_nonzero(short)), 2)
+        values[wide] = self._unshuffled(int(np.count_nonzero(wide)), 8)
+        return values
+
+    def sparse(self, limit: int) -> I64:
+        """Ascending positions below `limit` that `ColumnWriter.sparse` wrote."""
+        count = int.from_bytes(self.take(4), "little")
+        if count > limit:
+            corrupt(f"{count} positions of {limit}")
+        if not count:
+            return _NOWHERE
+        positions = np.cumsum(self.below(count, limit, "distance") + 1) - 1
+        if int(positions[-1]) >= limit:
+            corrupt(f"position {int(positions[-1])} of {limit}")
+        return positions
+
+    def finish(self) -> None:
+        """Checks that nothing is left over."""
+        if self._used != len(self._raw):
+            corrupt(f"{len(self._raw) - self._used} bytes too many")
+
+    def _claim(self, length: int) -> int:
+        start = self._used
+        if length > len(self._raw) - start:
+            corrupt(f"ends {length - len(self._raw) + start} bytes early")
+        self._used = start + length
+        return start
+
+    def _unshuffled(self, count: int, width: int) -> U64:
+        start = self._claim(count * width)
+        plane = np.frombuffer(self._raw, np.uint8, count * width, start)
+        if width == 1:
+            return plane.astype(np.uint64)
+        rows = np.ascontiguousarray(plane.reshape(width, count).T)
+        column: U64 = rows.view(_TYPES[width]).reshape(count).astype(np.uint64)
+        return column
+
+
+def _shuffled(values: U64, width: int) -> bytes:
+    """All low bytes first, all high bytes last: runs of equal bytes are what a compressor finds."""
+    return values.astype(_TYPES[width]).view(np.uint8).reshape(len(values), width).T.tobytes()
