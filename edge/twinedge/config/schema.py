@@ -1,11 +1,15 @@
 """Shape of site.yaml.
 
-    site: plant-a
-    devices:
-      press: {opcua: "opc.tcp://10.0.0.9:4840", root: Press, profile: acme/press}
-    twins:
-      tank-1: {definition: two-tanks, inputs: {pump: press.pump_voltage}, outputs: {level2: press.level2}, model: two-tanks@champion}
-    spool: {disk: 2GiB}
+site: plant-a
+devices:
+  press: {opcua: "opc.tcp://10.0.0.9:4840", root: Press, profile: acme/press}
+twins:
+  tank-1:
+    definition: two-tanks
+    inputs: {pump: press.pump_voltage}
+    outputs: {level2: press.level2}
+    model: two-tanks@1.0.0
+spool: {disk: 2GiB}
 """
 
 from __future__ import annotations
@@ -101,9 +105,9 @@ class Twin(Strict):
     """
 
     definition: str
-    inputs: dict[str, str] = {}
-    outputs: dict[str, str] = {}
-    properties: dict[str, str] = {}
+    inputs: dict[str, str] = Field(default_factory=dict)
+    outputs: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
     model: str = ""
 
 
@@ -129,7 +133,7 @@ class Site(Strict):
     site: str = Field(pattern=NAME)
     profiles: str | None = Field(None, description="folder of firmware profiles, relative to site.yaml")
     devices: dict[Annotated[str, Field(pattern=NAME)], Device] = Field(min_length=1)
-    twins: dict[Annotated[str, Field(pattern=NAME)], Twin] = {}
+    twins: dict[Annotated[str, Field(pattern=NAME)], Twin] = Field(default_factory=dict)
     spool: Spool = Spool()
     status: Status = Status()
     uplink: str | None = None

@@ -22,7 +22,13 @@ from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.signal import Kind, Stream
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
-_DURATION_NS = {"ms": MILLISECOND_NS, "s": SECOND_NS, "min": 60 * SECOND_NS, "h": 3600 * SECOND_NS, "d": 86400 * SECOND_NS}
+_DURATION_NS = {
+    "ms": MILLISECOND_NS,
+    "s": SECOND_NS,
+    "min": 60 * SECOND_NS,
+    "h": 3600 * SECOND_NS,
+    "d": 86400 * SECOND_NS,
+}
 
 
 def parse_duration(text: object) -> object:

@@ -1,0 +1,103 @@
+"""site.yaml and the profiles it names, read together and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from twinedge.config.schema import Device, Site
+from twinmodel.errors import ConfigError
+from twinmodel.profile.document import Document, read_document
+from twinmodel.profile.load import default_folders, find_profile, load_profile
+from twinmodel.profile.schema import FirmwareProfile
+
+SCHEMES = {"modbus": ("tcp",), "opcua": ("opc.tcp",), "mqtt": ("mqtt", "mqtts")}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSite:
+    """A gateway's configuration, complete.
+
+    Attributes:
+        site: content of site.yaml.
+        profiles: device -> its firmware profile; devices of one profile share the object.
+        path: where site.yaml lies; relative paths in it start there.
+        document: places of its keys, for errors found later.
+    """
+
+    site: Site
+    profiles: Mapping[str, FirmwareProfile]
+    path: Path
+    document: Document
+
+    def beside(self, relative: str) -> Path:
+        """A path that site.yaml names, made absolute."""
+        return (self.path.parent / relative).resolve()
+
+
+def load_site(path: Path | str) -> LoadedSite:
+    """Reads site.yaml and every profile its devices name.
+
+    Raises:
+        ConfigError: with path, line and column: whatever `read_yaml` and `load_profile` raise, PROFILE_MISSING,
+            VALUE_INVALID for an address or a profile of another protocol.
+    """
+    document = read_document(path)
+    site = document.validate(Site)
+    first = (document.path.parent / site.profiles).resolve() if site.profiles is not None else None
+    if first is not None and not first.is_dir():
+        raise document.error("FILE_MISSING", ("profiles",), f"no folder {first}")
+    folders = default_folders(first)
+    loaded: dict[str, FirmwareProfile] = {}
+    profiles: dict[str, FirmwareProfile] = {}
+    for name, device in site.devices.items():
+        _check_address(document, name, device)
+        if device.profile not in loaded:
+            loaded[device.profile] = _profile(document, name, device, folders)
+        profiles[name] = loaded[device.profile]
+        if profiles[name].protocol != device.protocol:
+            message = f"profile {device.profile} speaks {profiles[name].protocol}, the address is for {device.protocol}"
+            raise document.error("VALUE_INVALID", ("devices", name, "profile"), message)
+        _check_security(document, name, device)
+    return LoadedSite(site, profiles, document.path, document)
+
+
+def _profile(document: Document, name: str, device: Device, folders: list[Path]) -> FirmwareProfile:
+    try:
+        path = find_profile(device.profile, folders)
+    except ConfigError as missing:
+        keys = ("devices", name, "profile")
+        raise document.error(missing.reason, keys, missing.message, hint=missing.hint) from None
+    return load_profile(path)
+
+
+def _check_address(document: Document, name: str, device: Device) -> None:
+    keys = ("devices", name, device.protocol)
+    schemes = SCHEMES[device.protocol]
+    expected = " or ".join(f"{s}://host:port" for s in schemes)
+    try:
+        parts = urlsplit(device.address)
+        well_formed = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise document.error("VALUE_INVALID", keys, f"{device.address!r} is no address; write {expected}")
+    if parts.username is not None or parts.password is not None:
+        hint = "use security.user and security.password_file"
+        raise document.error("VALUE_INVALID", keys, "no user or password in an address", hint=hint)
+
+
+def _check_security(document: Document, name: str, device: Device) -> None:
+    keys = ("devices", name, "security")
+    security = device.security
+    if (security.policy == "None") != (security.mode == "none"):
+        message = f"policy {security.policy} and mode {security.mode} do not fit; give both or neither"
+        raise document.error("VALUE_INVALID", keys, message)
+    if (security.certificate is None) != (security.key is None):
+        raise document.error("VALUE_INVALID", keys, "`certificate` and `key` belong together")
+    for key in ("password_file", "server_certificate", "ca", "certificate", "key"):
+        relative = getattr(security, key)
+        if relative is not None and not (document.path.parent / relative).is_file():
+            raise document.error("FILE_MISSING", (*keys, key), f"no file {document.path.parent / relative}")

@@ -1,0 +1,1 @@
+"""Drivers: one module per protocol, each the only one that imports its library; `registry` picks them."""

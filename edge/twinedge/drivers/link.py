@@ -1,0 +1,196 @@
+"""What every driver keeps about a device: its signals, whether it answers, and the hole while it does not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from twinedge.config.schema import Device
+from twinedge.ports import Delivery, DriverHealth, NotAcquired
+from twinmodel.clock import Clock, round_to_step
+from twinmodel.profile.schema import FirmwareProfile
+from twinmodel.quality import QualityReason, bad
+from twinmodel.signal import Batch, Kind, Signal
+
+_log = structlog.get_logger("twinedge.drivers")
+
+BACKOFF_FIRST_S = 0.25
+BACKOFF_MAX_S = 10.0
+ERROR_TEXT_MAX = 300
+NOTHING: Mapping[Kind, object] = {Kind.FLOAT: float("nan"), Kind.INT: 0, Kind.BOOL: False, Kind.STRING: ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One device that a driver is to read.
+
+    Attributes:
+        name: device in site.yaml.
+        device: its entry there.
+        profile: its firmware profile.
+        signals: point -> signal of the catalogue.
+        time_step_ns: times of samples are rounded to it, once, by the driver.
+        folder: folder of site.yaml, where relative paths of `security` start.
+    """
+
+    name: str
+    device: Device
+    profile: FirmwareProfile
+    signals: Mapping[str, Signal]
+    time_step_ns: int
+    folder: Path
+
+    def file(self, relative: str) -> Path:
+        """A path that the device's `security` names, made absolute."""
+        return (self.folder / relative).resolve()
+
+
+class Columns:
+    """Samples gathered one by one and handed over as batches, one per kind."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Kind, tuple[list[int], list[object], list[int], list[int]]] = {}
+        self._count = 0
+
+    def add(self, signal: Signal, value: object, quality: int, t_ns: int) -> None:
+        """Appends one sample; `value` must be of the signal's kind."""
+        rows = self._rows.get(signal.kind)
+        if rows is None:
+            rows = self._rows[signal.kind] = ([], [], [], [])
+        rows[0].append(signal.id)
+        rows[1].append(value)
+        rows[2].append(quality)
+        rows[3].append(t_ns)
+        self._count += 1
+
+    def batches(self) -> tuple[Batch, ...]:
+        """What was gathered; the columns are empty afterwards."""
+        made = tuple(Batch.of(kind, *rows) for kind, rows in sorted(self._rows.items()))
+        self._rows = {}
+        self._count = 0
+        return made
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class Backoff:
+    """Exponential delays with jitter, so that a thousand gateways do not come back in step."""
+
+    def __init__(self, rng: random.Random, first_s: float = BACKOFF_FIRST_S, max_s: float = BACKOFF_MAX_S) -> None:
+        self._rng = rng
+        self._first_s = first_s
+        self._max_s = max_s
+        self._next_s = first_s
+
+    def delay_s(self) -> float:
+        """The next delay: doubles up to the maximum, times 0.5 to 1."""
+        delay_s = self._next_s
+        self._next_s = min(self._max_s, delay_s * 2)
+        return delay_s * (0.5 + 0.5 * self._rng.random())
+
+    def reset(self) -> None:
+        """Starts over after a success."""
+        self._next_s = self._first_s
+
+
+class DeviceLink:
+    """Whether one device answers; one log line and one NOT_CONNECTED sample per signal when it stops."""
+
+    def __init__(self, assignment: Assignment, clock: Clock) -> None:
+        self.assignment = assignment
+        self.name = assignment.name
+        self.connected = False
+        self.samples = 0
+        self.errors = 0
+        self.missed = 0
+        self.reconnects = 0
+        self.last_error = ""
+        self._clock = clock
+        self._since_ns = clock.wall_ns()
+        self._good_ns = self._since_ns
+        self._sample_boot_ns: int | None = None
+        self._hole: str | None = None
+        self._away = False
+        self._ever = False
+
+    def now_ns(self) -> int:
+        """Wall time, rounded as samples carry it."""
+        return round_to_step(self._clock.wall_ns(), self.assignment.time_step_ns)
+
+    def fault(self, text: str) -> None:
+        """Counts an error of the device's making that does not mean it is away."""
+        self.errors += 1
+        self.last_error = text[:ERROR_TEXT_MAX]
+
+    def failed(self, reason: str, text: str) -> None:
+        """Counts an exchange that failed; opens the hole that `answered` closes."""
+        self.fault(text)
+        self._hole = self._hole or reason
+
+    def lost(self, reason: str, text: str) -> Delivery | None:
+        """The device is away: one bad(NOT_CONNECTED) sample per signal the first time, None afterwards."""
+        self.failed(reason, text)
+        self.connected = False
+        if self._away:
+            return None
+        self._away = True
+        self._since_ns = self._clock.wall_ns()
+        _log.warning("device lost", device=self.name, reason=reason, error=self.last_error)
+        return self.stamp(self.assignment.signals.values(), bad(QualityReason.NOT_CONNECTED))
+
+    def answered(self) -> NotAcquired | None:
+        """The device answered; returns the closed interval when it had not before."""
+        now_ns = self.now_ns()
+        hole, from_ns = self._hole, self._good_ns
+        self._good_ns = now_ns
+        self._hole = None
+        if not self.connected:
+            self._since_ns = now_ns
+            self.reconnects += self._ever
+            _log.info("device back" if self._away else "device connected", device=self.name)
+        self._away = False
+        self.connected = self._ever = True
+        if hole is None:
+            return None
+        return NotAcquired(self.name, hole, min(from_ns, now_ns), now_ns)
+
+    def stamp(self, signals: Iterable[Signal], quality: int) -> Delivery:
+        """A delivery with one valueless sample of this quality per signal, now."""
+        columns = Columns()
+        now_ns = self.now_ns()
+        for signal in signals:
+            columns.add(signal, NOTHING[signal.kind], quality, now_ns)
+        return self.delivery(columns)
+
+    def delivery(self, columns: Columns, on_committed: Callable[[], None] | None = None) -> Delivery:
+        """Takes what was gathered and counts it."""
+        self.samples += len(columns)
+        if len(columns):
+            self._sample_boot_ns = self._clock.boot_ns()
+        return Delivery(self.name, columns.batches(), on_committed)
+
+    def health(self) -> DriverHealth:
+        """State of the device for the status page."""
+        age_ns = None if self._sample_boot_ns is None else self._clock.boot_ns() - self._sample_boot_ns
+        return DriverHealth(
+            self.name,
+            self.assignment.device.protocol,
+            self.connected,
+            self._since_ns,
+            self.samples,
+            self.errors,
+            self.missed,
+            self.reconnects,
+            self.last_error,
+            age_ns,
+        )
+
+
+def names(links: Sequence[DeviceLink]) -> tuple[str, ...]:
+    """Names of the devices, in order."""
+    return tuple(link.name for link in links)

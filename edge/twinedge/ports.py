@@ -1,0 +1,120 @@
+"""The contracts between stages of the agent; a stage imports these and no other stage.
+
+device ─▶ Driver ─▶ Sink ─▶ gate ─▶ align ─▶ estimate ─▶ spool
+             ▲                                             │
+             └────────────── Delivery.done() ◀─────────────┘  after the commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from twinmodel.signal import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Batches that one driver hands over together.
+
+    Attributes:
+        device: name of the device (of the first one, when a delivery mixes devices of one connection).
+        batches: columns of samples, in order of arrival.
+        on_committed: called once, in the event loop, after the spool has committed every sample; the driver
+            acknowledges towards its device then. It must not block and does not raise.
+    """
+
+    device: str
+    batches: tuple[Batch, ...]
+    on_committed: Callable[[], None] | None = None
+
+    def done(self) -> None:
+        """Tells the driver that the spool has committed all of it; the agent calls it exactly once."""
+        if self.on_committed is not None:
+            self.on_committed()
+
+    def __len__(self) -> int:
+        return sum(len(b) for b in self.batches)
+
+
+@dataclass(frozen=True, slots=True)
+class NotAcquired:
+    """A closed interval in which a device could not be asked; it declares the hole in history.
+
+    A driver sends it when the device is back; while the device is away, its signals carry one sample of quality
+    bad(NOT_CONNECTED) each.
+
+    Attributes:
+        device: name of the device in site.yaml.
+        reason: reason of `twinmodel.errors`, such as DEVICE_UNREACHABLE.
+        from_ns: wall time of the last good answer, or of the start when there was none.
+        to_ns: wall time of the first good answer after it.
+    """
+
+    device: str
+    reason: str
+    from_ns: int
+    to_ns: int
+
+
+class Sink(Protocol):
+    """Where drivers put what they read: a bounded queue."""
+
+    async def put(self, item: Delivery | NotAcquired) -> None:
+        """Waits while the queue is full (back-pressure); a cancelled put has handed over nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DriverHealth:
+    """What one driver says about one device at a moment.
+
+    Attributes:
+        device: name in site.yaml.
+        protocol: `modbus`, `opcua` or `mqtt`.
+        connected: whether the last exchange succeeded.
+        since_ns: wall time of the last change of `connected`.
+        samples: samples handed over since the start.
+        errors: failed requests, refused payloads and bad samples of the device's making, since the start.
+        missed: poll cycles skipped because the one before took too long (polled protocols).
+        reconnects: times the device came back.
+        last_error: text of the newest error, "" for none.
+        age_ns: boot-clock time since the last sample, None before the first.
+    """
+
+    device: str
+    protocol: str
+    connected: bool
+    since_ns: int
+    samples: int
+    errors: int
+    missed: int
+    reconnects: int
+    last_error: str
+    age_ns: int | None
+
+
+class Driver(Protocol):
+    """One connection to one or several devices of one protocol."""
+
+    @property
+    def name(self) -> str:
+        """Protocol and address, unique among the drivers of an agent; names the task."""
+        ...
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices it serves."""
+        ...
+
+    async def run(self, sink: Sink) -> None:
+        """Reads until cancelled; a device that is away never ends it.
+
+        Cancelling it closes the connection; what was put into the sink stays there.
+        """
+        ...
+
+    def health(self) -> list[DriverHealth]:
+        """One entry per device."""
+        ...
