@@ -24,14 +24,13 @@ def end(command: Callable[[], object], *, extra: str) -> NoReturn:
     try:
         command()
     except TwinError as error:
-        print(f"error: {error}\n\nhint: {error.hint}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
         sys.exit(error.outcome.exit)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0].startswith("twin"):
             raise
-        print(
-            f"error: EXTRA_MISSING: {error.name} is not installed\n\nhint: pip install 'hybridtwin[{extra}]'",
-            file=sys.stderr,
+        sys.stderr.write(
+            f"error: EXTRA_MISSING: {error.name} is not installed\n\nhint: pip install 'hybridtwin[{extra}]'\n"
         )
         sys.exit(Exit.FAILED)
     except (KeyboardInterrupt, BrokenPipeError):

@@ -76,7 +76,9 @@ def test_every_reason_of_the_registry_is_raised_or_sent_somewhere():
 
 
 def test_nothing_in_the_tree_names_a_registry_or_a_home_folder():
-    registries = re.compile("|".join(["py" + r"pi\.org", "python" + "hosted", "registry" + r"\.npm", "deb" + r"\.debian"]))
+    registries = re.compile(
+        "|".join(["py" + r"pi\.org", "python" + "hosted", "registry" + r"\.npm", "deb" + r"\.debian"])
+    )
     homes = re.compile("/" + "home/|/" + "root/")
     for path in tracked():
         if not path.is_file() or path.suffix in {".png", ".woff2", ".twin"}:
@@ -87,5 +89,9 @@ def test_nothing_in_the_tree_names_a_registry_or_a_home_folder():
 
 
 def test_every_package_folder_is_known():
-    found = {p.parent.name for folder in ("models", "sync", "edge", "cloud", "device-sim") for p in (ROOT / folder).glob("*/__init__.py")}
+    found = {
+        p.parent.name
+        for folder in ("models", "sync", "edge", "cloud", "device-sim")
+        for p in (ROOT / folder).glob("*/__init__.py")
+    }
     assert found == set(ROOTS)

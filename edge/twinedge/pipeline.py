@@ -1,0 +1,145 @@
+"""What happens to a sample between its driver and the disk.
+
+    driver ─▶ put: gate ─▶ align ─▶ estimate ─▶ lanes ─▶ commit: spool ─▶ (uplink wakes)
+                                                                └──────▶ Delivery.done, so that brokers may forget
+
+`put` runs in the event loop without waiting: a slow or full disk never stops polling or models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from twinedge.estimate.runner import TwinRunner
+from twinedge.gate.gate import Gate
+from twinedge.lanes import Flush, Lanes
+from twinedge.ports import Delivery, NotAcquired
+from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.errors import StorageError
+from twinmodel.signal import Batch, Catalogue
+from twinsync import item
+
+log = structlog.get_logger()
+
+TICK_S = 0.1
+RETRY_S = 1.0
+
+Commit = Callable[[Flush, Catalogue], Awaitable[None]]
+"""Makes a flush durable or raises a StorageError, having stored nothing of it."""
+
+
+class Pipeline:
+    """Gate, models and lanes of one agent; all calls come from its event loop."""
+
+    def __init__(self, gate: Gate, lanes: Lanes, runners: Sequence[TwinRunner], commit: Commit, clock: Clock) -> None:
+        self._gate = gate
+        self._lanes = lanes
+        self._runners = runners
+        self._commit = commit
+        self._clock = clock
+        self._catalogue = Catalogue(())
+        self._due = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._ending = False
+        self.commits = 0
+        self.refused = 0
+        self.trouble: StorageError | None = None
+        self.progress = 0
+
+    async def use(self, catalogue: Catalogue) -> None:
+        """Goes on with another catalogue; what is buffered is committed under the old one first.
+
+        Signals of devices keep their ids over all catalogues of a run, so that drivers and gate need not know.
+        """
+        async with self._committing:
+            while (flush := self._lanes.take(self._clock.boot_ns(), everything=True)) is not None:
+                while not await self._store(flush):
+                    await asyncio.sleep(RETRY_S)
+            # No await between the last take and the next two lines: nothing comes in between.
+            self._lanes.use(catalogue)
+            self._catalogue = catalogue
+            for runner in self._runners:
+                runner.publish_as(catalogue)
+
+    async def put(self, arrival: Delivery | NotAcquired) -> None:
+        """Takes what a driver read, up to the lanes; never waits."""
+        if isinstance(arrival, NotAcquired):
+            self._lanes.declare(item.NotAcquired(arrival.device, arrival.reason, arrival.from_ns, arrival.to_ns))
+            self._due.set()
+            return
+        gated = [self._gate.apply(batch) for batch in arrival.batches]
+        self._lanes.add(gated, self._clock.boot_ns(), arrival.on_committed)
+        for runner in self._runners:
+            for batch in gated:
+                runner.push(batch)
+        self._estimate()
+
+    def _estimate(self) -> None:
+        """Steps every model whose tick has closed."""
+        watermark_ns = self._clock.wall_ns()
+        for runner in self._runners:
+            found = runner.run(watermark_ns)
+            if found:
+                self._lanes.add(found, self._clock.boot_ns())
+        self._due.set()
+
+    async def tick(self) -> None:
+        """Closes ticks for which nothing more comes, and says which signals have gone quiet; runs until cancelled."""
+        while True:
+            stale: list[Batch] = self._gate.stale(self._clock.wall_ns())
+            if stale:
+                self._lanes.add(stale, self._clock.boot_ns())
+            self._estimate()
+            self.progress += 1
+            await asyncio.sleep(TICK_S)
+
+    async def flush(self) -> None:
+        """Commits lanes as their windows pass, until `end`.
+
+        It is ended, not cancelled: a commit that is cut would be durable, and its delivery never acknowledged.
+        """
+        while not self._ending:
+            self._due.clear()
+            due_ns = self._lanes.due_ns()
+            now_ns = self._clock.boot_ns()
+            if due_ns is not None and due_ns <= now_ns:
+                if not await self.commit(everything=False):
+                    await asyncio.sleep(RETRY_S)
+                continue
+            wait_s = None if due_ns is None else (due_ns - now_ns) / SECOND_NS
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._due.wait()
+            except TimeoutError:
+                continue
+
+    def end(self) -> None:
+        """Makes `flush` return after the commit that runs."""
+        self._ending = True
+        self._due.set()
+
+    async def commit(self, *, everything: bool) -> bool:
+        """Commits the lanes that are due, or all of them; False when the disk refused and they were put back."""
+        async with self._committing:
+            flush = self._lanes.take(self._clock.boot_ns(), everything=everything)
+            return flush is None or await self._store(flush)
+
+    async def _store(self, flush: Flush) -> bool:
+        try:
+            await self._commit(flush, self._catalogue)
+        except StorageError as error:
+            self._lanes.give_back(flush, self._clock.boot_ns())
+            self.refused += 1
+            if self.trouble is None:
+                log.error("the spool refuses, samples stay in memory", reason=error.reason, detail=error.message)
+            self.trouble = error
+            return False
+        if self.trouble is not None:
+            log.info("the spool is back", after=self.trouble.reason)
+            self.trouble = None
+        self.commits += 1
+        flush.committed()
+        return True

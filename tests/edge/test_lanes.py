@@ -1,0 +1,135 @@
+"""Lanes: what is due when, what a commit holds, who is told, and what the bound pushes out."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twinedge.lanes import UNACKNOWLEDGED_MAX, Lanes
+from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
+
+S = 1_000_000_000
+CATALOGUE = Catalogue(
+    (
+        Signal(0, "a.alarm", stream=Stream.ALARM),
+        Signal(1, "a.state", stream=Stream.STATE),
+        Signal(2, "a.telemetry", stream=Stream.TELEMETRY),
+    )
+)
+WINDOWS = {Stream.ALARM: 0, Stream.STATE: S, Stream.TELEMETRY: 10 * S, Stream.BULK: 10 * S}
+
+
+def lanes(samples_max: int = 1000) -> Lanes:
+    made = Lanes(WINDOWS, samples_max)
+    made.use(CATALOGUE)
+    return made
+
+
+def batch(*signals: int, t_ns: int = 0) -> Batch:
+    n = len(signals)
+    return Batch.of(Kind.FLOAT, signals, [1.0] * n, [0] * n, [t_ns + i for i in range(n)])
+
+
+def test_an_alarm_is_due_at_once_a_state_after_its_window():
+    held = lanes()
+    held.add([batch(1)], 5 * S)
+    assert held.due_ns() == 6 * S
+    held.add([batch(0)], 5 * S)
+    assert held.due_ns() == 5 * S
+
+
+def test_a_flush_takes_only_lanes_whose_window_has_passed():
+    held = lanes()
+    held.add([batch(0, 1, 2)], 0)
+    flush = held.take(S)
+    assert flush is not None
+    assert [stream for stream, _ in flush.parts] == [Stream.ALARM, Stream.STATE]
+    assert len(held) == 1
+    assert held.due_ns() == 10 * S
+
+
+def test_a_delivery_is_told_once_when_its_last_lane_is_committed():
+    held, told = lanes(), []
+    held.add([batch(1, 2)], 0, lambda: told.append(1))
+    first = held.take(S)
+    first.committed()
+    assert told == []
+    held.take(10 * S).committed()
+    assert told == [1]
+
+
+def test_many_unacknowledged_deliveries_force_an_early_commit_of_all_lanes():
+    held, told = lanes(), []
+    for _ in range(UNACKNOWLEDGED_MAX):
+        held.add([batch(2)], 0, lambda: told.append(1))
+    assert held.due_ns() == 0
+    held.take(0).committed()
+    assert len(told) == UNACKNOWLEDGED_MAX
+    assert held.due_ns() is None
+
+
+def test_an_empty_delivery_is_told_at_once():
+    held, told = lanes(), []
+    held.add([], 0, lambda: told.append(1))
+    assert told == [1]
+
+
+def test_what_the_disk_refused_comes_first_again():
+    held = lanes()
+    held.add([batch(1, t_ns=1)], 0)
+    refused = held.take(S)
+    held.add([batch(1, t_ns=2)], S)
+    held.give_back(refused, S)
+    again = held.take(2 * S)
+    assert again.parts[0][1][0].t_ns.tolist() == [1, 2]
+
+
+def test_the_bound_pushes_out_telemetry_first_and_declares_it():
+    held = lanes(samples_max=3)
+    held.add([batch(0)], 0)
+    for t in range(4):
+        held.add([batch(2, t_ns=100 + t)], 0)
+    flush = held.take(0, everything=True)
+    assert held.pushed_out == 2
+    assert len(flush) == 3
+    assert [(r.device, r.reason, r.from_ns, r.to_ns) for r in flush.records] == [("*", "STORE_FULL", 100, 101)]
+    assert flush.parts[0][0] is Stream.ALARM
+
+
+def test_a_pushed_out_delivery_is_never_acknowledged_so_that_its_broker_repeats_it():
+    held, told = lanes(samples_max=1), []
+    held.add([batch(2)], 0, lambda: told.append("first"))
+    held.add([batch(2)], 0, lambda: told.append("second"))
+    held.take(0, everything=True).committed()
+    assert told == ["second"]
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=5), st.integers(0, 3)), max_size=40))
+def test_every_sample_leaves_exactly_once_in_order(script: list[tuple[list[int], int]]):
+    held, now, sent, seen = lanes(10_000), 0, [], {0: [], 1: [], 2: []}
+    serial = 0
+    for signals, seconds in script:
+        parts = np.arange(serial, serial + len(signals))
+        serial += len(signals)
+        if signals:
+            held.add([Batch.of(Kind.FLOAT, signals, parts, [0] * len(signals), parts)], now)
+            sent += list(zip(signals, parts.tolist(), strict=True))
+        now += seconds * S
+        flush = held.take(now)
+        if flush is not None and serial % 3 == 0:
+            held.give_back(flush, now)
+        elif flush is not None:
+            collect(flush, seen)
+    while (flush := held.take(now, everything=True)) is not None:
+        collect(flush, seen)
+    assert len(held) == 0
+    for signal, found in seen.items():
+        assert found == [n for s, n in sent if s == signal]
+
+
+def collect(flush, seen: dict[int, list[int]]) -> None:
+    for _, batches in flush.parts:
+        for part in batches:
+            for signal, t_ns in zip(part.signal.tolist(), part.t_ns.tolist(), strict=True):
+                seen[signal].append(t_ns)
