@@ -1,0 +1,208 @@
+"""The `twinsim` command: run simulated devices, fault them, list them, put a bad link in between."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import json
+import os
+import re
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from twinmodel.errors import InputError
+
+if TYPE_CHECKING:
+    from twinsim.scenario import Scenario
+    from twinsim.simulation import Simulation
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|h)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
+PROTOCOL_NAMES = ("modbus", "opcua", "mqtt")
+
+
+class _Commands(click.Group):
+    """Commands of this module, and `demo`, which starts the other parts and is loaded only when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *(["demo"] if _has_demo() else [])])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "demo" and _has_demo():
+            command: click.Command = importlib.import_module("twinsim.demo").demo
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+def _has_demo() -> bool:
+    found = importlib.util.find_spec("twinsim.demo")
+    return found is not None and found.origin is not None
+
+
+class _Duration(click.ParamType[float]):
+    """`500ms`, `30s`, `2min`, or plain seconds; the value is in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no duration; write e.g. 500ms, 30s, 2min", param, ctx)
+        return float(found[1]) * _SECONDS[found[2]]
+
+
+class _Place(click.ParamType[tuple[str, int]]):
+    """HOST:PORT as a pair."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            self.fail(f"{value!r} is no HOST:PORT", param, ctx)
+        return host, int(port)
+
+
+def default_state() -> Path:
+    """/var/lib/twinsim as root, else the XDG state directory."""
+    if os.getuid() == 0:
+        return Path("/var/lib/twinsim")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "twinsim"
+
+
+_state = click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path), default=default_state, help="State directory."
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hybridtwin")
+def cli() -> None:
+    """Devices, plants, faults and links that behave like real ones, by seed."""
+
+
+@cli.group("run")
+def run_group() -> None:
+    """Run simulated devices until interrupted."""
+
+
+def _run_command(name: str, protocols: tuple[str, ...], text: str) -> None:
+    @run_group.command(name, help=text)
+    @click.option("--devices", type=click.IntRange(1, 247), default=4, show_default=True, help="Devices per protocol.")
+    @click.option("--port", type=click.IntRange(0, 65535), help="First port; 0 for any free ones.  [default: 8500]")
+    @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Repeats a run exactly.")
+    @click.option("--rate", type=click.FloatRange(0.01, 100), help="Updates per second.  [default: modbus 10, else 1]")
+    @_state
+    def command(devices: int, port: int | None, seed: int, rate: float | None, state: Path) -> None:
+        from twinsim.scenario import plain_scenario  # noqa: PLC0415  # --help stays fast
+
+        _run(plain_scenario(protocols, devices=devices, seed=seed, port=port, rate=rate), state)
+
+
+_run_command("modbus", ("modbus",), "Coupled tanks T-1.. as units 1.. of one Modbus TCP server.")
+_run_command("opcua", ("opcua",), "Heat exchangers HX-1.. as objects of one OPC UA server.")
+_run_command("mqtt", ("mqtt",), "Centrifugal pumps P-1.. publishing to an MQTT broker that is started, too.")
+_run_command("all", PROTOCOL_NAMES, "All three: modbus at PORT, opcua at PORT+1, mqtt at PORT+2.")
+
+
+@run_group.command("scenario")
+@click.argument("file", type=click.Path(path_type=Path))
+@_state
+def run_scenario(file: Path, state: Path) -> None:
+    """Run what a YAML file describes: devices, links, and faults at given times."""
+    from twinsim.scenario import read_scenario  # noqa: PLC0415  # --help stays fast
+
+    _run(read_scenario(file), state)
+
+
+def _run(scenario: Scenario, state: Path) -> None:
+    from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+    from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
+
+    asyncio.run(_until_signal(lambda stop: run(scenario, state, SystemClock(), stop, _tell_ready)))
+
+
+async def _until_signal(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Runs something that ends when its event is set, which SIGTERM and SIGINT do."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await work(stop)
+
+
+def _tell_ready(made: Simulation) -> None:
+    places = " ".join(f"{name}={address}" for name, address in made.addresses.items())
+    click.echo(f"ready: {len(made.devices)} devices {places} state={made.state}", err=True)
+
+
+@cli.command()
+@click.argument("target")
+@click.argument("kind")
+@click.option("--for", "for_s", type=_Duration(), help="End it after this time, e.g. 30s.")
+@click.option("--size", type=float, help="How much: unit, unit/s, share or seconds, as the kind takes it.")
+@click.option("--point", default="", help="Sensor to hit, `*` for all.  [default: the first]")
+@_state
+def fault(target: str, kind: str, for_s: float | None, size: float | None, point: str, state: Path) -> None:
+    """Switch on a fault of a device or link: `fault HX-3 stuck`; `fault clear HX-3` ends all of them.
+
+    \b
+    Devices: stuck drift spike plant_drift dropout refuse
+    Links:   cut half_open reset delay up
+    """  # noqa: D301  # \b is click's mark for a block kept as it is
+    from twinsim.control import send_order  # noqa: PLC0415  # --help stays fast
+
+    if target == "clear":
+        send_order(state, {"do": "clear", "target": kind})
+        return
+    order = {"do": "fault", "target": target, "kind": kind, "point": point, "size": size, "for_s": for_s}
+    send_order(state, order)
+
+
+@cli.command("list")
+@click.option("-o", "--output", type=click.Choice(["table", "json", "name"]), default="table", show_default=True)
+@_state
+def list_targets(output: str, state: Path) -> None:
+    """List the devices and links of the running simulation, and their faults."""
+    from twinsim.control import send_order  # noqa: PLC0415  # --help stays fast
+
+    answer = send_order(state, {"do": "list"})
+    if output == "json":
+        click.echo(json.dumps(answer, indent=2))
+        return
+    for item in answer["devices"]:
+        state_text = ",".join(item["faults"]) or "ok"
+        values = " ".join(f"{k}={v:g}" for k, v in item["reading"].items())
+        click.echo(
+            item["name"] if output == "name" else f"{item['name']:<8}{item['protocol']:<8}{state_text:<14}{values}"
+        )
+    for item in answer["links"]:
+        text = f"{item['name']:<8}link    {item['mode']:<14}{item['address']} -> {item['to']}"
+        click.echo(item["name"] if output == "name" else text)
+
+
+@cli.command("link")
+@click.option("--listen", type=_Place(), required=True, help="HOST:PORT to accept at; port 0 for any.")
+@click.option("--to", "target", type=_Place(), required=True, help="HOST:PORT to lead to.")
+@click.option("--name", default="link", show_default=True, help="Name for `twinsim fault NAME cut`.")
+@_state
+def link_command(listen: tuple[str, int], target: tuple[str, int], name: str, state: Path) -> None:
+    """Run one TCP link that `twinsim fault NAME cut|half_open|reset|delay|up` controls."""
+    from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+    from twinsim.scenario import LinkPlan, Scenario  # noqa: PLC0415  # --help stays fast
+    from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
+
+    if not name:
+        raise InputError("VALUE_INVALID", "a link needs a name")
+    plan = LinkPlan(listen=f"{listen[0]}:{listen[1]}", to=f"{target[0]}:{target[1]}")
+    scenario = Scenario(seed=1, links={name: plan})
+    asyncio.run(_until_signal(lambda stop: run(scenario, state, SystemClock(), stop, _tell_ready)))

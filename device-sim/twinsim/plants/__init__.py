@@ -1,0 +1,1 @@
+"""Plants: the physics that simulated devices measure."""

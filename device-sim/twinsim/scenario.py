@@ -1,0 +1,146 @@
+"""Scenarios: which devices to simulate, where, and which faults to switch on when; from YAML or from flags.
+
+seed: 7
+modbus: {devices: 4, port: 8500}
+opcua: {devices: 3, port: 8501, rate: 1}
+mqtt: {devices: 2, port: 8502, broker: mosquitto}
+links:
+  wan: {listen: "127.0.0.1:8600", to: "127.0.0.1:8421"}
+faults:
+  - {at: 60s, target: HX-3, fault: plant_drift, size: 0.4, for: 10min}
+  - {at: 90s, target: wan, fault: cut, for: 30s}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+
+from twinmodel.errors import InputError
+from twinmodel.profile.load import read_yaml
+from twinmodel.profile.schema import Duration
+from twinsim.faults import FaultKind
+from twinsim.firmware import KINDS
+from twinsim.link import LinkMode
+
+PORT_BASE = 8500
+DEVICES_MAX = 247
+RATE_MAX_HZ = 100.0
+PROTOCOLS: tuple[Literal["modbus", "opcua", "mqtt"], ...] = ("modbus", "opcua", "mqtt")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Place = Annotated[str, Field(pattern=r"^[^:\s]+:\d{1,5}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Fleet(_Strict):
+    """Devices of one protocol.
+
+    Attributes:
+        devices: how many.
+        port: where they are served, 0 for any free port.
+        rate: updates per second, None for the device's own.
+    """
+
+    devices: int = Field(1, ge=1, le=DEVICES_MAX)
+    port: Port = 0
+    rate: float | None = Field(None, gt=0, le=RATE_MAX_HZ)
+
+
+class OpcuaFleet(Fleet):
+    """Heat exchangers; `user` and `password` close the server to everybody else."""
+
+    user: str | None = None
+    password: str | None = Field(None, repr=False)
+
+    @model_validator(mode="after")
+    def _both(self) -> OpcuaFleet:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password come together")
+        return self
+
+
+class MqttFleet(Fleet):
+    """Pumps; `url` names a broker that runs already, else one is started (`broker`: which)."""
+
+    broker: Literal["mosquitto", "amqtt"] | None = None
+    url: str | None = Field(None, pattern=r"^mqtt://[^\s/]+$")
+
+
+class LinkPlan(_Strict):
+    """A link to open: `listen` and `to` are HOST:PORT."""
+
+    listen: Place = "127.0.0.1:0"
+    to: Place
+
+
+class FaultPlan(_Strict):
+    """A fault to switch on `at` a time after the start; `target` is a device or a link."""
+
+    at: Duration
+    target: str = Field(validation_alias=AliasChoices("target", "device"))
+    fault: FaultKind | LinkMode
+    point: str = ""
+    size: float | None = None
+    lasting: Annotated[Duration | None, Field(alias="for")] = None
+
+
+class Scenario(_Strict):
+    """One simulation; see the module for an example."""
+
+    seed: int = Field(1, ge=0)
+    modbus: Fleet | None = None
+    opcua: OpcuaFleet | None = None
+    mqtt: MqttFleet | None = None
+    links: dict[str, LinkPlan] = Field(default_factory=dict, max_length=64)
+    faults: list[FaultPlan] = Field(default_factory=list, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _targets_exist(self) -> Scenario:
+        devices = device_names(self)
+        for plan in self.faults:
+            known, kinds = (self.links, LinkMode) if plan.target in self.links else (devices, FaultKind)
+            if plan.target not in known:
+                raise ValueError(f"faults: {plan.target!r} is neither a device nor a link of this scenario")
+            if plan.fault not in tuple(kinds):
+                raise ValueError(f"faults: {plan.target} has no {plan.fault}; use one of {', '.join(kinds)}")
+        return self
+
+
+def device_names(scenario: Scenario) -> list[str]:
+    """Names of all devices, such as `HX-1`."""
+    fleets = ((protocol, getattr(scenario, protocol)) for protocol in PROTOCOLS)
+    return [f"{KINDS[p].prefix}-{i}" for p, fleet in fleets if fleet is not None for i in range(1, fleet.devices + 1)]
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Reads a scenario file. Raises ConfigError with path, line and the nearest valid key."""
+    return read_yaml(path, Scenario)
+
+
+def plain_scenario(
+    protocols: tuple[str, ...],
+    *,
+    devices: int,
+    seed: int,
+    port: int | None = None,
+    rate: float | None = None,
+) -> Scenario:
+    """The scenario that flags describe: `devices` of each protocol on ports `port`, `port + 1`, ...
+
+    Raises:
+        InputError: VALUE_INVALID for a number out of range.
+    """
+    fleets: dict[str, object] = {}
+    for offset, protocol in enumerate(protocols):
+        at = 0 if port == 0 else (PORT_BASE if port is None else port) + offset
+        fleets[protocol] = {"devices": devices, "port": at, "rate": rate}
+    try:
+        return Scenario.model_validate({"seed": seed, **fleets})
+    except ValueError as wrong:
+        raise InputError("VALUE_INVALID", " ".join(str(wrong).split())) from None

@@ -1,0 +1,1 @@
+"""Servers: the protocols simulated devices speak, one library a module."""
