@@ -1,0 +1,340 @@
+"""Between the messages of a session and the `Up` and `Down` of the wire.
+
+`*_from_proto` takes what a stranger sent: whatever is malformed raises InputError PROTOCOL_VIOLATION that names the
+field. A directive of a kind this build does not know stays readable, so that it can be refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from twinmodel.clock import MILLISECOND_NS
+from twinmodel.errors import InputError
+from twinmodel.signal import Catalogue
+from twinsync import limits
+from twinsync.convert import (
+    boot_from_proto,
+    boot_to_proto,
+    catalogue_from_proto,
+    catalogue_to_proto,
+    clock_from_proto,
+    clock_to_proto,
+    item_from_proto,
+    item_to_proto,
+    mark_from_proto,
+    mark_to_proto,
+    range_from_proto,
+    range_to_proto,
+)
+from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome, Running
+from twinsync.item import Mark
+from twinsync.session.messages import (
+    Committed,
+    Down,
+    Heartbeat,
+    Hello,
+    Items,
+    Nack,
+    Reject,
+    Rejected,
+    Up,
+    Welcome,
+)
+from twinsync.v1 import directives_pb2, sync_pb2, types_pb2
+
+DETAIL_CHARS_MAX = 1024
+RUNNING_MAX = 4096
+
+
+def up_to_proto(message: Up) -> sync_pb2.Up:
+    """The wire's form of what a gateway says."""
+    match message:
+        case Hello():
+            return sync_pb2.Up(hello=_hello_to_proto(message))
+        case Catalogue():
+            return sync_pb2.Up(catalogue=catalogue_to_proto(message))
+        case Items():
+            return sync_pb2.Up(
+                items=sync_pb2.Items(session=message.session, items=[item_to_proto(item) for item in message.items])
+            )
+        case DirectiveState():
+            return sync_pb2.Up(directive_state=_state_to_proto(message))
+        case Heartbeat():
+            return sync_pb2.Up(heartbeat=_heartbeat_to_proto(message))
+
+
+def up_from_proto(up: sync_pb2.Up) -> Up:
+    """What a gateway said; raises InputError PROTOCOL_VIOLATION."""
+    kind = up.WhichOneof("body")
+    if kind == "items":
+        if len(up.items.items) > limits.ITEMS_PER_MESSAGE_MAX:
+            _refuse("items.items", f"{len(up.items.items)}, at most {limits.ITEMS_PER_MESSAGE_MAX}")
+        return Items(up.items.session, tuple(item_from_proto(item) for item in up.items.items))
+    if kind == "hello":
+        return _hello_from_proto(up.hello)
+    if kind == "catalogue":
+        return catalogue_from_proto(up.catalogue)
+    if kind == "directive_state":
+        return _state_from_proto(up.directive_state)
+    if kind == "heartbeat":
+        return _heartbeat_from_proto(up.heartbeat)
+    raise InputError("PROTOCOL_VIOLATION", "up.body: is empty", field="up.body")
+
+
+def down_to_proto(message: Down) -> sync_pb2.Down:
+    """The wire's form of what the coordinator says."""
+    match message:
+        case Welcome():
+            return sync_pb2.Down(welcome=_welcome_to_proto(message))
+        case Reject():
+            return sync_pb2.Down(
+                reject=sync_pb2.Reject(
+                    reason=message.reason,
+                    detail=message.detail[:DETAIL_CHARS_MAX],
+                    retry_after_ms=message.retry_after_ns // MILLISECOND_NS,
+                )
+            )
+        case Committed():
+            return sync_pb2.Down(committed=_committed_to_proto(message))
+        case Nack():
+            mark = mark_to_proto(message.expected)
+            return sync_pb2.Down(
+                nack=sync_pb2.Nack(boot=mark.boot, stream=mark.stream, expected_seq=message.expected.next_seq)
+            )
+        case Directive():
+            return sync_pb2.Down(directive=_directive_to_proto(message))
+        case Heartbeat():
+            return sync_pb2.Down(heartbeat=_heartbeat_to_proto(message))
+
+
+def down_from_proto(down: sync_pb2.Down) -> Down:
+    """What the coordinator said; raises InputError PROTOCOL_VIOLATION."""
+    kind = down.WhichOneof("body")
+    if kind == "committed":
+        return _committed_from_proto(down.committed)
+    if kind == "heartbeat":
+        return _heartbeat_from_proto(down.heartbeat)
+    if kind == "nack":
+        return Nack(_mark("nack", down.nack.boot, down.nack.stream, down.nack.expected_seq))
+    if kind == "welcome":
+        return _welcome_from_proto(down.welcome)
+    if kind == "directive":
+        return _directive_from_proto(down.directive)
+    if kind == "reject":
+        reject = down.reject
+        return Reject(
+            _reason("reject.reason", reject.reason) or "RETRY_AFTER",
+            reject.detail[:DETAIL_CHARS_MAX],
+            reject.retry_after_ms * MILLISECOND_NS,
+        )
+    raise InputError("PROTOCOL_VIOLATION", "down.body: is empty", field="down.body")
+
+
+def _hello_to_proto(hello: Hello) -> sync_pb2.Hello:
+    return sync_pb2.Hello(
+        protocol_min=hello.protocol_min,
+        protocol_max=hello.protocol_max,
+        agent_version=hello.agent_version,
+        boots=[boot_to_proto(boot) for boot in hello.boots],
+        ranges=[range_to_proto(held) for held in hello.ranges],
+        wall_ns=hello.wall_ns,
+        boot_ns=hello.boot_ns,
+        clock=clock_to_proto(hello.clock),
+        running=[_running_to_proto(running) for running in hello.running],
+        schemas=hello.schemas,
+    )
+
+
+def _hello_from_proto(hello: sync_pb2.Hello) -> Hello:
+    if len(hello.agent_version) > limits.NAME_CHARS_MAX:
+        _refuse("hello.agent_version", f"{len(hello.agent_version)} characters")
+    return Hello(
+        hello.protocol_min,
+        hello.protocol_max,
+        hello.agent_version,
+        tuple(boot_from_proto(boot) for boot in hello.boots),
+        tuple(range_from_proto(held) for held in hello.ranges),
+        hello.wall_ns,
+        hello.boot_ns,
+        clock_from_proto("hello.clock", hello.clock),
+        _all_running("hello.running", hello.running),
+        tuple(_digest("hello.schemas", digest) for digest in hello.schemas),
+    )
+
+
+def _welcome_to_proto(welcome: Welcome) -> sync_pb2.Welcome:
+    return sync_pb2.Welcome(
+        protocol=welcome.protocol,
+        session=welcome.session,
+        marks=[mark_to_proto(mark) for mark in welcome.marks],
+        credit_bytes=welcome.credit_bytes,
+        credit_items=welcome.credit_items,
+        server_ns=welcome.server_ns,
+        missing_schemas=welcome.missing_schemas,
+        message_bytes_max=welcome.message_bytes_max,
+        heartbeat_ms=welcome.heartbeat_ns // MILLISECOND_NS,
+    )
+
+
+def _welcome_from_proto(welcome: sync_pb2.Welcome) -> Welcome:
+    return Welcome(
+        welcome.protocol,
+        welcome.session,
+        tuple(mark_from_proto(mark) for mark in welcome.marks),
+        welcome.credit_bytes,
+        welcome.credit_items,
+        welcome.server_ns,
+        tuple(_digest("welcome.missing_schemas", digest) for digest in welcome.missing_schemas),
+        welcome.message_bytes_max,
+        welcome.heartbeat_ms * MILLISECOND_NS,
+    )
+
+
+def _committed_to_proto(committed: Committed) -> sync_pb2.Committed:
+    rejected = []
+    for letter in committed.rejected:
+        mark = mark_to_proto(Mark(letter.boot, letter.stream, letter.first_seq))
+        rejected.append(
+            sync_pb2.Rejected(boot=mark.boot, stream=mark.stream, first_seq=letter.first_seq, reason=letter.reason)
+        )
+    return sync_pb2.Committed(
+        marks=[mark_to_proto(mark) for mark in committed.marks],
+        credit_bytes=committed.credit_bytes,
+        credit_items=committed.credit_items,
+        rejected=rejected,
+    )
+
+
+def _committed_from_proto(committed: sync_pb2.Committed) -> Committed:
+    rejected = []
+    for letter in committed.rejected:
+        mark = _mark("committed.rejected", letter.boot, letter.stream, letter.first_seq)
+        reason = _reason("committed.rejected.reason", letter.reason)
+        rejected.append(Rejected(mark.boot, mark.stream, mark.next_seq, reason))
+    marks = tuple(mark_from_proto(mark) for mark in committed.marks)
+    return Committed(marks, committed.credit_bytes, committed.credit_items, tuple(rejected))
+
+
+def _heartbeat_to_proto(heartbeat: Heartbeat) -> sync_pb2.Heartbeat:
+    return sync_pb2.Heartbeat(
+        session=heartbeat.session,
+        wall_ns=heartbeat.wall_ns,
+        running=[_running_to_proto(running) for running in heartbeat.running],
+        backlog_bytes=heartbeat.backlog_bytes,
+        backlog_samples=heartbeat.backlog_samples,
+        oldest_ns=heartbeat.oldest_ns,
+    )
+
+
+def _heartbeat_from_proto(heartbeat: sync_pb2.Heartbeat) -> Heartbeat:
+    for name in ("backlog_bytes", "backlog_samples"):
+        if getattr(heartbeat, name) > limits.SEQ_MAX:
+            _refuse(f"heartbeat.{name}", f"{getattr(heartbeat, name)} is beyond {limits.SEQ_MAX}")
+    return Heartbeat(
+        heartbeat.session,
+        heartbeat.wall_ns,
+        _all_running("heartbeat.running", heartbeat.running),
+        heartbeat.backlog_bytes,
+        heartbeat.backlog_samples,
+        heartbeat.oldest_ns,
+    )
+
+
+def _directive_to_proto(directive: Directive) -> directives_pb2.Directive:
+    return directives_pb2.Directive(
+        id=directive.id,
+        kind=directives_pb2.DirectiveKind.ValueType(int(directive.kind)),
+        target=directive.target,
+        version=directive.version,
+        digest=directive.digest,
+        size=directive.size,
+        name=directive.name,
+        deadline_ns=directive.deadline_ns,
+    )
+
+
+def _directive_from_proto(directive: directives_pb2.Directive) -> Directive:
+    for name in ("id", "target"):
+        _text(f"directive.{name}", getattr(directive, name), chars_min=1)
+    _text("directive.name", directive.name)
+    if directive.version > limits.SEQ_MAX:
+        _refuse("directive.version", f"{directive.version} is beyond {limits.SEQ_MAX}")
+    known = directive.kind in DirectiveKind._value2member_map_
+    kind = DirectiveKind(directive.kind) if known else DirectiveKind.UNSPECIFIED
+    return Directive(
+        directive.id,
+        kind,
+        directive.target,
+        directive.version,
+        directive.digest,
+        directive.size,
+        directive.name,
+        directive.deadline_ns,
+    )
+
+
+def _state_to_proto(state: DirectiveState) -> directives_pb2.DirectiveState:
+    return directives_pb2.DirectiveState(
+        id=state.id,
+        outcome=directives_pb2.DirectiveOutcome.ValueType(int(state.outcome)),
+        reason=state.reason,
+        detail=state.detail[:DETAIL_CHARS_MAX],
+        running_digest=state.running_digest,
+        at_ns=state.at_ns,
+    )
+
+
+def _state_from_proto(state: directives_pb2.DirectiveState) -> DirectiveState:
+    _text("directive_state.id", state.id, chars_min=1)
+    if state.outcome not in Outcome._value2member_map_:
+        _refuse("directive_state.outcome", f"{state.outcome} is no outcome")
+    digest = _digest("directive_state.running_digest", state.running_digest) if state.running_digest else b""
+    reason = _reason("directive_state.reason", state.reason)
+    return DirectiveState(
+        state.id, Outcome(state.outcome), reason, state.detail[:DETAIL_CHARS_MAX], digest, state.at_ns
+    )
+
+
+def _running_to_proto(running: Running) -> directives_pb2.Running:
+    return directives_pb2.Running(twin=running.twin, digest=running.digest, name=running.name, tier=running.tier)
+
+
+def _all_running(name: str, messages: Sequence[directives_pb2.Running]) -> tuple[Running, ...]:
+    if len(messages) > RUNNING_MAX:
+        _refuse(name, f"{len(messages)}, at most {RUNNING_MAX}")
+    found = []
+    for running in messages:
+        _text(f"{name}.twin", running.twin, chars_min=1)
+        _text(f"{name}.name", running.name)
+        _text(f"{name}.tier", running.tier)
+        found.append(Running(running.twin, _digest(f"{name}.digest", running.digest), running.name, running.tier))
+    return tuple(found)
+
+
+def _mark(name: str, boot: bytes, stream: types_pb2.Stream.ValueType, seq: int) -> Mark:
+    try:
+        return mark_from_proto(types_pb2.Mark(boot=boot, stream=stream, next_seq=seq))
+    except InputError as error:
+        raise InputError("PROTOCOL_VIOLATION", f"{name}: {error.message}", field=name) from error
+
+
+def _digest(name: str, digest: bytes) -> bytes:
+    if len(digest) != limits.DIGEST_BYTES:
+        _refuse(name, f"{len(digest)} bytes, not {limits.DIGEST_BYTES}")
+    return digest
+
+
+def _text(name: str, text: str, *, chars_min: int = 0) -> None:
+    if not chars_min <= len(text) <= limits.NAME_CHARS_MAX:
+        _refuse(name, f"{len(text)} characters, not in [{chars_min}, {limits.NAME_CHARS_MAX}]")
+
+
+def _reason(name: str, text: str) -> str:
+    if len(text) > limits.REASON_CHARS_MAX:
+        _refuse(name, f"{len(text)} characters, at most {limits.REASON_CHARS_MAX}")
+    return text
+
+
+def _refuse(name: str, why: str) -> NoReturn:
+    raise InputError("PROTOCOL_VIOLATION", f"{name}: {why}", field=name)

@@ -1,0 +1,128 @@
+"""The messages of a session as plain records, and the size both ends count credit in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinmodel.clock import ClockQuality
+from twinmodel.signal import Catalogue, Stream
+from twinsync.directive import Directive, DirectiveState, Running
+from twinsync.item import Block, Boot, Item, Mark, Range
+
+PROTOCOL = 1
+"""The one protocol version this build speaks."""
+
+_ITEM_OVERHEAD_BYTES = 128
+
+Key = tuple[bytes, Stream]
+"""A numbered stream: (boot, stream)."""
+
+
+def item_bytes(item: Item) -> int:
+    """What an item counts against the credit: an upper bound of its size on the wire."""
+    content = item.content
+    return _ITEM_OVERHEAD_BYTES + (len(content.payload) if isinstance(content, Block) else _ITEM_OVERHEAD_BYTES * 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a gateway says of itself; `ranges` is what it holds unacknowledged.
+
+    Attributes:
+        boots: from the last boot the coordinator confirmed to the present one, oldest first.
+        schemas: digests of the catalogues that unacknowledged blocks and the present configuration need.
+    """
+
+    protocol_min: int
+    protocol_max: int
+    agent_version: str
+    boots: tuple[Boot, ...]
+    ranges: tuple[Range, ...]
+    wall_ns: int
+    boot_ns: int
+    clock: ClockQuality
+    running: tuple[Running, ...]
+    schemas: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """A session granted.
+
+    Attributes:
+        session: fencing token.
+        marks: high-water marks of the boots named in Hello.
+        credit_bytes, credit_items: what may be sent and not yet committed at any time; 0 pauses.
+        missing_schemas: catalogues to send before anything else.
+        heartbeat_ns: distance of heartbeats of both sides.
+    """
+
+    protocol: int
+    session: int
+    marks: tuple[Mark, ...]
+    credit_bytes: int
+    credit_items: int
+    server_ns: int
+    missing_schemas: tuple[bytes, ...]
+    message_bytes_max: int
+    heartbeat_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A session refused or ended by the coordinator, with its reason."""
+
+    reason: str
+    detail: str
+    retry_after_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Several items at once, each in the order of its (boot, stream)."""
+
+    session: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An item that was committed as a dead letter."""
+
+    boot: bytes
+    stream: Stream
+    first_seq: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Sent only after the database commit; the credit replaces the one granted before."""
+
+    marks: tuple[Mark, ...]
+    credit_bytes: int
+    credit_items: int
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Nack:
+    """An item came out of order: go back to `expected`."""
+
+    expected: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A sign of life; from the gateway with what runs and what waits."""
+
+    session: int
+    wall_ns: int
+    running: tuple[Running, ...] = ()
+    backlog_bytes: int = 0
+    backlog_samples: int = 0
+    oldest_ns: int = 0
+
+
+Up = Hello | Catalogue | Items | DirectiveState | Heartbeat
+Down = Welcome | Reject | Committed | Nack | Directive | Heartbeat
