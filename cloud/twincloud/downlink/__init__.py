@@ -1,0 +1,1 @@
+"""Desired things on their way to gateways, and what became of them."""
