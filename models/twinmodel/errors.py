@@ -105,6 +105,9 @@ REASONS: dict[str, Reason] = {
     "ALREADY_EXISTS": _reason(_CONFLICT, "use another name or version"),
     "MODEL_UNFIT": _reason(_CONFLICT, "assign a model whose inputs, outputs and units the twin has"),
     "REQUEST_INVALID": _reason(_INPUT, "correct the field named"),
+    "RATE_LIMITED": _reason((Exit.UNREACHABLE, 429, "RESOURCE_EXHAUSTED"), "wait a few seconds and try again"),
+    "NOT_READY": _reason(_UNREACHABLE, "wait until the coordinator has started, then see `twincloud doctor`"),
+    "INTERNAL": _reason((Exit.FAILED, 500, "INTERNAL"), "see the log of the coordinator at this time and report it"),
     # places
     "PORT_IN_USE": _reason(_CONFLICT, "stop the other process or choose another port"),
     "STATE_LOCKED": _reason(_CONFLICT, "another process uses this state directory; stop it"),

@@ -1,0 +1,114 @@
+"""The app factory of REST and console.
+
+What a route or a page finds in `request.app.state`:
+
+    store        storage.contract.Store          synchronous: call it as `await state.threads.run(state.store.twin, key)`
+    threads      api.threads.Threads             the bounded pool those calls run in
+    clock        twinmodel.clock.Clock           server time: `state.clock.wall_ns()`
+    settings     config.Settings
+    fleet        api.fleet.Fleet                 `await state.fleet.summary(tenant) -> FleetSummary`, at most 1 s old;
+                                                 `await state.fleet.gateways(tenant) -> Mapping[(site, gateway), Gateway]`;
+                                                 `await state.fleet.twin_view(key) -> TwinView`,
+                                                 `await state.fleet.gateway_view(key) -> GatewayView`
+    stream       api.stream.Stream               event streams: `state.stream.watch(...)`
+    bus          events.bus.Bus                  `bus.notify_twins(keys)`, from any thread
+    sessions     identity.sessions.Sessions      cookies: `sessions.open(token_hash) -> cookie`, `sessions.close(cookie)`
+    ledger       identity.ledger.Ledger          what was issued and revoked
+    ca           identity.ca.Authority | None    `ca.fingerprint`, None in tests without enrolment
+    addresses    api.addresses.Addresses         where REST, gRPC and enrolment really listen
+    metrics      api.metrics.Metrics
+    on_directive Callable[[GatewayKey], None]    wakes the gateway's session after a directive was opened
+
+Routes are guarded by `Depends(allow("twins.read"))` of api.auth, which gives `Access(principal, tenant)`; a page calls
+`await identify(request) -> Principal`, which raises TOKEN_INVALID when nobody is signed in, and
+`authorise(principal, tenant, verb)` of identity.policy. Signing in: `POST /api/v1/session {"token": ...}` sets the
+cookie, `DELETE` ends it, `GET` tells name, tenant and role. Views are made by the pure functions of api.views.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from twincloud.api import health, problems
+from twincloud.api.addresses import Addresses
+from twincloud.api.fleet import Fleet
+from twincloud.api.metrics import Metrics
+from twincloud.api.shell import Shell
+from twincloud.api.stream import Stream
+from twincloud.api.threads import Threads
+from twincloud.api.v1 import directives, events, fleet, gateways, models, session, twins
+from twincloud.config import Settings
+from twincloud.events.bus import Bus
+from twincloud.identity.ca import Authority
+from twincloud.identity.ledger import Ledger
+from twincloud.identity.sessions import Sessions
+from twincloud.storage.contract import GatewayKey, Store
+from twinmodel.clock import Clock
+
+VERSION = "1"
+
+
+def create_app(
+    store: Store,
+    *,
+    clock: Clock,
+    bus: Bus,
+    ca: Authority | None,
+    settings: Settings,
+    on_directive: Callable[[GatewayKey], None],
+    ledger: Ledger | None = None,
+    metrics: Metrics | None = None,
+) -> FastAPI:
+    """Joins routers, gates and state into one app; its lifespan runs the event streams.
+
+    Args:
+        store: where everything is kept.
+        clock: server time.
+        bus: rung by whoever commits.
+        ca: the authority whose fingerprint invitations carry; without it nobody can be invited.
+        settings: bounds and names.
+        on_directive: called in a thread of the pool after a directive was opened.
+        ledger: revocations; by default those of the state directory.
+        metrics: shared with other stages; a fresh registry by default.
+    """
+    metrics = metrics or Metrics()
+    app = FastAPI(
+        title="hybridtwin coordinator",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=_lifespan,
+        separate_input_output_schemas=False,
+    )
+    state = app.state
+    state.store, state.clock, state.bus, state.ca, state.settings = store, clock, bus, ca, settings
+    state.on_directive, state.metrics = on_directive, metrics
+    state.ledger = ledger or Ledger(settings.state)
+    state.threads = Threads(settings.threads)
+    state.sessions = Sessions(clock)
+    state.addresses = Addresses.of(settings)
+    state.fleet = Fleet(store, state.threads, clock, stale_ns=settings.stale_ns)
+    state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
+    problems.install(app)
+    app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
+    for module in (health, session, fleet, gateways, twins, models, directives, events):
+        app.include_router(module.router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    stream: Stream = app.state.stream
+    try:
+        async with asyncio.TaskGroup() as group:
+            pump = group.create_task(stream.run(), name="event streams")
+            yield
+            stream.close()
+            pump.cancel()
+    finally:
+        app.state.threads.close()

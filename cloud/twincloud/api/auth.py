@@ -1,0 +1,89 @@
+"""Who asks, and whether the tenant and the verb are theirs: the one gate in front of every route.
+
+A program sends `Authorization: Bearer TOKEN`. A browser sends the session cookie; since a browser sends it by itself, a
+request that changes something must also come from a page of this very host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Path, Request
+
+from twincloud.api.v1.schemas import NAME
+from twincloud.identity.policy import authorise
+from twincloud.identity.sessions import COOKIE
+from twincloud.identity.tokens import TOKEN_CHARS_MAX, hash_of, resolve
+from twincloud.storage.contract import Principal
+from twinmodel.errors import DeniedError
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A request that may go on: who makes it and for which tenant."""
+
+    principal: Principal
+    tenant: str
+
+
+def allow(verb: str) -> Callable[..., Awaitable[Access]]:
+    """The dependency of a route: lets through who may do `verb` on the tenant of the path."""
+
+    async def gate(request: Request, t: Annotated[str, Path(pattern=NAME, description="tenant")]) -> Access:
+        principal = await identify(request)
+        authorise(principal, t, verb)
+        return Access(principal, t)
+
+    return gate
+
+
+async def identify(request: Request) -> Principal:
+    """Who makes a request.
+
+    Raises:
+        DeniedError: TOKEN_INVALID without a valid token or session, FORBIDDEN for a change from a foreign page.
+    """
+    return await principal_of(request, _credential(request))
+
+
+async def principal_of(request: Request, token_hash: bytes) -> Principal:
+    """Whose token it is by its hash; raises TOKEN_INVALID when it is unknown, expired or revoked."""
+    state = request.app.state
+    principal: Principal = await state.threads.run(
+        resolve, state.store, state.ledger, token_hash, state.clock.wall_ns()
+    )
+    return principal
+
+
+def _credential(request: Request) -> bytes:
+    header = request.headers.get("authorization", "")
+    scheme, _, secret = header.partition(" ")
+    if header:
+        if scheme.lower() != "bearer" or not 0 < len(secret) <= TOKEN_CHARS_MAX:
+            raise DeniedError("TOKEN_INVALID", "the Authorization header is not `Bearer TOKEN`")
+        return hash_of(secret.strip())
+    cookie = request.cookies.get(COOKIE, "")
+    token_hash = request.app.state.sessions.token_hash(cookie) if 0 < len(cookie) <= TOKEN_CHARS_MAX else None
+    if token_hash is None:
+        raise DeniedError("TOKEN_INVALID", "the request carries no valid token")
+    if request.method not in SAFE_METHODS:
+        require_same_origin(request)
+    found: bytes = token_hash
+    return found
+
+
+def require_same_origin(request: Request) -> None:
+    """Refuses a change that a page of another host makes with our cookie; raises FORBIDDEN."""
+    origin = request.headers.get("origin")
+    site = request.headers.get("sec-fetch-site")
+    if origin is not None:
+        passed = urlsplit(origin).netloc == request.headers.get("host")
+    else:
+        passed = site in ("same-origin", "none")
+    if not passed:
+        raise DeniedError("FORBIDDEN", "the request comes from another site", hint="use the console's own pages")

@@ -1,0 +1,153 @@
+"""Why a twin or a gateway is not well: each rule gives a severity and one sentence with the number and the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twincloud.api.v1.schemas import Health
+from twincloud.storage.contract import Gateway, Property, Twin
+from twinmodel.clock import SECOND_NS, ClockQuality
+from twinmodel.quality import QualityClass, QualityReason, class_of, describe
+
+AWAY_MAX_NS = 10 * SECOND_NS
+CERTIFICATE_LEFT_MIN_NS = 3 * 86_400 * SECOND_NS
+SEVERITIES: tuple[Health, ...] = ("offline", "bad", "warn", "ok")
+"""Worst first; the order of "needs attention"."""
+
+Finding = tuple[Health, str]
+
+
+def severity(health: Health) -> int:
+    """Rank of a health, 0 is the worst."""
+    return SEVERITIES.index(health)
+
+
+def diagnose_twin(twin: Twin, gateway: Gateway | None, *, fresh_s: float | None, now_ns: int, stale_ns: int) -> Finding:
+    """Health of a twin and why.
+
+    Args:
+        twin: the twin.
+        gateway: the gateway that serves it, None when it is not known.
+        fresh_s: age of its newest reported value, None when there is none.
+        now_ns: server time.
+        stale_ns: age beyond which it is stale, three nominal periods.
+    """
+    found = [*_of_gateway(twin, gateway, now_ns), *_of_properties(twin), *_of_model(twin)]
+    if fresh_s is None:
+        found.append(("warn", "no value has been reported yet"))
+    elif fresh_s * SECOND_NS > stale_ns:
+        found.append(("warn", f"the newest value is {span(fresh_s)} old (limit {span(stale_ns / SECOND_NS)})"))
+    if gateway is not None:
+        found += _of_backlog(gateway, now_ns, stale_ns)
+    return _worst(found)
+
+
+def diagnose_gateway(gateway: Gateway, *, now_ns: int, stale_ns: int) -> Finding:
+    """Health of a gateway and why."""
+    found = list(_of_link(gateway, now_ns))
+    if gateway.state.lower() in ("suspended", "forked"):
+        found.append(("bad", f"gateway {gateway.key.gateway} is {gateway.state.lower()} (rule: it must be active)"))
+    left_ns = gateway.certificate_until_ns - now_ns
+    if gateway.certificate_until_ns and left_ns <= 0:
+        found.append(("bad", f"its certificate expired {span(-left_ns / SECOND_NS)} ago"))
+    elif gateway.certificate_until_ns and left_ns < CERTIFICATE_LEFT_MIN_NS:
+        limit = span(CERTIFICATE_LEFT_MIN_NS / SECOND_NS)
+        found.append(("warn", f"its certificate expires in {span(left_ns / SECOND_NS)} (limit {limit})"))
+    if gateway.connected and gateway.clock <= ClockQuality.FREE:
+        found.append(("warn", f"its clock is {gateway.clock.name} (rule: HOLDOVER or SYNCED)"))
+    found += _of_backlog(gateway, now_ns, stale_ns)
+    return _worst(found)
+
+
+def is_away(gateway: Gateway, now_ns: int) -> bool:
+    """Whether a gateway has been without a session for longer than the limit."""
+    return not gateway.connected and now_ns - gateway.last_seen_ns > AWAY_MAX_NS
+
+
+def span(seconds: float) -> str:
+    """A duration as people say it: `4.2 s`, `90 s`, `12 min`, `5.5 h`, `3 d`."""
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7_200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3_600:.1f} h"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def _worst(found: list[Finding]) -> Finding:
+    return min(found, key=lambda finding: severity(finding[0]), default=("ok", ""))
+
+
+def _of_link(gateway: Gateway, now_ns: int) -> Iterator[Finding]:
+    if not is_away(gateway, now_ns):
+        return
+    name = gateway.key.gateway
+    if not gateway.last_seen_ns:
+        yield "offline", f"gateway {name} has never been connected"
+        return
+    away = span((now_ns - gateway.last_seen_ns) / SECOND_NS)
+    yield "offline", f"gateway {name} is not connected for {away} (limit {span(AWAY_MAX_NS / SECOND_NS)})"
+
+
+def _of_gateway(twin: Twin, gateway: Gateway | None, now_ns: int) -> Iterator[Finding]:
+    if gateway is None:
+        yield "offline", f"gateway {twin.gateway} is not known"
+        return
+    yield from _of_link(gateway, now_ns)
+
+
+def _of_backlog(gateway: Gateway, now_ns: int, stale_ns: int) -> Iterator[Finding]:
+    age_ns = now_ns - gateway.oldest_ns
+    if gateway.backlog_samples and gateway.oldest_ns and age_ns > stale_ns:
+        age, limit = span(age_ns / SECOND_NS), span(stale_ns / SECOND_NS)
+        yield (
+            "warn",
+            f"{gateway.backlog_samples:,} samples wait on gateway {gateway.key.gateway}, "
+            f"the oldest for {age} (limit {limit})",
+        )
+
+
+def _of_properties(twin: Twin) -> Iterator[Finding]:
+    if twin.drifting:
+        worst = max(twin.properties, key=lambda p: abs(p.drift or 0.0), default=None)
+        if worst is not None and worst.drift is not None:
+            yield (
+                "bad",
+                f"the model drifts from {worst.name}: score {worst.drift:.3g} is beyond the model's drift limit",
+            )
+        else:
+            yield "bad", "the model drifts from the measurement, beyond the model's drift limit"
+    for klass, health in ((QualityClass.BAD, "bad"), (QualityClass.UNCERTAIN, "warn")):
+        hit = [p for p in twin.properties if p.reported is not None and class_of(p.reported.quality) is klass]
+        if hit:
+            yield _quality_finding(health, hit, len(twin.properties))
+    settling = [p.name for p in twin.properties if p.estimated is not None and _settles(p)]
+    if settling:
+        yield (
+            "warn",
+            f"the model settles: {len(settling)} of {len(twin.properties)} estimates, first {settling[0]} (rule: 0)",
+        )
+
+
+def _quality_finding(health: str, hit: list[Property], total: int) -> Finding:
+    first = hit[0]
+    assert first.reported is not None
+    code = describe(first.reported.quality)
+    sentence = f"{first.name} is {code}; {len(hit)} of {total} properties are not good (rule: 0)"
+    return ("bad" if health == "bad" else "warn"), sentence
+
+
+def _settles(prop: Property) -> bool:
+    return prop.estimated is not None and prop.estimated.quality & 0xFF == QualityReason.SETTLING
+
+
+def _of_model(twin: Twin) -> Iterator[Finding]:
+    model = twin.model
+    if model.outcome == "REJECTED":
+        runs = model.running or "no model"
+        yield "bad", f"model {model.desired} was rejected: {model.reason or 'no reason given'}; {runs} runs instead"
+    elif model.desired and model.running and model.desired != model.running and model.outcome != "":
+        yield "warn", f"{model.running} runs, {model.desired} is desired (rule: they are the same)"

@@ -1,0 +1,72 @@
+"""The one place where an error becomes an HTTP answer: RFC 9457 problem documents, never a stack trace."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from twincloud.api.v1.schemas import Problem
+from twinmodel.errors import REASONS, TwinError
+
+MEDIA_TYPE = "application/problem+json"
+_OF_STATUS = {401: "TOKEN_INVALID", 403: "FORBIDDEN", 404: "NOT_FOUND", 413: "LIMIT_EXCEEDED", 429: "RATE_LIMITED"}
+
+
+def problem(
+    reason: str, detail: str, *, hint: str | None = None, status: int | None = None, path: str = ""
+) -> Response:
+    """The answer for a reason of the registry."""
+    known = REASONS[reason]
+    status = known.http if status is None else status
+    body = Problem(
+        type=f"urn:hybridtwin:reason:{reason}",
+        title=reason.replace("_", " ").capitalize(),
+        status=status,
+        detail=detail,
+        reason=reason,
+        hint=known.hint if hint is None else hint,
+        instance=path,
+    )
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers["Retry-After"] = "5"
+    return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
+
+
+def problem_of(error: TwinError, path: str = "") -> Response:
+    """The answer for an error of ours."""
+    return problem(error.reason, error.message, hint=error.hint, path=path)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of an app a problem document; unknown exceptions are met by `api.shell`."""
+    app.add_exception_handler(TwinError, _twin_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+async def _twin_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TwinError)
+    return problem_of(error, request.url.path)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    told = []
+    for one in error.errors()[:10]:
+        place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path")) or "body"
+        told.append(f"{place}: {one['msg']}")
+    return problem("REQUEST_INVALID", "; ".join(told), path=request.url.path)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    reason = _OF_STATUS.get(error.status_code, "REQUEST_INVALID" if error.status_code < 500 else "INTERNAL")
+    answer = problem(reason, str(error.detail), status=error.status_code, path=request.url.path)
+    answer.headers.update(error.headers or {})
+    return answer

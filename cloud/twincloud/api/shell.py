@@ -1,0 +1,104 @@
+"""What surrounds every request: body bound, security headers, metrics, and an answer to exceptions nobody expected."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twincloud.api.metrics import Metrics
+from twincloud.api.problems import problem
+from twinmodel.clock import SECOND_NS, Clock
+
+BODY_BYTES_MAX = 64 << 10
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_RAW_HEADERS = [(name.encode(), text.encode()) for name, text in HEADERS.items()]
+_MODELS_PATH = re.compile(r"/api/v1/tenants/[^/]+/models/?")
+_log = structlog.get_logger("twincloud.api")
+
+
+class Shell:
+    """ASGI middleware; plain functions, since Starlette's own base class buffers event streams."""
+
+    def __init__(self, app: ASGIApp, *, clock: Clock, metrics: Metrics | None = None, model_bytes_max: int = 0) -> None:
+        self._app = app
+        self._clock = clock
+        self._metrics = metrics
+        self._model_bytes_max = model_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        bytes_max = self._bytes_max(scope)
+        started_ns = self._clock.boot_ns()
+        status = 0
+
+        async def sender(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *_missing(message["headers"])]}
+            await send(message)
+
+        try:
+            await self._guarded(scope, _bounded(receive, bytes_max), sender, bytes_max)
+        except Exception:  # noqa: BLE001 the boundary: whatever went wrong, the caller gets a problem, the log one entry
+            _log.exception("request failed", method=scope["method"], path=scope["path"])
+            if not status:
+                answer = problem("INTERNAL", "the coordinator failed at this request", path=scope["path"])
+                await answer(scope, receive, sender)
+        finally:
+            if self._metrics is not None:
+                route = getattr(scope.get("route"), "path", "unknown")
+                seconds = (self._clock.boot_ns() - started_ns) / SECOND_NS
+                self._metrics.request(scope["method"], route, status, seconds)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, bytes_max: int) -> None:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > bytes_max:
+            await problem("LIMIT_EXCEEDED", _too_large(bytes_max), path=scope["path"])(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _bytes_max(self, scope: Scope) -> int:
+        upload = scope["method"] == "POST" and _MODELS_PATH.fullmatch(scope["path"]) is not None
+        return max(self._model_bytes_max, BODY_BYTES_MAX) if upload else BODY_BYTES_MAX
+
+
+def _bounded(receive: Receive, bytes_max: int) -> Receive:
+    seen = 0
+
+    async def receiver() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > bytes_max:
+            # FastAPI lets only its own exception pass through the reading of a body.
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(bytes_max))
+        return message
+
+    return receiver
+
+
+def _too_large(bytes_max: int) -> str:
+    return f"the body is larger than {bytes_max} bytes"
+
+
+def _missing(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    names = {name.lower() for name, _ in given}
+    return [(name, text) for name, text in _RAW_HEADERS if name not in names]

@@ -1,0 +1,44 @@
+"""Times as REST writes and reads them: RFC 3339, UTC, nine digits; nanoseconds inside."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import InputError
+
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
+_SECOND_MAX = 253_402_300_799
+_SECOND_MIN = -62_135_596_800
+
+
+def to_text(t_ns: int) -> str:
+    """RFC 3339 text of a time; a time outside of the years 1..9999 is shown as the nearest one inside."""
+    second, rest = divmod(t_ns, SECOND_NS)
+    second = min(max(second, _SECOND_MIN), _SECOND_MAX)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def to_text_or_none(t_ns: int) -> str | None:
+    """RFC 3339 text, None for 0, which stands for "never"."""
+    return to_text(t_ns) if t_ns else None
+
+
+def parse(text: str, field: str) -> int:
+    """Nanoseconds of RFC 3339 text or of a plain integer of nanoseconds.
+
+    Raises:
+        InputError: REQUEST_INVALID naming the field.
+    """
+    if re.fullmatch(r"-?\d{1,19}", text):
+        return int(text)
+    found = _RFC3339.fullmatch(text.strip())
+    try:
+        day, time, digits, zone = found.groups() if found is not None else ("", "", "", "")
+        whole = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}")
+        return int(whole.timestamp()) * SECOND_NS + int((digits or "0").ljust(9, "0"))
+    except (ValueError, OverflowError):
+        raise InputError(
+            "REQUEST_INVALID", f"{field}: {text[:40]!r} is no time", hint="write e.g. 2026-03-01T12:00:00Z", field=field
+        ) from None

@@ -1,0 +1,28 @@
+"""The fleet and its sites."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from twincloud.api.auth import Access, allow
+from twincloud.api.v1.schemas import FleetSummary, SiteList
+
+router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["fleet"])
+
+Reader = Annotated[Access, Depends(allow("fleet.read"))]
+
+
+@router.get("/fleet")
+async def get_fleet(request: Request, access: Reader) -> FleetSummary:
+    """The FLEET page in numbers, at most a second old."""
+    summary: FleetSummary = await request.app.state.fleet.summary(access.tenant)
+    return summary
+
+
+@router.get("/sites")
+async def list_sites(request: Request, access: Reader) -> SiteList:
+    """All sites with their health."""
+    summary: FleetSummary = await request.app.state.fleet.summary(access.tenant)
+    return SiteList(items=summary.sites)

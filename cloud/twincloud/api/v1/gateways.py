@@ -1,0 +1,102 @@
+"""Gateways, their loss ledger, every stored sample of them, and invitations for new ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response, status
+
+from twincloud.api.auth import Access, allow
+from twincloud.api.times import to_text
+from twincloud.api.v1.paging import GatewayName, PageSize, PageToken, Site, SiteFilter, seal, unseal
+from twincloud.api.v1.schemas import GatewayList, GatewayView, InviteRequest, InviteView, LossList, SampleList
+from twincloud.api.views import loss_view, sample_views
+from twincloud.identity.tokens import INVITE_PREFIX, hash_of, new_secret
+from twincloud.storage.contract import GatewayKey, Store
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import ConflictError, InputError
+
+SAMPLES_MAX = 50_000
+
+router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["gateways"])
+
+Reader = Annotated[Access, Depends(allow("gateways.read"))]
+Auditor = Annotated[Access, Depends(allow("samples.read"))]
+Inviter = Annotated[Access, Depends(allow("gateways.invite"))]
+
+
+@router.get("/gateways")
+async def list_gateways(
+    request: Request, access: Reader, site: SiteFilter = "", page_size: PageSize = 100, page_token: PageToken = ""
+) -> GatewayList:
+    """Gateways by site and name."""
+    state = request.app.state
+    listing = f"gateways:{access.tenant}:{site}"
+    token = unseal(listing, page_token)
+    page = await state.threads.run(state.store.gateways, access.tenant, site=site, limit=page_size, token=token)
+    views = await state.fleet.gateway_views(access.tenant, page.items)
+    return GatewayList(items=views, next_page_token=seal(listing, page.next_token))
+
+
+@router.get("/sites/{s}/gateways/{g}")
+async def get_gateway(request: Request, access: Reader, s: Site, g: GatewayName) -> GatewayView:
+    """One gateway."""
+    view: GatewayView = await request.app.state.fleet.gateway_view(GatewayKey(access.tenant, s, g))
+    return view
+
+
+@router.get("/sites/{s}/gateways/{g}/losses")
+async def list_losses(request: Request, access: Reader, s: Site, g: GatewayName) -> LossList:
+    """The loss ledger: every declared hole."""
+    state = request.app.state
+    losses = await state.threads.run(state.store.losses, GatewayKey(access.tenant, s, g))
+    return LossList(items=[loss_view(loss) for loss in losses])
+
+
+@router.get("/sites/{s}/gateways/{g}/samples", response_model=SampleList)
+async def list_samples(
+    request: Request,
+    access: Auditor,
+    s: Site,
+    g: GatewayName,
+    after: Annotated[str, Query(max_length=20, description="next_page_token of the page before")] = "",
+    limit: Annotated[int, Query(ge=1, le=SAMPLES_MAX)] = 10_000,
+) -> Response:
+    """Every stored sample in commit order, for audits."""
+    state = request.app.state
+    if after and not after.isdecimal():
+        raise InputError("REQUEST_INVALID", "after: it is no token of this list", field="after")
+    key = GatewayKey(access.tenant, s, g)
+    body = await state.threads.run(_samples, state.store, key, int(after or 0), limit)
+    return Response(body, media_type="application/json")
+
+
+def _samples(store: Store, key: GatewayKey, after: int, limit: int) -> str:
+    # Serialised in the thread that read them: tens of thousands of samples would hold up the loop.
+    page = store.samples(key, after=after, limit=limit)
+    items = [view for signal, batch in page.items for view in sample_views(signal, batch)]
+    return SampleList.model_construct(items=items, next_page_token=page.next_token).model_dump_json()
+
+
+@router.post("/gateways:invite", status_code=status.HTTP_201_CREATED)
+async def invite_gateway(request: Request, access: Inviter, wanted: InviteRequest) -> InviteView:
+    """Lets one gateway join within the time given; the token is shown this once."""
+    state = request.app.state
+    if state.ca is None:
+        raise ConflictError("NOT_INITIALISED", "this coordinator has no certificate authority")
+    token = new_secret(INVITE_PREFIX)
+    now_ns = state.clock.wall_ns()
+    expires_ns = now_ns + wanted.ttl_s * SECOND_NS
+    key = GatewayKey(access.tenant, wanted.site, wanted.gateway)
+    await state.threads.run(state.store.create_invite, key, hash_of(token), now_ns, expires_ns)
+    state.bus.notify_gateway(key)
+    url = state.addresses.enrol
+    return InviteView(
+        site=wanted.site,
+        gateway=wanted.gateway,
+        url=url,
+        token=token,
+        ca_sha256=state.ca.fingerprint,
+        expires=to_text(expires_ns),
+        join=f"twinedge join {url} --token {token} --ca-sha256 {state.ca.fingerprint}",
+    )

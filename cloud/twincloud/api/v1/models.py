@@ -1,0 +1,88 @@
+"""Model packages, their bytes, and the keys whose signature counts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request, Response, status
+
+from twincloud.api.auth import Access, allow
+from twincloud.api.v1.paging import PageSize, PageToken, seal, unseal
+from twincloud.api.v1.schemas import ModelList, ModelView, SignerList, SignerRequest, SignerView
+from twincloud.api.views import model_view
+from twinmodel.errors import InputError
+
+router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["models"])
+
+Reader = Annotated[Access, Depends(allow("models.read"))]
+Pusher = Annotated[Access, Depends(allow("models.push"))]
+Fetcher = Annotated[Access, Depends(allow("artifacts.read"))]
+SignerReader = Annotated[Access, Depends(allow("signers.read"))]
+SignerAdder = Annotated[Access, Depends(allow("signers.add"))]
+
+MEDIA_TYPE = "application/octet-stream"
+_BODY = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
+_BYTES = {200: {"description": "the package", "content": {MEDIA_TYPE: {}}}}
+
+
+@router.get("/models")
+async def list_models(
+    request: Request, access: Reader, page_size: PageSize = 100, page_token: PageToken = ""
+) -> ModelList:
+    """Model versions by name and version."""
+    state = request.app.state
+    listing = f"models:{access.tenant}"
+    token = unseal(listing, page_token)
+    page = await state.threads.run(state.store.models, access.tenant, limit=page_size, token=token)
+    return ModelList(items=[model_view(m) for m in page.items], next_page_token=seal(listing, page.next_token))
+
+
+@router.post("/models", status_code=status.HTTP_201_CREATED, openapi_extra=_BODY)
+async def push_model(request: Request, access: Pusher) -> ModelView:
+    """Keeps a signed package; the same bytes twice are no error."""
+    state = request.app.state
+    blob = await request.body()
+    if not blob:
+        raise InputError("REQUEST_INVALID", "body: it is empty", hint="send the bytes of a .twin file", field="body")
+    model = await state.threads.run(state.store.put_model, access.tenant, blob, state.clock.wall_ns())
+    return model_view(model)
+
+
+@router.get("/models/{name}/versions/{version}")
+async def get_model(
+    request: Request,
+    access: Reader,
+    name: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")],
+    version: Annotated[str, Path(pattern=r"^[0-9A-Za-z.+-]{1,40}$")],
+) -> ModelView:
+    """One model version."""
+    state = request.app.state
+    return model_view(await state.threads.run(state.store.model, access.tenant, f"{name}@{version}"))
+
+
+@router.get("/artifacts/{digest}", response_class=Response, responses=_BYTES)
+async def get_artifact(
+    request: Request, access: Fetcher, digest: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+) -> Response:
+    """The bytes of a package by their SHA-256."""
+    state = request.app.state
+    blob = await state.threads.run(state.store.artifact, access.tenant, digest)
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "private, immutable, max-age=31536000"}
+    return Response(blob, media_type=MEDIA_TYPE, headers=headers)
+
+
+@router.get("/signers")
+async def list_signers(request: Request, access: SignerReader) -> SignerList:
+    """All keys the tenant trusts."""
+    state = request.app.state
+    signers = await state.threads.run(state.store.signers, access.tenant)
+    return SignerList(items=[SignerView(key_id=k, public_key_pem=pem.decode()) for k, pem in sorted(signers.items())])
+
+
+@router.post("/signers", status_code=status.HTTP_201_CREATED)
+async def add_signer(request: Request, access: SignerAdder, wanted: SignerRequest) -> SignerView:
+    """Trusts a public key for the tenant's models."""
+    state = request.app.state
+    pem = wanted.public_key_pem.encode()
+    key_id = await state.threads.run(state.store.add_signer, access.tenant, wanted.name, pem, state.clock.wall_ns())
+    return SignerView(key_id=key_id, public_key_pem=wanted.public_key_pem)

@@ -1,0 +1,48 @@
+"""Pages of a listing: sizes are bounded and tokens are opaque, bound to the list they came from."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from twincloud.api.v1.schemas import NAME
+from twinmodel.errors import InputError
+
+PAGE_MAX = 1_000
+TOKEN_CHARS_MAX = 1_024
+
+PageSize = Annotated[int, Query(ge=1, le=PAGE_MAX)]
+PageToken = Annotated[str, Query(max_length=TOKEN_CHARS_MAX)]
+SiteFilter = Annotated[str, Query(pattern=rf"^$|{NAME}")]
+Site = Annotated[str, Path(pattern=NAME)]
+GatewayName = Annotated[str, Path(pattern=NAME)]
+TwinName = Annotated[str, Path(pattern=NAME)]
+
+
+def seal(listing: str, store_token: str) -> str:
+    """The token a client gets, "" for the last page."""
+    if not store_token:
+        return ""
+    return base64.urlsafe_b64encode(f"{listing}\n{store_token}".encode()).decode().rstrip("=")
+
+
+def unseal(listing: str, token: str) -> str:
+    """The store's token behind a client's; raises REQUEST_INVALID when it is not of this list."""
+    if not token:
+        return ""
+    try:
+        padded = token + "=" * (-len(token) % 4)
+        name, separator, inner = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition("\n")
+    except (binascii.Error, ValueError):
+        name, separator, inner = "", "", ""
+    if not separator or name != listing:
+        raise InputError(
+            "REQUEST_INVALID",
+            "page_token: it is no token of this list",
+            hint="pass next_page_token of the page before, with the same filters",
+            field="page_token",
+        )
+    return inner

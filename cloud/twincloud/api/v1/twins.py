@@ -1,0 +1,114 @@
+"""Twins, their history, and the model that shall run for them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response, status
+
+from twincloud.api.auth import Access, allow
+from twincloud.api.times import parse
+from twincloud.api.v1.paging import PageSize, PageToken, Site, SiteFilter, TwinName, seal, unseal
+from twincloud.api.v1.schemas import AssignRequest, DirectiveView, HistoryView, TwinList, TwinView
+from twincloud.api.views import directive_view, history_view
+from twincloud.storage.contract import Store, TwinKey
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import InputError, MissingError
+from twinmodel.signal import OUTPUT_ROLES
+
+ROLES = ("measured", *OUTPUT_ROLES)
+POINTS_MAX = 20_000
+SPAN_DEFAULT_NS = 3_600 * SECOND_NS
+
+router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["twins"])
+
+Reader = Annotated[Access, Depends(allow("twins.read"))]
+Assigner = Annotated[Access, Depends(allow("models.assign"))]
+
+
+@router.get("/twins")
+async def list_twins(
+    request: Request, access: Reader, site: SiteFilter = "", page_size: PageSize = 100, page_token: PageToken = ""
+) -> TwinList:
+    """Twins by site and name."""
+    state = request.app.state
+    listing = f"twins:{access.tenant}:{site}"
+    token = unseal(listing, page_token)
+    page = await state.threads.run(state.store.twins, access.tenant, site=site, limit=page_size, token=token)
+    views = await state.fleet.twin_views(access.tenant, page.items)
+    return TwinList(items=views, next_page_token=seal(listing, page.next_token))
+
+
+@router.get("/sites/{s}/twins/{twin}", responses={304: {"description": "unchanged"}})
+async def get_twin(request: Request, response: Response, access: Reader, s: Site, twin: TwinName) -> TwinView:
+    """One twin; the ETag changes with its revision and with its health, which also time alone can change."""
+    view: TwinView = await request.app.state.fleet.twin_view(TwinKey(access.tenant, s, twin))
+    tag = f'W/"{view.revision}-{view.health}"'
+    response.headers["ETag"] = tag
+    response.headers["Cache-Control"] = "private, no-cache"
+    known = [one.strip() for one in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or "*" in known:
+        response.status_code = status.HTTP_304_NOT_MODIFIED
+    return view
+
+
+@router.get("/sites/{s}/twins/{twin}/history", response_model=HistoryView)
+async def get_history(
+    request: Request,
+    access: Reader,
+    s: Site,
+    twin: TwinName,
+    prop: Annotated[str, Query(alias="property", min_length=1, max_length=256)],
+    roles: Annotated[str, Query(max_length=200, description="comma-separated")] = ",".join(ROLES),
+    from_: Annotated[str, Query(alias="from", max_length=64, description="RFC 3339; an hour before `to`")] = "",
+    to: Annotated[str, Query(max_length=64, description="RFC 3339; now")] = "",
+    points: Annotated[int, Query(ge=1, le=POINTS_MAX)] = 2_000,
+) -> Response:
+    """History of one property by role; longer runs keep the newest points and say so."""
+    state = request.app.state
+    to_ns = parse(to, "to") if to else state.clock.wall_ns()
+    from_ns = parse(from_, "from") if from_ else to_ns - SPAN_DEFAULT_NS
+    if from_ns >= to_ns:
+        raise InputError("REQUEST_INVALID", "from: it is not before `to`", field="from")
+    wanted = tuple(dict.fromkeys(role.strip() for role in roles.split(",") if role.strip()))
+    unknown = [role for role in wanted if role not in ROLES]
+    if unknown or not wanted:
+        named = f"{unknown[0]!r} is unknown" if unknown else "none is given"
+        raise InputError("REQUEST_INVALID", f"roles: {named}", hint=f"use {', '.join(ROLES)}", field="roles")
+    key = TwinKey(access.tenant, s, twin)
+    body = await state.threads.run(_history, state.store, key, prop, wanted, from_ns, to_ns, points)
+    return Response(body, media_type="application/json")
+
+
+def _history(
+    store: Store, key: TwinKey, prop: str, roles: tuple[str, ...], from_ns: int, to_ns: int, points: int
+) -> str:
+    known = {p.name: p for p in store.twin(key).properties}
+    if prop not in known:
+        raise MissingError(
+            "NOT_FOUND",
+            f"twin {key.twin} has no property {prop!r}",
+            hint=f"use one of {', '.join(sorted(known)) or 'none: it has no properties yet'}",
+        )
+    series = store.history(key, prop, roles, from_ns, to_ns, points)
+    return history_view(known[prop], dict(series), from_ns=from_ns, to_ns=to_ns).model_dump_json()
+
+
+@router.put("/sites/{s}/twins/{twin}/model", status_code=status.HTTP_202_ACCEPTED)
+async def assign_model(
+    request: Request, access: Assigner, s: Site, twin: TwinName, wanted: AssignRequest
+) -> DirectiveView:
+    """Sets the model that shall run for a twin; the directive tells how that went."""
+    state = request.app.state
+    now_ns = state.clock.wall_ns()
+    directive = await state.threads.run(
+        state.store.assign_model,
+        TwinKey(access.tenant, s, twin),
+        wanted.model,
+        by=access.principal.name,
+        now_ns=now_ns,
+        deadline_ns=now_ns + wanted.deadline_s * SECOND_NS,
+    )
+    state.bus.notify()
+    await state.threads.run(state.on_directive, directive.gateway)
+    return directive_view(directive)

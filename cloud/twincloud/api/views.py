@@ -1,0 +1,260 @@
+"""From records of the store to shapes of the API: pure functions over a given `now_ns`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from twincloud.api.diagnosis import diagnose_gateway, diagnose_twin
+from twincloud.api.times import to_text, to_text_or_none
+from twincloud.api.v1.schemas import (
+    DeadLetterView,
+    DirectiveView,
+    GatewayView,
+    HistoryView,
+    LossView,
+    ModelStateView,
+    ModelView,
+    PropertyView,
+    SampleView,
+    SeriesView,
+    TwinView,
+    ValueView,
+)
+from twincloud.storage.contract import (
+    DeadLetter,
+    Directive,
+    Gateway,
+    Loss,
+    ModelVersion,
+    Property,
+    Series,
+    Twin,
+    TwinModel,
+    Value,
+)
+from twinmodel.clock import SECOND_NS
+from twinmodel.quality import describe
+from twinmodel.signal import Batch
+
+Scalar = float | int | bool | str | None
+
+
+def scalar(value: object) -> Scalar:
+    """A value as JSON has it: numpy scalars become plain ones, NaN and infinity become null."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, float):
+        return plain if math.isfinite(plain) else None
+    if plain is None or isinstance(plain, bool | int | str):
+        return plain
+    return str(plain)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def value_view(value: Value | None) -> ValueView | None:
+    """The value envelope."""
+    if value is None:
+        return None
+    return ValueView(
+        value=scalar(value.value),
+        unit=value.unit,
+        sigma=_finite(value.sigma),
+        quality=describe(value.quality),
+        t_event=to_text(value.t_event_ns),
+        t_received=to_text(value.t_received_ns),
+        t_committed=to_text(value.t_committed_ns),
+        origin=value.origin.value,
+        target_time=None if value.target_ns is None else to_text(value.target_ns),
+        model=value.model,
+        model_id=value.model_id,
+        block=value.block,
+    )
+
+
+def _property_view(prop: Property) -> PropertyView:
+    return PropertyView(
+        name=prop.name,
+        unit=prop.unit,
+        signal=prop.signal,
+        reported=value_view(prop.reported),
+        estimated=value_view(prop.estimated),
+        predicted=value_view(prop.predicted),
+        innovation=_finite(prop.innovation),
+        drift=_finite(prop.drift),
+    )
+
+
+def _model_state_view(model: TwinModel) -> ModelStateView:
+    return ModelStateView(
+        desired=model.desired,
+        running=model.running,
+        running_digest=model.running_digest,
+        tier=model.tier,
+        directive=model.directive,
+        outcome=model.outcome,
+        reason=model.reason,
+    )
+
+
+def newest_event_ns(twin: Twin) -> int | None:
+    """Event time of the newest reported value, None when nothing was ever reported."""
+    return max((p.reported.t_event_ns for p in twin.properties if p.reported is not None), default=None)
+
+
+def freshness_s(twin: Twin, now_ns: int) -> float | None:
+    """Age of the newest reported value; a value from the future counts as new."""
+    newest_ns = newest_event_ns(twin)
+    return None if newest_ns is None else max(0.0, (now_ns - newest_ns) / SECOND_NS)
+
+
+def lag_s(twin: Twin) -> float | None:
+    """Time from event to commit of the newest reported value."""
+    newest = max(
+        (p.reported for p in twin.properties if p.reported is not None), key=lambda v: v.t_event_ns, default=None
+    )
+    return None if newest is None else max(0.0, (newest.t_committed_ns - newest.t_event_ns) / SECOND_NS)
+
+
+def twin_view(twin: Twin, gateway: Gateway | None, *, now_ns: int, stale_ns: int) -> TwinView:
+    """A twin with its health and the sentence that explains it."""
+    fresh_s = freshness_s(twin, now_ns)
+    health, why = diagnose_twin(twin, gateway, fresh_s=fresh_s, now_ns=now_ns, stale_ns=stale_ns)
+    return TwinView(
+        tenant=twin.key.tenant,
+        site=twin.key.site,
+        twin=twin.key.twin,
+        gateway=twin.gateway,
+        definition=twin.definition,
+        health=health,
+        why=why,
+        drifting=twin.drifting,
+        freshness_s=fresh_s,
+        revision=twin.revision,
+        updated=to_text(twin.updated_ns),
+        model=_model_state_view(twin.model),
+        properties=[_property_view(p) for p in twin.properties],
+    )
+
+
+def gateway_view(gateway: Gateway, *, twins: int, now_ns: int, stale_ns: int) -> GatewayView:
+    """A gateway with its health and the sentence that explains it; `twins` is how many it serves."""
+    health, why = diagnose_gateway(gateway, now_ns=now_ns, stale_ns=stale_ns)
+    return GatewayView(
+        tenant=gateway.key.tenant,
+        site=gateway.key.site,
+        gateway=gateway.key.gateway,
+        state=gateway.state,
+        connected=gateway.connected,
+        health=health,
+        why=why,
+        boot=gateway.boot,
+        boot_counter=gateway.boot_counter,
+        last_seen=to_text_or_none(gateway.last_seen_ns),
+        clock=gateway.clock.name,
+        agent_version=gateway.agent_version,
+        backlog_bytes=gateway.backlog_bytes,
+        backlog_samples=gateway.backlog_samples,
+        oldest=to_text_or_none(gateway.oldest_ns),
+        samples=gateway.samples,
+        duplicates_refused=gateway.duplicates_refused,
+        certificate_serial=gateway.certificate_serial,
+        certificate_until=to_text_or_none(gateway.certificate_until_ns),
+        twins=twins,
+    )
+
+
+def loss_view(loss: Loss) -> LossView:
+    """One declared hole; an interval that is still open has no end."""
+    return LossView.model_validate(
+        {
+            "kind": loss.kind,
+            "reason": loss.reason,
+            "device": loss.device,
+            "boot": loss.boot,
+            "stream": loss.stream.name.lower(),
+            "first_seq": loss.first_seq,
+            "count": loss.count,
+            "from_time": to_text(loss.from_ns),
+            "to_time": to_text_or_none(loss.to_ns),
+        }
+    )
+
+
+def sample_views(signal: str, batch: Batch) -> list[SampleView]:
+    """The samples of one signal."""
+    return [
+        SampleView.model_construct(signal=signal, t_ns=t_ns, value=scalar(value), quality=code)
+        for t_ns, value, code in zip(batch.t_ns.tolist(), batch.value.tolist(), batch.quality.tolist(), strict=True)
+    ]
+
+
+def history_view(prop: Property, series: dict[str, Series], *, from_ns: int, to_ns: int) -> HistoryView:
+    """Columns by role."""
+    columns = {
+        role: SeriesView.model_construct(
+            t_ns=run.t_ns.tolist(),
+            value=[scalar(v) for v in run.value.tolist()],
+            quality=run.quality.tolist(),
+            truncated=run.truncated,
+        )
+        for role, run in series.items()
+    }
+    return HistoryView.model_construct(
+        property=prop.name, unit=prop.unit, from_time=to_text(from_ns), to_time=to_text(to_ns), series=columns
+    )
+
+
+def model_view(model: ModelVersion) -> ModelView:
+    """One model version."""
+    return ModelView(
+        name=model.name,
+        version=model.version,
+        digest=model.digest,
+        model_id=model.model_id,
+        signer=model.signer,
+        size=model.size,
+        created=to_text(model.created_ns),
+        inputs=dict(model.inputs),
+        outputs=dict(model.outputs),
+    )
+
+
+def directive_view(directive: Directive) -> DirectiveView:
+    """One directive and how it ended."""
+    return DirectiveView(
+        id=directive.id,
+        site=directive.gateway.site,
+        gateway=directive.gateway.gateway,
+        kind=directive.kind,
+        target=directive.target,
+        version=directive.version,
+        name=directive.name,
+        digest=directive.digest,
+        created=to_text(directive.created_ns),
+        created_by=directive.created_by,
+        deadline=to_text(directive.deadline_ns),
+        outcome=directive.outcome,
+        reason=directive.reason,
+        detail=directive.detail,
+        ended=to_text_or_none(directive.ended_ns),
+    )
+
+
+def dead_letter_view(letter: DeadLetter) -> DeadLetterView:
+    """One block that could not be read."""
+    return DeadLetterView(
+        id=letter.id,
+        site=letter.gateway.site,
+        gateway=letter.gateway.gateway,
+        boot=letter.boot,
+        stream=letter.stream.name.lower(),
+        first_seq=letter.first_seq,
+        last_seq=letter.last_seq,
+        reason=letter.reason,
+        received=to_text(letter.received_ns),
+        size=letter.size,
+    )

@@ -1,0 +1,1 @@
+"""News of a commit, carried inside the process to whoever watches."""

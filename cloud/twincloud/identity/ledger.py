@@ -1,0 +1,175 @@
+"""What was issued and what was revoked, in one small file that the service and the command line share.
+
+The service holds the database alone; tokens made and certificates revoked by the command line still reach it while it
+runs, because it reads this file again whenever it has changed. A token enters the store when it is first used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from twincloud.identity.files import SECRET_MODE, make_directory, write_secret
+from twinmodel.errors import ConflictError, MissingError, StorageError
+
+FILE = "ledger.json"
+LOCK = "ledger.lock"
+ENTRIES_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """One API token; `expires_ns` 0 means never, `revoked_ns` 0 means valid."""
+
+    name: str
+    tenant: str
+    role: str
+    sha256: str
+    created_ns: int
+    expires_ns: int = 0
+    revoked_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateEntry:
+    """One certificate of a gateway; the serial is in lower-case hex."""
+
+    serial: str
+    uri: str
+    issued_ns: int
+    until_ns: int
+    revoked_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The file, indexed: tokens by SHA-256, certificates by serial."""
+
+    tokens: Mapping[str, TokenEntry] = field(default_factory=dict)
+    certificates: Mapping[str, CertificateEntry] = field(default_factory=dict)
+
+
+def normal_serial(serial: str | int) -> str:
+    """A serial as the ledger writes it: hex, lower case, no colons, no leading zeros."""
+    text = f"{serial:x}" if isinstance(serial, int) else serial.replace(":", "").lower().removeprefix("0x")
+    return text.lstrip("0") or "0"
+
+
+class Ledger:
+    """The file in `state_dir/identity`; thread-safe, and safe between processes by a lock beside it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._directory = state_dir / "identity"
+        self._path = self._directory / FILE
+        self._guard = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._content = Content()
+
+    def content(self) -> Content:
+        """What the file says now; a missing file is empty.
+
+        Raises:
+            StorageError: STORE_CORRUPT; a ledger that cannot be read must not let revoked ones in.
+        """
+        with self._guard:
+            try:
+                found = self._path.stat()
+            except FileNotFoundError:
+                self._seen, self._content = None, Content()
+                return self._content
+            seen = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if seen != self._seen:
+                self._content = self._read()
+                self._seen = seen
+            return self._content
+
+    def token(self, token_hash: bytes) -> TokenEntry | None:
+        """The entry of a token, revoked or not."""
+        return self.content().tokens.get(token_hash.hex())
+
+    def is_token_revoked(self, token_hash: bytes) -> bool:
+        """Whether a token was revoked."""
+        entry = self.token(token_hash)
+        return entry is not None and entry.revoked_ns > 0
+
+    def is_name_reused(self, entry: TokenEntry) -> bool:
+        """Whether another token, revoked by now, had the same name."""
+        return any(t.name == entry.name and t.sha256 != entry.sha256 for t in self.content().tokens.values())
+
+    def is_revoked(self, serial: str | int) -> bool:
+        """Whether a certificate was revoked, by its serial."""
+        entry = self.content().certificates.get(normal_serial(serial))
+        return entry is not None and entry.revoked_ns > 0
+
+    def add_token(self, entry: TokenEntry) -> None:
+        """Keeps a token; raises ALREADY_EXISTS when a valid one has its name."""
+        with self._changing() as content:
+            if any(t.name == entry.name and not t.revoked_ns for t in content.tokens.values()):
+                raise ConflictError("ALREADY_EXISTS", f"a token named {entry.name!r} exists", hint="revoke it first")
+            self._write(replace(content, tokens={**content.tokens, entry.sha256: entry}))
+
+    def revoke_token(self, name: str, now_ns: int) -> TokenEntry:
+        """Revokes the valid token of a name; raises NOT_FOUND."""
+        with self._changing() as content:
+            entry = next((t for t in content.tokens.values() if t.name == name and not t.revoked_ns), None)
+            if entry is None:
+                raise MissingError("NOT_FOUND", f"no valid token is named {name!r}", hint="see `twincloud token list`")
+            entry = replace(entry, revoked_ns=now_ns)
+            self._write(replace(content, tokens={**content.tokens, entry.sha256: entry}))
+            return entry
+
+    def add_certificate(self, entry: CertificateEntry) -> None:
+        """Keeps an issued certificate; those whose time is over are dropped, they cannot come back."""
+        with self._changing() as content:
+            kept = {s: c for s, c in content.certificates.items() if c.until_ns > entry.issued_ns}
+            kept[entry.serial] = entry
+            self._write(replace(content, certificates=kept))
+
+    def revoke_certificate(self, serial: str, now_ns: int) -> CertificateEntry:
+        """Revokes a certificate; raises NOT_FOUND. Twice is no error, the first time counts."""
+        key = normal_serial(serial)
+        with self._changing() as content:
+            entry = content.certificates.get(key)
+            if entry is None:
+                raise MissingError("NOT_FOUND", f"no certificate has the serial {key}", hint="see `twincloud ca show`")
+            if not entry.revoked_ns:
+                entry = replace(entry, revoked_ns=now_ns)
+                self._write(replace(content, certificates={**content.certificates, key: entry}))
+            return entry
+
+    def _read(self) -> Content:
+        try:
+            raw = json.loads(self._path.read_text())
+            return Content(
+                {t["sha256"]: TokenEntry(**t) for t in raw["tokens"]},
+                {c["serial"]: CertificateEntry(**c) for c in raw["certificates"]},
+            )
+        except OSError as error:
+            raise StorageError("STORE_CORRUPT", f"{self._path}: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise StorageError("STORE_CORRUPT", f"{self._path}: it is no ledger: {error}") from error
+
+    def _write(self, content: Content) -> None:
+        if len(content.tokens) + len(content.certificates) > ENTRIES_MAX:
+            raise StorageError("LIMIT_EXCEEDED", f"{self._path} holds {ENTRIES_MAX} entries already")
+        body = {
+            "tokens": [asdict(t) for t in content.tokens.values()],
+            "certificates": [asdict(c) for c in content.certificates.values()],
+        }
+        write_secret(self._path, json.dumps(body, indent=1).encode())
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[Content]:
+        make_directory(self._directory)
+        handle = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield self.content()
+        finally:
+            os.close(handle)
