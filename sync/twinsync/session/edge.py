@@ -189,7 +189,7 @@ class EdgeSession:
     """One gateway's sessions with its coordinator, one after the other: LinkDown forgets all but `EdgeLimits`."""
 
     def __init__(self, edge_limits: EdgeLimits = EdgeLimits()) -> None:
-        self._limits = edge_limits
+        self.limits = edge_limits
         self.state = EdgeState.DISCONNECTED
         self._reset()
 
@@ -231,12 +231,12 @@ class EdgeSession:
     def deadline_ns(self) -> int | None:
         """Boot time at which a `Tick` is due, None when nothing is awaited."""
         if self.state is EdgeState.HELLO_SENT:
-            return self._since_ns + self._limits.hello_timeout_ns
+            return self._since_ns + self.limits.hello_timeout_ns
         if self.state is not EdgeState.OPEN:
             return None
         due = [self._beat_ns + self._heartbeat_ns, self._silence_ns()]
         if self.window.items:
-            due.append(self._progress_ns + self._limits.progress_timeout_ns)
+            due.append(self._progress_ns + self.limits.progress_timeout_ns)
         return min(due)
 
     def _dispatch(self, event: EdgeEvent, now_ns: int) -> list[EdgeAction]:
@@ -356,10 +356,10 @@ class EdgeSession:
         return [*actions, Send(Items(self.session, chosen)), *self._pull()]
 
     def _silence_ns(self) -> int:
-        return self._heard_ns + self._limits.silence_heartbeats_max * self._heartbeat_ns
+        return self._heard_ns + self.limits.silence_heartbeats_max * self._heartbeat_ns
 
     def _tick(self, now_ns: int) -> list[EdgeAction]:
-        if self.state is EdgeState.HELLO_SENT and now_ns - self._since_ns >= self._limits.hello_timeout_ns:
+        if self.state is EdgeState.HELLO_SENT and now_ns - self._since_ns >= self.limits.hello_timeout_ns:
             return self._close("COORDINATOR_UNREACHABLE", "no answer to Hello")
         if self.state is not EdgeState.OPEN:
             return []
@@ -369,9 +369,9 @@ class EdgeSession:
         if now_ns - self._beat_ns >= self._heartbeat_ns:
             self._beat_ns = now_ns
             actions.append(Beat(self.session))
-        if self.window.items and now_ns - self._progress_ns >= self._limits.progress_timeout_ns:
+        if self.window.items and now_ns - self._progress_ns >= self.limits.progress_timeout_ns:
             self._stalls += 1
-            if self._stalls >= self._limits.stalls_max:
+            if self._stalls >= self.limits.stalls_max:
                 return self._close("COORDINATOR_UNREACHABLE", "nothing was committed for too long")
             self._progress_ns = now_ns
             self._nacked.clear()

@@ -1,0 +1,1 @@
+"""From the spool to the coordinator: one session after the other, for ever."""

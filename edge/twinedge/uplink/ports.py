@@ -1,0 +1,89 @@
+"""What the uplink needs of the agent; everything that touches the spool is awaited, as the spool lives in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from twinmodel.clock import ClockQuality
+from twinmodel.signal import Catalogue
+from twinsync.directive import Directive, DirectiveState, Running
+from twinsync.item import Boot, Item, Mark, Range
+
+
+@dataclass(frozen=True, slots=True)
+class HelloFacts:
+    """What a session opens with.
+
+    Attributes:
+        boots: from the last boot the coordinator confirmed to the present one, oldest first.
+        ranges: of every (boot, stream) with a block still on disk, acknowledged tail included: what of it is
+            unacknowledged. A range with `first_unacked == next_seq` lets a restored coordinator be noticed.
+        clock: how far the wall clock can be trusted.
+        schemas: digests of the catalogues that unacknowledged blocks and the present configuration need.
+    """
+
+    boots: tuple[Boot, ...]
+    ranges: tuple[Range, ...]
+    clock: ClockQuality
+    schemas: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for the coordinator; `oldest_ns` is the event time of its oldest sample, 0 for none."""
+
+    bytes: int
+    samples: int
+    oldest_ns: int
+
+
+class SpoolPort(Protocol):
+    """The spool, as the uplink sees it; errors are StorageErrors and end the session, which is tried again."""
+
+    async def hello_facts(self) -> HelloFacts:
+        """See `HelloFacts`."""
+        ...
+
+    async def unsent(self, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
+        """Unacknowledged items that end at or behind their cursor, most urgent stream first, oldest boot first.
+
+        Args:
+            after: cursors of what is in flight; a (boot, stream) that is not named starts at its mark.
+            bytes_max: size of the answer by `twinsync.session.messages.item_bytes`; one item may exceed it.
+            items_max: items of the answer.
+        """
+        ...
+
+    async def acknowledge(self, marks: Sequence[Mark]) -> None:
+        """The coordinator holds everything below these marks."""
+        ...
+
+    async def rewind(self, marks: Sequence[Mark]) -> None:
+        """The coordinator holds no more than this: unacknowledge the tail, declare a Gap where it is gone."""
+        ...
+
+    async def catalogue(self, digest: bytes) -> Catalogue | None:
+        """A catalogue that blocks of the spool name; None when it is not known."""
+        ...
+
+    async def backlog(self) -> Backlog:
+        """See `Backlog`."""
+        ...
+
+
+class DownlinkPort(Protocol):
+    """The downlink, as the uplink sees it; calls come from the event loop and do not block."""
+
+    def offer(self, directive: Directive) -> None:
+        """Hands over a directive; the same one may come again."""
+        ...
+
+    def states(self) -> Sequence[DirectiveState]:
+        """Outcomes the coordinator may not have yet, oldest first; they are told at the start of each session."""
+        ...
+
+    def running(self) -> tuple[Running, ...]:
+        """The models that run now."""
+        ...
