@@ -19,6 +19,7 @@ BadDeviceFailure; these are notifications, too, and are logged alike.
 from __future__ import annotations
 
 import datetime as dt
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -182,6 +183,16 @@ def _to_ns(stamp: dt.datetime) -> int:
     return (aware - _EPOCH) // _MICROSECOND * 1000
 
 
+def _check_free(host: str, port: int) -> None:
+    """Refuses a port in use at once, not after the second that the address space takes."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as refused:
+            raise ConflictError("PORT_IN_USE", f"cannot listen on {host}:{port} for opcua", port=port) from refused
+
+
 @asynccontextmanager
 async def serve_opcua(
     devices: Sequence[Device],
@@ -207,6 +218,7 @@ async def serve_opcua(
     Raises:
         ConflictError: PORT_IN_USE.
     """
+    _check_free(host, port)
     inner = InternalServer(user_manager=None if login is None else _OneUser(*login))
     subscriptions = _Acknowledged(inner, log)
     inner.subscription_service = subscriptions
