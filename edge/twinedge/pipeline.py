@@ -1,7 +1,7 @@
 """What happens to a sample between its driver and the disk.
 
-    driver ─▶ put: gate ─▶ align ─▶ estimate ─▶ lanes ─▶ commit: spool ─▶ (uplink wakes)
-                                                                └──────▶ Delivery.done, so that brokers may forget
+    driver ─▶ put: replays ─▶ gate ─▶ align ─▶ estimate ─▶ lanes ─▶ commit: spool ─▶ (uplink wakes)
+                                                                              └──▶ Delivery.done: brokers may forget
 
 `put` runs in the event loop without waiting: a slow or full disk never stops polling or models.
 """
@@ -17,9 +17,10 @@ from twinedge.estimate.runner import TwinRunner
 from twinedge.gate.gate import Gate
 from twinedge.lanes import Flush, Lanes
 from twinedge.ports import Delivery, NotAcquired
+from twinedge.replays import Replays
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import StorageError
-from twinmodel.signal import Batch, Catalogue
+from twinmodel.signal import Catalogue
 from twinsync import item
 
 log = structlog.get_logger()
@@ -34,7 +35,16 @@ Commit = Callable[[Flush, Catalogue], Awaitable[None]]
 class Pipeline:
     """Gate, models and lanes of one agent; all calls come from its event loop."""
 
-    def __init__(self, gate: Gate, lanes: Lanes, runners: Sequence[TwinRunner], commit: Commit, clock: Clock) -> None:
+    def __init__(
+        self,
+        replays: Replays,
+        gate: Gate,
+        lanes: Lanes,
+        runners: Sequence[TwinRunner],
+        commit: Commit,
+        clock: Clock,
+    ) -> None:
+        self._replays = replays
         self._gate = gate
         self._lanes = lanes
         self._runners = runners
@@ -56,7 +66,7 @@ class Pipeline:
         """
         async with self._committing:
             while (flush := self._lanes.take(self._clock.boot_ns(), everything=True)) is not None:
-                while not await self._store(flush):
+                if not await self._store(flush):
                     await asyncio.sleep(RETRY_S)
             # No await between the last take and the next two lines: nothing comes in between.
             self._lanes.use(catalogue)
@@ -70,7 +80,7 @@ class Pipeline:
             self._lanes.declare(item.NotAcquired(arrival.device, arrival.reason, arrival.from_ns, arrival.to_ns))
             self._due.set()
             return
-        gated = [self._gate.apply(batch) for batch in arrival.batches]
+        gated = [self._gate.apply(self._replays.fresh(batch)) for batch in arrival.batches]
         self._lanes.add(gated, self._clock.boot_ns(), arrival.on_committed)
         for runner in self._runners:
             for batch in gated:
@@ -87,11 +97,8 @@ class Pipeline:
         self._due.set()
 
     async def tick(self) -> None:
-        """Closes ticks for which nothing more comes, and says which signals have gone quiet; runs until cancelled."""
+        """Closes ticks for which nothing more comes; runs until cancelled."""
         while True:
-            stale: list[Batch] = self._gate.stale(self._clock.wall_ns())
-            if stale:
-                self._lanes.add(stale, self._clock.boot_ns())
             self._estimate()
             self.progress += 1
             await asyncio.sleep(TICK_S)

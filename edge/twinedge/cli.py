@@ -1,0 +1,187 @@
+"""The `twinedge` command: join a coordinator, run the agent, look at what it holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from twinmodel.errors import REASONS, MissingError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def default_state() -> Path:
+    """/var/lib/twinedge as root, else the XDG state directory."""
+    if os.getuid() == 0:
+        return Path("/var/lib/twinedge")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "twinedge"
+
+
+def default_config() -> Path:
+    """/etc/hybridtwin/twinedge.yaml where it exists or as root, else the XDG configuration."""
+    system = Path("/etc/hybridtwin/twinedge.yaml")
+    if os.getuid() == 0 or system.exists():
+        return system
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hybridtwin" / "twinedge.yaml"
+
+
+_state = click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path), default=default_state, help="State directory."
+)
+_config = click.option(
+    "--config", type=click.Path(dir_okay=False, path_type=Path), default=default_config, help="The gateway's site.yaml."
+)
+_output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hybridtwin")
+def cli() -> None:
+    """The gateway agent: reads devices, runs models beside the machine, loses nothing offline."""
+
+
+@cli.command()
+@click.argument("url")
+@click.option("--token", required=True, help="One-time token of the invitation.")
+@click.option("--ca-sha256", required=True, help="Fingerprint of the coordinator's certificate authority.")
+@_state
+def join(url: str, token: str, ca_sha256: str, state: Path) -> None:
+    """Enrol this gateway: run the line that `twinctl gateway invite` printed."""
+    from twinedge.enrol import join as enrol  # noqa: PLC0415 - --help stays fast
+    from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
+
+    joined = enrol(url, token, ca_sha256, state, SystemClock())
+    click.echo(f"joined as {joined.site}/{joined.gateway} of {joined.tenant}; next: twinedge run", err=True)
+
+
+@cli.command()
+@_config
+@_state
+@click.option("--kernel-cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of compiled kernels.")
+@click.option("--offline", is_flag=True, help="Read, model and buffer, but do not look for the coordinator.")
+@click.option("--ready-file", type=click.Path(dir_okay=False, path_type=Path), help="Written once devices are read.")
+def run(config: Path, state: Path, kernel_cache: Path | None, ready_file: Path | None, *, offline: bool) -> None:
+    """Run the agent until SIGTERM: devices in, estimates beside the machine, everything to the coordinator."""
+    from twinedge.service import serve  # noqa: PLC0415 - --help stays fast
+
+    serve(config, state, kernel_cache=kernel_cache, offline=offline, ready_file=ready_file)
+
+
+@cli.command()
+@_config
+@_output
+def status(config: Path, output: str) -> None:
+    """Ask the running agent how it is."""
+    from twinedge.health.client import render, running_status  # noqa: PLC0415 - --help stays fast
+
+    document = running_status(config)
+    click.echo(json.dumps(document, indent=2) if output == "json" else render(document))
+
+
+@cli.command()
+@click.option("--kernel-cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of compiled kernels.")
+def warmup(kernel_cache: Path | None) -> None:
+    """Compile the model kernels now, so that the first start need not."""
+    from twinmodel.kernel import warmup as kernels  # noqa: PLC0415 - --help stays fast
+
+    click.echo(f"ready: {', '.join(kernels.warm(kernel_cache))}", err=True)
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Check and show the configuration."""
+
+
+@config_group.command("validate")
+@_config
+def validate(config: Path) -> None:
+    """Check site.yaml and every profile it names; silent when all is well."""
+    from twinedge.config.catalogue import build_catalogue  # noqa: PLC0415 - --help stays fast
+    from twinedge.config.load import load_site  # noqa: PLC0415 - --help stays fast
+
+    build_catalogue(load_site(config))
+
+
+@config_group.command("show")
+@_config
+@_output
+def show(config: Path, output: str) -> None:
+    """List the signals the configuration gives."""
+    from twinedge.config.catalogue import build_catalogue  # noqa: PLC0415 - --help stays fast
+    from twinedge.config.load import load_site  # noqa: PLC0415 - --help stays fast
+
+    catalogue = build_catalogue(load_site(config))
+    rows = [
+        {"name": s.name, "kind": s.kind.name.lower(), "unit": s.unit, "stream": s.stream.name.lower()}
+        for s in catalogue.signals
+    ]
+    if output == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<40}{row['kind']:<8}{row['unit']:<10}{row['stream']}")
+
+
+@config_group.command("schema")
+@click.argument("which", type=click.Choice(["site", "profile"]), default="site")
+def schema(which: str) -> None:
+    """Print the JSON Schema of site.yaml or of a firmware profile."""
+    from twinedge.config.schema import Site  # noqa: PLC0415 - --help stays fast
+    from twinmodel.profile.schema import FirmwareProfile  # noqa: PLC0415 - --help stays fast
+
+    shape = Site if which == "site" else FirmwareProfile
+    click.echo(json.dumps(shape.model_json_schema(by_alias=True), indent=2))
+
+
+@cli.group()
+def spool() -> None:
+    """Look into the durable buffer; works beside a running agent."""
+
+
+@spool.command("status")
+@_state
+@_output
+def spool_status(state: Path, output: str) -> None:
+    """What waits, what was lost, how large it is."""
+    from twinedge.spool.inspect import status as inspect  # noqa: PLC0415 - --help stays fast
+
+    document = inspect(state)
+    click.echo(json.dumps(document, indent=2) if output == "json" else _lines(document))
+
+
+@spool.command("export")
+@_state
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), required=True, help="FILE.csv or FILE.jsonl.")
+def spool_export(state: Path, to: Path) -> None:
+    """Write every sample that is still on this gateway to a file."""
+    from twinedge.spool.inspect import export  # noqa: PLC0415 - --help stays fast
+
+    click.echo(f"{export(state, to)} samples written to {to}", err=True)
+
+
+@spool.command("verify")
+@_state
+def spool_verify(state: Path) -> None:
+    """Check every page, every block and every sequence of the spool."""
+    from twinedge.spool.inspect import verify  # noqa: PLC0415 - --help stays fast
+
+    click.echo(_lines(verify(state)))
+
+
+@cli.command()
+@click.argument("reason")
+def explain(reason: str) -> None:
+    """Tell what a reason of an error means and what to do."""
+    found = REASONS.get(reason.upper())
+    if found is None:
+        raise MissingError("NOT_FOUND", f"no reason {reason}", hint="copy it from the error: UPPER_SNAKE")
+    click.echo(f"{reason.upper()}: {found.hint}\nexit code {int(found.exit)}, HTTP {found.http}, gRPC {found.grpc}")
+
+
+def _lines(document: dict[str, Any]) -> str:
+    return "\n".join(f"{key:<24}{value}" for key, value in document.items())

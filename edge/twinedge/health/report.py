@@ -1,0 +1,78 @@
+"""Writes the status document of an agent from what its stages say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from twinedge.estimate.runner import TwinRunner
+from twinedge.lanes import Lanes
+from twinedge.pipeline import Pipeline
+from twinedge.ports import Driver, DriverHealth
+from twinedge.uplink.status import UplinkStatus
+from twinmodel.clock import SECOND_NS
+
+
+def devices(drivers: Iterable[Driver]) -> list[dict[str, Any]]:
+    """One entry per device."""
+    return [_device(health) for driver in drivers for health in driver.health()]
+
+
+def _device(health: DriverHealth) -> dict[str, Any]:
+    document = asdict(health)
+    age_ns = document.pop("age_ns")
+    document["age_s"] = None if age_ns is None else age_ns / SECOND_NS
+    return document
+
+
+def twins(runners: Iterable[TwinRunner]) -> list[dict[str, Any]]:
+    """One entry per twin that has a slot."""
+    return [_twin(runner) for runner in runners]
+
+
+def _twin(runner: TwinRunner) -> dict[str, Any]:
+    estimator, last = runner.slot.current(), runner.last
+    return {
+        "twin": runner.wiring.twin,
+        "model": "" if estimator is None else f"{estimator.package.name}@{estimator.package.version}",
+        "digest": "" if estimator is None else estimator.package.digest.hex(),
+        "tier": "" if estimator is None else estimator.tier,
+        "steps": runner.steps,
+        "late": runner.late,
+        "swaps": runner.slot.swaps,
+        "drifting": last is not None and last.drifting,
+        "settling": last is not None and last.settling,
+        "last_tick_ns": None if last is None else last.t_ns,
+    }
+
+
+def uplink(status: UplinkStatus | None) -> dict[str, Any]:
+    """How the uplink stands; all zero for an agent that runs offline."""
+    if status is None:
+        return {
+            "connected": False,
+            "session": 0,
+            "last_error": "offline by request",
+            "needs_operator": False,
+            "items_acked": 0,
+            "items_sent": 0,
+            "reconnects": 0,
+            "certificate_until_ns": 0,
+        }
+    document = asdict(status)
+    document.pop("marks")
+    return document
+
+
+def buffers(lanes: Lanes, pipeline: Pipeline, backlog: Mapping[str, Any]) -> dict[str, Any]:
+    """Spool and lanes."""
+    return {
+        "spool": {
+            **backlog,
+            "commits": pipeline.commits,
+            "errors": pipeline.refused,
+            "trouble": "" if pipeline.trouble is None else str(pipeline.trouble),
+        },
+        "lanes": {"samples": len(lanes), "pushed_out": lanes.pushed_out},
+    }

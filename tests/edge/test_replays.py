@@ -1,0 +1,45 @@
+"""Replays: the same signal, time and value is one sample; everything else passes."""
+
+from __future__ import annotations
+
+import math
+
+from twinedge.replays import REMEMBERED, Replays
+from twinmodel.signal import Batch, Kind
+
+
+def batch(signal: int, *pairs: tuple[int, float]) -> Batch:
+    return Batch.of(Kind.FLOAT, [signal] * len(pairs), [v for _, v in pairs], [0] * len(pairs), [t for t, _ in pairs])
+
+
+def test_a_repeated_sample_is_taken_once():
+    replays = Replays([1])
+    assert len(replays.fresh(batch(1, (10, 1.0), (11, 1.0)))) == 2
+    assert replays.fresh(batch(1, (10, 1.0), (11, 1.0), (12, 1.0))).t_ns.tolist() == [12]
+    assert replays.found == 2
+
+
+def test_another_value_at_the_same_time_is_another_sample():
+    replays = Replays([1])
+    replays.fresh(batch(1, (10, 1.0)))
+    assert len(replays.fresh(batch(1, (10, 2.0)))) == 1
+
+
+def test_a_repeated_nan_is_a_repeat():
+    replays = Replays([1])
+    replays.fresh(batch(1, (10, math.nan)))
+    assert len(replays.fresh(batch(1, (10, math.nan)))) == 0
+
+
+def test_signals_stamped_by_the_gateway_pass_untouched():
+    replays = Replays([1])
+    twice = batch(2, (10, 1.0), (10, 1.0))
+    assert replays.fresh(twice) is twice
+
+
+def test_memory_is_bounded_and_keeps_the_newest():
+    replays = Replays([1])
+    replays.fresh(batch(1, *((t, 0.0) for t in range(3 * REMEMBERED))))
+    again = replays.fresh(batch(1, *((t, 0.0) for t in range(3 * REMEMBERED))))
+    assert len(again) == 3 * REMEMBERED, "the oldest were forgotten, and push out what follows"
+    assert len(replays.fresh(batch(1, (3 * REMEMBERED - 1, 0.0)))) == 0
