@@ -1,0 +1,326 @@
+"""A verified package bound to its kernel: one frame in, one estimate out, every tick.
+
+    u, y ─▶ predict through missed ticks ─▶ predict ─▶ update ─▶ estimate sigma prediction innovation drift
+
+It starts on the interpreted tier and changes to the compiled one between two ticks, when that is ready and has
+given the same bits on the package's parity run. It never raises for what values do: a filter that diverges
+begins anew and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from twinmodel.errors import ConflictError, InputError, StorageError
+from twinmodel.kernel import warmup
+from twinmodel.kernel.arena import Plan, Step, fresh_state, pack, unpack
+from twinmodel.kernel.parity import canonical, run_hash
+from twinmodel.kernel.reference import KERNELS
+from twinmodel.package import tensors
+from twinmodel.package.archive import ModelPackage, Port
+from twinmodel.units import convert, parse, same_dimension
+
+F64 = NDArray[np.float64]
+TIERS: Final = ("auto", "jit", "interpreted")
+_CHECKPOINT: Final = struct.Struct("<8s32s?qi")
+_MAGIC: Final = b"TWINCKP1"
+_AGE_MAX: Final = 60
+_ADOPT_INFLATION: Final = 4.0
+_REGIME_INFLATION: Final = 9.0
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What the model says about its outputs at one tick.
+
+    Attributes:
+        t_ns: time of the tick.
+        estimate: outputs after the measurements, in their units, shape (p,); NaN where there is none.
+        sigma: standard deviation of `estimate`.
+        prediction: outputs one tick ahead, before the measurements.
+        innovation: measurement minus prediction, NaN where there was no measurement.
+        drift: score of the detectors, 1 and more is an alarm.
+        drifting: whether an alarm stands.
+        settling: shortly after a start, a swap, a long gap or a reset; detectors are muted.
+        in_regime: inputs and states lie where the model is valid.
+    """
+
+    t_ns: int
+    estimate: F64
+    sigma: F64
+    prediction: F64
+    innovation: F64
+    drift: F64
+    drifting: bool
+    settling: bool
+    in_regime: bool
+
+
+class Estimator:
+    """One twin's filter.
+
+    Args:
+        package: verified by `archive.load`.
+        tier: `auto` (interpreted at once, compiled when ready), `jit` (waits for the compiler) or `interpreted`.
+        cache_dir: folder of compiled kernels; see `warmup.cache_folder`.
+
+    Raises:
+        ConflictError: PARITY_FAILED when this machine computes other bits than the builder's.
+    """
+
+    def __init__(self, package: ModelPackage, *, tier: str = "auto", cache_dir: Path | None = None) -> None:
+        if tier not in TIERS:
+            raise ValueError(f"tier {tier!r} is none of {TIERS}")
+        self.package = package
+        self.inputs: tuple[Port, ...] = package.inputs
+        self.outputs: tuple[Port, ...] = package.outputs
+        self.dt_ns = package.dt_ns
+        self.resets = 0
+        self._manifest = package.manifest
+        self._plan: Plan = tensors.plan(package.manifest, package.tensors)
+        self._layout = self._plan.layout
+        self._waiting = False
+        self._tier = "interpreted"
+        self._step: Step = KERNELS[self._plan.family]
+        self._choose(tier, cache_dir)
+        if not self._parity(self._step):
+            message = f"{package.manifest.id}: the {self._tier} kernel gives other bits than the package's parity run"
+            raise ConflictError("PARITY_FAILED", message, model_id=package.model_id, tier=self._tier)
+        self._results = np.zeros(self._layout.output_rows)
+        self._scratch = np.zeros(self._layout.scratch_rows)
+        self._box = self._regime_box()
+        self._last_ns: int | None = None
+        self._state = np.empty(0)
+        self._muted = True
+        self._restart()
+
+    @property
+    def tier(self) -> str:
+        """`jit` or `interpreted`: what the next tick runs on, unless the compiler gets ready."""
+        return self._tier
+
+    @property
+    def state(self) -> F64:
+        """States after the last tick, in their units, shape (n,)."""
+        return self._state[: self._layout.n].copy()
+
+    @property
+    def covariance(self) -> F64:
+        """Covariance of the states after the last tick, shape (n, n)."""
+        return unpack(self._state[self._layout.n : self._layout.held], self._layout.n)
+
+    def step(self, t_ns: int, u: F64, y: F64) -> Estimate:
+        """Advances to tick `t_ns`.
+
+        Args:
+            t_ns: a whole number of ticks after the last; ticks between are predicted through, up to the limit
+                of the manifest, beyond which the filter begins anew.
+            u: inputs, shape (m,); NaN holds the last value and widens the uncertainty.
+            y: measurements of the outputs, shape (p,); NaN where there is none.
+
+        Raises:
+            InputError: VALUE_INVALID when the time does not advance by whole ticks.
+            ValueError: when a shape is wrong.
+        """
+        m, p = self._layout.m, self._layout.p
+        u = np.asarray(u, np.float64)
+        y = np.asarray(y, np.float64)
+        if u.shape != (m,) or y.shape != (p,):
+            raise ValueError(f"u has shape {u.shape} and y {y.shape}; the model needs ({m},) and ({p},)")
+        if self._waiting:
+            self._change_tier()
+        self._catch_up(t_ns)
+        u = np.where(np.isfinite(u), u, np.nan)
+        y = np.where(np.isfinite(y), y, np.nan)
+        inside = self._inside(u)
+        stopped = not inside and self._manifest.regime.action == "stop"
+        if stopped:
+            y = np.full(p, np.nan)
+        if self._tick(u, y, inside=inside):
+            self._reset("the filter has diverged", t_ns)
+            if self._tick(u, y, inside=inside):
+                self._restart()
+                self._results[:] = np.nan
+                self._results[4 * p :] = 0.0
+        self._last_ns = t_ns
+        inside = self._inside(u)
+        return self._estimate(t_ns, inside=inside, stopped=stopped)
+
+    def state_hash(self) -> bytes:
+        """SHA-256 over every bit that decides the next tick; equal on every machine that saw the same frames."""
+        return hashlib.sha256(self._snapshot()).digest()
+
+    def checkpoint(self) -> bytes:
+        """State of the filter, to be handed to `restore` of an estimator of the same package."""
+        body = self._snapshot()
+        return body + hashlib.sha256(body).digest()
+
+    def restore(self, blob: bytes) -> None:
+        """Continues where `checkpoint` was taken.
+
+        Raises:
+            StorageError: STATE_INVALID when it is damaged or belongs to another model; nothing has changed then.
+        """
+        m = self._layout.m
+        size = _CHECKPOINT.size + 4 * m + 8 * len(self._state)
+        body, seal = blob[:-32], blob[-32:]
+        if len(blob) != size + 32 or hashlib.sha256(body).digest() != seal:
+            raise StorageError("STATE_INVALID", f"checkpoint of {self._manifest.id} is damaged")
+        magic, model_id, started, last_ns, settle = _CHECKPOINT.unpack_from(body)
+        if magic != _MAGIC or model_id.hex() != self.package.model_id:
+            raise StorageError("STATE_INVALID", f"the checkpoint is not of {self._manifest.id}")
+        self._last_ns = last_ns if started else None
+        self._settle = settle
+        self._age = np.frombuffer(body, "<i4", m, _CHECKPOINT.size).astype(np.int32)
+        self._state = np.frombuffer(body, "<f8", -1, _CHECKPOINT.size + 4 * m).astype(np.float64)
+
+    def adopt(self, previous: Estimator) -> None:
+        """Takes over the state of another model: same names and units map, the rest begins at its start.
+
+        P is inflated, detectors are muted and values settle for the time the manifest says.
+        """
+        old, new = previous._manifest, self._manifest
+        layout = self._layout
+        x, P = previous.state, previous.covariance  # noqa: N806 - letters of the literature
+        origin = {s.name: (i, s.unit) for i, s in enumerate(old.states)}
+        mapped: list[tuple[int, int, float]] = []
+        self._restart()
+        mine = unpack(self._state[layout.n : layout.held], layout.n)
+        for i, state in enumerate(new.states):
+            at, unit = origin.get(state.name, (0, None))
+            if unit is None or not same_dimension(unit, state.unit):
+                continue
+            value = convert(float(x[at]), unit, state.unit)
+            self._state[i] = min(
+                max(value, float(self.package.tensors["low"][i])), float(self.package.tensors["high"][i])
+            )
+            mapped.append((i, at, parse(unit).scale / parse(state.unit).scale))
+        for i, a, scale in mapped:
+            for j, b, other in mapped:
+                mine[i, j] = _ADOPT_INFLATION * scale * other * P[a, b]
+        self._state[layout.n : layout.held] = pack(mine)
+        self._adopt_inputs(previous)
+        self._last_ns = previous._last_ns if self.dt_ns == previous.dt_ns else None
+
+    def _adopt_inputs(self, previous: Estimator) -> None:
+        layout = previous._layout
+        held = previous._state[layout.held : layout.drift]
+        origin = {port.name: (float(v), port.unit) for port, v in zip(previous.inputs, held, strict=True)}
+        for k, port in enumerate(self.inputs):
+            value, unit = origin.get(port.name, (0.0, None))
+            if unit is not None and same_dimension(unit, port.unit):
+                self._state[self._layout.held + k] = convert(value, unit, port.unit)
+
+    def _choose(self, tier: str, cache_dir: Path | None) -> None:
+        family = self._plan.family
+        if tier == "interpreted":
+            return
+        ready = warmup.compile_now(family, cache_dir) if tier == "jit" else warmup.compiled(family)
+        if ready is not None:
+            self._tier, self._step = "jit", ready
+            return
+        folder = warmup.cache_folder(cache_dir)
+        if folder is not None:
+            warmup.request(family, folder)
+            self._waiting = True
+
+    def _change_tier(self) -> None:
+        ready = warmup.compiled(self._plan.family)
+        if ready is None:
+            return
+        self._waiting = False
+        if self._parity(ready):
+            self._tier, self._step = "jit", ready
+        else:
+            _log.warning("compiled_kernel_refused", model=self._manifest.id, reason="PARITY_FAILED")
+
+    def _parity(self, step: Step) -> bool:
+        arrays = self.package.tensors
+        found = run_hash(self._plan, step, tensors.start(arrays), arrays["parity_u"], arrays["parity_y"])
+        return found == self._manifest.parity.sha256
+
+    def _restart(self) -> None:
+        self._state = fresh_state(self._layout, *tensors.start(self.package.tensors))
+        self._age = np.zeros(self._layout.m, np.int32)
+        self._settle = self._manifest.drift.settle
+
+    def _reset(self, why: str, t_ns: int) -> None:
+        self.resets += 1
+        _log.warning("filter_restarted", model=self._manifest.id, t_ns=t_ns, why=why)
+        self._restart()
+
+    def _catch_up(self, t_ns: int) -> None:
+        """Predicts through the ticks between the last one and `t_ns`."""
+        if self._last_ns is None:
+            return
+        ticks, rest = divmod(t_ns - self._last_ns, self.dt_ns)
+        if ticks <= 0 or rest:
+            message = f"{self._manifest.id}: tick {t_ns} is not a whole number of {self.dt_ns} ns after {self._last_ns}"
+            raise InputError("VALUE_INVALID", message)
+        if ticks - 1 > self._manifest.limits.gap:
+            self._reset(f"{ticks - 1} ticks were missed", t_ns)
+            return
+        nothing_u, nothing_y = np.full(self._layout.m, np.nan), np.full(self._layout.p, np.nan)
+        for _ in range(ticks - 1):
+            if self._tick(nothing_u, nothing_y, inside=True):
+                self._reset("the filter has diverged in a gap", t_ns)
+                return
+
+    def _tick(self, u: F64, y: F64, *, inside: bool) -> bool:
+        """One kernel call; whether the filter has diverged."""
+        missing = np.isnan(u)
+        self._age = np.where(missing, np.minimum(self._age + 1, _AGE_MAX), 0).astype(np.int32)
+        process, measurement = float(self._age.max(initial=0)), 1.0
+        if not inside and self._manifest.regime.action == "inflate":
+            process, measurement = process + 1.0, _REGIME_INFLATION
+        muted = self._settle > 0
+        self._settle = max(self._settle - 1, 0)
+        coming = np.concatenate([u, y, [process, measurement, float(muted)]])
+        self._muted = muted
+        plan = self._plan
+        self._step(plan.integers, plan.reals, self._state, coming, self._results, self._scratch, 1)
+        return bool(self._state[self._layout.bad] > 0.0)
+
+    def _estimate(self, t_ns: int, *, inside: bool, stopped: bool) -> Estimate:
+        p = self._layout.p
+        rows = np.where(np.isfinite(self._results), self._results, np.nan)
+        if stopped:
+            rows[: 2 * p] = np.nan
+        drifting = bool(self._state[self._layout.flag] > 0.0)
+        estimate, sigma, prediction, innovation, drift = (rows[k * p : (k + 1) * p] for k in range(5))
+        return Estimate(
+            t_ns, estimate, sigma, prediction, innovation, drift, drifting, settling=self._muted, in_regime=inside
+        )
+
+    def _regime_box(self) -> list[tuple[int, bool, float, float]]:
+        """(position, whether a state, low, high) of every bounded name."""
+        box = self._manifest.regime.box
+        states = [s.name for s in self._manifest.states]
+        names = [i.name for i in self._manifest.inputs]
+        return [
+            (states.index(n) if n in states else names.index(n), n in states, low, high)
+            for n, (low, high) in box.items()
+        ]
+
+    def _inside(self, u: F64) -> bool:
+        """Whether inputs (held ones where missing) and states lie inside the box."""
+        held = self._state[self._layout.held : self._layout.drift]
+        for at, is_state, low, high in self._box:
+            value = self._state[at] if is_state else (held[at] if np.isnan(u[at]) else u[at])
+            if not low <= value <= high:
+                return False
+        return True
+
+    def _snapshot(self) -> bytes:
+        started = self._last_ns is not None
+        head = _CHECKPOINT.pack(_MAGIC, bytes.fromhex(self.package.model_id), started, self._last_ns or 0, self._settle)
+        return head + self._age.astype("<i4").tobytes() + canonical(self._state)

@@ -1,0 +1,256 @@
+"""The compiled unscented Kalman filter of the `ode` family; imported only by `warmup`.
+
+An unscented filter rather than an extended one: its 2n + 1 points are lanes of the op-list machine, so it costs
+no more than finite differences would, needs no Jacobian, and is right to second order where sqrt bends near an
+empty tank. Symbols: x state, P covariance, u input, y measurement, Q R noise, K gain, W lanes of a tile.
+"""
+
+# Comparisons are written out: min, max and isnan of numba and NumPy differ in NaN and in the sign of zero.
+# ruff: noqa: FURB136, PLR0124
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from twinmodel.kernel.arena import F64, I32
+from twinmodel.kernel.lanes import detect, finish, kernel, run
+
+
+@kernel
+def _sigma_points(S: F64, s: int, n: int, G: F64, gl: int, gr: int, spread: float, bad: int, W: int) -> None:
+    """Cholesky factor of P into G[gl:], then the 2n + 1 points into the state registers at G[gr:]."""
+    P = s + n * W
+    L = (2 * n + 1) * W
+    for j in range(n):
+        d = P + (j * n - j * (j - 1) // 2) * W
+        dl = gl + (j * (j + 1) // 2 + j) * W
+        for w in range(W):
+            v = S[d + w]
+            for k in range(j):
+                c = G[gl + (j * (j + 1) // 2 + k) * W + w]
+                v = v - c * c
+            S[bad + w] = S[bad + w] if v >= -1e-9 * abs(S[d + w]) else 1.0
+            G[dl + w] = math.sqrt(v) if v > 0.0 else 0.0
+        for i in range(j + 1, n):
+            q = P + (j * n - j * (j - 1) // 2 + i - j) * W
+            il = gl + (i * (i + 1) // 2) * W
+            for w in range(W):
+                v = S[q + w]
+                for k in range(j):
+                    v = v - G[il + k * W + w] * G[gl + (j * (j + 1) // 2 + k) * W + w]
+                c = G[dl + w]
+                G[il + j * W + w] = v / c if c > 0.0 else 0.0
+    for i in range(n):
+        x = gr + i * L
+        for w in range(W):
+            G[x + w] = S[s + i * W + w]
+        for j in range(n):
+            for w in range(W):
+                v = spread * G[gl + (i * (i + 1) // 2 + j) * W + w] if j <= i else 0.0
+                G[x + (1 + j) * W + w] = S[s + i * W + w] + v
+                G[x + (1 + n + j) * W + w] = S[s + i * W + w] - v
+
+
+@kernel
+def _mean(G: F64, row: int, points: int, w0: float, w1: float, out: F64, o: int, W: int) -> None:
+    """Weighted mean of one row of points into out[o:o+W]; the row then holds the deviations from it."""
+    for w in range(W):
+        v = G[row + W + w]
+        for k in range(2, points):
+            v = v + G[row + k * W + w]
+        out[o + w] = w0 * G[row + w] + w1 * v
+    for k in range(points):
+        for w in range(W):
+            G[row + k * W + w] = G[row + k * W + w] - out[o + w]
+
+
+@kernel
+def _spread(G: F64, a: int, b: int, points: int, w0: float, w1: float, out: F64, o: int, W: int) -> None:
+    """Weighted covariance of two rows of deviations into out[o:o+W]."""
+    for w in range(W):
+        v = G[a + W + w] * G[b + W + w]
+        for k in range(2, points):
+            v = v + G[a + k * W + w] * G[b + k * W + w]
+        out[o + w] = w0 * (G[a + w] * G[b + w]) + w1 * v
+
+
+@kernel
+def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
+    """One tick of an unscented Kalman filter over RK4 of the op-list; sigma points are lanes of the machine."""
+    n, m, p, substeps, nq, nc, nreg = int(I[0]), int(I[1]), int(I[2]), int(I[3]), int(I[4]), int(I[5]), int(I[6])
+    kf, kh = int(I[7]), int(I[8])
+    iF = 9
+    iFr = iF + 4 * kf
+    iH = iFr + n
+    iHr = iH + 4 * kh
+    nP = n * (n + 1) // 2
+    points = 2 * n + 1
+    L = points * W
+    KS, KZ, KO = n + nP + m + 3 * p + 2, m + p + 3, 5 * p + 1
+    oR = 6 + 2 * n
+    oQ = oR + p
+    oQh = oQ + nP
+    own = oQh + nP
+    h, spread, w0, w1 = M[own], M[own + 1], M[own + 2], M[own + 3]
+    oth = own + 4
+    half, sixth = h * 0.5, h / 6.0
+    gr = 0
+    gx = gr + nreg * L
+    ga = gx + n * L
+    gd = ga + n * L
+    gy = gd + n * L
+    gl = gy + p * L
+    gyy = gl + nP * W
+    gxy = gyy + p * (p + 1) // 2 * W
+    gc = gxy + n * p * W
+    gk = gc + p * W
+    gi = gk + n * W
+    gn, ge = gi + W, gi + 2 * W
+    for i in range(nq + nc):
+        v = M[oth + i]
+        r0 = gr + (n + m + i) * L
+        for w in range(L):
+            G[r0 + w] = v
+    for t in range(S.shape[0] // (KS * W)):
+        s, z, o = t * KS * W, t * KZ * W, t * KO * W
+        P, u, ewma = s + n * W, s + (n + nP) * W, s + (n + nP + m) * W
+        bad = s + (KS - 1) * W
+        zy = z + m * W
+        fq, fr = zy + p * W, zy + (p + 1) * W
+        mute = Z[fr + W : fr + 2 * W]
+        for w in range(W):
+            S[bad + w] = 0.0
+        _sigma_points(S, s, n, G, gl, gr, spread, bad, W)
+        for k in range(m):
+            for i in range(points):
+                for w in range(W):
+                    G[gr + (n + k) * L + i * W + w] = S[u + k * W + w]
+        for w in range(n * L):
+            G[gx + w] = G[gr + w]
+        for _step in range(substeps):
+            for stage in range(4):
+                run(I, iF, kf, G, gr, L)
+                for i in range(n):
+                    d0, r0, x0, a0 = gr + I[iFr + i] * L, gd + i * L, gx + i * L, ga + i * L
+                    # A result may be a state register itself: all new states are kept aside until the last is read.
+                    if stage == 0:
+                        for w in range(L):
+                            v = G[d0 + w]
+                            G[a0 + w] = v
+                            G[r0 + w] = G[x0 + w] + half * v
+                    elif stage == 1:
+                        for w in range(L):
+                            v = G[d0 + w]
+                            G[a0 + w] = G[a0 + w] + 2.0 * v
+                            G[r0 + w] = G[x0 + w] + half * v
+                    elif stage == 2:
+                        for w in range(L):
+                            v = G[d0 + w]
+                            G[a0 + w] = G[a0 + w] + 2.0 * v
+                            G[r0 + w] = G[x0 + w] + h * v
+                    else:
+                        for w in range(L):
+                            v = G[x0 + w] + sixth * (G[a0 + w] + G[d0 + w])
+                            G[x0 + w] = v
+                            G[r0 + w] = v
+                for w in range(n * L):
+                    G[gr + w] = G[gd + w]
+        for i in range(n):
+            _mean(G, gx + i * L, points, w0, w1, S, s + i * W, W)
+        for i in range(n):
+            for j in range(i, n):
+                c = i * n - i * (i - 1) // 2 + j - i
+                q = P + c * W
+                _spread(G, gx + i * L, gx + j * L, points, w0, w1, S, q, W)
+                v, v2 = M[oQ + c], M[oQh + c]
+                for w in range(W):
+                    S[q + w] = S[q + w] + (v + Z[fq + w] * v2)
+        for i in range(n):
+            lo, hi = M[6 + i], M[6 + n + i]
+            for w in range(W):
+                v = S[s + i * W + w]
+                v = lo if v < lo else v
+                S[s + i * W + w] = hi if v > hi else v
+        for k in range(m):
+            for w in range(W):
+                v = Z[z + k * W + w]
+                S[u + k * W + w] = v if v == v else S[u + k * W + w]
+            for i in range(points):
+                for w in range(W):
+                    G[gr + (n + k) * L + i * W + w] = S[u + k * W + w]
+        _sigma_points(S, s, n, G, gl, gr, spread, bad, W)
+        for w in range(n * L):
+            G[gx + w] = G[gr + w]
+        run(I, iH, kh, G, gr, L)
+        for r in range(p):
+            r0 = gr + I[iHr + r] * L
+            for w in range(L):
+                G[gy + r * L + w] = G[r0 + w]
+            _mean(G, gy + r * L, points, w0, w1, O, o + (2 * p + r) * W, W)
+            for w in range(W):
+                O[o + r * W + w] = O[o + (2 * p + r) * W + w]
+        for i in range(n):
+            for k in range(points):
+                for w in range(W):
+                    G[gx + i * L + k * W + w] = G[gx + i * L + k * W + w] - S[s + i * W + w]
+            for r in range(p):
+                _spread(G, gx + i * L, gy + r * L, points, w0, w1, G, gxy + (i * p + r) * W, W)
+        for r in range(p):
+            for q in range(r, p):
+                c = r * p - r * (r - 1) // 2 + q - r
+                _spread(G, gy + r * L, gy + q * L, points, w0, w1, G, gyy + c * W, W)
+        for w in range(W):
+            O[o + 5 * p * W + w] = 0.0
+        # Conditioning of the joint Gaussian of x and the outputs on one measurement after the other.
+        for r in range(p):
+            for q in range(p):
+                c = r * p - r * (r - 1) // 2 + q - r if r <= q else q * p - q * (q - 1) // 2 + r - q
+                for w in range(W):
+                    G[gc + q * W + w] = G[gyy + c * W + w]
+            for w in range(W):
+                y = Z[zy + r * W + w]
+                ok = y == y
+                O[o + (3 * p + r) * W + w] = y - O[o + (2 * p + r) * W + w] if ok else np.nan
+                inv = 1.0 / (G[gc + r * W + w] + M[oR + r] * Z[fr + w]) if ok else 0.0
+                nu = y - O[o + r * W + w] if ok else 0.0
+                e = nu * math.sqrt(inv)
+                G[gi + w] = inv
+                G[gn + w] = nu
+                G[ge + w] = e if ok else np.nan
+                O[o + 5 * p * W + w] = O[o + 5 * p * W + w] + e * e
+            for i in range(n):
+                for w in range(W):
+                    v = G[gxy + (i * p + r) * W + w] * G[gi + w]
+                    G[gk + i * W + w] = v
+                    S[s + i * W + w] = S[s + i * W + w] + v * G[gn + w]
+            for i in range(n):
+                for j in range(i, n):
+                    q = P + (i * n - i * (i - 1) // 2 + j - i) * W
+                    for w in range(W):
+                        S[q + w] = S[q + w] - G[gk + i * W + w] * G[gxy + (j * p + r) * W + w]
+            for i in range(n):
+                for q in range(p):
+                    for w in range(W):
+                        c0 = gxy + (i * p + q) * W + w
+                        G[c0] = G[c0] - G[gk + i * W + w] * G[gc + q * W + w]
+            for q in range(p):
+                for w in range(W):
+                    v = G[gc + q * W + w] * G[gi + w]
+                    O[o + q * W + w] = O[o + q * W + w] + v * G[gn + w]
+                for c in range(q, p):
+                    c0 = gyy + (q * p - q * (q - 1) // 2 + c - q) * W
+                    for w in range(W):
+                        G[c0 + w] = G[c0 + w] - (G[gc + q * W + w] * G[gi + w]) * G[gc + c * W + w]
+            detect(M, S, ewma + r * W, p, O, o + (4 * p + r) * W, G, ge, mute, W)
+        for w in range(W):
+            G[gi + w] = S[bad + w]
+        finish(M, S, s, O, o, n, m, p, W)
+        for r in range(p):
+            c0 = gyy + (r * p - r * (r - 1) // 2) * W
+            for w in range(W):
+                v = G[c0 + w]
+                O[o + (p + r) * W + w] = math.sqrt(v if v > 0.0 else 0.0)
+        for w in range(W):
+            S[bad + w] = 1.0 if G[gi + w] > 0.0 else S[bad + w]

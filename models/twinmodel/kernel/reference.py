@@ -1,0 +1,333 @@
+"""The same kernels in plain NumPy: the interpreted tier, and the oracle the compiled ones are tested against.
+
+Only + - * / sqrt and comparisons, each correctly rounded by IEEE 754, in the order `linear` and `ode` write
+them; so both tiers give the same bits. A row is an array of shape (T, W), tiles by lanes; a register of the
+op-list holds (points, T, W). Symbols and offsets: see `arena`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from twinmodel.kernel.arena import DRIFT, F64, HEADER, I32, LARGEST, Step, packed
+
+_BINARY: Final[dict[int, Callable[[F64, F64], F64]]] = {
+    0: lambda a, b: a + b,
+    1: lambda a, b: a - b,
+    2: lambda a, b: a * b,
+    3: lambda a, b: a / b,
+    4: lambda a, _: -a,
+    5: lambda a, _: np.abs(a),
+    6: lambda a, _: np.sqrt(a),
+    7: lambda a, b: np.where(a < b, a, b),
+    8: lambda a, b: np.where(a > b, a, b),
+}
+
+
+class _Tiles:
+    """Row views of one call: x, P, detectors and results as lists of (T, W) arrays."""
+
+    def __init__(self, I: I32, M: F64, arrays: tuple[F64, F64, F64], W: int) -> None:  # noqa: E741 - letters of `arena`
+        n, m, p = (int(v) for v in I[:3])
+        self.n, self.m, self.p, self.M = n, m, p, M
+        nP = n * (n + 1) // 2
+        rows = (n + nP + m + 3 * p + 2, m + p + 3, 5 * p + 1)
+        S, Z, O = (a.reshape(-1, k, W).transpose(1, 0, 2) for a, k in zip(arrays, rows, strict=True))  # noqa: E741
+        self.x, self.P, self.u = S[:n], S[n : n + nP], S[n + nP : n + nP + m]
+        detectors = S[n + nP + m :]
+        self.ewma, self.up, self.down = detectors[:p], detectors[p : 2 * p], detectors[2 * p : 3 * p]
+        self.flag, self.bad = detectors[3 * p], detectors[3 * p + 1]
+        self.zu, self.y = Z[:m], Z[m : m + p]
+        self.fq, self.fr, self.mute = Z[m + p], Z[m + p + 1], Z[m + p + 2]
+        self.estimate, self.sigma, self.prediction = O[:p], O[p : 2 * p], O[2 * p : 3 * p]
+        self.innovation, self.score, self.nis = O[3 * p : 4 * p], O[4 * p : 5 * p], O[5 * p]
+        self.low, self.high = M[DRIFT : DRIFT + n], M[DRIFT + n : DRIFT + 2 * n]
+        at = DRIFT + 2 * n
+        self.R, at = M[at : at + p], at + p
+        self.Q, at = M[at : at + nP], at + nP
+        self.Q_held, at = M[at : at + nP], at + nP
+        self.own = M[at:]
+
+    def clip(self) -> None:
+        """Keeps x in [low, high]."""
+        for i in range(self.n):
+            v = np.where(self.x[i] < self.low[i], self.low[i], self.x[i])
+            self.x[i] = np.where(v > self.high[i], self.high[i], v)
+
+    def hold(self) -> None:
+        """New inputs where there are some, those of the tick before elsewhere."""
+        for k in range(self.m):
+            self.u[k] = np.where(self.zu[k] == self.zu[k], self.zu[k], self.u[k])
+
+    def measure(self, r: int, variance: F64) -> tuple[F64, F64]:
+        """Innovation and inverse variance of output r, both 0 where it is missing; feeds NIS and detectors."""
+        y = self.y[r]
+        ok = y == y  # noqa: PLR0124 - NaN test
+        self.innovation[r] = np.where(ok, y - self.prediction[r], np.nan)
+        inv = np.where(ok, 1.0 / variance, 0.0)
+        nu = np.where(ok, y - self.estimate[r], 0.0)
+        e = nu * np.sqrt(inv)
+        self.nis[:] = self.nis + e * e
+        self._detect(r, e, ok)
+        return nu, inv
+
+    def _detect(self, r: int, e: F64, ok: F64) -> None:
+        lam, ewma_limit, slack, limit, clip = self.M[:5]
+        e = np.where(e < -clip, -clip, e)
+        e = np.where(e > clip, clip, e)
+        z = self.ewma[r]
+        v = np.where(ok, z + lam * ((e * e - 1.0) - z), z)
+        quiet = self.mute > 0.0
+        self.ewma[r] = np.where(quiet, 0.0, v)
+        for row, signed in ((self.up, e), (self.down, -e)):
+            c = (row[r] + signed) - slack
+            c = np.where(c < 0.0, 0.0, c)
+            c = np.where(c > 2.0 * limit, 2.0 * limit, c)
+            row[r] = np.where(quiet, 0.0, np.where(ok, c, row[r]))
+        a = self.ewma[r] / ewma_limit
+        b = np.where(self.up[r] > self.down[r], self.up[r], self.down[r]) / limit
+        a = np.where(a < 0.0, 0.0, a)
+        self.score[r] = np.where(a > b, a, b)
+
+    def finish(self) -> None:
+        """Clips, tells a diverged filter, raises the drift flag with hysteresis."""
+        self.clip()
+        self.bad[:] = 0.0
+        for i in range(self.n):
+            sound = (np.abs(self.x[i]) < LARGEST) & (self.P[packed(self.n, i, i)] >= 0.0)
+            self.bad[:] = np.where(sound, self.bad, 1.0)
+        top = np.zeros_like(self.flag)
+        for r in range(self.p):
+            top = np.where(self.score[r] > top, self.score[r], top)
+        self.flag[:] = np.where(top >= 1.0, 1.0, np.where(top < self.M[5], 0.0, self.flag))
+
+
+def linear_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
+    """One tick of the Kalman filter; see `linear.linear_step`."""
+    with np.errstate(all="ignore"):
+        _linear(_Tiles(I, M, (S, Z, O), W))
+
+
+def _linear(t: _Tiles) -> None:
+    n, m, p = t.n, t.m, t.p
+    ends = np.cumsum([n * n, n * m, n, p * n, p * m, p])
+    A, B, a, C, D, c = np.split(t.own[: ends[-1]], ends[:-1])
+    A, B, C, D = A.reshape(n, n), B.reshape(n, m), C.reshape(p, n), D.reshape(p, m)
+
+    def cov(i: int, j: int) -> F64:
+        row: F64 = t.P[packed(n, i, j) if i <= j else packed(n, j, i)]
+        return row
+
+    def output(r: int) -> F64:
+        y: F64 = np.full_like(t.flag, c[r])
+        for k in range(n):
+            y = y + C[r, k] * t.x[k]
+        for k in range(m):
+            y = y + D[r, k] * t.u[k]
+        return y
+
+    x = []
+    for i in range(n):
+        v = np.full_like(t.flag, a[i])
+        for k in range(n):
+            v = v + A[i, k] * t.x[k]
+        for k in range(m):
+            v = v + B[i, k] * t.u[k]
+        x.append(v)
+    AP = [[np.zeros_like(t.flag) for _ in range(n)] for _ in range(n)]
+    for i in range(n):
+        for j in range(n):
+            for k in range(n):
+                AP[i][j] = AP[i][j] + A[i, k] * cov(k, j)
+    for i in range(n):
+        for j in range(i, n):
+            q = packed(n, i, j)
+            v = t.Q[q] + t.fq * t.Q_held[q]
+            for k in range(n):
+                v = v + AP[i][k] * A[j, k]
+            t.P[q] = v
+    for i in range(n):
+        t.x[i] = x[i]
+    t.clip()
+    t.hold()
+    for r in range(p):
+        t.prediction[r] = output(r)
+    t.nis[:] = 0.0
+    for r in range(p):
+        variance = t.R[r] * t.fr
+        h = []
+        for i in range(n):
+            v = np.zeros_like(t.flag)
+            for k in range(n):
+                v = v + cov(k, i) * C[r, k]
+            h.append(v)
+            variance = variance + C[r, i] * v
+        t.estimate[r] = output(r)
+        nu, inv = t.measure(r, variance)
+        K = [h[i] * inv for i in range(n)]
+        for i in range(n):
+            t.x[i] = t.x[i] + K[i] * nu
+        for i in range(n):
+            for j in range(i, n):
+                t.P[packed(n, i, j)] = cov(i, j) - K[i] * h[j]
+    t.finish()
+    for r in range(p):
+        t.estimate[r] = output(r)
+        v = np.zeros_like(t.flag)
+        for i in range(n):
+            for j in range(i, n):
+                w = C[r, i] * C[r, j]
+                v = v + (w if i == j else 2.0 * w) * cov(i, j)
+        t.sigma[r] = np.sqrt(np.where(v > 0.0, v, 0.0))
+
+
+def run(code: I32, R: list[F64]) -> None:
+    """Runs an op-list over registers, each an array of lanes."""
+    for opcode, target, a, b in code.tolist():
+        R[target] = _BINARY[opcode](R[a], R[b])
+
+
+def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
+    """One tick of the unscented Kalman filter; see `ode.ode_step`."""
+    with np.errstate(all="ignore"):
+        _ode(I, _Tiles(I, M, (S, Z, O), W))
+
+
+def _programs(I: I32) -> tuple[I32, list[int], I32, list[int]]:  # noqa: E741
+    n, p, kf, kh = int(I[0]), int(I[2]), int(I[7]), int(I[8])
+    ends = np.cumsum([HEADER, 4 * kf, n, 4 * kh, p])
+    _, rates, rate_results, outputs, output_results, _ = np.split(I, ends)
+    return rates.reshape(-1, 4), rate_results.tolist(), outputs.reshape(-1, 4), output_results.tolist()
+
+
+def _ode(I: I32, t: _Tiles) -> None:  # noqa: E741
+    n, m, p = t.n, t.m, t.p
+    substeps, params, registers = int(I[3]), int(I[4]) + int(I[5]), int(I[6])
+    rates, rate_results, outputs, output_results = _programs(I)
+    h, spread, w0, w1 = t.own[:4]
+    shape = (2 * n + 1, *t.flag.shape)
+    R: list[F64] = [np.zeros(shape)] * registers
+    R[n + m : n + m + params] = [np.full(shape, v) for v in t.own[4 : 4 + params]]
+
+    def points() -> None:
+        lower = _cholesky(t)
+        for i in range(n):
+            x = np.empty(shape)
+            x[0] = t.x[i]
+            for j in range(n):
+                v = spread * lower[i][j] if j <= i else np.zeros_like(t.flag)
+                x[1 + j] = t.x[i] + v
+                x[1 + n + j] = t.x[i] - v
+            R[i] = x
+        for k in range(m):
+            R[n + k] = np.broadcast_to(t.u[k], shape)
+
+    def mean(row: F64) -> F64:
+        v = row[1]
+        for k in range(2, len(row)):
+            v = v + row[k]
+        return np.asarray(w0 * row[0] + w1 * v)
+
+    def cov(a: F64, b: F64) -> F64:
+        products = a * b
+        v = products[1]
+        for k in range(2, len(products)):
+            v = v + products[k]
+        return np.asarray(w0 * products[0] + w1 * v)
+
+    t.bad[:] = 0.0
+    points()
+    x = rk4(rates, rate_results, R, n, (h, substeps))
+    for i in range(n):
+        t.x[i] = mean(x[i])
+        x[i] = x[i] - t.x[i]
+    for i in range(n):
+        for j in range(i, n):
+            q = packed(n, i, j)
+            t.P[q] = cov(x[i], x[j]) + (t.Q[q] + t.fq * t.Q_held[q])
+    t.clip()
+    t.hold()
+    points()
+    x = R[:n]
+    run(outputs, R)
+    y = [R[r] for r in output_results]
+    for r in range(p):
+        t.prediction[r] = mean(y[r])
+        y[r] = y[r] - t.prediction[r]
+        t.estimate[r] = t.prediction[r]
+    x = [x[i] - t.x[i] for i in range(n)]
+    xy = [[cov(x[i], y[r]) for r in range(p)] for i in range(n)]
+    yy = {(r, q): cov(y[r], y[q]) for r in range(p) for q in range(r, p)}
+    t.nis[:] = 0.0
+    for r in range(p):
+        _condition(t, r, xy, yy)
+    diverged = t.bad.copy()
+    t.finish()
+    for r in range(p):
+        t.sigma[r] = np.sqrt(np.where(yy[r, r] > 0.0, yy[r, r], 0.0))
+    t.bad[:] = np.where(diverged > 0.0, 1.0, t.bad)
+
+
+def rk4(code: I32, results: list[int], R: list[F64], n: int, step: tuple[float, int]) -> list[F64]:
+    """Classic Runge-Kutta of order 4 over `step` = (length in s, count); R[:n] hold the start, then the end."""
+    h, substeps = step
+    half, sixth = h * 0.5, h / 6.0
+    x = R[:n]
+    for _ in range(substeps):
+        total: list[F64] = []
+        for stage, length in enumerate((half, half, h, sixth)):
+            run(code, R)
+            k = [R[r] for r in results]
+            if stage == 3:
+                x = [x[i] + length * (total[i] + k[i]) for i in range(n)]
+                R[:n] = x
+                continue
+            total = k if stage == 0 else [total[i] + 2.0 * k[i] for i in range(n)]
+            R[:n] = [x[i] + length * k[i] for i in range(n)]
+    return x
+
+
+def _cholesky(t: _Tiles) -> list[list[F64]]:
+    """Lower factor of P; a pivot of 0 gives a column of 0, a negative one marks the lane bad."""
+    n = t.n
+    lower = [[np.zeros_like(t.flag) for _ in range(n)] for _ in range(n)]
+    for j in range(n):
+        pivot = t.P[packed(n, j, j)]
+        v = pivot
+        for k in range(j):
+            v = v - lower[j][k] * lower[j][k]
+        t.bad[:] = np.where(v >= -1e-9 * np.abs(pivot), t.bad, 1.0)
+        root = np.sqrt(np.where(v > 0.0, v, 0.0))
+        lower[j][j] = root
+        for i in range(j + 1, n):
+            v = t.P[packed(n, j, i)]
+            for k in range(j):
+                v = v - lower[i][k] * lower[j][k]
+            lower[i][j] = np.where(root > 0.0, v / root, 0.0)
+    return lower
+
+
+def _condition(t: _Tiles, r: int, xy: list[list[F64]], yy: dict[tuple[int, int], F64]) -> None:
+    """Conditions the joint Gaussian of x and the outputs on the measurement of output r."""
+    n, p = t.n, t.p
+    c = [yy[(r, q) if r <= q else (q, r)] for q in range(p)]
+    nu, inv = t.measure(r, c[r] + t.R[r] * t.fr)
+    K = [xy[i][r] * inv for i in range(n)]
+    for i in range(n):
+        t.x[i] = t.x[i] + K[i] * nu
+    for i in range(n):
+        for j in range(i, n):
+            q = packed(n, i, j)
+            t.P[q] = t.P[q] - K[i] * xy[j][r]
+    for i in range(n):
+        xy[i] = [xy[i][q] - K[i] * c[q] for q in range(p)]
+    for q in range(p):
+        t.estimate[q] = t.estimate[q] + (c[q] * inv) * nu
+        for s in range(q, p):
+            yy[q, s] = yy[q, s] - (c[q] * inv) * c[s]
+
+
+KERNELS: Final[dict[str, Step]] = {"linear": linear_step, "ode": ode_step}

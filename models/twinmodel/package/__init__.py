@@ -1,0 +1,1 @@
+"""The `.twin` file: content-addressed, signed, immutable; nothing unverified leaves this package."""

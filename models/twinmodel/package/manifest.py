@@ -1,0 +1,163 @@
+"""What a model package says about itself: canonical JSON that carries every fact but the arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from twinmodel.equations.schema import (
+    INPUTS_MAX,
+    OUTPUTS_MAX,
+    PARAMS_MAX,
+    STATES_MAX,
+    VERSION,
+    Drift,
+    Identifier,
+    Limits,
+    Name,
+    Number,
+    Positive,
+    Regime,
+    Strict,
+)
+from twinmodel.errors import InputError, PackageError
+from twinmodel.kernel.parity import TICKS_MAX
+from twinmodel.units import parse
+
+SCHEMA: Final = "twin/1"
+KERNEL_VERSION: Final = 1
+MANIFEST_MAX: Final = 256 * 1024
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+UnitText = Annotated[str, Field(max_length=64)]
+
+
+class _Named(Strict):
+    name: Name | Identifier
+    unit: UnitText
+
+
+class StateEntry(_Named):
+    """One state: `low` and `high` are hard bounds, `start` with `sigma` is the belief before the first tick."""
+
+    low: Number | None
+    high: Number | None
+    start: Number
+    sigma: Positive
+
+
+class PortEntry(_Named):
+    """One input or output; values are stored in steps of `resolution`."""
+
+    low: Number | None
+    high: Number | None
+    nominal: Number
+    resolution: Positive
+
+
+class ParamEntry(_Named):
+    """One constant of the equations."""
+
+    value: Number
+    bounds: tuple[Number, Number] | None
+    calibrate: bool
+    sigma: Positive | None
+
+
+class NoiseEntry(Strict):
+    """Standard deviations as declared; the covariances made of them are tensors."""
+
+    process: dict[str, Number]
+    measurement: dict[str, Number]
+    inputs: dict[str, Number]
+
+
+class TensorEntry(Strict):
+    """One array: little-endian, at `offset` (a multiple of 64) of the tensor part."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")
+    dtype: Literal["f8", "i4"]
+    shape: Annotated[tuple[Annotated[int, Field(ge=0, le=1 << 16)], ...], Field(min_length=1, max_length=2)]
+    offset: int = Field(ge=0, multiple_of=64)
+
+
+class ParityEntry(Strict):
+    """Ticks of the parity run and the hash of all its bits."""
+
+    ticks: int = Field(ge=1, le=TICKS_MAX)
+    sha256: Hex
+
+
+class Manifest(Strict):
+    """Every fact of a model package but its arrays."""
+
+    schema_: Literal["twin/1"] = Field(SCHEMA, alias="schema")
+    name: Name
+    version: str = Field(pattern=VERSION)
+    description: str = Field(max_length=1000)
+    kernel: Literal["linear", "ode"]
+    kernel_version: Literal[1] = KERNEL_VERSION
+    dt_ns: int = Field(gt=0, le=3_600_000_000_000)
+    substeps: int = Field(ge=1, le=1000)
+    registers: int = Field(ge=0, le=1024)
+    states: list[StateEntry] = Field(min_length=1, max_length=STATES_MAX)
+    inputs: list[PortEntry] = Field(max_length=INPUTS_MAX)
+    outputs: list[PortEntry] = Field(min_length=1, max_length=OUTPUTS_MAX)
+    params: list[ParamEntry] = Field(max_length=PARAMS_MAX)
+    noise: NoiseEntry
+    regime: Regime
+    drift: Drift
+    limits: Limits
+    provenance: dict[str, Annotated[str, Field(max_length=500)]] = Field(max_length=32)
+    parity: ParityEntry
+    tensors: list[TensorEntry] = Field(max_length=64)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        groups: list[Sequence[_Named]] = [self.states, self.inputs, self.outputs, self.params]
+        for names in ([t.name for t in self.tensors], *([e.name for e in group] for group in groups)):
+            if len(set(names)) != len(names):
+                raise ValueError("a name stands twice")
+        known = {entry.name for entry in (*self.states, *self.inputs)}
+        if not set(self.regime.box) <= known:
+            raise ValueError("the regime names what is neither state nor input")
+        for entry in (entry for group in groups for entry in group):
+            try:
+                parse(entry.unit)
+            except InputError as error:
+                raise ValueError(f"{entry.name}: {error.message}") from error
+        return self
+
+    @property
+    def id(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+
+def dump(manifest: Manifest) -> bytes:
+    """The one byte string of a manifest: sorted keys, no whitespace, UTF-8, no NaN."""
+    fields = manifest.model_dump(mode="json", by_alias=True)
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def read(raw: bytes) -> Manifest:
+    """Reads canonical bytes.
+
+    Raises:
+        PackageError: PACKAGE_INVALID for anything `dump` would not have written.
+    """
+    try:
+        manifest = Manifest.model_validate(json.loads(raw.decode()))
+        canonical = dump(manifest)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise PackageError("PACKAGE_INVALID", f"manifest: {where}: {fault['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise PackageError("PACKAGE_INVALID", f"the manifest is no JSON: {error}") from error
+    if canonical != raw:
+        raise PackageError("PACKAGE_INVALID", "the manifest is not in canonical form")
+    return manifest
