@@ -23,11 +23,14 @@ class Delivery:
         batches: columns of samples, in order of arrival.
         on_committed: called once, in the event loop, after the spool has committed every sample; the driver
             acknowledges towards its device then. It must not block and does not raise.
+        urgent: the device sends no more until it is acknowledged (its in-flight window is half full): commit now
+            rather than at the next sync.
     """
 
     device: str
     batches: tuple[Batch, ...]
     on_committed: Callable[[], None] | None = None
+    urgent: bool = False
 
     def done(self) -> None:
         """Tells the driver that the spool has committed all of it; the agent calls it exactly once."""
@@ -111,7 +114,9 @@ class Driver(Protocol):
     async def run(self, sink: Sink) -> None:
         """Reads until cancelled; a device that is away never ends it.
 
-        Cancelling it closes the connection; what was put into the sink stays there.
+        Cancelling it closes the connection; what was put into the sink stays there. A driver that acknowledges
+        waits at most a few seconds for commits under way first: cancel drivers before the spool, and keep
+        committing until `run` has returned.
         """
         ...
 

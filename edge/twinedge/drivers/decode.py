@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from twinmodel.profile.address import WireType, parse_type
@@ -14,6 +14,7 @@ from twinmodel.signal import Kind
 
 ABSENT = bad(QualityReason.ABSENT)
 DECODE = bad(QualityReason.DECODE)
+NOTHING: Mapping[Kind, object] = {Kind.FLOAT: math.nan, Kind.INT: 0, Kind.BOOL: False, Kind.STRING: ""}
 INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
 _FLOATS = {16: ">e", 32: ">f", 64: ">d"}
 
@@ -163,3 +164,23 @@ def bit_decoder(bit: int | None, order: Order) -> Decoder:
         return bool(int.from_bytes(reorder(cells[:1], order), "big") >> bit & 1), GOOD
 
     return decode
+
+
+def typed_value(raw: object, kind: Kind, convert: Converter | None, absent: object) -> Decoded:
+    """Fits a value that came typed (JSON, OPC UA) to the signal's kind.
+
+    Nothing and the maker's "no value" are bad(ABSENT); a value of another type or size is bad(DECODE).
+    """
+    if raw is None or (absent is not None and raw == absent):
+        return NOTHING[kind], ABSENT
+    if kind is Kind.STRING:
+        return (raw, GOOD) if isinstance(raw, str) else ("", DECODE)
+    if kind is Kind.BOOL:
+        boolean = isinstance(raw, bool) or (isinstance(raw, int) and raw in {0, 1})
+        return (bool(raw), GOOD) if boolean else (False, DECODE)
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)):
+        return NOTHING[kind], DECODE
+    try:
+        return to_kind(raw if convert is None else convert(raw), kind)
+    except OverflowError:
+        return NOTHING[kind], DECODE

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from twinedge.config.schema import Device
+from twinedge.drivers.decode import NOTHING
 from twinedge.ports import Delivery, DriverHealth, NotAcquired
 from twinmodel.clock import Clock, round_to_step
 from twinmodel.profile.schema import FirmwareProfile
@@ -21,7 +22,6 @@ _log = structlog.get_logger("twinedge.drivers")
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 10.0
 ERROR_TEXT_MAX = 300
-NOTHING: Mapping[Kind, object] = {Kind.FLOAT: float("nan"), Kind.INT: 0, Kind.BOOL: False, Kind.STRING: ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +167,16 @@ class DeviceLink:
             columns.add(signal, NOTHING[signal.kind], quality, now_ns)
         return self.delivery(columns)
 
-    def delivery(self, columns: Columns, on_committed: Callable[[], None] | None = None) -> Delivery:
+    def delivery(self, columns: Columns) -> Delivery:
         """Takes what was gathered and counts it."""
-        self.samples += len(columns)
-        if len(columns):
+        self.count(len(columns))
+        return Delivery(self.name, columns.batches())
+
+    def count(self, samples: int) -> None:
+        """Counts samples handed over now."""
+        self.samples += samples
+        if samples:
             self._sample_boot_ns = self._clock.boot_ns()
-        return Delivery(self.name, columns.batches(), on_committed)
 
     def health(self) -> DriverHealth:
         """State of the device for the status page."""

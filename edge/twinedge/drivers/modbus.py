@@ -20,6 +20,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
 from twinedge.drivers.decode import (
+    NOTHING,
     Decoder,
     NoValueError,
     bit_decoder,
@@ -28,7 +29,7 @@ from twinedge.drivers.decode import (
     shift_decimal,
     string_decoder,
 )
-from twinedge.drivers.link import NOTHING, Assignment, Backoff, Columns, DeviceLink, names
+from twinedge.drivers.link import Assignment, Backoff, Columns, DeviceLink, names
 from twinedge.drivers.plan import Read, Span, plan_reads
 from twinedge.ports import DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock

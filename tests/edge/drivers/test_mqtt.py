@@ -1,0 +1,338 @@
+"""The MQTT driver against mosquitto: nothing acknowledged before it is stored, nothing stored twice."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+import socket
+import subprocess
+
+import aiomqtt
+import paho.mqtt.client
+import pytest
+import trustme
+
+from twinedge.drivers.mqtt import MqttDriver, _paho
+from twinmodel.quality import GOOD, QualityReason, bad, uncertain
+
+AWAY, DECODE, STALE = (bad(QualityReason[r]) for r in ("NOT_CONNECTED", "DECODE", "STALE"))
+service = pytest.mark.service("mosquitto")
+
+
+class Broker:
+    """One mosquitto of our own on a free port, restartable."""
+
+    def __init__(self, program, folder, extra=""):
+        self.program = program
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.config = folder / "mosquitto.conf"
+        self.config.write_text(
+            f"listener {self.port} 127.0.0.1\n{extra or 'allow_anonymous true'}\npersistence true\n"
+            f"persistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\nuser root\n"
+        )
+        self.process = None
+
+    async def start(self):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([self.program, "-c", str(self.config)], **quiet)  # noqa: ASYNC220  # a test
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                except OSError:
+                    await asyncio.sleep(0.02)
+                    continue
+                writer.close()
+                await writer.wait_closed()
+                return self
+
+    def stop(self, *, hard=False):
+        if self.process is not None:
+            (self.process.kill if hard else self.process.terminate)()
+            self.process.wait(10)
+            self.process = None
+
+    async def publish(self, topic, *payloads, qos=1, **options):
+        async with aiomqtt.Client("127.0.0.1", self.port, **options) as client:
+            for payload in payloads:
+                sent = payload if isinstance(payload, (bytes, str)) else json.dumps(payload)
+                await client.publish(topic, sent, qos=qos)
+
+
+@pytest.fixture
+async def broker(service_path, tmp_path):
+    made = await Broker(service_path("mosquitto"), tmp_path).start()
+    yield made
+    made.stop()
+
+
+PROFILE = {
+    "defaults": {"topic": "{root}/tank", "time": "$.t"},
+    "points": {"level": {"at": "$.level", "unit": "m"}, "valve": {"at": "$.state.valves[1]", "as": "bool"}},
+}
+T0 = 1_700_000_000_000
+
+
+def reading(n, **more):
+    return {"t": T0 + n, "level": n / 10, "state": {"valves": [False, n % 2 == 0]}} | more
+
+
+@pytest.fixture
+def make(assign, clock, rng):
+    def build(port, profile=PROFILE, client_id="gateway-1", linger_s=0.0, address=None, **device):
+        device = {"mqtt": address or f"mqtt://127.0.0.1:{port}", "root": "plant"} | device
+        assignments, _ = assign(("t", device, profile))
+        return MqttDriver(assignments, clock=clock, rng=rng, client_id=client_id, linger_s=linger_s)
+
+    return build
+
+
+async def connected(driver):
+    async with asyncio.timeout(10):
+        while not driver.health()[0].connected:  # noqa: ASYNC110  # health is polled, as the status page does
+            await asyncio.sleep(0.01)
+
+
+def levels(sink, since=0):
+    return [row[1] for row in sink.samples(0, since) if row[2] == GOOD]
+
+
+def test_aiomqtt_still_has_the_paho_client_where_the_driver_reaches_for_it():
+    assert "self._client: mqtt.Client" in inspect.getsource(aiomqtt.Client.__init__)
+    for name in ("manual_ack_set", "ack", "disconnect"):
+        assert callable(getattr(paho.mqtt.client.Client, name))
+
+
+@service
+async def test_payload_becomes_samples_with_its_own_time(make, sink, running, broker):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", reading(1), reading(2))
+        await sink.until(lambda: len(sink.samples(0)) == 2)
+    assert sink.samples(0) == [(0, 0.1, GOOD, (T0 + 1) * 10**6), (0, 0.2, GOOD, (T0 + 2) * 10**6)]
+    assert [row[1] for row in sink.samples(1)] == [False, True]
+    assert driver.health()[0].samples == 4
+
+
+@service
+async def test_messages_not_committed_come_again_after_a_kill_and_committed_ones_do_not(make, sink, running, broker):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", reading(1), reading(2))
+        await sink.until(lambda: len(levels(sink)) == 2)
+        for delivery in sink.deliveries:
+            delivery.done()
+        await broker.publish("plant/tank", reading(3), reading(4))
+        await sink.until(lambda: len(levels(sink)) == 4)
+    killed_at = len(sink.items)
+    async with running(make(broker.port), sink):
+        await sink.until(lambda: len(levels(sink, killed_at)) >= 2)
+        await asyncio.sleep(0.2)
+        assert levels(sink, killed_at) == [0.3, 0.4]
+        for delivery in sink.deliveries[-2:]:
+            delivery.done()
+        await asyncio.sleep(0.1)
+    again_at = len(sink.items)
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await asyncio.sleep(0.3)
+        assert levels(sink, again_at) == []
+
+
+@service
+async def test_messages_published_while_the_gateway_is_off_arrive_when_it_is_back(make, sink, running, broker):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+    await broker.publish("plant/tank", *(reading(n) for n in range(5)))
+    async with running(make(broker.port), sink):
+        await sink.until(lambda: len(levels(sink)) == 5)
+
+
+@service
+async def test_redelivery_after_a_lost_connection_is_stored_once_and_acknowledged_later(make, sink, running, broker):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", reading(1), reading(2))
+        await sink.until(lambda: len(levels(sink)) == 2)
+        early = list(sink.deliveries)
+        await asyncio.sleep(1.2)  # mosquitto writes its sessions each second
+        broker.stop()
+        await sink.until(lambda: sink.samples(0)[-1][2] == AWAY)
+        await broker.start()
+        await sink.until(lambda: sink.holes)
+        await broker.publish("plant/tank", reading(3))
+        await sink.until(lambda: 0.3 in levels(sink))
+        assert levels(sink) == [0.1, 0.2, 0.3]
+        assert driver._in_flight.duplicates == 2
+        for delivery in early + sink.deliveries:
+            delivery.done()
+        await asyncio.sleep(0.1)
+        assert driver._in_flight.pending == 0
+    assert sink.holes[0].reason == "DEVICE_UNREACHABLE"
+    assert sum(row[2] == AWAY for row in sink.samples(0)) == 1
+
+
+@service
+async def test_in_flight_window_is_told_before_it_fills(make, sink, running, broker):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", *(reading(n) for n in range(60)))
+        await sink.until(lambda: any(d.urgent for d in sink.deliveries))
+        while len(levels(sink)) < 60:
+            for delivery in sink.deliveries:
+                delivery.done()
+            await asyncio.sleep(0.01)
+    assert levels(sink) == [n / 10 for n in range(60)]
+
+
+@service
+async def test_cancelled_driver_acknowledges_commits_under_way(make, sink, running, broker):
+    task = asyncio.create_task(make(broker.port, linger_s=3.0).run(sink))
+    await asyncio.sleep(0.3)
+    await broker.publish("plant/tank", reading(1))
+    await sink.until(lambda: len(levels(sink)) == 1)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    sink.deliveries[-1].done()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await asyncio.sleep(0.2)
+        assert len(levels(sink)) == 1
+
+
+@service
+async def test_broken_payloads_are_bad_counted_and_acknowledged(make, sink, running, broker):
+    broken = [b"\xff\xfe", b"{", b"[]", b"", b"9" * 5000, b"[" * 3000, b"x" * (10 << 20)]
+    broken += [json.dumps(reading(1, level="high")), '{"t": 1, "level": 1e999}']
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", *broken)
+        await sink.until(lambda: len(sink.samples(0)) == len(broken))
+        assert {row[2] for row in sink.samples(0)} == {DECODE}
+        assert driver.health()[0].connected
+        assert driver.health()[0].errors >= len(broken)
+        for delivery in sink.deliveries:
+            delivery.done()
+        assert driver._in_flight.pending == 0
+        await broker.publish("plant/tank", reading(7))
+        await sink.until(lambda: levels(sink) == [0.7])
+
+
+@service
+async def test_payload_without_its_time_is_stamped_at_arrival_and_doubted(make, sink, running, broker, clock):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        before = clock.wall_ns()
+        await broker.publish("plant/tank", reading(1, t=None))
+        await sink.until(lambda: sink.samples(0))
+    _, value, quality, t_ns = sink.samples(0)[0]
+    assert (value, quality) == (0.1, uncertain(QualityReason.CLOCK))
+    assert 0 <= t_ns - before + 10**6 < 2 * 10**9
+
+
+@service
+async def test_raw_numbers_and_wildcard_topics_are_read(make, sink, running, broker):
+    profile = {"points": {"flow": {"at": "$", "topic": "{root}/+/flow", "scale": 0.1}}}
+    async with running(make(broker.port, profile), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/north/flow", "42")
+        await broker.publish("plant/south/flow", "-1.5e1")
+        await broker.publish("plant/flow", "1")
+        await sink.until(lambda: len(sink.samples(0)) == 2)
+        await asyncio.sleep(0.1)
+    assert levels(sink) == [4.2, -1.5]
+
+
+@service
+async def test_silent_signal_is_stale_once_after_three_of_its_periods(make, sink, running, broker):
+    profile = PROFILE | {"defaults": PROFILE["defaults"] | {"every": "100ms"}}
+    async with running(make(broker.port, profile), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", reading(1))
+        await sink.until(lambda: sink.samples(0) and sink.samples(0)[-1][2] == STALE)
+        await asyncio.sleep(0.5)
+        assert [row[2] for row in sink.samples(0)][-2:] == [GOOD, STALE]
+        await broker.publish("plant/tank", reading(2))
+        await sink.until(lambda: len(levels(sink)) == 2)
+
+
+@service
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho drops the socket of a failed
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # TLS handshake without closing it; Python closes it
+async def test_mutual_tls_connects_and_a_foreign_authority_is_refused(make, sink, running, service_path, tmp_path):
+    authority, foreign = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    foreign.cert_pem.write_to_path(tmp_path / "foreign.pem")
+    for name, issued in (("server", "127.0.0.1"), ("client", "gateway@plant.example")):
+        leaf = authority.issue_cert(issued)
+        leaf.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        leaf.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+    extra = (
+        f"cafile {tmp_path}/ca.pem\ncertfile {tmp_path}/server.pem\nkeyfile {tmp_path}/server.key\n"
+        "require_certificate true\nallow_anonymous true"
+    )
+    broker = await Broker(service_path("mosquitto"), tmp_path, extra).start()
+    address = f"mqtts://127.0.0.1:{broker.port}"
+    keys = {"certificate": "client.pem", "key": "client.key"}
+    try:
+        async with running(make(0, address=address, security={"ca": "ca.pem"} | keys), sink) as driver:
+            await connected(driver)
+        refused = make(0, address=address, security={"ca": "foreign.pem"} | keys)
+        async with running(refused, sink) as driver:
+            await sink.until(lambda: sink.samples(0))
+            assert "certificate verify failed" in driver.health()[0].last_error.lower()
+        gc.collect()
+    finally:
+        broker.stop()
+
+
+async def test_broker_that_speaks_3_1_1_only_is_served(make, sink, running):
+    from amqtt.broker import Broker as OldBroker
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = {
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+    old = OldBroker(config)
+    await old.start()
+    try:
+        async with running(make(port), sink) as driver:
+            await connected(driver)
+            async with aiomqtt.Client("127.0.0.1", port) as client:
+                await client.publish("plant/tank", json.dumps(reading(1)), qos=1)
+                await sink.until(lambda: levels(sink) == [0.1])
+                sink.deliveries[-1].done()
+    finally:
+        await old.shutdown()
+
+
+async def test_broker_that_is_not_there_is_told_once(make, sink, running):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with running(make(port), sink) as driver:
+        await sink.until(lambda: sink.samples(0))
+        await asyncio.sleep(0.8)
+        assert [row[2] for row in sink.samples(0)] == [AWAY]
+        assert not driver.health()[0].connected
+
+
+def test_paho_is_set_to_acknowledge_by_hand(make):
+    async def check():
+        client = aiomqtt.Client("127.0.0.1", 1)
+        from twinedge.drivers.mqtt import _receive_into
+
+        _receive_into(client, asyncio.Queue(1))
+        return _paho(client)._manual_ack
+
+    assert asyncio.run(check()) is True
