@@ -72,7 +72,7 @@ class Running:
     Attributes:
         digest: SHA-256 of its package.
         name: `name@version`.
-        tier: `edge` or `cloud`.
+        tier: what it runs on, `jit` or `interpreted`.
     """
 
     twin: str

@@ -17,11 +17,12 @@ class HelloFacts:
     """What a session opens with.
 
     Attributes:
-        boots: from the last boot the coordinator confirmed to the present one, oldest first.
+        boots: the boots of this disk that are kept, oldest first, the present one last. The more are named, the
+            older a backup a coordinator may be restored from without taking this gateway for a clone.
         ranges: of every (boot, stream) with a block still on disk, acknowledged tail included: what of it is
             unacknowledged. A range with `first_unacked == next_seq` lets a restored coordinator be noticed.
         clock: how far the wall clock can be trusted.
-        schemas: digests of the catalogues that unacknowledged blocks and the present configuration need.
+        schemas: digests of the catalogues that unacknowledged blocks need, and last the present configuration's.
     """
 
     boots: tuple[Boot, ...]
@@ -54,6 +55,10 @@ class SpoolPort(Protocol):
             bytes_max: size of the answer by `twinsync.session.messages.item_bytes`; one item may exceed it.
             items_max: items of the answer.
         """
+        ...
+
+    async def confirm_boot(self) -> None:
+        """The coordinator has accepted the chain of boots up to the present one."""
         ...
 
     async def acknowledge(self, marks: Sequence[Mark]) -> None:

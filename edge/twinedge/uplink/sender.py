@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from random import Random
 from typing import NoReturn, TypeAlias, cast
 
@@ -36,6 +36,7 @@ from twinsync.session.edge import (
     EdgeAction,
     EdgeEvent,
     Established,
+    LinkDown,
     LinkUp,
     Progressed,
     Pull,
@@ -123,7 +124,7 @@ class Uplink:
         """How the uplink stands, for the local page."""
         return self._tally.status(self._machine)
 
-    async def fetch(self, digest: bytes, offset: int) -> AsyncIterator[tuple[int, int, bytes]]:
+    async def fetch(self, digest: bytes, offset: int) -> AsyncGenerator[tuple[int, int, bytes], None]:
         """Chunks (offset, total, bytes) of an artifact from an offset on.
 
         Raises:
@@ -183,7 +184,7 @@ class Uplink:
                         call.cancel()
         finally:
             self._channel = None
-            self._machine = EdgeSession(self._machine.limits)
+            self._machine.receive(LinkDown(), self._clock.boot_ns())
 
     async def _serve(self, call: _Call) -> Close:
         try:
@@ -290,6 +291,7 @@ class Uplink:
                 self._backoff.progressed()
             case Established():
                 self._tally.found(self._clock.wall_ns(), self._address)
+                await self._spool.confirm_boot()
                 self._reports.clear()
                 for state in self._downlink.states():
                     await self._write(call, state)

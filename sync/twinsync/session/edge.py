@@ -186,16 +186,21 @@ class EdgeLimits:
 
 
 class EdgeSession:
-    """One gateway's sessions with its coordinator, one after the other: LinkDown forgets all but `EdgeLimits`."""
+    """One gateway's sessions with its coordinator, one after the other.
+
+    Attributes:
+        acked: marks the coordinator confirmed; LinkDown keeps them, so that a coordinator that comes back with less
+            is found out even where the spool has nothing left to send.
+    """
 
     def __init__(self, edge_limits: EdgeLimits = EdgeLimits()) -> None:
         self.limits = edge_limits
         self.state = EdgeState.DISCONNECTED
+        self.acked: dict[Key, int] = {}
         self._reset()
 
     def _reset(self) -> None:
         self.session = 0
-        self.acked: dict[Key, int] = {}
         self.window = Window()
         self._hello: Hello | None = None
         self._schemas: set[bytes] = set()
@@ -267,7 +272,7 @@ class EdgeSession:
     def _greet(self, hello: Hello, now_ns: int) -> list[EdgeAction]:
         self._hello = hello
         self._schemas = set(hello.schemas)
-        self.acked = {(r.boot, r.stream): r.first_unacked for r in hello.ranges}
+        self.acked.update({(r.boot, r.stream): r.first_unacked for r in hello.ranges})
         self._since_ns = now_ns
         return [Send(hello)]
 

@@ -1,0 +1,1 @@
+"""From the coordinator to the slots: directives and what becomes of them."""

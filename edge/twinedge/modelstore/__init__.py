@@ -1,0 +1,1 @@
+"""Verified model packages on disk, and which of them should run where."""
