@@ -1,0 +1,174 @@
+"""Catalogues and the twins they bind: a gateway's current catalogue says which twins it serves.
+
+Current is the last digest of `Hello.schemas`; the ones before it belong to blocks that are still on their way and
+make no twin of their own. A catalogue that the hello did not name came with a change of configuration and is
+current at once. A twin that the current catalogue of its gateway no longer binds is retired: it is not listed, its
+history stays, and whichever gateway binds it next takes it over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from twincloud.storage import schema as t
+from twincloud.storage.contract import GatewayKey
+from twincloud.storage.packing import pack_binding, pack_catalogue
+from twincloud.storage.part import News, Part, check_session, gateway_row, record
+from twinmodel.errors import ConflictError
+from twinmodel.signal import Catalogue, TwinBinding
+from twinsync.limits import DIGEST_BYTES
+
+
+class CatalogueStore(Part):
+    """Keeps catalogues and binds twins; see `Ingest`."""
+
+    def put_catalogue(self, gateway: GatewayKey, session: int, catalogue: Catalogue, now_ns: int) -> None:
+        """See `Ingest.put_catalogue`."""
+        digest = catalogue.digest
+        with self._database.write() as connection:
+            row = gateway_row(connection, gateway)
+            check_session(gateway, row["session"], session)
+            schema_id = connection.execute(_SCHEMA, {"digest": digest}).scalar()
+            if schema_id is None:
+                content = {"digest": digest, "content": pack_catalogue(catalogue)}
+                connection.execute(insert(t.schemas), content)
+                schema_id = connection.execute(_SCHEMA, {"digest": digest}).scalar_one()
+            held = {"gateway_id": row["id"], "schema_id": schema_id, "received_ns": now_ns}
+            self._database.upsert(connection, t.gateway_schemas, [held])
+            if digest not in _digests(row["hello_schemas"])[:-1]:
+                self._apply(connection, gateway, row["id"], int(schema_id), catalogue, now_ns)
+
+    def catalogue(self, gateway: GatewayKey, digest: bytes) -> Catalogue:
+        """See `Ingest.catalogue`."""
+        gateway_id, schema_id = self._gateway_ids.get(gateway), None
+        if gateway_id is not None:
+            schema_id = self._schema_ids.get((gateway_id, digest))
+        known = None if schema_id is None else self._catalogues.get(schema_id)
+        if known is not None:
+            return known
+        with self._database.read() as connection:
+            found = self._schema_id(connection, self._gateway_id(connection, gateway), digest)
+            if found is None:
+                raise ConflictError(
+                    "SCHEMA_UNKNOWN", f"gateway {gateway.gateway!r} has not sent the catalogue {digest.hex()}"
+                )
+            return self._catalogue_by_id(connection, found)
+
+    def _apply_catalogue(
+        self, connection: Connection, gateway: GatewayKey, gateway_id: int, digest: bytes, now_ns: int
+    ) -> None:
+        """Makes a catalogue that is already held the current one."""
+        schema_id = connection.execute(_SCHEMA, {"digest": digest}).scalar_one()
+        catalogue = self._catalogue_by_id(connection, schema_id)
+        self._apply(connection, gateway, gateway_id, schema_id, catalogue, now_ns)
+
+    def _apply(
+        self,
+        connection: Connection,
+        gateway: GatewayKey,
+        gateway_id: int,
+        schema_id: int,
+        catalogue: Catalogue,
+        now_ns: int,
+    ) -> None:
+        current = connection.execute(_CURRENT, {"key": gateway_id}).scalar()
+        conflicts = self._bind(connection, gateway, gateway_id, schema_id, catalogue.twins, now_ns)
+        if current == schema_id and not conflicts:
+            return
+        connection.execute(_SET_CURRENT, {"key": gateway_id, "schema_id": schema_id})
+        bound = {binding.twin for binding in catalogue.twins}
+        gone = [row for row in connection.execute(_OWN, {"gateway_id": gateway_id}) if row.twin not in bound]
+        if gone:
+            connection.execute(_RETIRE, [{"key": row.id} for row in gone])
+        news = [News(gateway.tenant, gateway.site, "twin", row.twin, now_ns, {"retired": True}) for row in gone]
+        if current != schema_id:
+            body: dict[str, object] = {"catalogue": catalogue.digest.hex(), "twins": len(bound)}
+            news.append(News(gateway.tenant, gateway.site, "gateway", gateway.gateway, now_ns, body))
+        record(connection, [*news, *conflicts])
+
+    def _bind(
+        self,
+        connection: Connection,
+        gateway: GatewayKey,
+        gateway_id: int,
+        schema_id: int,
+        bindings: Sequence[TwinBinding],
+        now_ns: int,
+    ) -> list[News]:
+        """Makes, updates and takes over twins; returns a notice for each that another gateway serves."""
+        there = {"tenant": gateway.tenant, "site": gateway.site}
+        known = {row["twin"]: row for row in connection.execute(_TWINS, there).mappings()} if bindings else {}
+        made, changed, taken, conflicts = [], [], [], []
+        self._bounds_held.clear()  # filled again by commits, which run after this transaction
+        for binding in bindings:
+            row = known.get(binding.twin)
+            packed = pack_binding(binding)
+            fields = {"gateway_id": gateway_id, "schema_id": schema_id, "definition": binding.definition}
+            if row is None:
+                made.append({**there, "twin": binding.twin, **fields, "binding": packed, "retired": False})
+            elif row["gateway_id"] != gateway_id and not row["retired"]:
+                body: dict[str, object] = {"conflict": True, "gateway": gateway.gateway}
+                conflicts.append(News(gateway.tenant, gateway.site, "twin", binding.twin, now_ns, body))
+            elif (row["gateway_id"], row["schema_id"], row["retired"]) != (gateway_id, schema_id, False):
+                changed.append({"key": row["id"], **fields, "binding": packed, "retired": False})
+                if row["gateway_id"] != gateway_id:
+                    taken.append(row["id"])
+        if made:
+            connection.execute(insert(t.twins), made)
+        if changed:
+            connection.execute(_REBIND, changed)
+            connection.execute(_TOUCH, [{"key": row["key"], "now_ns": now_ns} for row in changed])
+        if taken:
+            # Another gateway's boots do not compare with those of the one before: the newest readings begin anew.
+            connection.execute(_RESET, [{"key": twin} for twin in taken])
+        self._give_states(connection, gateway_id, now_ns)
+        return conflicts
+
+    def _give_states(self, connection: Connection, gateway_id: int, now_ns: int) -> None:
+        """A state and an owner for every twin of the gateway that has none yet."""
+        stateless = connection.execute(_STATELESS, {"gateway_id": gateway_id}).scalars().all()
+        if stateless:
+            rows = [{"twin_id": twin, "revision": 1, "updated_ns": now_ns, "state": b""} for twin in stateless]
+            connection.execute(insert(t.twin_states), rows)
+        unowned = connection.execute(_UNOWNED, {"gateway_id": gateway_id}).scalars().all()
+        if unowned:
+            owners = [{"twin_id": twin, "gateway_id": gateway_id, "since_ns": now_ns} for twin in unowned]
+            connection.execute(insert(t.twin_owners), owners)
+
+
+def _digests(joined: bytes) -> list[bytes]:
+    return [joined[n : n + DIGEST_BYTES] for n in range(0, len(joined), DIGEST_BYTES)]
+
+
+_SCHEMA = select(t.schemas.c.id).where(t.schemas.c.digest == bindparam("digest"))
+_CURRENT = select(t.gateways.c.schema_id).where(t.gateways.c.id == bindparam("key"))
+_SET_CURRENT = update(t.gateways).where(t.gateways.c.id == bindparam("key"))
+_TWINS = select(t.twins.c.id, t.twins.c.twin, t.twins.c.gateway_id, t.twins.c.schema_id, t.twins.c.retired).where(
+    t.twins.c.tenant == bindparam("tenant"), t.twins.c.site == bindparam("site")
+)
+_OWN = select(t.twins.c.id, t.twins.c.twin).where(
+    t.twins.c.gateway_id == bindparam("gateway_id"), t.twins.c.retired.is_(False)
+)
+_RETIRE = update(t.twins).where(t.twins.c.id == bindparam("key")).values(retired=True)
+_REBIND = update(t.twins).where(t.twins.c.id == bindparam("key"))
+_TOUCH = (
+    update(t.twin_states)
+    .where(t.twin_states.c.twin_id == bindparam("key"))
+    .values(revision=t.twin_states.c.revision + 1, updated_ns=bindparam("now_ns"))
+)
+_RESET = update(t.twin_states).where(t.twin_states.c.twin_id == bindparam("key")).values(state=b"")
+_STATELESS = (
+    select(t.twins.c.id)
+    .outerjoin(t.twin_states, t.twin_states.c.twin_id == t.twins.c.id)
+    .where(t.twins.c.gateway_id == bindparam("gateway_id"), t.twin_states.c.twin_id.is_(None))
+)
+_UNOWNED = (
+    select(t.twins.c.id)
+    .outerjoin(
+        t.twin_owners,
+        (t.twin_owners.c.twin_id == t.twins.c.id) & (t.twin_owners.c.gateway_id == t.twins.c.gateway_id),
+    )
+    .where(t.twins.c.gateway_id == bindparam("gateway_id"), t.twin_owners.c.twin_id.is_(None))
+)

@@ -1,0 +1,122 @@
+"""The commit: session current, dedupe, items, state, event and marks in one durable transaction.
+
+    commit_many ─▶ load what the requests touch ─▶ judge and fold in memory ─▶ write ─▶ COMMIT ─▶ results
+
+Several gateways share one fsync. A request that is refused (FENCED, PROTOCOL_VIOLATION) is refused before anything
+of it is taken and leaves the others alone; when the disk refuses, all of them fail and nothing is acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sqlalchemy import Connection, bindparam, select
+
+from twincloud.storage import schema as t
+from twincloud.storage.contract import Arrival, Commit, GatewayKey
+from twincloud.storage.outbox import prune_events
+from twincloud.storage.part import Bound, Part
+from twincloud.storage.work import Taken, Work
+from twincloud.twins.state import depth_of, signals_of
+from twinmodel.errors import TwinError
+from twinsync.item import Block
+
+Request = tuple[GatewayKey, int, Sequence[Arrival]]
+
+PRUNE_EVERY = 64
+
+
+class CommitStore(Part):
+    """Commits items; see `Ingest`."""
+
+    _commits = 0
+
+    def commit(self, gateway: GatewayKey, session: int, arrivals: Sequence[Arrival], received_ns: int) -> Commit:
+        """See `Ingest.commit`."""
+        result = self.commit_many([(gateway, session, arrivals)], received_ns)[0]
+        if isinstance(result, TwinError):
+            raise result
+        return result
+
+    def commit_many(self, requests: Sequence[Request], received_ns: int) -> list[Commit | TwinError]:
+        """Commits the items of several gateways in one transaction; an answer per request, in their order.
+
+        A request may be refused alone: its answer is the error that `commit` would raise.
+
+        Raises:
+            StorageError: the disk refuses; nothing of any request was committed.
+        """
+        if not requests:
+            return []
+        with self._database.write() as connection:
+            work = Work(connection, self._database, self._boots, self._clock.wall_ns(), received_ns)
+            ids = [self._known_gateway(connection, key) for key, _, _ in requests]
+            work.load([(i, arrivals) for i, (_, _, arrivals) in zip(ids, requests, strict=True) if isinstance(i, int)])
+            taken = [self._take(connection, work, i, *request) for i, request in zip(ids, requests, strict=True)]
+            work.write()
+            self._commits += 1
+            if self._commits % PRUNE_EVERY == 0:
+                prune_events(connection, self._clock.wall_ns())
+        # Only what is committed is remembered: readers find the newest blocks decoded.
+        for block, decoded in work.decoded.items():
+            self._decoded.put(block, decoded)
+        return [one if isinstance(one, TwinError) else work.finish(one) for one in taken]
+
+    def _known_gateway(self, connection: Connection, key: GatewayKey) -> int | TwinError:
+        try:
+            return self._gateway_id(connection, key)
+        except TwinError as error:
+            return error
+
+    def _take(
+        self,
+        connection: Connection,
+        work: Work,
+        gateway_id: int | TwinError,
+        key: GatewayKey,
+        session: int,
+        arrivals: Sequence[Arrival],
+    ) -> Taken | TwinError:
+        if isinstance(gateway_id, TwinError):
+            return gateway_id
+        try:
+            return work.take(key, gateway_id, session, arrivals, self._bounds(connection, key, gateway_id, arrivals))
+        except TwinError as error:
+            return error
+
+    def _bounds(
+        self, connection: Connection, key: GatewayKey, gateway_id: int, arrivals: Sequence[Arrival]
+    ) -> Mapping[bytes, Bound]:
+        """What the catalogues of readable blocks bind; a catalogue that was never sent makes its block unreadable."""
+        bounds = {}
+        for digest in {a.item.content.schema for a in arrivals if isinstance(a.item.content, Block) and a.batches}:
+            schema_id = self._schema_id(connection, gateway_id, digest)
+            if schema_id is not None:
+                bounds[digest] = self._bounds_held.get((gateway_id, schema_id)) or self._bounds_held.put(
+                    (gateway_id, schema_id), self._bound(connection, key, gateway_id, schema_id)
+                )
+        return bounds
+
+    def _bound(self, connection: Connection, key: GatewayKey, gateway_id: int, schema_id: int) -> Bound:
+        catalogue = self._catalogue_by_id(connection, schema_id)
+        wanted = {"tenant": key.tenant, "site": key.site, "gateway_id": gateway_id}
+        own = {name: twin for twin, name in connection.execute(_OWN, wanted)}
+        depth = np.zeros(len(catalogue), np.uint8)
+        targets: dict[int, tuple[tuple[int, str], ...]] = {}
+        for binding in catalogue.twins:
+            twin = own.get(binding.twin)
+            if twin is None:
+                continue
+            for signal in signals_of(binding, catalogue):
+                name = catalogue.signals[signal].name
+                depth[signal] = depth_of(name)
+                targets[signal] = (*targets.get(signal, ()), (twin, name))
+        return Bound(schema_id, depth, targets)
+
+
+_OWN = select(t.twins.c.id, t.twins.c.twin).where(
+    t.twins.c.tenant == bindparam("tenant"),
+    t.twins.c.site == bindparam("site"),
+    t.twins.c.gateway_id == bindparam("gateway_id"),
+)

@@ -1,0 +1,49 @@
+"""What the store needs of a database engine; everything that differs between engines stands behind this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Table
+
+Row = Mapping[str, Any]
+"""Column -> value of one row to write."""
+
+
+class Database(Protocol):
+    """One database: write transactions one after the other, read transactions beside them."""
+
+    @property
+    def engine(self) -> str:
+        """Name and version, e.g. `sqlite 3.45.1`."""
+        ...
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """A durable transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            StorageError: STORE_FULL, STORE_SYNC_FAILED, STORE_CORRUPT, STORE_READ_ONLY; nothing was committed.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A snapshot that no writer changes; raises StorageError."""
+        ...
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """Inserts rows, or updates those whose primary key exists."""
+        ...
+
+    def facts(self) -> dict[str, object]:
+        """Facts about files, modes and free space."""
+        ...
+
+    def check(self) -> tuple[str, ...]:
+        """Damage that the engine finds in the whole database, empty when it is sound; may take minutes."""
+        ...
+
+    def close(self) -> None:
+        """Ends all connections."""
+        ...

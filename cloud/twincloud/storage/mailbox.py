@@ -1,0 +1,160 @@
+"""Directives: the desired thing of each target, its versions, and how each of them ended.
+
+The version of a target grows by one; a newer directive supersedes the older one that is still open. The gateway's own
+answer wins over that: it may have applied the older one just before the newer was made.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+
+from twincloud.registry.fitness import misfits
+from twincloud.storage import schema as t
+from twincloud.storage.contract import Directive, GatewayKey, TwinKey
+from twincloud.storage.models import find_model
+from twincloud.storage.packing import unpack_binding
+from twincloud.storage.part import NUMBERS, News, Part, gateway_row, record, take_numbers
+from twincloud.storage.readings import twin_row
+from twincloud.storage.sessions import FORKED
+from twinmodel.errors import ConflictError, InputError, MissingError
+
+MODEL = "model"
+OUTCOMES = ("APPLIED", "REJECTED", "SUPERSEDED")
+NEWER = "NEWER_DIRECTIVE"
+"""Reason of an outcome that the coordinator gave, not the gateway."""
+
+_ID_BYTES = 16
+
+
+class MailboxStore(Part):
+    """Keeps directives; see `Ingest` and `Registry`."""
+
+    def assign_model(self, key: TwinKey, reference: str, *, by: str, now_ns: int, deadline_ns: int) -> Directive:
+        """See `Registry.assign_model`."""
+        with self._database.write() as connection:
+            twin = twin_row(connection, key)
+            model = find_model(connection, key.tenant, reference)
+            catalogue = self._catalogue_by_id(connection, twin["schema_id"])
+            found = misfits(model.inputs, model.outputs, unpack_binding(twin["binding"]), catalogue)
+            if found:
+                raise ConflictError(
+                    "MODEL_UNFIT",
+                    f"model {reference} does not fit twin {key.twin!r}: {'; '.join(found)}",
+                    misfits=found,
+                )
+            same = {"gateway_id": twin["gateway_id"], "target": key.twin}
+            number = take_numbers(connection, NUMBERS, 1)
+            row = {
+                "number": number,
+                "id": secrets.token_hex(_ID_BYTES),
+                **same,
+                "kind": MODEL,
+                "version": int(connection.execute(_VERSION, same).scalar() or 0) + 1,
+                "name": f"{model.name}@{model.version}",
+                "digest": model.digest,
+                "size": model.size,
+                "created_ns": now_ns,
+                "created_by": by,
+                "deadline_ns": deadline_ns,
+                "outcome": "",
+                "reason": "",
+                "detail": "",
+                "ended_ns": 0,
+            }
+            detail = f"version {row['version']} was assigned by {by}"
+            connection.execute(_SUPERSEDE, {**same, "why": NEWER, "what": detail, "now_ns": now_ns})
+            connection.execute(insert(t.directives), row)
+            body: dict[str, object] = {"twin": key.twin, "name": row["name"], "version": row["version"], "outcome": ""}
+            record(connection, [News(key.tenant, key.site, "directive", key.twin, now_ns, body)])
+            return _directive(row, GatewayKey(key.tenant, key.site, twin["gateway"]))
+
+    def open_directives(self, gateway: GatewayKey) -> tuple[Directive, ...]:
+        """See `Ingest.open_directives`; none while the gateway's identity is forked."""
+        with self._database.read() as connection:
+            row = gateway_row(connection, gateway)
+            if row["state"] == FORKED:
+                return ()
+            rows = connection.execute(_OPEN, {"gateway_id": row["id"]}).mappings().all()
+        return tuple(_directive(row, gateway) for row in rows)
+
+    def settle_directive(
+        self, gateway: GatewayKey, directive: str, outcome: str, *, reason: str, detail: str, running: str, now_ns: int
+    ) -> None:
+        """See `Ingest.settle_directive`; the first answer of a gateway stands, a later one that differs is recorded.
+
+        `running` is the hex digest of what runs for the target now, "" when the gateway does not say.
+        """
+        if outcome not in OUTCOMES:
+            raise InputError("PROTOCOL_VIOLATION", f"directive_state.outcome: {outcome!r} is none", field="outcome")
+        with self._database.write() as connection:
+            gateway_id = self._gateway_id(connection, gateway)
+            row = connection.execute(_BY_ID, {"gateway_id": gateway_id, "id": directive}).mappings().first()
+            if row is None:
+                raise MissingError("NOT_FOUND", f"no directive {directive!r} of gateway {gateway.gateway!r}")
+            if row["outcome"] == outcome and row["reason"] != NEWER:
+                return
+            body: dict[str, object] = {"twin": row["target"], "name": row["name"], "version": row["version"]}
+            body |= {"outcome": outcome, "reason": reason}
+            if row["outcome"] and row["reason"] != NEWER:
+                body["kept"] = row["outcome"]
+            else:
+                ended = {"outcome": outcome, "reason": reason, "detail": detail, "ended_ns": now_ns}
+                connection.execute(_SETTLE, {"key": row["number"], **ended})
+                if running:
+                    name = row["name"] if running == row["digest"] else ""
+                    self._put_digest(connection, gateway_id, row["target"], running, name, now_ns)
+            record(connection, [News(gateway.tenant, gateway.site, "directive", row["target"], now_ns, body)])
+
+    def directives(self, tenant: str, *, target: str = "", limit: int = 100) -> tuple[Directive, ...]:
+        """See `Registry.directives`."""
+        statement = _ALL.where(t.gateways.c.tenant == tenant).limit(max(1, limit))
+        if target:
+            statement = statement.where(t.directives.c.target == target)
+        with self._database.read() as connection:
+            rows = connection.execute(statement).mappings().all()
+        return tuple(_directive(row, GatewayKey(tenant, row["site"], row["gateway"])) for row in rows)
+
+    def _put_digest(
+        self, connection: Connection, gateway_id: int, twin: str, digest: str, name: str, now_ns: int
+    ) -> None:
+        known = connection.execute(_RUNNING, {"gateway_id": gateway_id, "twin": twin}).mappings().first()
+        if known is not None and known["digest"] == digest:
+            return
+        tier = known["tier"] if known is not None else ""
+        row = {"gateway_id": gateway_id, "twin": twin, "digest": digest, "name": name, "tier": tier, "at_ns": now_ns}
+        self._database.upsert(connection, t.running, [row])
+
+
+def _directive(row: Mapping[str, Any] | RowMapping, gateway: GatewayKey) -> Directive:
+    names = Directive.__dataclass_fields__.keys() - {"gateway"}
+    return Directive(gateway=gateway, **{name: row[name] for name in names})
+
+
+_SAME = (t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.target == bindparam("target"))
+_VERSION = select(func.max(t.directives.c.version)).where(*_SAME)
+_SUPERSEDE = (
+    update(t.directives)
+    .where(*_SAME, t.directives.c.outcome == "")
+    .values(outcome="SUPERSEDED", reason=bindparam("why"), detail=bindparam("what"), ended_ns=bindparam("now_ns"))
+)
+_OPEN = (
+    select(t.directives)
+    .where(t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.outcome == "")
+    .order_by(t.directives.c.number)
+)
+_BY_ID = select(t.directives).where(
+    t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.id == bindparam("id")
+)
+_SETTLE = update(t.directives).where(t.directives.c.number == bindparam("key"))
+_RUNNING = select(t.running).where(
+    t.running.c.gateway_id == bindparam("gateway_id"), t.running.c.twin == bindparam("twin")
+)
+_ALL = (
+    select(t.directives, t.gateways.c.site, t.gateways.c.gateway)
+    .join(t.gateways, t.gateways.c.id == t.directives.c.gateway_id)
+    .order_by(t.directives.c.number.desc())
+)

@@ -1,0 +1,1 @@
+"""Versions of the tables, applied at open by Alembic; works from an installed package."""

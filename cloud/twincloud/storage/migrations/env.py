@@ -1,0 +1,15 @@
+"""Alembic's environment: runs on the connection that `storage.migrate` hands over, inside its transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from twincloud.storage.schema import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
+)
+context.run_migrations()

@@ -1,0 +1,178 @@
+"""Twins and their history, read from the database."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, tuple_
+
+from twincloud.storage import schema as t
+from twincloud.storage.contract import GatewayKey, Page, Twin, TwinKey, TwinModel
+from twincloud.storage.packing import unpack_binding
+from twincloud.storage.paging import page_of, place_of
+from twincloud.storage.part import Part, limited, nearest
+from twincloud.storage.views import Facts, twin_view
+from twincloud.twins.state import state_hash, unpack
+from twinmodel.errors import MissingError
+from twinmodel.signal import Batch
+
+
+class TwinStore(Part):
+    """Reads twins; see `Twins`."""
+
+    def twins(self, tenant: str, *, site: str = "", limit: int = 100, token: str = "") -> Page[Twin]:
+        """See `Twins.twins`."""
+        c = t.twins.c
+        statement = _TWIN.where(c.tenant == tenant, c.retired.is_(False))
+        if site:
+            statement = statement.where(c.site == site)
+        if token:
+            statement = statement.where(tuple_(c.site, c.twin) > tuple_(*place_of(token, str, str)))
+        with self._database.read() as connection:
+            rows = connection.execute(limited(statement.order_by(c.site, c.twin), limit)).mappings().all()
+            page = page_of(rows, limit, lambda row: (row["site"], row["twin"]))
+            return Page(self._views(connection, tenant, page.items), page.next_token)
+
+    def twin(self, key: TwinKey) -> Twin:
+        """See `Twins.twin`; a retired twin is still shown."""
+        with self._database.read() as connection:
+            return self._views(connection, key.tenant, [twin_row(connection, key)])[0]
+
+    def state_hash(self, key: TwinKey) -> str:
+        """Hash of a twin's newest readings, the same on every store that holds the same items; raises UNKNOWN_TWIN."""
+        with self._database.read() as connection:
+            return state_hash(unpack(twin_row(connection, key)["state"]))
+
+    def samples(self, gateway: GatewayKey, *, after: int = 0, limit: int = 10_000) -> Page[tuple[str, Batch]]:
+        """See `Twins.samples`.
+
+        Each item is a run of one signal, named; ids in the batch are those of its block's catalogue. A page holds
+        whole blocks: `after` is the number of the last block seen, and the last block may exceed `limit` samples.
+        """
+        found: list[tuple[str, Batch]] = []
+        with self._database.read() as connection:
+            wanted = {"gateway_id": self._gateway_id(connection, gateway), "after": after}
+            taken, last = 0, after
+            for row in connection.execute(_BLOCKS, wanted):
+                if taken >= limit:
+                    return Page(tuple(found), str(last))
+                catalogue = self._catalogue_by_id(connection, row.schema_id)
+                for batch in self._decode(row.payload, catalogue):
+                    found += [(catalogue.signals[int(run.signal[0])].name, run) for run in _runs(batch)]
+                    taken += len(batch)
+                last = row.id
+        return Page(tuple(found))
+
+    def _views(self, connection: Connection, tenant: str, rows: Sequence[RowMapping]) -> tuple[Twin, ...]:
+        newest = self._newest_directives(connection, rows)
+        digests = {row["running_digest"] for row in rows if row["running_digest"]}
+        models = {
+            row["digest"]: row
+            for row in connection.execute(_MODELS, {"tenant": tenant, "digests": sorted(digests)}).mappings()
+        } if digests else {}  # fmt: skip
+        return tuple(
+            self._view(connection, row, newest.get((row["gateway_id"], row["twin"])), models.get(row["running_digest"]))
+            for row in rows
+        )
+
+    def _view(
+        self, connection: Connection, row: RowMapping, directive: RowMapping | None, model: RowMapping | None
+    ) -> Twin:
+        binding = unpack_binding(row["binding"])
+        running = row["running_name"] or ""
+        if model is not None:
+            running = f"{model['name']}@{model['version']}"
+        facts = Facts(
+            key=TwinKey(row["tenant"], row["site"], row["twin"]),
+            gateway=row["gateway"],
+            binding=binding,
+            catalogue=self._catalogue_by_id(connection, row["schema_id"]),
+            state=unpack(row["state"]),
+            model=TwinModel(
+                desired=directive["name"] if directive else binding.model,
+                desired_digest=directive["digest"] if directive else "",
+                running=running,
+                running_digest=row["running_digest"] or "",
+                tier=row["running_tier"] or "",
+                directive=directive["id"] if directive else "",
+                outcome=directive["outcome"] if directive else "",
+                reason=directive["reason"] if directive else "",
+            ),
+            model_id=model["model_id"] if model is not None else "",
+            revision=row["revision"],
+            updated_ns=row["updated_ns"],
+        )
+        return twin_view(facts)
+
+    def _newest_directives(
+        self, connection: Connection, rows: Sequence[RowMapping]
+    ) -> Mapping[tuple[int, str], RowMapping]:
+        """The newest directive of each of these twins, by (gateway id, twin)."""
+        if not rows:
+            return {}
+        names = {"gateways": sorted({r["gateway_id"] for r in rows}), "targets": sorted({r["twin"] for r in rows})}
+        found = connection.execute(_DIRECTIVES, names).mappings()
+        return {(row["gateway_id"], row["target"]): row for row in found}
+
+
+def twin_row(connection: Connection, key: TwinKey) -> RowMapping:
+    """The row of a twin with its state and what runs for it; raises MissingError UNKNOWN_TWIN with the nearest name."""
+    c = t.twins.c
+    row = connection.execute(
+        _TWIN.where(c.tenant == key.tenant, c.site == key.site, c.twin == key.twin)
+    ).mappings().first()  # fmt: skip
+    if row is None:
+        names = connection.execute(_NAMES, {"tenant": key.tenant, "site": key.site}).scalars().all()
+        raise MissingError("UNKNOWN_TWIN", f"no twin {key.twin!r} at site {key.site!r}{nearest(key.twin, names)}")
+    return row
+
+
+def _runs(batch: Batch) -> list[Batch]:
+    """The batch, cut where its signal changes."""
+    cuts = [0, *((batch.signal[1:] != batch.signal[:-1]).nonzero()[0] + 1).tolist(), len(batch)]
+    return [
+        Batch(batch.kind, batch.signal[a:b], batch.value[a:b], batch.quality[a:b], batch.t_ns[a:b])
+        for a, b in itertools.pairwise(cuts)
+        if b > a
+    ]
+
+
+_TWIN: Select[Any] = (
+    select(
+        t.twins,
+        t.gateways.c.gateway,
+        t.twin_states.c.revision,
+        t.twin_states.c.updated_ns,
+        t.twin_states.c.state,
+        t.running.c.digest.label("running_digest"),
+        t.running.c.name.label("running_name"),
+        t.running.c.tier.label("running_tier"),
+    )
+    .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
+    .join(t.twin_states, t.twin_states.c.twin_id == t.twins.c.id)
+    .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))
+)
+_NAMES = select(t.twins.c.twin).where(
+    t.twins.c.tenant == bindparam("tenant"), t.twins.c.site == bindparam("site"), t.twins.c.retired.is_(False)
+)
+_MODELS = select(t.models.c.digest, t.models.c.name, t.models.c.version, t.models.c.model_id).where(
+    t.models.c.tenant == bindparam("tenant"), t.models.c.digest.in_(bindparam("digests", expanding=True))
+)
+_LATEST = (
+    select(func.max(t.directives.c.number).label("number"))
+    .where(
+        t.directives.c.gateway_id.in_(bindparam("gateways", expanding=True)),
+        t.directives.c.target.in_(bindparam("targets", expanding=True)),
+    )
+    .group_by(t.directives.c.gateway_id, t.directives.c.target)
+    .subquery()
+)
+_DIRECTIVES = select(t.directives).join(_LATEST, _LATEST.c.number == t.directives.c.number)
+_BLOCKS = (
+    select(t.blocks.c.id, t.blocks.c.schema_id, t.blocks.c.payload)
+    .where(t.blocks.c.gateway_id == bindparam("gateway_id"), t.blocks.c.id > bindparam("after"))
+    .order_by(t.blocks.c.id)
+    .execution_options(yield_per=64)
+)

@@ -1,0 +1,209 @@
+"""Sessions of gateways: who may speak, who is fenced, and whether two machines speak with one name.
+
+The coordinator keeps the newest boot of a gateway, its head. A hello lists the boots of its disk from an older one
+to the present one; each names the one before it. Of two disks that were once one (a cloned card, a restored image),
+the second to come does not have the first one's new boot in its chain:
+
+    head in the chain            the same disk, later      -> granted, the newest boot becomes the head
+    head not in the chain        another branch, or an     -> IDENTITY_FORK, the gateway is marked `forked`
+                                 older image of this disk
+    no head (new, re-joined)     nothing to compare        -> granted
+
+While a gateway is forked, its directives rest. The branch that holds the head may go on sending, so that a clone
+switched on by mistake does not stop a plant's record; the other one is refused. Joining again with a new invitation
+ends the fork and forgets the head. Two machines that run on from one live snapshot share even the boot id: they
+fence one another by turns and only a key in hardware tells them apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+
+from twincloud.storage import schema as t
+from twincloud.storage.catalogues import CatalogueStore
+from twincloud.storage.contract import GatewayKey, Hello, Opened, Running
+from twincloud.storage.part import News, check_session, gateway_row, record
+from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError
+from twinmodel.signal import Stream
+from twinsync.item import Boot, Mark
+
+INVITED, ACTIVE, FORKED, SUSPENDED = "invited", "active", "forked", "suspended"
+
+
+class SessionStore(CatalogueStore):
+    """Opens, closes and keeps sessions; see `Ingest`."""
+
+    def open_session(self, gateway: GatewayKey, hello: Hello, now_ns: int) -> Opened:
+        """See `Ingest.open_session`."""
+        check_chain(hello.boots)
+        with self._database.write() as connection:
+            row = gateway_row(connection, gateway)
+            refusal = self._refusal(connection, gateway, row, hello, now_ns)
+            if refusal is None:
+                return self._grant(connection, gateway, row, hello, now_ns)
+        raise refusal
+
+    def close_session(self, gateway: GatewayKey, session: int, now_ns: int) -> None:
+        """See `Ingest.close_session`."""
+        with self._database.write() as connection:
+            row = gateway_row(connection, gateway)
+            if row["session"] == session and row["connected"]:
+                connection.execute(_UPDATE, {"key": row["id"], "connected": False, "last_seen_ns": now_ns})
+                record(connection, [_news(gateway, now_ns, connected=False)])
+
+    def heartbeat(
+        self,
+        gateway: GatewayKey,
+        session: int,
+        *,
+        backlog_bytes: int,
+        backlog_samples: int,
+        oldest_ns: int,
+        running: Sequence[Running],
+        now_ns: int,
+    ) -> None:
+        """See `Ingest.heartbeat`."""
+        with self._database.write() as connection:
+            row = gateway_row(connection, gateway)
+            check_session(gateway, row["session"], session)
+            backlog = {"backlog_bytes": backlog_bytes, "backlog_samples": backlog_samples, "oldest_ns": oldest_ns}
+            connection.execute(_UPDATE, {"key": row["id"], **backlog, "connected": True, "last_seen_ns": now_ns})
+            self._put_running(connection, gateway, row["id"], running, now_ns)
+
+    def suspend_gateway(self, gateway: GatewayKey, *, suspended: bool, now_ns: int) -> None:
+        """Shuts a gateway out, and fences its session, or lets it in again."""
+        with self._database.write() as connection:
+            row = gateway_row(connection, gateway)
+            state = SUSPENDED if suspended else ACTIVE
+            connection.execute(
+                _UPDATE, {"key": row["id"], "state": state, "session": row["session"] + 1, "connected": False}
+            )
+            record(connection, [_news(gateway, now_ns, state=state)])
+
+    def find_gateway(self, tenant: str, gateway: str) -> GatewayKey:
+        """The key of a gateway that a certificate names; raises UNKNOWN_GATEWAY."""
+        with self._database.read() as connection:
+            site = connection.execute(_SITE, {"tenant": tenant, "gateway": gateway}).scalar()
+        key = GatewayKey(tenant, "" if site is None else site, gateway)
+        if site is None:
+            raise MissingError("UNKNOWN_GATEWAY", f"no gateway {gateway!r} in tenant {tenant!r}")
+        return key
+
+    def _refusal(
+        self, connection: Connection, gateway: GatewayKey, row: RowMapping, hello: Hello, now_ns: int
+    ) -> ConflictError | DeniedError | None:
+        if row["state"] == SUSPENDED:
+            return DeniedError("SUSPENDED", f"gateway {gateway.gateway!r} is suspended")
+        head = row["head_boot"]
+        if head is None or any(boot.id == head for boot in hello.boots):
+            return None
+        if row["state"] != FORKED:
+            connection.execute(_UPDATE, {"key": row["id"], "state": FORKED})
+            record(connection, [_news(gateway, now_ns, state=FORKED, boot=hello.boots[-1].id.hex())])
+        return ConflictError(
+            "IDENTITY_FORK",
+            f"gateway {gateway.gateway!r} was last seen with boot {head.hex()}, which this disk never had",
+            head=head.hex(),
+            found=hello.boots[-1].id.hex(),
+        )
+
+    def _grant(self, connection: Connection, gateway: GatewayKey, row: RowMapping, hello: Hello, now_ns: int) -> Opened:
+        newest, session, state = hello.boots[-1], row["session"] + 1, row["state"]
+        connection.execute(
+            _UPDATE,
+            {
+                "key": row["id"],
+                "state": ACTIVE if state == INVITED else state,
+                "connected": True,
+                "session": session,
+                "head_boot": newest.id,
+                "boot_counter": newest.counter,
+                "agent_version": hello.agent_version,
+                "clock": int(hello.clock),
+                "last_seen_ns": now_ns,
+                "certificate_serial": hello.certificate_serial or row["certificate_serial"],
+                "certificate_until_ns": hello.certificate_until_ns or row["certificate_until_ns"],
+                "hello_schemas": b"".join(hello.schemas),
+            },
+        )
+        ids = self._put_boots(connection, row["id"], hello.boots)
+        self._put_running(connection, gateway, row["id"], hello.running, now_ns)
+        missing = tuple(d for d in hello.schemas if self._schema_id(connection, row["id"], d) is None)
+        if hello.schemas and hello.schemas[-1] not in missing:
+            self._apply_catalogue(connection, gateway, row["id"], hello.schemas[-1], now_ns)
+        record(connection, [_news(gateway, now_ns, connected=True, session=session)])
+        found = connection.execute(_MARKS, {"boots": list(ids)})
+        marks = tuple(Mark(ids[boot_id], Stream(stream), next_seq) for boot_id, stream, next_seq in found)
+        return Opened(session, marks, missing)
+
+    def _put_boots(self, connection: Connection, gateway_id: int, boots: Sequence[Boot]) -> dict[int, bytes]:
+        wanted = [boot.id for boot in boots]
+        known = set(connection.execute(_BOOTS, {"gateway_id": gateway_id, "boots": wanted}).scalars())
+        rows = [
+            {"gateway_id": gateway_id, "boot": b.id, "previous": b.previous, "counter": b.counter,
+             "started_ns": b.started_ns, "clock": int(b.clock)}
+            for b in boots
+            if b.id not in known
+        ]  # fmt: skip
+        if rows:
+            connection.execute(insert(t.boots), rows)
+        found = connection.execute(_BOOT_IDS, {"gateway_id": gateway_id, "boots": wanted})
+        return {boot_id: boot for boot_id, boot in found}  # noqa: C416 rows are no tuples to dict()
+
+    def _put_running(
+        self, connection: Connection, gateway: GatewayKey, gateway_id: int, running: Sequence[Running], now_ns: int
+    ) -> None:
+        if not running:
+            return
+        known = {
+            row["twin"]: (row["digest"], row["name"], row["tier"])
+            for row in connection.execute(_RUNNING, {"gateway_id": gateway_id}).mappings()
+        }
+        changed = [r for r in running if known.get(r.twin) != (r.digest.hex(), r.name, r.tier)]
+        rows = [
+            {"gateway_id": gateway_id, "twin": r.twin, "digest": r.digest.hex(), "name": r.name, "tier": r.tier,
+             "at_ns": now_ns}
+            for r in changed
+        ]  # fmt: skip
+        self._database.upsert(connection, t.running, rows)
+        news = [
+            News(gateway.tenant, gateway.site, "twin", r.twin, now_ns, {"running": r.name, "tier": r.tier})
+            for r in changed
+        ]
+        record(connection, news)
+
+
+def check_chain(boots: Sequence[Boot]) -> None:
+    """Raises InputError PROTOCOL_VIOLATION unless each boot names the one before it, with a larger counter."""
+    if not boots:
+        raise InputError("PROTOCOL_VIOLATION", "hello.boots: is empty", field="hello.boots")
+    for older, newer in itertools.pairwise(boots):
+        if newer.previous != older.id or newer.counter <= older.counter:
+            raise InputError(
+                "PROTOCOL_VIOLATION",
+                f"hello.boots: boot {newer.id.hex()} does not follow {older.id.hex()}",
+                field="hello.boots",
+            )
+
+
+def _news(gateway: GatewayKey, now_ns: int, **body: object) -> News:
+    return News(gateway.tenant, gateway.site, "gateway", gateway.gateway, now_ns, body)
+
+
+_UPDATE = update(t.gateways).where(t.gateways.c.id == bindparam("key"))
+_SITE = select(t.gateways.c.site).where(
+    t.gateways.c.tenant == bindparam("tenant"), t.gateways.c.gateway == bindparam("gateway")
+)
+_MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(
+    t.marks.c.boot_id.in_(bindparam("boots", expanding=True))
+)
+_BOOTS = select(t.boots.c.boot).where(
+    t.boots.c.gateway_id == bindparam("gateway_id"), t.boots.c.boot.in_(bindparam("boots", expanding=True))
+)
+_BOOT_IDS = select(t.boots.c.id, t.boots.c.boot).where(
+    t.boots.c.gateway_id == bindparam("gateway_id"), t.boots.c.boot.in_(bindparam("boots", expanding=True))
+)
+_RUNNING = select(t.running).where(t.running.c.gateway_id == bindparam("gateway_id"))

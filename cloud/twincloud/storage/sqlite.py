@@ -1,0 +1,225 @@
+"""The embedded database: SQLite in WAL mode, FULL, one connection that writes and alone checkpoints.
+
+SQLite below 3.51.3 can corrupt a WAL that two connections reset at once, hence the single writer: readers open the
+file with `query_only`, so that they never checkpoint. Python's own transaction control is off (`isolation_level`
+None); every transaction begins explicitly, the writer's with `BEGIN IMMEDIATE`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
+
+from twincloud.storage.database import Row
+from twinmodel.errors import ConflictError, StorageError, TwinError
+
+READERS_MAX = 16
+READER_WAIT_S = 30.0
+BUSY_TIMEOUT_MS = 5_000
+FULL = 2
+_WAL_LIMIT_BYTES = 64 << 20
+_CACHE_KIB = 16_384
+
+_REASONS = {
+    sqlite3.SQLITE_FULL: "STORE_FULL",
+    sqlite3.SQLITE_IOERR: "STORE_SYNC_FAILED",
+    sqlite3.SQLITE_CORRUPT: "STORE_CORRUPT",
+    sqlite3.SQLITE_NOTADB: "STORE_CORRUPT",
+    sqlite3.SQLITE_READONLY: "STORE_READ_ONLY",
+    sqlite3.SQLITE_PERM: "STORE_READ_ONLY",
+    sqlite3.SQLITE_CANTOPEN: "STORE_SYNC_FAILED",
+}
+_HINTS = {
+    "STORE_FULL": "free disk space; gateways keep their data and the coordinator goes on by itself",
+    "STORE_CORRUPT": "stop twincloud, set the file aside and restore the newest backup; see docs/runbook.md",
+    "STORE_SYNC_FAILED": "check the disk; the database is reopened by itself",
+}
+
+
+class SqliteDatabase:
+    """See `Database`; one process opens it for writing at a time, which the state directory's lock ensures."""
+
+    def __init__(self, path: Path, *, readers_max: int = READERS_MAX) -> None:
+        """Opens the file; raises StorageError when it is damaged or does not sync fully."""
+        self.path = path
+        self._lock = threading.RLock()
+        self._writer: Connection | None = None
+        self._writers = create_engine("sqlite://", creator=self._connect_writer, poolclass=QueuePool, pool_size=1,
+                                      max_overflow=0, pool_reset_on_return=None)  # fmt: skip
+        self._readers = create_engine("sqlite://", creator=self._connect_reader, poolclass=QueuePool, pool_size=4,
+                                      max_overflow=readers_max - 4, pool_timeout=READER_WAIT_S)  # fmt: skip
+        _begin_with(self._writers, "BEGIN IMMEDIATE")
+        _begin_with(self._readers, "BEGIN")
+        try:
+            with self._translated():
+                self._open_writer()
+        except TwinError:
+            self.close()
+            raise
+
+    @property
+    def engine(self) -> str:
+        """See `Database.engine`."""
+        return f"sqlite {sqlite3.sqlite_version}"
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """See `Database.write`; waits for other writers of this process."""
+        with self._lock, self._translated():
+            connection = self._writer or self._open_writer()
+            try:
+                with connection.begin():
+                    yield connection
+            except DBAPIError as error:
+                if _code_of(error.orig) == sqlite3.SQLITE_IOERR:
+                    # After a failed fsync the kernel may forget dirty pages: only a new connection reads the truth.
+                    self._drop_writer()
+                raise
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """See `Database.read`; a bounded number of readers run at once, others wait for their turn."""
+        with self._translated(), self._readers.connect() as connection, connection.begin():
+            yield connection
+
+    def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+        """See `Database.upsert`."""
+        if not rows:
+            return
+        statement = insert(table)
+        keys = [column.name for column in table.primary_key]
+        new = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        if new:
+            statement = statement.on_conflict_do_update(index_elements=keys, set_=new)
+        else:
+            statement = statement.on_conflict_do_nothing(index_elements=keys)
+        connection.execute(statement, list(rows))
+
+    def facts(self) -> dict[str, object]:
+        """See `Database.facts`."""
+        with self._lock, self._translated():
+            connection = self._writer or self._open_writer()
+            pragmas = {}
+            for name in ("journal_mode", "synchronous", "page_size", "page_count", "freelist_count", "foreign_keys"):
+                pragmas[name] = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            connection.rollback()
+        wal = self.path.with_name(self.path.name + "-wal")
+        return {"path": str(self.path), **pragmas, "wal_bytes": wal.stat().st_size if wal.exists() else 0}
+
+    def check(self) -> tuple[str, ...]:
+        """See `Database.check`."""
+        with self.read() as connection:
+            found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check(100)")]
+            found += [
+                f"broken reference: {tuple(row)}" for row in connection.exec_driver_sql("PRAGMA foreign_key_check")
+            ]
+        return tuple(line for line in found if line != "ok")
+
+    def backup(self, target: Path) -> None:
+        """Copies the database to `target`, complete and consistent, while it is in use."""
+        with (
+            self._translated(),
+            self._readers.connect() as connection,
+            contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
+        ):
+            source = connection.connection.driver_connection
+            if not isinstance(source, sqlite3.Connection):
+                raise TypeError("not a SQLite connection")
+            source.backup(copy)
+
+    def close(self) -> None:
+        """See `Database.close`; readers go first, so that the writer does the last checkpoint."""
+        self._readers.dispose()
+        with self._lock:
+            self._drop_writer()
+            self._writers.dispose()
+
+    def _open_writer(self) -> Connection:
+        connection = self._writers.connect()
+        synchronous = connection.exec_driver_sql("PRAGMA synchronous").scalar()
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        connection.rollback()
+        if synchronous != FULL or mode != "wal":
+            connection.close()
+            raise StorageError(
+                "STATE_INVALID",
+                f"{self.path} opens with synchronous={synchronous}, journal_mode={mode} instead of 2 and wal",
+                hint="use a local file system that supports SQLite's WAL mode",
+                path=str(self.path),
+            )
+        self._writer = connection
+        return connection
+
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(DBAPIError):  # the connection is given up because it failed
+                self._writer.invalidate()
+            self._writer.close()
+            self._writer = None
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        return self._connect(
+            "PRAGMA journal_mode=WAL",
+            "PRAGMA synchronous=FULL",
+            f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}",
+            "PRAGMA foreign_keys=ON",
+        )
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        return self._connect("PRAGMA query_only=ON")
+
+    def _connect(self, *pragmas: str) -> sqlite3.Connection:
+        uri = f"{self.path.resolve().as_uri()}?mode=rw"
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+        )
+        try:
+            for pragma in (*pragmas, f"PRAGMA cache_size=-{_CACHE_KIB}", "PRAGMA temp_store=MEMORY"):
+                connection.execute(pragma)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError:
+            raise StorageError(
+                "LIMIT_EXCEEDED",
+                f"no reader of {self.path} became free within {READER_WAIT_S:g} s",
+                hint="ask less at once",
+            ) from None
+        except DBAPIError as error:
+            raise self._error(error.orig) from error
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _error(self, error: BaseException | None) -> TwinError:
+        code = _code_of(error)
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return ConflictError("STATE_LOCKED", f"{self.path} is locked: {error}", path=str(self.path))
+        reason = _REASONS.get(code, "STATE_INVALID")
+        return StorageError(reason, f"{self.path}: {error}", hint=_HINTS.get(reason), path=str(self.path))
+
+
+def _begin_with(engine: Engine, statement: str) -> None:
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    event.listen(engine, "begin", begin)
+
+
+def _code_of(error: BaseException | None) -> int:
+    """The primary result code of a SQLite error; extended codes keep it in the low byte."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

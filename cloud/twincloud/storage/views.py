@@ -1,0 +1,133 @@
+"""A twin as people see it: its binding, its newest readings and its model, joined to one record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from twincloud.registry.fitness import unit_of
+from twincloud.storage.contract import Origin, Property, Twin, TwinKey, TwinModel, Value
+from twincloud.twins.state import Reading, State, drifts, paired
+from twinmodel.signal import Catalogue, Signal, TwinBinding
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLabel:
+    """Which model the values of a twin are labelled with."""
+
+    reference: str = ""
+    model_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database holds of a twin."""
+
+    key: TwinKey
+    gateway: str
+    binding: TwinBinding
+    catalogue: Catalogue
+    state: State
+    model: TwinModel
+    model_id: str
+    revision: int
+    updated_ns: int
+
+
+def twin_view(facts: Facts) -> Twin:
+    """The twin."""
+    outputs = outputs_of(facts.binding, facts.catalogue)
+    names = dict.fromkeys((*facts.binding.properties, *outputs))
+    return Twin(
+        key=facts.key,
+        gateway=facts.gateway,
+        definition=facts.binding.definition,
+        properties=tuple(_property(facts, name) for name in names),
+        model=facts.model,
+        drifting=drifts(facts.state, (f"{facts.binding.twin}/{output}" for output in outputs)),
+        revision=facts.revision,
+        updated_ns=facts.updated_ns,
+    )
+
+
+def outputs_of(binding: TwinBinding, catalogue: Catalogue) -> tuple[str, ...]:
+    """Outputs of a twin's model: those of its binding, then those that only have signals."""
+    prefix = f"{binding.twin}/"
+    signalled = (s.name[len(prefix) :].rpartition("#")[0] for s in catalogue.signals if s.name.startswith(prefix))
+    return tuple(dict.fromkeys((*binding.outputs, *(name for name in signalled if name))))
+
+
+def _property(facts: Facts, name: str) -> Property:
+    binding, state, by_name = facts.binding, facts.state, facts.catalogue.by_name
+    output = f"{binding.twin}/{name}"
+    measured = binding.properties.get(name, "")
+    unit = unit_of(binding, facts.catalogue, name) or _unit(by_name, f"{output}#estimate")
+    label = ModelLabel(facts.model.running, facts.model_id)
+    reported = estimated = predicted = None
+    if measured in state:
+        reported = _value(state[measured][0], _unit(by_name, measured), Origin.MEASURED)
+    pair = paired(state, output)
+    if pair is not None:
+        # An estimate without its sigma is not shown: nobody could tell what it is worth.
+        sigma = _number(pair[1].value)
+        if sigma is not None:
+            estimated = _value(
+                pair[0], _unit(by_name, f"{output}#estimate") or unit, Origin.ESTIMATED, label, sigma=sigma
+            )
+    prediction = state.get(f"{output}#prediction")
+    if prediction:
+        period_ns = _period_ns(by_name, output)
+        shown = _unit(by_name, f"{output}#prediction") or unit
+        predicted = _value(prediction[0], shown, Origin.PREDICTED, label, period_ns=period_ns)
+    return Property(
+        name, unit, measured, reported, estimated, predicted,
+        innovation=_first(state.get(f"{output}#innovation")), drift=_first(state.get(f"{output}#drift")),
+    )  # fmt: skip
+
+
+def _value(
+    reading: Reading,
+    unit: str,
+    origin: Origin,
+    label: ModelLabel | None = None,
+    *,
+    sigma: float | None = None,
+    period_ns: int | None = None,
+) -> Value:
+    """The envelope of a reading; a prediction at t is what the model said of t one period before."""
+    label = label or ModelLabel()
+    return Value(
+        value=None if isinstance(reading.value, float) and math.isnan(reading.value) else reading.value,
+        unit=unit,
+        quality=reading.quality,
+        t_event_ns=reading.t_ns - (period_ns or 0),
+        t_received_ns=reading.received_ns,
+        t_committed_ns=reading.committed_ns,
+        origin=origin,
+        sigma=sigma,
+        target_ns=None if period_ns is None else reading.t_ns,
+        model=label.reference,
+        model_id=label.model_id,
+        block=f"{reading.boot.hex()}/{reading.stream}/{reading.first_seq}",
+    )
+
+
+def _period_ns(by_name: Mapping[str, Signal], output: str) -> int:
+    for role in ("prediction", "estimate"):
+        signal = by_name.get(f"{output}#{role}")
+        if signal is not None and signal.period_ns:
+            return signal.period_ns
+    return 0
+
+
+def _unit(by_name: Mapping[str, Signal], signal: str) -> str:
+    return by_name[signal].unit if signal in by_name else ""
+
+
+def _first(readings: Iterable[Reading] | None) -> float | None:
+    return next((_number(reading.value) for reading in readings or ()), None)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -1,0 +1,343 @@
+"""The working set of one commit transaction: read once, changed in memory, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+
+from twincloud.storage import schema as t
+from twincloud.storage.contract import Arrival, Commit, GatewayKey, TwinKey
+from twincloud.storage.database import Database
+from twincloud.storage.dedupe import Verdict, judge, tail
+from twincloud.storage.part import NUMBERS, Bound, News, Recent, check_session, event_row, take_numbers
+from twincloud.twins.history import Decoded
+from twincloud.twins.state import Origin, Reading, depth_of, fold, newest, pack, unpack
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import InputError
+from twinmodel.signal import Batch, Stream
+from twinsync.item import Block, Gap, Item, Mark, NotAcquired, Outage
+
+WIDE_NS = 600 * SECOND_NS
+"""Blocks that span more are looked up apart, so that a time range finds the others by their first event time."""
+
+LETTERS_MAX = 1_000
+LETTERS_BYTES_MAX = 16 << 20
+"""Dead letters kept per gateway; beyond it a block is declared lost (DEAD_LETTER_QUOTA) in the loss ledger."""
+
+Slot = tuple[int, int]
+"""Boot id in the database and stream."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What became of one request so far."""
+
+    key: GatewayKey
+    gateway_id: int
+    slots: dict[Slot, bytes] = field(default_factory=dict)
+    stopped: set[Slot] = field(default_factory=set)
+    rejected: list[tuple[bytes, Stream, int, str]] = field(default_factory=list)
+    nack: Mark | None = None
+    blocks: int = 0
+    samples: int = 0
+    duplicates: int = 0
+    twins: set[int] = field(default_factory=set)
+
+
+class Work:
+    """Everything one transaction reads and writes."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        database: Database,
+        boots: Recent[tuple[int, bytes], tuple[int, int]],
+        now_ns: int,
+        received_ns: int,
+    ) -> None:
+        self.decoded: dict[int, Decoded] = {}
+        self._connection = connection
+        self._database = database
+        self._known_boots = boots
+        self._now_ns = now_ns
+        self._received_ns = received_ns
+        self._gateways: dict[int, RowMapping] = {}
+        self._boots: dict[tuple[int, bytes], tuple[int, int]] = {}
+        self._marks: dict[Slot, int] = {}
+        self._changed: set[Slot] = set()
+        self._blocks: list[tuple[dict[str, object], Decoded]] = []
+        self._losses: list[dict[str, object]] = []
+        self._letters: list[dict[str, object]] = []
+        self._letters_held: dict[int, tuple[int, int]] = {}
+        self._readings: dict[int, list[tuple[str, Reading]]] = {}
+        self._touched: dict[int, str] = {}
+        self._taken: list[Taken] = []
+        self._news: list[News] = []
+
+    def load(self, requests: Sequence[tuple[int, Sequence[Arrival]]]) -> None:
+        """Reads gateways, boots and marks of all requests, (gateway id, arrivals) each."""
+        ids = sorted({gateway_id for gateway_id, _ in requests})
+        self._gateways = {row["id"]: row for row in self._connection.execute(_GATEWAYS, {"ids": ids}).mappings()}
+        wanted = {(gateway_id, arrival.item.boot) for gateway_id, arrivals in requests for arrival in arrivals}
+        for slot in wanted:
+            known = self._known_boots.get(slot)
+            if known is not None:
+                self._boots[slot] = known
+        unknown = wanted - self._boots.keys()
+        if unknown:
+            names = {"gateways": sorted({g for g, _ in unknown}), "boots": sorted({b for _, b in unknown})}
+            for gateway_id, boot, boot_id, counter in self._connection.execute(_BOOTS, names):
+                self._boots[gateway_id, boot] = self._known_boots.put((gateway_id, boot), (boot_id, counter))
+        boots = sorted({boot_id for boot_id, _ in self._boots.values()})
+        for boot_id, stream, next_seq in self._connection.execute(_MARKS, {"boots": boots}):
+            self._marks[boot_id, stream] = next_seq
+
+    def take(
+        self, key: GatewayKey, gateway_id: int, session: int, arrivals: Sequence[Arrival], bounds: Mapping[bytes, Bound]
+    ) -> Taken:
+        """Judges the items of one gateway and takes what is new.
+
+        Raises:
+            ConflictError: FENCED.
+            InputError: PROTOCOL_VIOLATION for a boot that no hello has named; nothing was taken.
+        """
+        check_session(key, self._gateways[gateway_id]["session"], session)
+        for arrival in arrivals:
+            if (gateway_id, arrival.item.boot) not in self._boots:
+                raise InputError(
+                    "PROTOCOL_VIOLATION", f"item.boot: no hello has named {arrival.item.boot.hex()}", field="item.boot"
+                )
+        taken = Taken(key, gateway_id)
+        for arrival in arrivals:
+            self._take_one(taken, arrival, bounds)
+        self._taken.append(taken)
+        return taken
+
+    def finish(self, taken: Taken) -> Commit:
+        """The answer to a request, once all is written."""
+        marks = tuple(Mark(boot, Stream(slot[1]), self._marks.get(slot, 0)) for slot, boot in taken.slots.items())
+        twins = tuple(
+            TwinKey(taken.key.tenant, taken.key.site, self._touched[twin])
+            for twin in sorted(taken.twins & self._touched.keys())
+        )
+        return Commit(marks, tuple(taken.rejected), taken.nack, taken.samples, twins)
+
+    def _take_one(self, taken: Taken, arrival: Arrival, bounds: Mapping[bytes, Bound]) -> None:
+        item = arrival.item
+        boot_id, counter = self._boots[taken.gateway_id, item.boot]
+        slot = (boot_id, int(item.stream))
+        if slot in taken.stopped:
+            return
+        taken.slots[slot] = item.boot
+        next_seq = self._marks.get(slot, 0)
+        verdict = judge(item, next_seq)
+        if verdict is Verdict.COVERED:
+            taken.duplicates += item.count
+            return
+        if verdict is Verdict.AHEAD:
+            taken.stopped.add(slot)
+            taken.nack = taken.nack or Mark(item.boot, item.stream, next_seq)
+            return
+        if verdict is Verdict.OVERLAP:
+            self._bury(taken, item, boot_id, next_seq, "PROTOCOL_VIOLATION")
+        elif not isinstance(item.content, Block):
+            self._declare(taken, tail(item, next_seq), boot_id)
+        else:
+            reason = arrival.poison or _fault(item, arrival.batches, bounds.get(item.content.schema))
+            if reason:
+                self._bury(taken, item, boot_id, next_seq, reason)
+            else:
+                self._keep(taken, item, boot_id, counter, arrival.batches or (), bounds[item.content.schema])
+        self._marks[slot] = item.last_seq + 1
+        self._changed.add(slot)
+
+    def _keep(
+        self, taken: Taken, item: Item, boot_id: int, counter: int, batches: Sequence[Batch], bound: Bound
+    ) -> None:
+        assert isinstance(item.content, Block)
+        t_min_ns = min(int(batch.t_ns.min()) for batch in batches if len(batch))
+        t_max_ns = max(int(batch.t_ns.max()) for batch in batches if len(batch))
+        row = {
+            "gateway_id": taken.gateway_id, "boot_id": boot_id, "stream": int(item.stream),
+            "first_seq": item.first_seq, "last_seq": item.last_seq, "schema_id": bound.schema_id,
+            "wide": t_max_ns - t_min_ns > WIDE_NS, "t_min_ns": t_min_ns, "t_max_ns": t_max_ns,
+            "received_ns": self._received_ns, "committed_ns": self._now_ns, "payload": item.content.payload,
+        }  # fmt: skip
+        order = (counter, item.boot, int(item.stream), item.first_seq)
+        self._blocks.append((row, Decoded(order, bound.schema_id, tuple(batches))))
+        origin = Origin(item.boot, counter, int(item.stream), item.first_seq, self._received_ns, self._now_ns)
+        for signal, reading in newest(batches, bound.depth, origin):
+            for twin, name in bound.targets[signal]:
+                self._readings.setdefault(twin, []).append((name, reading))
+                taken.twins.add(twin)
+        taken.blocks += 1
+        taken.samples += item.count
+
+    def _declare(self, taken: Taken, item: Item, boot_id: int) -> None:
+        content = item.content
+        row = self._loss(taken, item, boot_id, type(content).__name__.upper(), 0)
+        if isinstance(content, Gap):
+            row |= {"reason": content.reason, "count": content.count}
+            row |= {"from_ns": content.from_ns, "to_ns": content.to_ns}
+        elif isinstance(content, Outage):
+            row |= {"reason": "AGENT_DOWN", "from_ns": content.from_ns, "to_ns": content.to_ns}
+        elif isinstance(content, NotAcquired):
+            row |= {"kind": "NOT_ACQUIRED", "reason": content.reason, "device": content.device}
+            row |= {"from_ns": content.from_ns, "to_ns": content.to_ns}
+            if self._known_interval(taken.gateway_id, content):
+                return
+        self._losses.append(row)
+
+    def _known_interval(self, gateway_id: int, record: NotAcquired) -> bool:
+        """Whether a NOT_ACQUIRED interval is in the ledger already; closes it there when it was open."""
+        same = {"gateway_id": gateway_id, "device": record.device, "reason": record.reason, "from_ns": record.from_ns}
+        for row in self._losses:
+            if row["kind"] == "NOT_ACQUIRED" and all(row[name] == value for name, value in same.items()):
+                row["to_ns"] = row["to_ns"] or record.to_ns
+                return True
+        found = self._connection.execute(_INTERVAL, same).first()
+        if found is None:
+            return False
+        if record.to_ns and not found.to_ns:
+            self._connection.execute(_CLOSE, {"key": found.id, "to_ns": record.to_ns})
+        return True
+
+    def _bury(self, taken: Taken, item: Item, boot_id: int, next_seq: int, reason: str) -> None:
+        """Keeps the bytes of a block that cannot be taken, within the quota."""
+        assert isinstance(item.content, Block)
+        first_seq, size = max(item.first_seq, next_seq), len(item.content.payload)
+        if taken.gateway_id not in self._letters_held:
+            count, total = self._connection.execute(_LETTERS, {"gateway_id": taken.gateway_id}).one()
+            self._letters_held[taken.gateway_id] = (int(count), int(total or 0))
+        count, total = self._letters_held[taken.gateway_id]
+        taken.rejected.append((item.boot, item.stream, item.first_seq, reason))
+        kept = count < LETTERS_MAX and total + size <= LETTERS_BYTES_MAX
+        if kept:
+            self._letters_held[taken.gateway_id] = (count + 1, total + size)
+            self._letters.append(
+                {"gateway_id": taken.gateway_id, "boot_id": boot_id, "stream": int(item.stream),
+                 "first_seq": first_seq, "last_seq": item.last_seq, "reason": reason,
+                 "received_ns": self._received_ns, "size": size, "schema_digest": item.content.schema,
+                 "crc32c": item.content.crc32c, "payload": item.content.payload}
+            )  # fmt: skip
+        else:
+            row = self._loss(taken, item, boot_id, "GAP", item.last_seq - first_seq + 1)
+            times = {"from_ns": item.content.t_min_ns, "to_ns": item.content.t_max_ns}
+            self._losses.append(row | {"reason": "DEAD_LETTER_QUOTA", "first_seq": first_seq} | times)
+        body: dict[str, object] = {"reason": reason, "kept": kept, "first_seq": first_seq, "last_seq": item.last_seq}
+        key = taken.key
+        self._news.append(News(key.tenant, key.site, "deadletter", key.gateway, self._now_ns, body))
+
+    def _loss(self, taken: Taken, item: Item, boot_id: int, kind: str, count: int) -> dict[str, object]:
+        return {
+            "gateway_id": taken.gateway_id, "boot_id": boot_id, "kind": kind, "reason": "",
+            "stream": int(item.stream), "first_seq": item.first_seq, "count": count, "from_ns": 0, "to_ns": 0,
+            "device": "", "received_ns": self._received_ns,
+        }  # fmt: skip
+
+    def write(self) -> None:
+        """Folds the states and writes everything; the caller commits."""
+        self._write_states()
+        news = self._news + [n for taken in self._taken if (n := self._news_of(taken)) is not None]
+        rows = [row for row, _ in self._blocks] + self._losses + self._letters
+        if rows or news:
+            number = take_numbers(self._connection, NUMBERS, 1 + len(rows) + len(news))
+            for place, row in enumerate(rows, number + 1):
+                row |= {"id": place, "commit_no": number}
+            for table, some in (
+                (t.blocks, [row for row, _ in self._blocks]),
+                (t.losses, self._losses),
+                (t.dead_letters, self._letters),
+                (t.events, [event_row(n, place) for place, n in enumerate(news, number + 1 + len(rows))]),
+            ):
+                if some:
+                    self._connection.execute(_INSERTS[table.name], some)
+            self.decoded = {number + 1 + place: decoded for place, (_, decoded) in enumerate(self._blocks)}
+        marks = [{"boot_id": s[0], "stream": s[1], "next_seq": self._marks[s]} for s in sorted(self._changed)]
+        self._database.upsert(self._connection, t.marks, marks)
+        gateways = [
+            {"key": taken.gateway_id, "new_blocks": taken.blocks, "new_samples": taken.samples,
+             "new_duplicates": taken.duplicates, "seen_ns": self._received_ns}
+            for taken in self._taken
+            if taken.slots
+        ]  # fmt: skip
+        if gateways:
+            self._connection.execute(_COUNT, gateways)
+
+    def _news_of(self, taken: Taken) -> News | None:
+        if not any(slot in self._changed for slot in taken.slots):
+            return None
+        names = sorted(self._touched[twin] for twin in taken.twins & self._touched.keys())
+        body: dict[str, object] = {"samples": taken.samples, "twins": names}
+        return News(taken.key.tenant, taken.key.site, "commit", taken.key.gateway, self._now_ns, body)
+
+    def _write_states(self) -> None:
+        if not self._readings:
+            return
+        found = self._connection.execute(_STATES, {"ids": sorted(self._readings)}).all()
+        changed = []
+        for twin, name, revision, blob in found:
+            state = unpack(blob)
+            news = [fold(state, signal, reading, depth_of(signal)) for signal, reading in self._readings[twin]]
+            if any(news):
+                self._touched[twin] = name
+                row = {"key": twin, "to": revision + 1, "now_ns": self._now_ns, "blob": pack(state)}
+                changed.append(row)
+        if changed:
+            self._connection.execute(_SET_STATE, changed)
+
+
+def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> str:
+    """Why a block cannot be taken, "" when it can."""
+    if batches is None:
+        return "BLOCK_CORRUPT"
+    if bound is None:
+        return "SCHEMA_UNKNOWN"
+    if sum(len(batch) for batch in batches) != item.count:
+        return "BLOCK_CORRUPT"
+    signals = len(bound.depth)
+    return "BLOCK_CORRUPT" if any(len(b) and int(b.signal.max()) >= signals for b in batches) else ""
+
+
+_GATEWAYS = select(t.gateways.c.id, t.gateways.c.session).where(t.gateways.c.id.in_(bindparam("ids", expanding=True)))
+_BOOTS = select(t.boots.c.gateway_id, t.boots.c.boot, t.boots.c.id, t.boots.c.counter).where(
+    t.boots.c.gateway_id.in_(bindparam("gateways", expanding=True)),
+    t.boots.c.boot.in_(bindparam("boots", expanding=True)),
+)
+_MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(
+    t.marks.c.boot_id.in_(bindparam("boots", expanding=True))
+)
+_STATES = (
+    select(t.twins.c.id, t.twins.c.twin, t.twin_states.c.revision, t.twin_states.c.state)
+    .join(t.twin_states, t.twin_states.c.twin_id == t.twins.c.id)
+    .where(t.twins.c.id.in_(bindparam("ids", expanding=True)))
+)
+_SET_STATE = (
+    update(t.twin_states)
+    .where(t.twin_states.c.twin_id == bindparam("key"))
+    .values(revision=bindparam("to"), updated_ns=bindparam("now_ns"), state=bindparam("blob"))
+)
+_COUNT = (
+    update(t.gateways)
+    .where(t.gateways.c.id == bindparam("key"))
+    .values(
+        blocks=t.gateways.c.blocks + bindparam("new_blocks"),
+        samples=t.gateways.c.samples + bindparam("new_samples"),
+        duplicates_refused=t.gateways.c.duplicates_refused + bindparam("new_duplicates"),
+        last_seen_ns=bindparam("seen_ns"),
+    )
+)
+_LETTERS = select(func.count(), func.sum(t.dead_letters.c.size)).where(
+    t.dead_letters.c.gateway_id == bindparam("gateway_id")
+)
+_INTERVAL = select(t.losses.c.id, t.losses.c.to_ns).where(
+    t.losses.c.gateway_id == bindparam("gateway_id"),
+    t.losses.c.kind == "NOT_ACQUIRED",
+    t.losses.c.device == bindparam("device"),
+    t.losses.c.reason == bindparam("reason"),
+    t.losses.c.from_ns == bindparam("from_ns"),
+)
+_CLOSE = update(t.losses).where(t.losses.c.id == bindparam("key")).values(to_ns=bindparam("to_ns"))
+_INSERTS = {table.name: insert(table) for table in (t.blocks, t.losses, t.dead_letters, t.events)}

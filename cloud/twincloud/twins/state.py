@@ -1,0 +1,173 @@
+"""State of a twin = fold of its history: per signal the newest reading, the same for any order of arrival.
+
+Newest is the largest (t_event, boot counter, boot, stream, seq). The fold keeps the largest keys, which is a join
+of a semilattice: it does not matter in which order, how late or how often items come. Estimates and sigmas keep
+their two newest readings, so that both of one tick can be paired when they come in different blocks.
+
+What depends on the moment of arrival (times of receipt and commit) travels along but is not part of `state_hash`.
+A sample from more than `FUTURE_NS` after its receipt never becomes the newest: it would hide all that follow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from twinmodel.clock import SECOND_NS
+from twinmodel.signal import Batch, Catalogue, TwinBinding
+
+FUTURE_NS = 5 * SECOND_NS
+DRIFT_LIMIT = 1.0
+"""A drift score at which a model counts as drifting; the edge scales the score so that 1 is its limit."""
+
+_DEPTH = {"estimate": 2, "sigma": 2}
+_KEY = 5
+_SHARED = 8
+
+
+class Reading(NamedTuple):
+    """One sample in a state; the first five fields are its order, the last two say when it arrived."""
+
+    t_ns: int
+    counter: int
+    boot: bytes
+    stream: int
+    seq: int
+    value: float | int | bool | str
+    quality: int
+    first_seq: int
+    received_ns: int
+    committed_ns: int
+
+
+State = dict[str, list[Reading]]
+"""Signal name -> its newest readings, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where and when a block came from."""
+
+    boot: bytes
+    counter: int
+    stream: int
+    first_seq: int
+    received_ns: int
+    committed_ns: int
+
+
+def depth_of(signal: str) -> int:
+    """How many readings of a signal a state keeps."""
+    return _DEPTH.get(signal.rpartition("#")[2], 1)
+
+
+def signals_of(binding: TwinBinding, catalogue: Catalogue) -> tuple[int, ...]:
+    """Ids of the signals that make up a twin: what measures its properties and what its model says."""
+    prefix = f"{binding.twin}/"
+    measured = {catalogue.by_name[s].id for s in binding.properties.values() if s in catalogue.by_name}
+    return tuple(sorted(measured | {s.id for s in catalogue.signals if "#" in s.name and s.name.startswith(prefix)}))
+
+
+def newest(batches: Iterable[Batch], depth: NDArray[np.uint8], origin: Origin) -> Iterator[tuple[int, Reading]]:
+    """The readings of one block that may become newest, as (signal id, reading).
+
+    Args:
+        batches: samples in canonical order.
+        depth: readings to keep by signal id, 0 for signals of no twin; shape (signals,).
+        origin: the block.
+    """
+    latest_ns = origin.received_ns + FUTURE_NS
+    seq = origin.first_seq
+    for batch in batches:
+        chosen = _newest_positions(batch, depth, latest_ns)
+        columns = (batch.signal[chosen], batch.t_ns[chosen], batch.value[chosen], batch.quality[chosen], chosen)
+        for signal, t_ns, value, quality, position in zip(*(c.tolist() for c in columns), strict=True):
+            yield (
+                signal,
+                Reading(
+                    t_ns, origin.counter, origin.boot, origin.stream, seq + position, value, quality,
+                    origin.first_seq, origin.received_ns, origin.committed_ns,
+                ),
+            )  # fmt: skip
+        seq += len(batch)
+
+
+def fold(state: State, signal: str, reading: Reading, depth: int) -> bool:
+    """Takes one reading into a state; False when it changes nothing, as an older one or a repeated one does."""
+    kept = state.get(signal)
+    if kept is None:
+        state[signal] = [reading]
+        return True
+    key = reading[:_KEY]
+    for place, other in enumerate(kept):
+        if key == other[:_KEY]:
+            return False
+        if key > other[:_KEY]:
+            kept.insert(place, reading)
+            del kept[depth:]
+            return True
+    if len(kept) < depth:
+        kept.append(reading)
+        return True
+    return False
+
+
+def pack(state: Mapping[str, Sequence[Reading]]) -> bytes:
+    """The state as one blob, the same for equal states."""
+    packed: bytes = msgpack.packb(sorted(state.items()), use_bin_type=True)
+    return packed
+
+
+def unpack(blob: bytes) -> State:
+    """The state of a blob; b"" is the empty one."""
+    if not blob:
+        return {}
+    return {name: [Reading(*reading) for reading in readings] for name, readings in msgpack.unpackb(blob)}
+
+
+def state_hash(state: Mapping[str, Sequence[Reading]]) -> str:
+    """SHA-256 over what does not depend on the moment of arrival."""
+    shared = [(name, [reading[:_SHARED] for reading in readings]) for name, readings in sorted(state.items())]
+    return hashlib.sha256(msgpack.packb(shared, use_bin_type=True)).hexdigest()
+
+
+def paired(state: Mapping[str, Sequence[Reading]], output: str) -> tuple[Reading, Reading] | None:
+    """The newest estimate of an output (`twin/output`) that has a sigma of the same tick, and that sigma."""
+    sigmas = {sigma.t_ns: sigma for sigma in reversed(state.get(f"{output}#sigma", ()))}
+    for estimate in state.get(f"{output}#estimate", ()):
+        if estimate.t_ns in sigmas:
+            return estimate, sigmas[estimate.t_ns]
+    return None
+
+
+def drifts(state: Mapping[str, Sequence[Reading]], outputs: Iterable[str]) -> bool:
+    """Whether the newest drift score of any output (`twin/output`) has reached its limit."""
+    scores = (state.get(f"{output}#drift", ()) for output in outputs)
+    return any(isinstance(s[0].value, (int, float)) and s[0].value >= DRIFT_LIMIT for s in scores if s)
+
+
+def _newest_positions(batch: Batch, depth: NDArray[np.uint8], latest_ns: int) -> NDArray[np.intp]:
+    wanted = depth[batch.signal]
+    eligible = wanted.astype(bool)
+    eligible &= batch.t_ns <= latest_ns
+    index = np.flatnonzero(eligible)
+    if not len(index):
+        return index
+    signal, t_ns = batch.signal[index], batch.t_ns[index]
+    # Stable: among equal times of a signal the later position, which has the larger seq, comes last.
+    order = np.lexsort((t_ns, signal))
+    signal = signal[order]
+    ends = np.append(signal[1:] != signal[:-1], True)
+    positions = index[order]
+    chosen = ends.copy()
+    if int(wanted.max()) > 1:
+        # The one before the end of a run, where two readings of that signal are kept.
+        chosen[:-1] |= ends[1:] & ~ends[:-1] & (wanted[positions[:-1]] > 1)
+    newest_of: NDArray[np.intp] = positions[chosen]
+    return newest_of
