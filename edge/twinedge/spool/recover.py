@@ -1,0 +1,341 @@
+"""Opening a spool whatever its bytes look like: a damaged file is set aside, what can be read moves to a new one.
+
+Every number that was given and whose item cannot be read is declared by a gap STORE_CORRUPT. Starting is never refused
+for damage, and it takes a bounded number of reads. The new file is built beside and renamed: a crash repeats the work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import apsw
+import structlog
+
+from twinedge.spool.catalogues import damaged_catalogues, is_sound
+from twinedge.spool.failure import storage_error
+from twinedge.spool.ledger import count_loss
+from twinedge.spool.retention import put_gap
+from twinedge.spool.rows import (
+    Lane,
+    Row,
+    boots_of,
+    fresh_lane,
+    insert_boot,
+    insert_row,
+    lanes_of,
+    set_lane,
+    sound_boots,
+    sound_lanes,
+)
+from twinedge.spool.schema import connect, number, run
+from twinmodel.signal import Stream
+from twinsync.item import Boot, Gap
+
+ASIDE = ".damaged"
+_CHECK_BYTES_MAX = 64 << 20
+_PROBES_MAX = 512
+_ROWS_PER_READ = 64
+_CHECKPOINT_PAGES = 512
+# What SQLite says when the machine, not the file, is the cause.
+_MACHINE = (apsw.FullError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.CantOpenError, apsw.NoMemError)
+_PLAIN_TABLES = (
+    ("SELECT * FROM ledger", "INSERT OR IGNORE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)"),
+    ("SELECT * FROM settings", "INSERT OR IGNORE INTO settings VALUES (?, ?)"),
+    (
+        "SELECT * FROM directives",
+        "INSERT OR IGNORE INTO directives VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    ),
+)
+_FORWARDS = "SELECT * FROM items NOT INDEXED WHERE row > ? ORDER BY row LIMIT ?"
+_BACKWARDS = "SELECT * FROM items NOT INDEXED WHERE row < ? ORDER BY row DESC LIMIT ?"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What was saved from a damaged file.
+
+    Attributes:
+        aside: where the damaged file lies now.
+        cause: what was wrong with it.
+        items: items that moved to the new file.
+        lost: sequence numbers declared as gaps.
+    """
+
+    aside: Path
+    cause: str
+    items: int
+    lost: int
+
+
+def open_sound(
+    path: Path, chain: list[Boot], now_ns: int, *, vfs: str | None = None
+) -> tuple[apsw.Connection, Salvage | None]:
+    """Opens the spool's file, or a new one with what could be read from a damaged one.
+
+    Args:
+        path: the database file.
+        chain: the boots this disk is known to have had; they win over damaged ones.
+        now_ns: wall clock, for the records of loss.
+        vfs: name of the SQLite file system layer.
+
+    Raises:
+        StorageError: when the disk refuses, or the file is of a newer version.
+    """
+    aside = path.with_name(path.name + ASIDE)
+    try:
+        if path.exists() or not aside.exists():
+            try:
+                return _open_checked(path, vfs), None
+            except apsw.Error as error:
+                if not _is_damage(error):
+                    raise
+                cause = str(error)
+        else:
+            cause = "an earlier salvage was interrupted"
+        _set_aside(path, aside)
+        salvage = _salvage(path, aside, cause, chain, now_ns)
+        db = connect(path, vfs=vfs)
+    except (apsw.Error, OSError) as error:
+        raise storage_error(error, path) from error
+    log.warning("spool.damaged", path=str(path), aside=str(aside), cause=cause, items=salvage.items, lost=salvage.lost)
+    return db, salvage
+
+
+def reconcile(db: apsw.Connection, boot: Boot, promised: Mapping[Stream, int], now_ns: int) -> None:
+    """Makes a file that was opened anew agree with what the running boot has promised.
+
+    A transaction whose commit failed may have arrived: it is undone, its caller tries again. What was promised and is
+    gone is declared.
+
+    Args:
+        db: the file, in a transaction.
+        boot: the running boot.
+        promised: first number not given yet, by stream.
+        now_ns: wall clock.
+    """
+    if boot.id not in {one.id for one in boots_of(db)}:
+        insert_boot(db, boot)
+    lanes = {Stream(lane.stream): lane for lane in lanes_of(db) if lane.boot == boot.counter}
+    for stream in {*lanes, *promised}:
+        lane = lanes.get(stream) or fresh_lane(boot, stream, now_ns)
+        next_seq = promised.get(stream, 0)
+        undo = "DELETE FROM items WHERE boot = ? AND stream = ? AND first_seq >= ?"
+        run(db, undo, (lane.boot, lane.stream, next_seq))
+        lane = replace(lane, next_seq=next_seq, acked_seq=min(lane.acked_seq, next_seq))
+        set_lane(db, lane)
+        fill_holes(db, lane, boot.id, "STORE_CORRUPT", now_ns)
+
+
+def fill_holes(db: apsw.Connection, lane: Lane, boot: bytes, reason: str, now_ns: int) -> int:
+    """Declares every unacknowledged number of a lane that no item occupies; returns how many."""
+    lost = 0
+    expected = lane.acked_seq
+    sql = (
+        "SELECT first_seq, last_seq, from_ns FROM items WHERE boot = ? AND stream = ? AND last_seq >= ?"
+        " ORDER BY first_seq"
+    )
+    found = run(db, sql, (lane.boot, lane.stream, lane.acked_seq))
+    for first_seq, last_seq, from_ns in [*found, (lane.next_seq, lane.next_seq, 0)]:
+        if first_seq > expected:
+            gap = Gap(reason, first_seq - expected, from_ns, from_ns)
+            put_gap(db, lane, expected, first_seq - 1, gap, now_ns)
+            count_loss(db, boot, lane.stream, gap, now_ns)
+            lost += gap.count
+        expected = max(expected, last_seq + 1)
+    return lost
+
+
+def _open_checked(path: Path, vfs: str | None) -> apsw.Connection:
+    db = connect(path, vfs=vfs)
+    try:
+        _check(db)
+    except BaseException:
+        db.close(True)
+        raise
+    return db
+
+
+def _check(db: apsw.Connection) -> None:
+    if number(db, "PRAGMA page_count") * number(db, "PRAGMA page_size") <= _CHECK_BYTES_MAX:
+        verdict = number(db, "PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise apsw.CorruptError(f"quick_check: {verdict}")
+    boots = {boot.counter for boot in boots_of(db)}
+    for lane in lanes_of(db):
+        _check_lane(db, lane, boots)
+    if damaged_catalogues(db):
+        raise apsw.CorruptError("a catalogue is damaged")
+
+
+def _check_lane(db: apsw.Connection, lane: Lane, boots: set[int]) -> None:
+    if lane.boot not in boots:
+        raise apsw.CorruptError(f"lane {lane.boot}/{lane.stream} has no boot")
+    sql = (
+        "SELECT min(first_seq), max(last_seq), sum(last_seq - first_seq + 1) FROM items"
+        " WHERE boot = ? AND stream = ? AND last_seq >= ?"
+    )
+    first, last, count = run(db, sql, (lane.boot, lane.stream, lane.acked_seq))[0]
+    if lane.acked_seq == lane.next_seq and first is None:
+        return
+    if first is None or first > lane.acked_seq or last != lane.next_seq - 1 or count != lane.next_seq - first:
+        raise apsw.CorruptError(f"lane {lane.boot}/{lane.stream} has holes")
+
+
+def _is_damage(error: apsw.Error) -> bool:
+    if isinstance(error, apsw.IOError):
+        extended: int = error.extendedresult  # type: ignore[attr-defined]  # the stub lacks it
+        return extended == apsw.SQLITE_IOERR_SHORT_READ
+    return not isinstance(error, _MACHINE)
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    """Renames the database and its log; only the newest damaged file is kept, the disk is bounded."""
+    wal, aside_wal = (p.with_name(p.name + "-wal") for p in (path, aside))
+    if path.exists():
+        aside.unlink(missing_ok=True)
+        aside_wal.unlink(missing_ok=True)
+        # The database goes first: were it to stay without its log, it would look sound and lack commits.
+        path.rename(aside)
+    if wal.exists():
+        wal.rename(aside_wal)
+    for leftover in (path, aside):
+        leftover.with_name(leftover.name + "-shm").unlink(missing_ok=True)
+
+
+def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int) -> Salvage:
+    part = path.with_name(path.name + ".part")
+    for suffix in ("", "-wal", "-shm"):
+        part.with_name(part.name + suffix).unlink(missing_ok=True)
+    db = connect(part)
+    try:
+        run(db, f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+        boots = {boot.counter: boot for boot in chain}
+        lanes: list[Lane] = []
+        items = 0
+        old = _old(aside)
+        if old is not None:
+            for boot in _readable(lambda: sound_boots(old)):
+                boots.setdefault(boot.counter, boot)
+            lanes = _readable(lambda: sound_lanes(old))
+            known = _copy_catalogues(old, db)
+            for select, into in _PLAIN_TABLES:
+                _copy_plain(old, db, select, into)
+            items = _copy_items(old, db, set(boots), known)
+            old.close(True)
+        with db:
+            ids = set()
+            for boot in sorted(boots.values(), key=lambda one: one.counter):
+                if boot.id not in ids:
+                    insert_boot(db, boot)
+                ids.add(boot.id)
+            lost = _settle_lanes(db, lanes, boots, now_ns)
+        run(db, "PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        db.close(True)
+    part.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return Salvage(aside, cause, items, lost)
+
+
+def _old(aside: Path) -> apsw.Connection | None:
+    try:
+        old = apsw.Connection(str(aside))
+        run(old, "PRAGMA cell_size_check=ON")
+    except apsw.Error:
+        return None
+    return old
+
+
+def _readable(read: Callable[[], list[Any]]) -> list[Any]:
+    """What a read gives; nothing where the file contradicts itself or the machine fails on it."""
+    try:
+        return read()
+    except (apsw.Error, ValueError, TypeError, OverflowError):
+        return []
+
+
+def _copy_catalogues(old: apsw.Connection, db: apsw.Connection) -> set[int]:
+    known = set()
+    with db:
+        for row in _readable(lambda: run(old, "SELECT number, digest, packed FROM catalogues")):
+            if type(row[0]) is int and is_sound(row[1], row[2]):
+                run(db, "INSERT OR IGNORE INTO catalogues(number, digest, packed) VALUES (?, ?, ?)", row)
+                known.add(row[0])
+    return known
+
+
+def _copy_plain(old: apsw.Connection, db: apsw.Connection, select: str, into: str) -> None:
+    for row in _readable(lambda: run(old, select)):
+        # A row whose values are of the wrong type is left out, the others still go over.
+        _readable(partial(run, db, into, row))
+
+
+def _copy_items(old: apsw.Connection, db: apsw.Connection, boots: set[int], catalogues: set[int]) -> int:
+    seen: set[int] = set()
+    for rows in _readable_rows(old):
+        with db:
+            for row in rows:
+                fits = row.boot in boots and row.stream in Stream._value2member_map_
+                refers = row.catalogue == 0 or row.catalogue in catalogues
+                if row.row not in seen and row.intact and fits and refers:
+                    insert_row(db, row)
+                    seen.add(row.row)
+    return len(seen)
+
+
+def _readable_rows(old: apsw.Connection) -> Iterator[list[Row]]:
+    """Rows of the damaged table: from the front, from the back, then by probing what lies between."""
+    front, back = 0, 2**62
+    while rows := _rows(old, _FORWARDS, front):
+        yield rows
+        front = rows[-1].row
+    while rows := [r for r in _rows(old, _BACKWARDS, back) if r.row > front]:
+        yield rows
+        back = rows[-1].row
+    if back == 2**62 and front == 0:
+        back = _number_or(old, "SELECT seq FROM sqlite_sequence WHERE name = 'items'", 0) + 1
+    if 1 < back - front < 2**62:
+        stride = max(1, (back - front) // _PROBES_MAX)
+        for probe in range(front, back, stride):
+            yield [r for r in _rows(old, _FORWARDS, probe) if r.row < back]
+
+
+def _number_or(db: apsw.Connection, sql: str, otherwise: int) -> int:
+    """The one integer a query gives, or `otherwise` where the file is too damaged for it."""
+    found = _readable(lambda: [number(db, sql)])
+    return found[0] if found and type(found[0]) is int and 0 <= found[0] < 2**62 else otherwise
+
+
+def _rows(old: apsw.Connection, sql: str, start: int) -> list[Row]:
+    """The readable rows of one read: what comes before the damage."""
+    found: list[Row] = []
+    try:
+        found.extend(Row(*values) for values in old.execute(sql, (start, _ROWS_PER_READ)))
+    except (apsw.Error, TypeError, ValueError):
+        return found
+    return found
+
+
+def _settle_lanes(db: apsw.Connection, lanes: list[Lane], boots: dict[int, Boot], now_ns: int) -> int:
+    """Gives every lane its numbers again and declares what is missing; returns how many numbers are."""
+    by_key = {(lane.boot, lane.stream): lane for lane in lanes if lane.boot in boots}
+    sql = "SELECT boot, stream, min(first_seq), max(last_seq), max(at_ns) FROM items GROUP BY boot, stream"
+    for boot, stream, first_seq, last_seq, at_ns in run(db, sql):
+        lane = by_key.get((boot, stream)) or Lane(boot, stream, 0, first_seq, last_seq + 1, at_ns)
+        by_key[boot, stream] = replace(lane, next_seq=max(lane.next_seq, last_seq + 1))
+    lost = 0
+    for lane in by_key.values():
+        set_lane(db, lane)
+        lost += fill_holes(db, lane, boots[lane.boot].id, "STORE_CORRUPT", now_ns)
+    return lost

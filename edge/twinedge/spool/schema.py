@@ -1,0 +1,111 @@
+"""Tables of the spool's file, and the one way to open a connection to it.
+
+WAL with `synchronous` FULL: a commit is on the disk before it returns. One connection writes and alone checkpoints.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from twinmodel.errors import StorageError
+
+FILE = "spool.db"
+PAGE_BYTES = 4096
+WAL_FRAME_BYTES = PAGE_BYTES + 24
+# Twice the same half: a damaged version is told from a newer one.
+_VERSION = 0x0001_0001
+_FULL = 2
+_BUSY_MS = 5000
+_CACHE_KIB = 4096
+
+# The first sequence number not acknowledged is kept per lane, so that an acknowledgement is one small write and
+# taking it back is another. A seal is the checksum of a row's numbers: SQLite finds broken pages, not flipped bits.
+# `handed_seq` bounds what may have left this machine: an item below it keeps its extent.
+_TABLES = """
+CREATE TABLE boots(
+    counter INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, previous BLOB NOT NULL,
+    started_ns INTEGER NOT NULL, clock INTEGER NOT NULL, seal INTEGER NOT NULL) STRICT;
+CREATE TABLE lanes(
+    boot INTEGER NOT NULL, stream INTEGER NOT NULL, next_seq INTEGER NOT NULL, acked_seq INTEGER NOT NULL,
+    handed_seq INTEGER NOT NULL, at_ns INTEGER NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY(boot, stream)) STRICT, WITHOUT ROWID;
+CREATE TABLE items(
+    row INTEGER PRIMARY KEY AUTOINCREMENT, boot INTEGER NOT NULL, stream INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, kind INTEGER NOT NULL,
+    from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, catalogue INTEGER NOT NULL, crc32c INTEGER NOT NULL,
+    size INTEGER NOT NULL, seal INTEGER NOT NULL, payload BLOB NOT NULL, at_ns INTEGER NOT NULL) STRICT;
+CREATE INDEX items_order ON items(boot, stream, first_seq, last_seq, kind, size, at_ns);
+CREATE TABLE catalogues(
+    number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, packed BLOB NOT NULL) STRICT;
+CREATE TABLE directives(
+    id TEXT PRIMARY KEY, kind INTEGER NOT NULL, target TEXT NOT NULL, version INTEGER NOT NULL,
+    digest BLOB NOT NULL, size INTEGER NOT NULL, name TEXT NOT NULL, deadline_ns INTEGER NOT NULL,
+    outcome INTEGER, reason TEXT NOT NULL, detail TEXT NOT NULL, running_digest BLOB NOT NULL,
+    at_ns INTEGER NOT NULL, reported INTEGER NOT NULL) STRICT;
+CREATE TABLE ledger(
+    boot BLOB NOT NULL, stream INTEGER NOT NULL, reason TEXT NOT NULL, samples INTEGER NOT NULL,
+    from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, at_ns INTEGER NOT NULL,
+    PRIMARY KEY(boot, stream, reason)) STRICT, WITHOUT ROWID;
+CREATE TABLE settings(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
+    """Opens the file, makes its tables when they are missing, and proves that commits are durable.
+
+    Raises:
+        apsw.Error: what SQLite says.
+        StorageError: STORE_SYNC_FAILED when this SQLite does not sync, STATE_INVALID for a newer file.
+    """
+    db = apsw.Connection(str(path), vfs=vfs)
+    try:
+        db.set_busy_timeout(_BUSY_MS)
+        # Both must come before the first table; on an existing file they change nothing.
+        run(db, f"PRAGMA page_size={PAGE_BYTES}")
+        run(db, "PRAGMA auto_vacuum=INCREMENTAL")
+        run(db, "PRAGMA journal_mode=WAL")
+        run(db, "PRAGMA synchronous=FULL")
+        run(db, "PRAGMA wal_autocheckpoint=0")
+        run(db, f"PRAGMA cache_size=-{_CACHE_KIB}")
+        run(db, "PRAGMA trusted_schema=OFF")
+        _check_durable(db, path)
+        _make_tables(db, path)
+    except BaseException:
+        db.close(True)
+        raise
+    return db
+
+
+def run(db: apsw.Connection, sql: str, values: tuple[apsw.SQLiteValue, ...] = ()) -> list[tuple[Any, ...]]:
+    """Runs statements to their end and returns all rows: a statement left half way frees or checkpoints half."""
+    return list(db.execute(sql, values))
+
+
+def number(db: apsw.Connection, sql: str, values: tuple[apsw.SQLiteValue, ...] = ()) -> Any:
+    """The one value a query gives, None when there is no row."""
+    rows = run(db, sql, values)
+    return rows[0][0] if rows else None
+
+
+def _check_durable(db: apsw.Connection, path: Path) -> None:
+    if number(db, "PRAGMA synchronous") < _FULL:
+        raise StorageError("STORE_SYNC_FAILED", f"{path}: this SQLite does not sync its commits")
+    if number(db, "PRAGMA journal_mode") != "wal":
+        raise StorageError("STORE_SYNC_FAILED", f"{path}: the file system does not take a write-ahead log")
+
+
+def _make_tables(db: apsw.Connection, path: Path) -> None:
+    version = number(db, "PRAGMA user_version")
+    if version == 0:
+        with db:
+            run(db, _TABLES)
+            run(db, f"PRAGMA user_version={_VERSION}")
+    elif version & 0xFFFF != version >> 16:
+        raise apsw.CorruptError(f"user_version {version:#x}")
+    elif version != _VERSION:
+        raise StorageError(
+            "STATE_INVALID", f"{path}: made by a newer version ({version & 0xFFFF})", hint="upgrade this agent"
+        )
