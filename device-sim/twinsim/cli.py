@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from twinmodel.errors import InputError
-
 if TYPE_CHECKING:
     from twinsim.scenario import Scenario
     from twinsim.simulation import Simulation
@@ -34,9 +32,18 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "demo" and _has_demo():
-            command: click.Command = importlib.import_module("twinsim.demo").demo
-            return command
+            return _Demo("demo", short_help="Run the whole project on this machine, with a story and a verdict.")
         return super().get_command(ctx, cmd_name)
+
+
+class _Demo(click.Command):
+    """Stands for `twinsim.demo.demo` in lists; becomes it when it is called."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        command: click.Command = importlib.import_module("twinsim.demo").demo
+        return command.make_context(info_name, args, parent, **extra)
 
 
 def _has_demo() -> bool:
@@ -126,8 +133,10 @@ def run_scenario(file: Path, state: Path) -> None:
 
 def _run(scenario: Scenario, state: Path) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+    from twinsim.logs import speak_on_stderr  # noqa: PLC0415  # --help stays fast
     from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
 
+    speak_on_stderr()
     asyncio.run(_until_signal(lambda stop: run(scenario, state, SystemClock(), stop, _tell_ready)))
 
 
@@ -197,12 +206,7 @@ def list_targets(output: str, state: Path) -> None:
 @_state
 def link_command(listen: tuple[str, int], target: tuple[str, int], name: str, state: Path) -> None:
     """Run one TCP link that `twinsim fault NAME cut|half_open|reset|delay|up` controls."""
-    from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
     from twinsim.scenario import LinkPlan, Scenario  # noqa: PLC0415  # --help stays fast
-    from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
 
-    if not name:
-        raise InputError("VALUE_INVALID", "a link needs a name")
     plan = LinkPlan(listen=f"{listen[0]}:{listen[1]}", to=f"{target[0]}:{target[1]}")
-    scenario = Scenario(seed=1, links={name: plan})
-    asyncio.run(_until_signal(lambda stop: run(scenario, state, SystemClock(), stop, _tell_ready)))
+    _run(Scenario(seed=1, links={name: plan}), state)

@@ -5,7 +5,7 @@
     spike        one reading in ten jumps up or down              size: unit, default 25 % of the span
     plant_drift  the plant itself ages over half a minute         size: lost share of the parameter, default 0.3
     dropout      the device answers nothing                       size: not used
-    refuse       the device answers that it cannot                size: not used
+    refuse       the device answers that it cannot (mqtt: says that it is not running)
 
 Time is the device's own, in seconds since it was switched on, so that a seed and a scenario repeat exactly.
 """

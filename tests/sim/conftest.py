@@ -44,7 +44,7 @@ def eventually():
 
     async def wait(condition, seconds=8.0):
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # the condition lies beyond a socket
                 await asyncio.sleep(0.01)
 
     return wait

@@ -107,9 +107,7 @@ async def test_mosquitto_keeps_a_long_queue_for_a_session_that_was_away(tmp_path
 
 
 @pytest.mark.service("mosquitto")
-async def test_a_restarted_broker_still_has_the_queue_and_the_pumps_return(
-    tmp_path, devices, log, clock, eventually
-):
+async def test_a_restarted_broker_still_has_the_queue_and_the_pumps_return(tmp_path, devices, log, clock, eventually):
     pumps = devices("mqtt", 1)
     async with broker(0, tmp_path, "mosquitto") as url:
         port = int(url.rpartition(":")[2])

@@ -82,9 +82,7 @@ def opcua(n, points=("hot_in", "sample_no"), connection="c"):
 def rows(record, *, late_ns=3_000_000):
     """What a faultless agent stores of one record."""
     t_ns = record.t_ns + (late_ns if record.protocol == "modbus" else 0)
-    return [
-        (record.device, p, None, t_ns, float(record.n) if p == "sample_no" else 1.5) for p in record.points
-    ]
+    return [(record.device, p, None, t_ns, float(record.n) if p == "sample_no" else 1.5) for p in record.points]
 
 
 def test_everything_stored_once_gives_a_clean_verdict():
