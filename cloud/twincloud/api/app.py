@@ -2,27 +2,26 @@
 
 What a route or a page finds in `request.app.state`:
 
-    store        storage.contract.Store          synchronous: call it as `await state.threads.run(state.store.twin, key)`
-    threads      api.threads.Threads             the bounded pool those calls run in
-    clock        twinmodel.clock.Clock           server time: `state.clock.wall_ns()`
-    settings     config.Settings
-    fleet        api.fleet.Fleet                 `await state.fleet.summary(tenant) -> FleetSummary`, at most 1 s old;
-                                                 `await state.fleet.gateways(tenant) -> Mapping[(site, gateway), Gateway]`;
-                                                 `await state.fleet.twin_view(key) -> TwinView`,
-                                                 `await state.fleet.gateway_view(key) -> GatewayView`
-    stream       api.stream.Stream               event streams: `state.stream.watch(...)`
-    bus          events.bus.Bus                  `bus.notify_twins(keys)`, from any thread
-    sessions     identity.sessions.Sessions      cookies: `sessions.open(token_hash) -> cookie`, `sessions.close(cookie)`
-    ledger       identity.ledger.Ledger          what was issued and revoked
-    ca           identity.ca.Authority | None    `ca.fingerprint`, None in tests without enrolment
-    addresses    api.addresses.Addresses         where REST, gRPC and enrolment really listen
-    metrics      api.metrics.Metrics
-    on_directive Callable[[GatewayKey], None]    wakes the gateway's session after a directive was opened
+    store         storage.contract.Store     synchronous: call it as `await state.threads.run(state.store.twin, key)`
+    threads       api.threads.Threads        the bounded pool those calls run in
+    clock         twinmodel.clock.Clock      server time: `state.clock.wall_ns()`
+    settings      config.Settings
+    fleet         api.fleet.Fleet            `await state.fleet.summary(tenant) -> FleetSummary`, at most 1 s old;
+                                             `await state.fleet.twin_view(key) -> TwinView`,
+                                             `await state.fleet.gateway_view(key) -> GatewayView`
+    stream        api.stream.Stream          event streams: `state.stream.watch(...)`
+    bus           events.bus.Bus             `bus.notify_twins(keys)`, from any thread
+    ledger        identity.ledger.Ledger     what was issued and revoked
+    ca            identity.ca.Authority      `ca.fingerprint`; None in tests without enrolment
+    addresses     api.addresses.Addresses    where REST, gRPC and enrolment really listen
+    metrics       api.metrics.Metrics
+    principal_of  (token) -> Principal       blocking; raises TOKEN_INVALID
+    on_directive  (GatewayKey) -> None       wakes the gateway's session after a directive was opened, from any thread
 
-Routes are guarded by `Depends(allow("twins.read"))` of api.auth, which gives `Access(principal, tenant)`; a page calls
+Routes are guarded by `Depends(allow("twins.read"))` of api.auth, which gives `Access(principal, tenant)`; others call
 `await identify(request) -> Principal`, which raises TOKEN_INVALID when nobody is signed in, and
-`authorise(principal, tenant, verb)` of identity.policy. Signing in: `POST /api/v1/session {"token": ...}` sets the
-cookie, `DELETE` ends it, `GET` tells name, tenant and role. Views are made by the pure functions of api.views.
+`authorise(principal, tenant, verb)` of identity.policy. A token comes as `Authorization: Bearer` or in the cookie the
+console sets. Views are made by the pure functions of api.views.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from fastapi import FastAPI
 
 from twincloud.api import health, problems
 from twincloud.api.addresses import Addresses
+from twincloud.api.console import console_router
 from twincloud.api.fleet import Fleet
 from twincloud.api.metrics import Metrics
 from twincloud.api.shell import Shell
@@ -45,7 +45,7 @@ from twincloud.config import Settings
 from twincloud.events.bus import Bus
 from twincloud.identity.ca import Authority
 from twincloud.identity.ledger import Ledger
-from twincloud.identity.sessions import Sessions
+from twincloud.identity.tokens import hash_of, resolve
 from twincloud.storage.contract import GatewayKey, Store
 from twinmodel.clock import Clock
 
@@ -90,14 +90,15 @@ def create_app(
     state.on_directive, state.metrics = on_directive, metrics
     state.ledger = ledger or Ledger(settings.state)
     state.threads = Threads(settings.threads)
-    state.sessions = Sessions(clock)
     state.addresses = Addresses.of(settings)
+    state.principal_of = lambda token: resolve(store, state.ledger, hash_of(token), clock.wall_ns())
     state.fleet = Fleet(store, state.threads, clock, stale_ns=settings.stale_ns)
     state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
     problems.install(app)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
     for module in (health, session, fleet, gateways, twins, models, directives, events):
         app.include_router(module.router)
+    app.include_router(console_router())
     return app
 
 

@@ -1,7 +1,7 @@
 """Who asks, and whether the tenant and the verb are theirs: the one gate in front of every route.
 
-A program sends `Authorization: Bearer TOKEN`. A browser sends the session cookie; since a browser sends it by itself, a
-request that changes something must also come from a page of this very host.
+A program sends `Authorization: Bearer TOKEN`. A browser sends the cookie the console set; since a browser sends it by
+itself, a request that changes something must also come from a page of this very host.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from fastapi import Path, Request
 
 from twincloud.api.v1.schemas import NAME
 from twincloud.identity.policy import authorise
-from twincloud.identity.sessions import COOKIE
 from twincloud.identity.tokens import TOKEN_CHARS_MAX, hash_of, resolve
 from twincloud.storage.contract import Principal
 from twinmodel.errors import DeniedError
 
+COOKIE = "hybridtwin_token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -48,14 +48,9 @@ async def identify(request: Request) -> Principal:
     Raises:
         DeniedError: TOKEN_INVALID without a valid token or session, FORBIDDEN for a change from a foreign page.
     """
-    return await principal_of(request, _credential(request))
-
-
-async def principal_of(request: Request, token_hash: bytes) -> Principal:
-    """Whose token it is by its hash; raises TOKEN_INVALID when it is unknown, expired or revoked."""
     state = request.app.state
     principal: Principal = await state.threads.run(
-        resolve, state.store, state.ledger, token_hash, state.clock.wall_ns()
+        resolve, state.store, state.ledger, _credential(request), state.clock.wall_ns()
     )
     return principal
 
@@ -68,17 +63,14 @@ def _credential(request: Request) -> bytes:
             raise DeniedError("TOKEN_INVALID", "the Authorization header is not `Bearer TOKEN`")
         return hash_of(secret.strip())
     cookie = request.cookies.get(COOKIE, "")
-    token_hash = request.app.state.sessions.token_hash(cookie) if 0 < len(cookie) <= TOKEN_CHARS_MAX else None
-    if token_hash is None:
-        raise DeniedError("TOKEN_INVALID", "the request carries no valid token")
+    if not 0 < len(cookie) <= TOKEN_CHARS_MAX:
+        raise DeniedError("TOKEN_INVALID", "the request carries no token")
     if request.method not in SAFE_METHODS:
-        require_same_origin(request)
-    found: bytes = token_hash
-    return found
+        _require_same_origin(request)
+    return hash_of(cookie)
 
 
-def require_same_origin(request: Request) -> None:
-    """Refuses a change that a page of another host makes with our cookie; raises FORBIDDEN."""
+def _require_same_origin(request: Request) -> None:
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site")
     if origin is not None:

@@ -103,11 +103,8 @@ def _of_backlog(gateway: Gateway, now_ns: int, stale_ns: int) -> Iterator[Findin
     age_ns = now_ns - gateway.oldest_ns
     if gateway.backlog_samples and gateway.oldest_ns and age_ns > stale_ns:
         age, limit = span(age_ns / SECOND_NS), span(stale_ns / SECOND_NS)
-        yield (
-            "warn",
-            f"{gateway.backlog_samples:,} samples wait on gateway {gateway.key.gateway}, "
-            f"the oldest for {age} (limit {limit})",
-        )
+        waiting = f"{gateway.backlog_samples:,} samples wait on gateway {gateway.key.gateway}"
+        yield "warn", f"{waiting}, the oldest for {age} (limit {limit})"
 
 
 def _of_properties(twin: Twin) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError, UnreachableError
 
 PERIOD_S = 0.5
+REST_SHARE = 4
 SWEEP_NS = 5 * SECOND_NS
 HEARTBEAT_S = 10.0
 RETRY_MS = 2_000
@@ -129,8 +130,11 @@ class Stream:
                 await self._rung_or_timeout()
                 due = self._clock.boot_ns() - swept_ns >= SWEEP_NS
                 swept_ns = self._clock.boot_ns() if due else swept_ns
+                began_ns = self._clock.boot_ns()
                 await self.turn(sweep=due)
-                await asyncio.sleep(PERIOD_S)
+                took_s = (self._clock.boot_ns() - began_ns) / SECOND_NS
+                # A large fleet is told of less often, rather than that views take the machine from the ingest.
+                await asyncio.sleep(max(PERIOD_S, took_s * REST_SHARE))
         finally:
             self.alive = False
             self._bus.detach()
@@ -253,7 +257,7 @@ class Stream:
         changes: set[Change] = set()
         for _ in range(EVENTS_READ_MAX // EVENTS_PAGE):
             events = self._store.events(tenant, after=after, limit=EVENTS_PAGE)
-            changes |= {change for event in events if (change := change_of(event)) is not None}
+            changes.update(*(changes_of(event) for event in events))
             after = events[-1].id if events else after
             if len(events) < EVENTS_PAGE:
                 return changes, after, False
@@ -294,7 +298,7 @@ class Stream:
         wanted = {change.name for change in changes if change.kind == "directive"}
         frames: list[tuple[Change, Frame]] = []
         for directive in reversed(self._store.directives(tenant, limit=DIRECTIVES_READ)):
-            if directive.id in wanted or directive.target in wanted:
+            if f"{directive.target}@{directive.version}" in wanted:
                 change = Change(tenant, "directive", directive.gateway.site, directive.id)
                 body = directive_view(directive).model_dump_json()
                 frames.append((change, Frame("directive", directive.gateway.site, directive.target, body)))
@@ -307,7 +311,8 @@ class Stream:
         }
         for (site, name), gateway in snapshot.gateways.items():
             state, _ = diagnose_gateway(gateway, now_ns=now_ns, stale_ns=self._fleet.stale_ns)
-            health[Change(tenant, "gateway", site, name)] = state
+            # What a heartbeat of the gateway tells has no row in the outbox.
+            health[Change(tenant, "gateway", site, name)] = f"{state} {gateway.connected} {gateway.backlog_samples}"
         return health
 
     async def _rung_or_timeout(self) -> None:
@@ -322,9 +327,23 @@ class Stream:
         self._metrics.watchers.set(len(self._watchers))
 
 
-def change_of(event: Event) -> Change | None:
-    """What an outbox row says has changed, None for rows that no view shows."""
-    kind = event.kind.partition(".")[0].partition("_")[0].lower()
-    if kind not in ("twin", "gateway", "directive"):
-        return None
-    return Change(event.tenant, kind, event.site, event.subject)
+def changes_of(event: Event) -> tuple[Change, ...]:
+    """What an outbox row says has changed; nothing for rows that no view shows.
+
+    A commit names the twins it touched; its gateway's own counts come with the sweep.
+    """
+    if event.kind == "commit":
+        twins = event.body.get("twins", ())
+        return tuple(Change(event.tenant, "twin", event.site, str(name)) for name in _names(twins))
+    if event.kind == "directive":
+        one = f"{event.subject}@{event.body.get('version', '')}"
+        return Change(event.tenant, "directive", event.site, one), Change(
+            event.tenant, "twin", event.site, event.subject
+        )
+    if event.kind in ("twin", "gateway"):
+        return (Change(event.tenant, event.kind, event.site, event.subject),)
+    return ()
+
+
+def _names(listed: object) -> Iterable[object]:
+    return listed if isinstance(listed, list | tuple) else ()

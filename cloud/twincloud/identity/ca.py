@@ -183,6 +183,15 @@ class Authority:
             self._make_server(wanted)
         return self.directory / "server.pem", self.directory / "server.key"
 
+    def server_names(self) -> tuple[str, ...]:
+        """Public names of the server's certificate, those of the loopback left out."""
+        try:
+            certificate = x509.load_pem_x509_certificate((self.directory / "server.pem").read_bytes())
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (OSError, ValueError, x509.ExtensionNotFound):
+            return ()
+        return tuple(str(name.value) for name in names if str(name.value) not in LOOPBACK_NAMES)
+
     def server_not_after_ns(self) -> int:
         """End of the life of the server's certificate, 0 when there is none."""
         path = self.directory / "server.pem"

@@ -98,10 +98,6 @@ class Ledger:
         entry = self.token(token_hash)
         return entry is not None and entry.revoked_ns > 0
 
-    def is_name_reused(self, entry: TokenEntry) -> bool:
-        """Whether another token, revoked by now, had the same name."""
-        return any(t.name == entry.name and t.sha256 != entry.sha256 for t in self.content().tokens.values())
-
     def is_revoked(self, serial: str | int) -> bool:
         """Whether a certificate was revoked, by its serial."""
         entry = self.content().certificates.get(normal_serial(serial))

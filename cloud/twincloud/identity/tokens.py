@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 
@@ -9,7 +10,7 @@ from twincloud.identity.ledger import Ledger, TokenEntry
 from twincloud.identity.policy import ALL_TENANTS, ROLES
 from twincloud.storage.contract import Identity, Principal
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import DeniedError, InputError
+from twinmodel.errors import ConflictError, DeniedError, InputError
 
 API_PREFIX = "twt_"
 INVITE_PREFIX = "twi_"
@@ -63,7 +64,6 @@ def resolve(store: Identity, ledger: Ledger, token_hash: bytes, now_ns: int) -> 
             raise
     if entry.tenant != ALL_TENANTS:
         store.create_tenant(entry.tenant, now_ns)
-    # A name may come back after its first token was revoked; the store keeps both apart.
-    unique = f"{entry.name}-{entry.sha256[:8]}" if ledger.is_name_reused(entry) else entry.name
-    store.create_token(unique, entry.tenant, entry.role, token_hash, now_ns, entry.expires_ns)
+    with contextlib.suppress(ConflictError):  # another request with the same new token was first
+        store.create_token(entry.name, entry.tenant, entry.role, token_hash, now_ns, entry.expires_ns)
     return store.principal(token_hash, now_ns)

@@ -1,0 +1,277 @@
+"""Commands of the service's owner: make it, run it, give out tokens, look after it.
+
+twincloud init --name twins.plant.example     authority, database, admin token (printed this once)
+twincloud serve                               REST and console 8420, gRPC 8421, enrolment 8422
+twincloud token create|list|revoke
+twincloud ca show|revoke
+twincloud db status      twincloud doctor      twincloud explain REASON
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from twinmodel.clock import SECOND_NS, SystemClock
+from twinmodel.errors import REASONS, ConflictError, Exit, InputError, MissingError
+
+F = TypeVar("F", bound=Callable[..., Any])
+Row = Mapping[str, object]
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_ALL = "*"
+
+_config = click.option("--config", type=click.Path(path_type=Path), help="YAML file [/etc/hybridtwin/twincloud.yaml]")
+_state = click.option("--state", type=click.Path(path_type=Path), help="state directory [/var/lib/twincloud]")
+_output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+
+def _places(command: F) -> F:
+    return _config(_state(command))
+
+
+def _settings(config: Path | None, state: Path | None, **flags: object) -> Any:
+    from twincloud.config import load_settings  # noqa: PLC0415 start-up time
+
+    return load_settings(config, {"state": state, **flags})
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hybridtwin")
+def root() -> None:
+    """The coordinator of hybridtwin: one process, one state directory."""
+
+
+@root.command()
+@_places
+@click.option("--tenant", default="default", show_default=True, help="first tenant")
+@click.option("--name", "names", multiple=True, help="public name or address of this host; repeatable")
+def init(config: Path | None, state: Path | None, tenant: str, names: tuple[str, ...]) -> None:
+    """Makes authority and database and prints the admin token once."""
+    from twincloud.identity.ca import Authority  # noqa: PLC0415 start-up time
+    from twincloud.identity.ledger import Ledger  # noqa: PLC0415 start-up time
+    from twincloud.identity.tokens import issue  # noqa: PLC0415 start-up time
+    from twincloud.storage import create, open_store  # noqa: PLC0415 start-up time
+
+    clock = SystemClock()
+    settings = _settings(config, state, names=names)
+    _check_name("--tenant", tenant)
+    if (settings.state / "identity").exists():
+        raise ConflictError(
+            "ALREADY_EXISTS", f"{settings.state} holds a coordinator already", hint="use it, or choose another --state"
+        )
+    create(settings.state)
+    store = open_store(settings.state, clock=clock)
+    try:
+        store.create_tenant(tenant, clock.wall_ns())
+    finally:
+        store.close()
+    ca = Authority.create(settings.state, clock)
+    ca.server_pair(settings.names)
+    token = issue(Ledger(settings.state), clock, name="admin", tenant=_ALL, role="admin")
+    _say(f"coordinator made in {settings.state}; its authority's SHA-256 is {ca.fingerprint}")
+    _say("the admin token follows on stdout; it is not shown again")
+    click.echo(token)
+    _say("next: twincloud serve")
+
+
+@root.command()
+@_places
+@click.option("--host", help="address of REST and console [127.0.0.1]")
+@click.option("--gateway-host", help="address of gRPC and enrolment [127.0.0.1]")
+@click.option("--port", type=int, help="REST and console [8420]")
+@click.option("--sync-port", type=int, help="gRPC [8421]")
+@click.option("--enrol-port", type=int, help="enrolment [8422]")
+@click.option("--name", "names", multiple=True, help="public name or address; repeatable")
+@click.option("--log", type=click.Choice(["debug", "info", "warning", "error"]), help="lowest level logged [info]")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="written with the real addresses once it serves")
+def serve(config: Path | None, state: Path | None, ready_file: Path | None, **flags: object) -> None:
+    """Serves until SIGTERM; a port of 0 takes a free one."""
+    settings = _settings(config, state, **flags)
+    from twincloud import service  # noqa: PLC0415 start-up time
+    from twincloud.logs import configure_logs  # noqa: PLC0415 start-up time
+
+    configure_logs(settings.log)
+    service.run(settings, SystemClock(), ready_file=ready_file)
+
+
+@root.group()
+def token() -> None:
+    """API tokens; works beside a running service."""
+
+
+@token.command("create")
+@_places
+@click.argument("name")
+@click.option("--role", required=True, help="viewer, operator, engineer or admin")
+@click.option("--tenant", default="default", show_default=True, help="`*` for all")
+@click.option("--ttl", default="90d", show_default=True, help="lifetime such as 12h or 90d; 0 for no end")
+def token_create(config: Path | None, state: Path | None, name: str, role: str, tenant: str, ttl: str) -> None:
+    """Makes a token and prints it, this once."""
+    from twincloud.identity.tokens import issue  # noqa: PLC0415 start-up time
+
+    _check_name("NAME", name)
+    if tenant != _ALL:
+        _check_name("--tenant", tenant)
+    ledger = _ledger(config, state)
+    click.echo(issue(ledger, SystemClock(), name=name, tenant=tenant, role=role, ttl_s=_seconds(ttl)))
+
+
+@token.command("list")
+@_places
+@_output
+def token_list(config: Path | None, state: Path | None, output: str) -> None:
+    """All tokens, without their secrets."""
+    now_ns = SystemClock().wall_ns()
+    rows = [
+        {
+            "name": t.name,
+            "tenant": t.tenant,
+            "role": t.role,
+            "state": "revoked" if t.revoked_ns else "expired" if 0 < t.expires_ns <= now_ns else "valid",
+            "created": _time(t.created_ns),
+            "expires": _time(t.expires_ns) if t.expires_ns else None,
+        }
+        for t in sorted(_ledger(config, state).content().tokens.values(), key=lambda t: (t.name, t.created_ns))
+    ]
+    _show(rows, output)
+
+
+@token.command("revoke")
+@_places
+@click.argument("name")
+def token_revoke(config: Path | None, state: Path | None, name: str) -> None:
+    """Ends a token at once, also in a running service."""
+    _ledger(config, state).revoke_token(name, SystemClock().wall_ns())
+    _say(f"token {name} is revoked")
+
+
+@root.group()
+def ca() -> None:
+    """The certificate authority and what it issued."""
+
+
+@ca.command("show")
+@_places
+@_output
+def ca_show(config: Path | None, state: Path | None, output: str) -> None:
+    """Certificates of the authority, of the server and of gateways."""
+    from twincloud.doctor import certificates  # noqa: PLC0415 start-up time
+
+    _show(certificates(_settings(config, state).state, SystemClock()), output)
+
+
+@ca.command("revoke")
+@_places
+@click.argument("serial")
+def ca_revoke(config: Path | None, state: Path | None, serial: str) -> None:
+    """Revokes a gateway's certificate; a running service cuts its session."""
+    entry = _ledger(config, state).revoke_certificate(serial, SystemClock().wall_ns())
+    _say(f"certificate {entry.serial} of {entry.uri} is revoked")
+
+
+@root.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command("status")
+@_places
+@_output
+def db_status(config: Path | None, state: Path | None, output: str) -> None:
+    """Size and content of the store; of a running service by its metrics."""
+    from twincloud.doctor import store_facts  # noqa: PLC0415 start-up time
+
+    facts = store_facts(_settings(config, state), SystemClock())
+    if output == "json":
+        click.echo(json.dumps(facts, default=str))
+    else:
+        _show([{"fact": key, "value": value} for key, value in facts.items()], output)
+
+
+@root.command()
+@_places
+@_output
+def doctor(config: Path | None, state: Path | None, output: str) -> None:
+    """Checks files, permissions, certificates, store and ports; ends with 3 when something is wrong."""
+    from twincloud.doctor import examine  # noqa: PLC0415 start-up time
+
+    rows = examine(_settings(config, state), SystemClock())
+    _show(rows, output)
+    if not all(row["ok"] for row in rows):
+        raise click.exceptions.Exit(Exit.UNHEALTHY)
+
+
+@root.command()
+@click.argument("reason")
+@_output
+def explain(reason: str, output: str) -> None:
+    """Tells what a reason means for exit codes, HTTP and gRPC, and what to do."""
+    key = reason.strip().upper().replace("-", "_")
+    known = REASONS.get(key)
+    if known is None:
+        near = difflib.get_close_matches(key, REASONS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "copy the reason from the error"
+        raise MissingError("NOT_FOUND", f"no reason is named {reason!r}", hint=hint)
+    facts = {"reason": key, "hint": known.hint, "exit": int(known.exit), "http": known.http, "grpc": known.grpc}
+    if output == "json":
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(f"{key}\n  fix    {known.hint}\n  exit   {known.exit:d} ({known.exit.name.lower()})")
+        click.echo(f"  http   {known.http}\n  grpc   {known.grpc}")
+
+
+def _ledger(config: Path | None, state: Path | None) -> Any:
+    from twincloud.identity.ledger import Ledger  # noqa: PLC0415 start-up time
+
+    directory = _settings(config, state).state
+    if not (directory / "identity").is_dir():
+        raise ConflictError("NOT_INITIALISED", f"{directory} holds no coordinator", hint="run `twincloud init`")
+    return Ledger(directory)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,9})([smhdw]?)", text.strip())
+    if found is None:
+        raise InputError("REQUEST_INVALID", f"--ttl {text!r} is no duration", hint="write e.g. 12h, 90d, or 0")
+    return int(found[1]) * _UNITS_S[found[2] or "s"]
+
+
+def _check_name(field: str, name: str) -> None:
+    if _NAME.fullmatch(name) is None:
+        raise InputError("REQUEST_INVALID", f"{field} {name!r} is no name", hint="use letters, digits, - and _")
+
+
+def _time(t_ns: int) -> str:
+    from datetime import UTC, datetime  # noqa: PLC0415 start-up time
+
+    return f"{datetime.fromtimestamp(t_ns // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _show(rows: Sequence[Row], output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps(list(rows), default=str))
+        return
+    if not rows:
+        _say("nothing yet")
+        return
+    from rich.console import Console  # noqa: PLC0415 start-up time
+    from rich.table import Table  # noqa: PLC0415 start-up time
+
+    table = Table(*(key.replace("_", " ") for key in rows[0]), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*("-" if value is None else "yes" if value is True else "NO" if value is False else str(value)
+                        for value in row.values()))  # fmt: skip
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200).print(table)
