@@ -1,0 +1,107 @@
+"""`twinctl gateway`: gateways, the invitation of a new one, and the ledger of what was lost."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from twinctl.options import Noun, client_of, options_of
+from twinctl.paths import gateway_path
+from twinctl.render import Column, Json, emit, field_of, instant, say, size
+from twinmodel.errors import InputError
+
+_TTL = re.compile(r"(\d+)(s|min|h|d)")
+_UNIT_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+
+
+@click.group(cls=Noun)
+def gateway() -> None:
+    """Gateways: list, show, invite, losses. GATEWAY is SITE/GATEWAY, or a name that only one site has."""
+
+
+@gateway.command("list")
+@click.option("--site", default="", help="Only this site.")
+@click.pass_context
+def list_(ctx: click.Context, site: str) -> None:
+    """List gateways by site and name."""
+    emit(ctx, list(client_of(ctx).pages("/gateways", site=site)), _LIST, empty="no gateways")
+
+
+@gateway.command()
+@click.argument("gateway")
+@click.pass_context
+def show(ctx: click.Context, gateway: str) -> None:
+    """Show one gateway: link, backlog, clock, certificate."""
+    client = client_of(ctx)
+    emit(ctx, client.gateway_view(*client.gateway(gateway)), _SHOW)
+
+
+@gateway.command()
+@click.argument("gateway")
+@click.option("--ttl", default="24h", show_default=True, help="How long the invitation holds, as 30min, 24h, 7d.")
+@click.pass_context
+def invite(ctx: click.Context, gateway: str, ttl: str) -> None:
+    """Print the line that lets a new gateway SITE/GATEWAY join; its token is shown this once."""
+    site, slash, name = gateway.partition("/")
+    found = _TTL.fullmatch(ttl)
+    if not (slash and site and name) or "/" in name:
+        raise InputError("REQUEST_INVALID", f"{gateway!r} is no gateway", hint="write SITE/GATEWAY")
+    if not found:
+        raise InputError("REQUEST_INVALID", f"{ttl!r} is no duration", hint="write e.g. 30min, 24h or 7d")
+    body = {"site": site, "gateway": name, "ttl_s": int(found[1]) * _UNIT_S[found[2]]}
+    view = client_of(ctx).send("POST", "/gateways:invite", body)
+    if options_of(ctx).output == "json" or options_of(ctx).fields:
+        emit(ctx, view, [])
+        return
+    say(f"Run this on {site}/{name} before {instant(view['expires'])}; it works once:")
+    click.echo(view["join"])
+
+
+@gateway.command()
+@click.argument("gateway")
+@click.pass_context
+def losses(ctx: click.Context, gateway: str) -> None:
+    """List every declared hole of a gateway's data."""
+    client = client_of(ctx)
+    emit(ctx, list(client.pages(f"{gateway_path(*client.gateway(gateway))}/losses")), _LOSSES, empty="nothing was lost")
+
+
+def _link(row: Json) -> str:
+    return "connected" if row["connected"] else "away"
+
+
+_LIST: list[Column] = [
+    ("health", field_of("health")),
+    ("gateway", lambda g: f"{g['site']}/{g['gateway']}"),
+    ("link", _link),
+    ("seen", lambda g: instant(g["last_seen"])),
+    ("backlog", lambda g: f"{g['backlog_samples']} ({size(g['backlog_bytes'])})" if g["backlog_samples"] else None),
+    ("clock", field_of("clock")),
+    ("version", field_of("agent_version")),
+    ("twins", field_of("twins")),
+    ("why", field_of("why")),
+]
+_SHOW: list[Column] = [
+    *_LIST[:2],
+    ("why", field_of("why")),
+    ("state", field_of("state")),
+    *_LIST[2:5],
+    ("oldest waiting", lambda g: instant(g["oldest"])),
+    ("samples", field_of("samples")),
+    ("duplicates refused", field_of("duplicates_refused")),
+    ("boot", lambda g: f"{g['boot']} (number {g['boot_counter']})"),
+    ("clock", field_of("clock")),
+    ("version", field_of("agent_version")),
+    ("certificate", lambda g: f"{g['certificate_serial'] or '-'} until {instant(g['certificate_until'])}"),
+    ("twins", field_of("twins")),
+]
+_LOSSES: list[Column] = [
+    ("kind", field_of("kind")),
+    ("reason", field_of("reason")),
+    ("device", field_of("device")),
+    ("stream", field_of("stream")),
+    ("count", field_of("count")),
+    ("from", lambda x: instant(x["from_time"])),
+    ("to", lambda x: instant(x["to_time"])),
+]

@@ -1,0 +1,204 @@
+"""`twinctl twin`: what twins there are, what one says now, as it changes, and what it said before."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from twinctl.options import Noun, client_of, options_of
+from twinctl.paths import twin_path
+from twinctl.render import Column, Json, emit, field_of, from_ns, instant, say, seconds, text_of, with_sigma
+from twinmodel.clock import SystemClock
+from twinmodel.errors import InputError
+
+ROLES = ("measured", "estimate", "sigma", "prediction", "innovation", "drift")
+_AGE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
+_UNIT_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+
+
+@click.group(cls=Noun)
+def twin() -> None:
+    """Twins: list, show, watch, history. TWIN is SITE/TWIN, or a name that only one site has."""
+
+
+@twin.command("list")
+@click.option("--site", default="", help="Only this site.")
+@click.option("--health", type=click.Choice(["ok", "warn", "bad", "offline"]), help="Only with this health.")
+@click.pass_context
+def list_(ctx: click.Context, site: str, health: str | None) -> None:
+    """List twins by site and name."""
+    rows = [row for row in client_of(ctx).pages("/twins", site=site) if health in (None, row["health"])]
+    emit(ctx, rows, _LIST, empty="no twins")
+
+
+@twin.command()
+@click.argument("twin")
+@click.pass_context
+def show(ctx: click.Context, twin: str) -> None:
+    """Show what TWIN measures, estimates and predicts now."""
+    client = client_of(ctx)
+    view = client.twin_view(*client.twin(twin))
+    emit(ctx, view, _HEAD)
+    options = options_of(ctx)
+    if options.output == "table" and not options.fields:
+        click.echo()
+        emit(ctx, view["properties"], _PROPERTIES, empty="no properties yet")
+
+
+@twin.command()
+@click.argument("twin")
+@click.option("--count", type=click.IntRange(1), help="End after so many states.")
+@click.pass_context
+def watch(ctx: click.Context, twin: str, count: int | None) -> None:
+    """Print TWIN now and each time it changes, until Ctrl-C; JSON is one object a line."""
+    client = client_of(ctx)
+    site, name = client.twin(twin)
+    options = options_of(ctx)
+    shown = 0
+    say(f"watching {site}/{name}; Ctrl-C ends")
+    try:
+        for view in _states(client.twin_view(site, name), client.events(site=site, twin=name), (site, name)):
+            click.echo(json.dumps(view, ensure_ascii=False) if options.output == "json" else _line(view))
+            shown += 1
+            if shown == count:
+                return
+    except KeyboardInterrupt:
+        return
+
+
+@twin.command()
+@click.argument("twin")
+@click.argument("property")
+@click.option("--roles", default="measured,estimate,sigma", show_default=True, help=f"Of {', '.join(ROLES)}.")
+@click.option("--from", "from_", default="1h", show_default=True, help="RFC 3339, or an age as 90s, 15min, 1h, 7d.")
+@click.option("--to", default="", help="RFC 3339, or an age; now.")
+@click.option("--points", type=click.IntRange(1, 20_000), default=1_000, show_default=True, help="The newest so many.")
+@click.pass_context
+def history(ctx: click.Context, twin: str, property: str, roles: str, from_: str, to: str, points: int) -> None:  # noqa: A002 - the option's name
+    """Print the history of a PROPERTY of TWIN, a row per time."""
+    client = client_of(ctx)
+    site, name = client.twin(twin)
+    now_ns = SystemClock().wall_ns()
+    asked = {"from": _time(from_, now_ns), "to": _time(to or "0s", now_ns), "roles": roles, "points": points}
+    view = client.get(f"{twin_path(site, name)}/history", property=property, **asked)
+    if any(run["truncated"] for run in view["series"].values()):
+        say(f"only the newest {points} points of this span; see --points")
+    if options_of(ctx).output == "json":
+        emit(ctx, view, [])
+        return
+    emit(ctx, _rows(view), [(role, field_of(role)) for role in ("time", *view["series"], "quality")], empty="no values")
+
+
+def _states(first: Json, events: Iterator[Json], key: tuple[str, str]) -> Iterator[Json]:
+    yield first
+    last = first
+    for event in events:
+        if event["event"] == "twin" and (event.get("site"), event.get("twin")) == key:
+            view = {name: value for name, value in event.items() if name not in ("event", "id")}
+            if view != last:
+                yield view
+            last = view
+
+
+def _line(view: Json) -> str:
+    parts = [f"{instant(view['updated'])[11:]}  {view['health']:7}"]
+    for p in view["properties"]:
+        reported, estimated = p["reported"], p["estimated"]
+        text = f"{p['name']} {text_of(reported['value']) if reported else '-'}"
+        if estimated:
+            text += f" (model {with_sigma(estimated['value'], estimated['sigma'])})"
+        if reported and not reported["quality"].startswith("good"):
+            text += f" {reported['quality']}"
+        parts.append(text)
+    return "  ".join(parts)
+
+
+def _rows(view: Json) -> list[Json]:
+    rows: dict[int, Json] = {}
+    for role, run in view["series"].items():
+        for t_ns, value, quality in zip(run["t_ns"], run["value"], run["quality"], strict=True):
+            row = rows.setdefault(t_ns, {"time": from_ns(t_ns), **dict.fromkeys(view["series"]), "quality": None})
+            row[role] = value
+            if role == "measured":
+                row["quality"] = _quality(quality)
+    return [rows[t_ns] for t_ns in sorted(rows)]
+
+
+def _quality(code: int) -> str:
+    from twinmodel.quality import describe  # noqa: PLC0415 - only history needs it
+
+    return describe(code)
+
+
+def _time(text: str, now_ns: int) -> str:
+    found = _AGE.fullmatch(text.strip())
+    if found:
+        return from_ns(now_ns - round(float(found[1]) * _UNIT_S[found[2]] * 1e9))
+    try:
+        when = datetime.fromisoformat(text.strip())
+    except ValueError as cause:
+        hint = "write e.g. 2026-03-01T12:00:00Z, 90s, 15min, 1h or 7d"
+        raise InputError("REQUEST_INVALID", f"{text!r} is neither a time nor an age", hint=hint) from cause
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    whole = when - timedelta(microseconds=when.microsecond)
+    return f"{whole.strftime('%Y-%m-%dT%H:%M:%S')}.{when.microsecond:06d}000Z"
+
+
+def _model(view: Json) -> str:
+    model = view["model"]
+    running = model["running"] or "none"
+    return running if model["desired"] in ("", model["running"]) else f"{running} -> {model['desired']}"
+
+
+def _drift(view: Json) -> float | None:
+    return max((p["drift"] for p in view["properties"] if p["drift"] is not None), default=None)
+
+
+def _sigma(p: Json, role: str) -> str:
+    value = p[role]
+    return with_sigma(value["value"], value["sigma"]) if value else "-"
+
+
+def _newest(p: Json) -> Json:
+    return p["reported"] or p["estimated"] or {"quality": "", "t_event": None}
+
+
+def _fresh(view: Json) -> str:
+    return seconds(view["freshness_s"])
+
+
+_LIST: list[Column] = [
+    ("health", field_of("health")),
+    ("twin", lambda t: f"{t['site']}/{t['twin']}"),
+    ("gateway", field_of("gateway")),
+    ("model", _model),
+    ("fresh", _fresh),
+    ("drift", lambda t: None if (d := _drift(t)) is None else f"{d:.2f}"),
+    ("why", field_of("why")),
+]
+_HEAD: list[Column] = [
+    ("twin", lambda t: f"{t['site']}/{t['twin']}"),
+    ("health", field_of("health")),
+    ("why", field_of("why")),
+    ("gateway", field_of("gateway")),
+    ("definition", field_of("definition")),
+    ("model", lambda t: f"{_model(t)} {t['model']['tier'] and '(' + t['model']['tier'] + ')'}".strip()),
+    ("fresh", _fresh),
+    ("drift", lambda t: None if (d := _drift(t)) is None else f"{d:.2f} (limit 1.0)"),
+    ("updated", lambda t: instant(t["updated"])),
+]
+_PROPERTIES: list[Column] = [
+    ("property", field_of("name")),
+    ("unit", field_of("unit")),
+    ("measured", lambda p: text_of(p["reported"]["value"]) if p["reported"] else None),
+    ("estimated", lambda p: _sigma(p, "estimated")),
+    ("predicted", lambda p: _sigma(p, "predicted")),
+    ("residual", field_of("innovation")),
+    ("drift", field_of("drift")),
+    ("quality", lambda p: _newest(p)["quality"]),
+    ("time", lambda p: instant(_newest(p)["t_event"])),
+]

@@ -1,0 +1,102 @@
+"""What is changed: invitations, keys, packages, assignments."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from fake_coordinator import VIEWER
+
+MODEL = """\
+model: tank
+version: 1.0.0
+"""
+
+
+def test_an_invitation_prints_the_join_line_alone_on_stdout(shell):
+    said = shell("gateway", "invite", "mill/gw-new", "--ttl", "30min")
+    assert said.code == 0
+    assert said.out.startswith("twinedge join https://")
+    assert len(said.out.splitlines()) == 1
+    assert "once" in said.err
+    assert shell("gateway", "invite", "mill/gw-new", "-o", "json").json["token"] == "once-only"
+
+
+@pytest.mark.parametrize("args", [["gw-new"], ["a/b/c"], ["mill/gw", "--ttl", "soon"]])
+def test_a_wrong_invitation_is_a_wrong_use(shell, args):
+    assert shell("gateway", "invite", *args).code == 2
+
+
+def test_a_viewer_may_not_invite(shell):
+    refused = shell("gateway", "invite", "mill/gw-new", HYBRIDTWIN_TOKEN=VIEWER)
+    assert refused.code == 4
+    assert refused.err.startswith("error: FORBIDDEN ")
+
+
+def test_a_key_is_for_its_owner_alone_and_never_overwritten(shell, tmp_path):
+    key = tmp_path / "plant.key"
+    made = shell("model", "keygen", key, "-o", "json")
+    assert made.code == 0
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert "PUBLIC KEY" in Path(made.json["public"]).read_text("utf-8")
+    before = key.read_bytes()
+    assert shell("model", "keygen", key).code == 1
+    assert key.read_bytes() == before
+
+
+def test_a_trusted_key_reaches_the_coordinator(shell, tmp_path):
+    shell("model", "keygen", tmp_path / "plant.key")
+    said = shell("model", "trust", tmp_path / "plant.key.pub", "-o", "json")
+    assert said.code == 0
+    assert said.json["key_id"] in shell.fake.signers
+
+
+def test_a_private_key_is_not_sent_as_a_public_one(shell, tmp_path):
+    shell("model", "keygen", tmp_path / "plant.key")
+    known = dict(shell.fake.signers)
+    assert shell("model", "trust", tmp_path / "plant.key").code == 2
+    assert shell.fake.signers == known
+
+
+def test_models_are_listed_and_inspected_by_name(shell):
+    assert {m["version"] for m in shell("model", "list", "-o", "json").json} >= {"1.4.1", "1.4.2"}
+    assert "flow [m3/h]" in shell("model", "inspect", "pump@1.4.2").out
+    assert shell("model", "inspect", "pump@9.9.9").code == 1
+
+
+def test_a_package_that_is_none_is_named(shell, tmp_path):
+    bad = tmp_path / "bad.twin"
+    bad.write_bytes(b"not a package")
+    refused = shell("model", "inspect", bad)
+    assert refused.code == 2
+    assert "PACKAGE_" in refused.err
+    assert shell("model", "push", tmp_path / "absent.twin").code == 2
+    assert str(tmp_path / "absent.twin") in shell("model", "push", tmp_path / "absent.twin").err
+
+
+def test_assign_opens_a_directive_and_wait_ends_when_the_gateway_runs_it(shell):
+    said = shell("model", "assign", "TK-1", "pump@1.4.1", "--wait", "-o", "json")
+    assert said.code == 0
+    assert said.json["outcome"] == "APPLIED"
+    assert shell("directive", "list", "--target", "TK-1", "-o", "json").json[0]["name"] == "pump@1.4.1"
+
+
+def test_assign_with_wait_fails_by_the_reason_of_the_gateway(shell):
+    shell.fake.outcome = "REJECTED"
+    refused = shell("model", "assign", "TK-1", "pump@1.4.1", "--wait")
+    assert refused.code == 1
+    assert "PARITY_FAILED" in refused.err
+
+
+def test_assign_with_wait_ends_when_the_gateway_says_nothing(shell):
+    shell.fake.outcome = ""
+    refused = shell("model", "assign", "quarry/P-301", "pump@1.4.1", "--wait", "--wait-timeout", "0.2")
+    assert refused.code == 1
+    assert "DIRECTIVE_OPEN" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("args", "code"), [(["TK-1", "pump"], 2), (["TK-1", "pump@9"], 1), (["TK-x", "pump@1.4.1"], 1)]
+)
+def test_a_wrong_assignment_is_refused_and_opens_nothing(shell, args, code):
+    assert shell("model", "assign", *args).code == code
+    assert shell.fake.directives == []
