@@ -1,0 +1,112 @@
+// Trend charts over uPlot: grey by default, red and amber only for what is an exception; all share one time axis.
+/* global uPlot */
+import { clock, date, isUTC, number } from "./format.js";
+
+let colours = null;
+const css = (name) => (colours ??= getComputedStyle(document.documentElement)).getPropertyValue(`--${name}`).trim();
+addEventListener("look", () => { colours = null; });
+
+/** What all charts show: the window in seconds, and whether its values are old. */
+export const view = { from: 0, to: 1, stale: false };
+
+const paint = (name) => () => css(view.stale ? "stale" : name);
+const FONT = '11px "Segoe UI", system-ui, sans-serif';
+const AXIS_PX = 58;
+const dots = (name, { size = 4, hollow = false } = {}) => ({
+  paths: () => null,
+  points: { show: true, size, width: hollow ? 1.2 : 0, stroke: paint(name), fill: hollow ? () => css("panel") : paint(name) },
+});
+const stroke = (name, width = 1, more = {}) => ({ stroke: paint(name), width, points: { show: false }, ...more });
+const unseen = { stroke: "transparent", width: 0, points: { show: false } };
+
+const KINDS = {
+  band: {
+    height: 216,
+    series: [unseen, unseen, stroke("model", 1.5), dots("ink"), dots("bad", { size: 5 }), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true })],
+    bands: [{ series: [1, 2], fill: paint("band") }],
+    columns: ({ model, points }) => uPlot.join([model, points], [[2, 2, 2, 2], [1, 1, 1, 1, 1]]),
+  },
+  residual: {
+    height: 76,
+    series: [stroke("line", 1), dots("bad", { size: 4 }), ...["faint", "faint"].map((c) => stroke(c, 1, { dash: [4, 4] })), ...["faint", "faint"].map((c) => stroke(c, 1, { dash: [1, 3] }))],
+    marks: [[0, "", "grid2"]],
+    columns: (columns) => columns,
+  },
+  drift: {
+    height: 62,
+    series: [stroke("line", 1), stroke("warn", 2)],
+    marks: [[1, "limit 1.0", "faint"]],
+    range: (u, low, high) => [0, Math.max(1.25, (high ?? 0) * 1.1)],
+    columns: (columns) => columns,
+  },
+  input: { height: 92, series: [stroke("line", 1), dots("faint", { size: 5, hollow: true })], columns: (columns) => columns },
+};
+
+/** Time labels: hours and minutes, seconds when zoomed in, the date where a day begins. */
+function times(u, splits, axis, space, step) {
+  return splits.map((s, i) => {
+    const ms = s * 1000;
+    if (step >= 86400) return date(ms).slice(5);
+    return clock(ms, step < 60) + (i === 0 && step >= 3600 ? ` ${date(ms).slice(5)}` : "");
+  });
+}
+
+function rule(u, [value, text, colour]) {
+  const { ctx, bbox } = u;
+  const y = Math.round(u.valToPos(value, "y", true)) + 0.5;
+  if (y < bbox.top || y > bbox.top + bbox.height) return;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = css(colour);
+  ctx.setLineDash(text ? [6, 3] : []);
+  ctx.beginPath();
+  ctx.moveTo(bbox.left, y);
+  ctx.lineTo(bbox.left + bbox.width, y);
+  ctx.stroke();
+  ctx.font = FONT.replace("11px", `${10 * devicePixelRatio}px`);
+  ctx.textAlign = "right";
+  ctx.textBaseline = "bottom";
+  if (text) { ctx.fillStyle = css("muted"); ctx.fillText(text, bbox.left + bbox.width - 4, y - 2); }
+  ctx.restore();
+}
+
+/** Makes a chart of `kind` in `host`; `onCursor(t)` gets seconds, or null when the pointer left. */
+export function chart(host, kind, { lowest = false, onCursor } = {}) {
+  const { height, series, bands, marks = [], range, columns } = KINDS[kind];
+  const grid = { stroke: () => css("grid"), width: 1 };
+  const axis = { stroke: () => css("muted"), font: FONT, grid, ticks: { show: false } };
+  const plot = new uPlot({
+    width: Math.max(200, host.clientWidth),
+    height: height + (lowest ? 22 : 0),
+    legend: { show: false },
+    padding: [6, 10, lowest ? 0 : 4, 0],
+    tzDate: (s) => isUTC() ? uPlot.tzDate(new Date(s * 1000), "Etc/UTC") : new Date(s * 1000),
+    cursor: { sync: { key: "twin" }, points: { show: false }, drag: { x: false, y: false }, y: false },
+    scales: { x: { range: () => [view.from, view.to] }, ...(range && { y: { range } }) },
+    axes: [
+      { ...axis, size: lowest ? 26 : 0, gap: 4, space: 76, values: lowest ? times : (u, splits) => splits.map(() => "") },
+      { ...axis, size: AXIS_PX, gap: 6, space: kind === "band" ? 34 : 22, values: (u, splits) => splits.map((v) => number(v, 4).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "")) },
+    ],
+    series: [{}, ...series],
+    bands,
+    hooks: {
+      draw: [(u) => marks.forEach((mark) => rule(u, mark))],
+      setCursor: [(u) => onCursor?.(u.cursor.left >= 0 ? u.posToVal(u.cursor.left, "x") : null)],
+    },
+  }, [[], ...series.map(() => [])], host);
+  host.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -8, ArrowRight: 8 }[event.key];
+    if (event.key === "Escape") plot.setCursor({ left: -10, top: -10 });
+    if (!step) return;
+    const left = plot.cursor.left >= 0 ? plot.cursor.left : plot.over.clientWidth;
+    plot.setCursor({ left: Math.min(plot.over.clientWidth - 1, Math.max(0, left + step)), top: 10 });
+    event.preventDefault();
+  });
+  return {
+    kind,
+    draw: (facts) => plot.setData(columns(facts)),
+    slide: () => plot.setScale("x", { min: view.from, max: view.to }),
+    repaint: () => plot.redraw(false, true),
+    resize: () => plot.setSize({ width: Math.max(200, host.clientWidth), height: height + (lowest ? 22 : 0) }),
+    get points() { return plot.data[0].length; },
+  };
+}

@@ -1,0 +1,156 @@
+// The fleet page: numbers, what needs attention, sites, versions and the table of twins; drawn again as events come.
+import { all, get, now, paced } from "./api.js";
+import { $, ago, bytes, count, el, moment, path, put, seconds } from "./format.js";
+import { subscribe } from "./stream.js";
+
+const { tenant } = document.body.dataset;
+const HEALTH = ["ok", "warn", "bad", "offline"];
+const ROWS_MAX = 200;
+const ATTENTION_MAX = 12;
+let twins = [];
+let more = false;
+
+const tag = (health) => el("span", { class: `tag ${health}` }, health);
+const page = (site, twin) => `/t/${path(tenant)}/${path("sites", site, "twins", twin)}`;
+const newest = (t) => Math.max(0, ...t.properties.flatMap((p) => [p.reported, p.estimated]).filter(Boolean).map((v) => Date.parse(v.t_event)));
+
+/** Replaces children only where something changed, so that focus and scroll stay. */
+function draw(body, items, key, make) {
+  const old = new Map([...body.children].map((node) => [node.dataset.key, node]));
+  const nodes = items.map((item) => {
+    const facts = JSON.stringify(key(item));
+    const node = old.get(facts) ?? make(item);
+    node.dataset.key = facts;
+    return node;
+  });
+  const focused = document.activeElement?.getAttribute("href");
+  if (nodes.length !== body.childElementCount || nodes.some((node, i) => node !== body.children[i])) body.replaceChildren(...nodes);
+  if (focused && document.activeElement === document.body) body.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+}
+
+async function readSummary() {
+  const s = await get("/fleet");
+  for (const button of document.querySelectorAll(".count")) {
+    put(button.firstElementChild, count(s[button.dataset.health]));
+    button.classList.toggle("none", !s[button.dataset.health]);
+  }
+  put($("freshness"), `${seconds(s.freshness_p50_s)} / ${seconds(s.freshness_p95_s)}`);
+  put($("lag"), seconds(s.lag_p95_s));
+  put($("backlog"), s.backlog_samples ? `${count(s.backlog_samples)} samples, ${bytes(s.backlog_bytes)}` : "none");
+  put($("gateways"), `${s.gateways_connected} of ${s.gateways} connected`);
+  $("gateways").className = s.gateways_connected < s.gateways ? "warn" : "";
+  put($("samples"), count(s.samples));
+  attention(s.attention);
+  sites(s.sites);
+  versions(s.versions);
+}
+
+function attention(list) {
+  put($("attention-count"), list.length ? count(list.length) : "");
+  const shown = list.slice(0, ATTENTION_MAX);
+  if (!list.length) return $("attention").replaceChildren(el("li", { class: "calm" }, "Nothing. All twins report, and agree with their models."));
+  draw($("attention"), shown, (a) => a, (a) => el("li", {}, tag(a.severity),
+    a.kind === "twin" ? el("a", { href: page(a.site, a.name) }, a.name) : el("b", {}, a.name),
+    el("span", { class: "muted" }, a.kind === "twin" ? a.site : `${a.site}, gateway`), el("p", {}, a.why)));
+  if (list.length > shown.length) $("attention").append(el("li", { class: "muted" }, `and ${count(list.length - shown.length)} more; filter the table below`));
+}
+
+function split(parts) {
+  const total = Math.max(1, parts.reduce((sum, [, n]) => sum + n, 0));
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 100 1");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("class", "splitbar");
+  svg.setAttribute("aria-hidden", "true");
+  let x = 0;
+  for (const [name, n] of parts) {
+    const rect = document.createElementNS(svg.namespaceURI, "rect");
+    for (const [key, value] of Object.entries({ x, y: 0, width: 100 * n / total, height: 1, class: name })) rect.setAttribute(key, value);
+    svg.append(rect);
+    x += 100 * n / total;
+  }
+  return svg;
+}
+
+function sites(list) {
+  const said = (s) => HEALTH.slice(1).filter((h) => s[h]).map((h) => `${s[h]} ${h}`).join(", ");
+  draw($("sites"), list, (s) => s, (s) => el("tr", {}, el("th", { scope: "row" }, s.site),
+    el("td", {}, split(HEALTH.map((h) => [h, s[h]])), el("span", { class: "muted" }, said(s) || "all ok")),
+    el("td", { class: "num" }, count(HEALTH.reduce((sum, h) => sum + s[h], 0))),
+    el("td", { class: `num ${s.gateways_connected < s.gateways ? "warn" : ""}` }, `${s.gateways_connected}/${s.gateways}`)));
+  const known = [...$("site").options].map((o) => o.value).slice(1);
+  const names = list.map((s) => s.site);
+  if (known.join() !== names.join()) $("site").append(...names.filter((n) => !known.includes(n)).map((n) => el("option", {}, n)));
+}
+
+function versions(counts) {
+  const list = Object.entries(counts).sort((a, b) => b[1] - a[1]);
+  draw($("versions-bar"), [list], (l) => l, () => split(list.map(([, n], i) => [`v${Math.min(i, 4)}`, n])));
+  draw($("versions"), list, (l) => [l, list.indexOf(l)], ([name, n]) => el("li", {}, el("i", { class: `v${Math.min(list.findIndex((l) => l[0] === name), 4)}` }), name || "no model", el("b", {}, count(n))));
+}
+
+function table() {
+  const text = $("text").value.trim().toLowerCase();
+  const [site, health] = [$("site").value, $("health").value];
+  const found = twins.filter((t) => (!site || t.site === site) && (!health || t.health === health)
+    && (!text || `${t.site}/${t.twin} ${t.gateway} ${t.model.running} ${t.why}`.toLowerCase().includes(text)));
+  put($("twins-count"), found.length === twins.length ? count(twins.length) : `${count(found.length)} of ${count(twins.length)}`);
+  const drift = (t) => t.properties.reduce((most, p) => Math.max(most, p.drift ?? -1), -1);
+  const skew = (t) => t.model.desired && t.model.desired !== t.model.running ? ` → ${t.model.desired}` : "";
+  const key = (t) => [t.site, t.twin, t.health, t.why, t.gateway, t.model];
+  draw($("twins"), found.slice(0, ROWS_MAX), key, (t) => el("tr", {}, el("td", {}, tag(t.health)),
+    el("th", { scope: "row" }, el("a", { href: page(t.site, t.twin) }, t.twin)), el("td", {}, t.site), el("td", {}, t.gateway),
+    el("td", { class: skew(t) ? "warn" : "" }, (t.model.running || "none") + skew(t)), el("td", { class: "num" }), el("td", { class: "num" }), el("td", { class: "why", title: t.why }, t.why)));
+  found.slice(0, ROWS_MAX).forEach((t, i) => {
+    const { cells } = $("twins").rows[i];
+    const at = newest(t);
+    const score = drift(t);
+    put(cells[5], at ? ago((now() - at) / 1000) : "–");
+    cells[5].title = at ? moment(at) : "no value yet";
+    put(cells[6], score < 0 ? "" : score.toFixed(2));
+    cells[6].className = score >= 1 ? "num warn" : "num";
+  });
+  const hidden = found.length - ROWS_MAX;
+  put($("more"), hidden > 0 || more ? `Showing ${Math.min(found.length, ROWS_MAX)}; narrow the filter, or use twinctl twin list.` : "");
+  for (const button of document.querySelectorAll(".count")) button.setAttribute("aria-pressed", button.dataset.health === health);
+}
+
+async function readTwins() {
+  const site = $("site").value;
+  ({ items: twins, more } = await all("/twins", site ? { site } : {}, 1000));
+  table();
+}
+
+const quietly = (work) => () => work().catch((error) => put($("more"), error.message));
+const summarySoon = paced(quietly(readSummary), () => 1_000);
+const twinsSoon = paced(quietly(readTwins), () => 2_000);
+const tableSoon = paced(async () => table(), () => 250);
+const both = () => { summarySoon(); twinsSoon(); };
+
+function take(events) {
+  const place = new Map(twins.map((t, i) => [`${t.site}/${t.twin}`, i]));
+  for (const { kind, view } of events) {
+    const i = kind === "twin" ? place.get(`${view.site}/${view.twin}`) : null;
+    if (i >= 0) twins[i] = view;
+    else if (i === undefined && !more) twinsSoon();
+  }
+  summarySoon();
+  tableSoon();
+}
+
+$("filter").addEventListener("submit", (event) => event.preventDefault());
+$("filter").addEventListener("input", (event) => event.target === $("site") && more ? twinsSoon() : table());
+for (const button of document.querySelectorAll(".count")) {
+  button.addEventListener("click", () => {
+    $("health").value = $("health").value === button.dataset.health ? "" : button.dataset.health;
+    table();
+  });
+}
+addEventListener("keydown", (event) => {
+  if (event.key === "/" && !/INPUT|SELECT/.test(document.activeElement.tagName)) { event.preventDefault(); $("text").focus(); }
+});
+both();
+subscribe({}, take, both);
+setInterval(table, 1000);
+setInterval(both, 30_000);
+addEventListener("look", table);

@@ -1,0 +1,141 @@
+// The history of one property in the browser: a column of times, values and qualities per role, merged and trimmed.
+const POINTS_MAX = 4_000;
+const BACKFILLED = 12;
+const Z90 = 1.645;
+
+export class Track {
+  roles = {};
+  truncated = false;
+
+  clear() {
+    this.roles = {};
+    this.truncated = false;
+  }
+
+  /** Takes a HistoryView; a point known already is replaced, a late one finds its place. */
+  merge(history) {
+    for (const [role, run] of Object.entries(history.series)) {
+      const mine = this.roles[role] ??= { t: [], v: [], q: [] };
+      const last = mine.t.at(-1) ?? -Infinity;
+      let late = false;
+      run.t_ns.forEach((ns, i) => {
+        const t = Math.round(ns / 1e6) / 1e3;
+        if (t <= last) late = true;
+        mine.t.push(t);
+        mine.v.push(typeof run.value[i] === "boolean" ? Number(run.value[i]) : run.value[i]);
+        mine.q.push(run.quality[i]);
+      });
+      if (late) Object.assign(mine, sorted(mine));
+      const spare = mine.t.length - POINTS_MAX;
+      if (spare > 0) for (const column of Object.values(mine)) column.splice(0, spare);
+      this.truncated ||= run.truncated;
+    }
+  }
+
+  /** Drops what lies before `t`, in seconds. */
+  trim(t) {
+    for (const mine of Object.values(this.roles)) {
+      let k = 0;
+      while (k < mine.t.length && mine.t[k] < t) k += 1;
+      if (k > 100) for (const column of Object.values(mine)) column.splice(0, k);
+    }
+  }
+
+  get newest() {
+    return Math.max(...Object.values(this.roles).map((mine) => mine.t.at(-1) ?? -Infinity), -Infinity);
+  }
+
+  get oldest() {
+    return Math.min(...Object.values(this.roles).map((mine) => mine.t[0] ?? Infinity), Infinity);
+  }
+
+  /** Usual distance of samples in seconds: the median of the last hundred. */
+  get period() {
+    const t = (this.roles.measured ?? this.roles.estimate)?.t.slice(-100) ?? [];
+    const steps = t.slice(1).map((x, i) => x - t[i]).sort((a, b) => a - b);
+    return steps[steps.length >> 1] ?? 1;
+  }
+
+  /** Columns `t, high, low, estimate` of the band, and `t, inside, outside, late, bad` of what was measured. */
+  band() {
+    const { estimate, sigma, measured } = this.roles;
+    const model = [[], [], [], []];
+    const sigmaAt = stepper(sigma);
+    const step = 6 * this.period;
+    estimate?.t.forEach((t, i) => {
+      const v = estimate.v[i];
+      if (i && t - estimate.t[i - 1] > step) push(model, t - step / 2, null, null, null);
+      const half = Z90 * (sigmaAt(t) ?? 0);
+      push(model, t, v == null ? null : v + half, v == null ? null : v - half, v);
+    });
+    const points = [[], [], [], [], []];
+    const estimateAt = stepper(estimate);
+    const spreadAt = stepper(sigma);
+    let outside = 0;
+    measured?.t.forEach((t, i) => {
+      const v = measured.v[i];
+      const q = measured.q[i];
+      const e = estimateAt(t);
+      const bad = q >> 8 > 0;
+      const out = !bad && e != null && Math.abs(v - e) > Z90 * (spreadAt(t) ?? Infinity);
+      const late = !bad && !out && (q & 255) === BACKFILLED;
+      outside += out;
+      push(points, t, bad || out || late ? null : v, out ? v : null, late ? v : null, bad ? v : null);
+    });
+    return { model, points, outside, total: measured?.t.length ?? 0 };
+  }
+
+  /** Columns `t, value, bad` of an input. */
+  line() {
+    const columns = [[], [], []];
+    const { measured } = this.roles;
+    const step = 6 * this.period;
+    measured?.t.forEach((t, i) => {
+      if (i && t - measured.t[i - 1] > step) push(columns, t - step / 2, null, null);
+      const bad = measured.q[i] >> 8 > 0;
+      push(columns, t, bad ? null : measured.v[i], bad ? measured.v[i] : null);
+    });
+    return columns;
+  }
+
+  /** Columns `t, innovation, beyond 3 sigma, +2, -2, +3, -3 sigma`. */
+  residual() {
+    const columns = [[], [], [], [], [], [], []];
+    const { innovation, sigma } = this.roles;
+    const sigmaAt = stepper(sigma);
+    innovation?.t.forEach((t, i) => {
+      const v = innovation.v[i];
+      const s = sigmaAt(t);
+      const far = s != null && Math.abs(v) > 3 * s;
+      push(columns, t, v, far ? v : null, ...(s == null ? [null, null, null, null] : [2 * s, -2 * s, 3 * s, -3 * s]));
+    });
+    return columns;
+  }
+
+  /** Columns `t, score, score above the limit of 1`. */
+  drift() {
+    const { drift } = this.roles;
+    return [drift?.t ?? [], drift?.v ?? [], drift?.v.map((v) => v >= 1 ? v : null) ?? []];
+  }
+}
+
+function push(columns, ...row) {
+  row.forEach((value, i) => columns[i].push(value));
+}
+
+function sorted(run) {
+  const at = new Map(run.t.map((t, i) => [t, i]));
+  const order = [...at.keys()].sort((a, b) => a - b);
+  const pick = (column) => order.map((t) => column[at.get(t)]);
+  return { t: order, v: pick(run.v), q: pick(run.q) };
+}
+
+/** Value of a run at rising times: the newest point not after `t`, else the first. */
+function stepper(run) {
+  let k = 0;
+  return (t) => {
+    if (!run?.t.length) return null;
+    while (k + 1 < run.t.length && run.t[k + 1] <= t) k += 1;
+    return run.v[k];
+  };
+}
