@@ -101,8 +101,11 @@ class Scenario(_Strict):
     faults: list[FaultPlan] = Field(default_factory=list, max_length=10_000)
 
     @model_validator(mode="after")
-    def _targets_exist(self) -> Scenario:
+    def _names_fit(self) -> Scenario:
         devices = device_names(self)
+        for name in self.links:
+            if name in devices or name in PROTOCOLS:
+                raise ValueError(f"links: {name!r} is taken by a device or a protocol; choose another name")
         for plan in self.faults:
             known, kinds = (self.links, LinkMode) if plan.target in self.links else (devices, FaultKind)
             if plan.target not in known:

@@ -5,7 +5,7 @@
     control, scenario: faults        links ──▶ targets
 
 Devices tick on the boot clock with a fixed step, so that a seed repeats their physics exactly; a late tick is made up
-for by a longer step, never by two samples of the same moment. The state directory holds ready.json (written when all
+for by a longer step (at most a minute, after a pause), never by two samples of the same moment. The state directory holds ready.json (written when all
 servers accept), control.sock, served.jsonl, certificate and broker files.
 """
 
@@ -35,6 +35,7 @@ from twinsim.served import ServedLog
 
 READY_NAME = "ready.json"
 FLUSH_S = 1.0
+MAKE_UP_MAX_S = 60.0
 
 _log = structlog.get_logger(__name__)
 Publish = Callable[[Device], Awaitable[None]]
@@ -266,8 +267,9 @@ async def _tick(devices: list[Device], dt_s: float, clock: Clock, publish: Publi
         periods = max(1, 1 + (clock.boot_ns() - due_ns) // period_ns)
         due_ns += periods * period_ns
         wall_ns = clock.wall_ns()
+        step_s = dt_s if periods == 1 else min(periods * dt_s, max(dt_s, MAKE_UP_MAX_S))
         for device in devices:
-            device.tick(periods * dt_s, wall_ns)
+            device.tick(step_s, wall_ns)
             if publish is not None:
                 await publish(device)
 

@@ -98,6 +98,7 @@ def test_a_scenario_file_is_read_and_its_devices_are_named(tmp_path):
         ("faults: [{at: 1s, target: HX-9, fault: stuck}]\n", "VALUE_INVALID"),
         ("modbus: {}\nfaults: [{at: 1s, target: T-1, fault: cut}]\n", "VALUE_INVALID"),
         ("opcua: {user: me}\n", "VALUE_INVALID"),
+        ('modbus: {}\nlinks: {T-1: {to: "127.0.0.1:1"}}\n', "VALUE_INVALID"),
     ],
 )
 def test_a_wrong_scenario_is_refused_with_its_line(tmp_path, text, reason):
