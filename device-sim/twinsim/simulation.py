@@ -5,8 +5,8 @@
     control, scenario: faults        links ──▶ targets
 
 Devices tick on the boot clock with a fixed step, so that a seed repeats their physics exactly; a late tick is made up
-for by a longer step (at most a minute, after a pause), never by two samples of the same moment. The state directory holds ready.json (written when all
-servers accept), control.sock, served.jsonl, certificate and broker files.
+for by a longer step (at most a minute, after a pause), never by two samples of the same moment. The state directory
+holds ready.json (written when all servers accept), control.sock, served.jsonl, certificate and broker files.
 """
 
 from __future__ import annotations
