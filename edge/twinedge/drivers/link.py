@@ -21,7 +21,7 @@ _log = structlog.get_logger("twinedge.drivers")
 
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 10.0
-ERROR_TEXT_MAX = 300
+ERROR_TEXT_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class DeviceLink:
         self._good_ns = self._since_ns
         self._sample_boot_ns: int | None = None
         self._hole: str | None = None
-        self._away = False
+        self._away = ""
         self._ever = False
 
     def now_ns(self) -> int:
@@ -136,11 +136,12 @@ class DeviceLink:
         """The device is away: one bad(NOT_CONNECTED) sample per signal the first time, None afterwards."""
         self.failed(reason, text)
         self.connected = False
-        if self._away:
+        before, self._away = self._away, reason
+        if before != reason:  # refused instead of unreachable is news; the same again is not
+            _log.warning("device lost", device=self.name, reason=reason, error=self.last_error)
+        if before:
             return None
-        self._away = True
         self._since_ns = self._clock.wall_ns()
-        _log.warning("device lost", device=self.name, reason=reason, error=self.last_error)
         return self.stamp(self.assignment.signals.values(), bad(QualityReason.NOT_CONNECTED))
 
     def answered(self) -> NotAcquired | None:
@@ -153,7 +154,7 @@ class DeviceLink:
             self._since_ns = now_ns
             self.reconnects += self._ever
             _log.info("device back" if self._away else "device connected", device=self.name)
-        self._away = False
+        self._away = ""
         self.connected = self._ever = True
         if hole is None:
             return None

@@ -15,7 +15,6 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
@@ -47,7 +46,6 @@ ILLEGAL_ADDRESS, ACKNOWLEDGE, BUSY, NO_PATH, NO_TARGET = 2, 5, 6, 10, 11
 _DEVICE_FAULT = bad(QualityReason.DEVICE_FAULT)
 _DECODE = bad(QualityReason.DECODE)
 
-_log = structlog.get_logger("twinedge.drivers.modbus")
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it repeats, at error level, what is told here once
 
 
