@@ -37,6 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 STORE_THREADS = 4
+DRAIN_TIMEOUT_S = 5.0
 
 
 class SyncServicer(sync_pb2_grpc.SyncServicer):
@@ -71,6 +72,8 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="session")
         self._streams: dict[GatewayKey, GatewayStream] = {}
         self._count = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._fetches = asyncio.Semaphore(self._limits.fetches_max)
 
     @property
@@ -85,10 +88,19 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
 
     async def run(self) -> None:
         """Decodes and commits what streams bring, until cancelled."""
-        try:
-            await self._writer.run()
-        finally:
-            self._threads.shutdown(wait=False)
+        await self._writer.run()
+
+    async def drain(self) -> None:
+        """Sends all gateways away and waits, not for ever, until they are noted as away; then nothing runs any more."""
+        for stream in list(self._streams.values()):
+            stream.feed(Refused("RETRY_AFTER", "the coordinator stops"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._empty.wait()
+
+    def close(self) -> None:
+        """Lets the threads go; calls that have begun end by themselves."""
+        self._threads.shutdown(wait=False)
 
     def notify_directive(self, gateway: GatewayKey) -> None:
         """Delivers the open directives of a gateway at once when it is connected; call it in the event loop."""
@@ -134,10 +146,13 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             on_established=self._established,
         )
         self._count += 1
+        self._empty.clear()
         try:
             await stream.run(context)
         finally:
             self._count -= 1
+            if not self._count:
+                self._empty.set()
             if self._streams.get(gateway) is stream:
                 del self._streams[gateway]
 
@@ -220,8 +235,11 @@ async def serve(servicer: SyncServicer, address: str, credentials: Credentials) 
             try:
                 yield port
             finally:
-                # Streams first: what is still committed meanwhile is acknowledged or sent again.
-                await server.stop(grace=0.5)
+                stopping = group.create_task(server.stop(grace=1.0), name="ingest-stop")
+                await servicer.drain()
+                await stopping
+                # What was committed meanwhile and not acknowledged is sent again, and refused as a duplicate.
                 writing.cancel()
     finally:
         await server.stop(grace=None)
+        servicer.close()

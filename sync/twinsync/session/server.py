@@ -353,7 +353,9 @@ class ServerSession:
         if now_ns >= self._silence_ns():
             return self._refuse("RETRY_AFTER", "the gateway fell silent")
         if now_ns - self._spoke_ns >= self._limits.heartbeat_ns:
-            return [Send(Heartbeat(self.session, tick.wall_ns))]
+            # The credit is told again, so that a pause whose end got lost does not last.
+            credit = Committed((), self._granted.bytes, self._granted.items)
+            return [Send(Heartbeat(self.session, tick.wall_ns)), Send(credit)]
         return []
 
     def _refuse(self, reason: str, detail: str, retry_after_ns: int = 0) -> list[ServerAction]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -78,6 +78,9 @@ class MemoryStore:
             self._check(gateway, session)
             self.catalogues[catalogue.digest] = catalogue
 
+    def assign_defaults(self, tenant, *, gateway, now_ns):
+        return ()
+
     def catalogue(self, gateway, digest):
         try:
             return self.catalogues[digest]
@@ -105,7 +108,9 @@ class MemoryStore:
                 if arrival.poison:
                     self.dead.append((item.first_seq, arrival.poison))
                     rejected.append((item.boot, item.stream, item.first_seq, arrival.poison))
-                self.history += [(item.boot, item.stream, n) for n in range(max(mark, item.first_seq), item.last_seq + 1)]
+                self.history += [
+                    (item.boot, item.stream, n) for n in range(max(mark, item.first_seq), item.last_seq + 1)
+                ]
                 self.marks[key] = touched[item.boot, item.stream] = item.last_seq + 1
             marks = tuple(Mark(b, s, n) for (b, s), n in touched.items())
             return Commit(marks, tuple(rejected), nack, len(arrivals))
@@ -141,6 +146,7 @@ class MemorySpool:
     next_seq: dict[tuple[bytes, Stream], int] = field(default_factory=dict)
     catalogues: dict[bytes, Catalogue] = field(default_factory=lambda: {CATALOGUE.digest: CATALOGUE})
     rewound: int = 0
+    confirmed: int = 0
     seed: int = 1
 
     def boot(self) -> MemorySpool:
@@ -191,6 +197,9 @@ class MemorySpool:
             chosen.append(item)
         return chosen
 
+    async def confirm_boot(self) -> None:
+        self.confirmed = len(self.boots)
+
     async def acknowledge(self, marks: Sequence[Mark]) -> None:
         for mark in marks:
             key = (mark.boot, mark.stream)
@@ -231,15 +240,15 @@ class Authority:
     def __init__(self, name: str = "test authority") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         self._certificate = (
             x509.CertificateBuilder()
             .subject_name(self._name)
             .issuer_name(self._name)
             .public_key(self._key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=30))
-            .not_valid_after(now + datetime.timedelta(days=30))
+            .not_valid_before(now - dt.timedelta(days=30))
+            .not_valid_after(now + dt.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
         )
@@ -250,15 +259,15 @@ class Authority:
 
     def issue(self, names: Sequence[x509.GeneralName], *, days: float = 1.0, roots: bytes | None = None) -> Credentials:
         key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         leaf = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "leaf")]))
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=10))
-            .not_valid_after(now + datetime.timedelta(days=days))
+            .not_valid_before(now - dt.timedelta(days=10))
+            .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.SubjectAlternativeName(list(names)), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -278,7 +287,7 @@ class Authority:
 async def until(condition, timeout_s: float = 10.0) -> None:
     """Waits for something other tasks bring about."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is awaited lies in another thread or process
             await asyncio.sleep(0.005)
 
 
