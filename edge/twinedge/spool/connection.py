@@ -59,8 +59,11 @@ class Connection:
         """Closes the file, whatever state it is in."""
         db, self._db = self._db, None
         if db is not None:
-            # Forced: nothing of value is left in a connection, commits are on the disk already.
-            db.close(True)
+            try:
+                db.close(True)
+            except apsw.Error as error:
+                # Commits are on the disk already; only the last checkpoint was refused, the next opening repeats it.
+                log.debug("spool.close_failed", path=str(self._path), cause=str(error))
 
     @contextmanager
     def _guarded(self) -> Iterator[apsw.Connection]:
@@ -81,11 +84,7 @@ class Connection:
 
     def _fail(self, error: apsw.Error | OSError) -> None:
         self._count(type(error).__name__, str(error))
-        try:
-            self.close()
-        except apsw.Error as closing:
-            # The handle is gone either way; what it says on leaving changes nothing.
-            log.debug("spool.close_failed", path=str(self._path), cause=str(closing))
+        self.close()
 
     def _count(self, what: str, cause: str) -> None:
         self.failures += 1

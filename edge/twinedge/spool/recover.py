@@ -190,8 +190,9 @@ def _check_lane(db: apsw.Connection, lane: Lane, boots: set[int]) -> None:
 
 def _is_damage(error: apsw.Error) -> bool:
     if isinstance(error, apsw.IOError):
-        extended: int = error.extendedresult  # type: ignore[attr-defined]  # the stub lacks it
-        return extended == apsw.SQLITE_IOERR_SHORT_READ
+        # Absent where a file system layer in Python raised it.
+        extended: int = getattr(error, "extendedresult", 0)
+        return extended == int(apsw.SQLITE_IOERR_SHORT_READ)
     return not isinstance(error, _MACHINE)
 
 
@@ -252,6 +253,8 @@ def _old(aside: Path) -> apsw.Connection | None:
     try:
         old = apsw.Connection(str(aside))
         run(old, "PRAGMA cell_size_check=ON")
+        # Lets SQLite read a file that was cut short, and one whose table definitions are damaged.
+        run(old, "PRAGMA writable_schema=ON")
     except apsw.Error:
         return None
     return old

@@ -58,7 +58,7 @@ class Row:
         numbers = (self.boot, self.stream, self.first_seq, self.last_seq, self.kind, self.from_ns, self.to_ns,
                    self.catalogue, self.crc32c, self.size)  # fmt: skip
         return (
-            all(type(n) is int for n in numbers)
+            all(type(n) is int for n in (*numbers, self.at_ns))
             and type(self.payload) is bytes
             and seal(*numbers) == self.seal
             and len(self.payload) == self.size

@@ -63,6 +63,9 @@ def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     db = apsw.Connection(str(path), vfs=vfs)
     try:
         db.set_busy_timeout(_BUSY_MS)
+        if vfs is not None:
+            # A layer above the file system has no shared memory; one process alone needs none.
+            run(db, "PRAGMA locking_mode=EXCLUSIVE")
         # Both must come before the first table; on an existing file they change nothing.
         run(db, f"PRAGMA page_size={PAGE_BYTES}")
         run(db, "PRAGMA auto_vacuum=INCREMENTAL")

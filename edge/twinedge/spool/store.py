@@ -28,6 +28,7 @@ from twinedge.spool.ledger import Loss, count_loss, losses_of
 from twinedge.spool.lock import locked
 from twinedge.spool.outgoing import Backlog, Outgoing
 from twinedge.spool.packing import pack
+from twinedge.spool.recall import recent_of
 from twinedge.spool.recover import Salvage, fill_holes, open_sound, reconcile
 from twinedge.spool.retention import Retention, put_gap
 from twinedge.spool.rows import (
@@ -254,6 +255,10 @@ class Spool:
     def schemas(self) -> list[bytes]:
         """Digests of the catalogues that stored blocks and the present configuration need."""
         return list(self._file.steps(digests_of).values())
+
+    def recent(self, since_ns: int) -> list[tuple[Catalogue, list[Batch]]]:
+        """Samples stored since a wall time, by any boot, see `recall`."""
+        return self._file.steps(lambda db: recent_of(db, since_ns))
 
     def backlog(self) -> Backlog:
         """What waits for the coordinator."""

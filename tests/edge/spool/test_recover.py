@@ -1,0 +1,141 @@
+"""A damaged file never stops the agent: what can be read is kept, what cannot is declared."""
+
+import random
+import time
+
+import pytest
+
+from twinedge.spool.chain import read_chain, write_chain
+from twinedge.spool.recover import ASIDE
+from twinedge.spool.schema import FILE
+from twinmodel.errors import StorageError
+from twinmodel.signal import Stream
+from twinsync.item import Block, Gap, Mark
+
+
+@pytest.fixture
+def image(bench):
+    """Bytes of a spool with three boots, unsent and acknowledged items, cleanly closed."""
+    for _ in range(3):
+        spool = bench.open()
+        for number in range(12):
+            bench.append(spool, Stream.TELEMETRY, 200 if number % 3 else 30, noisy=True)
+            bench.append(spool, Stream.ALARM, 3)
+        spool.acknowledge([Mark(spool.boot.id, Stream.TELEMETRY, 500)])
+        spool.close()
+    return (bench.folder / FILE).read_bytes()
+
+
+def damaged(image, rng):
+    raw = bytearray(image)
+    kind = rng.randrange(4)
+    if kind == 0:
+        for _ in range(rng.choice([1, 1, 8, 200])):
+            raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        del raw[rng.randrange(len(raw)) :]
+    elif kind == 2:
+        at = rng.randrange(0, len(raw), 4096)
+        raw[at : at + 4096] = bytes(4096)
+    else:
+        at = rng.randrange(0, len(raw), 512)
+        raw[at : at + 2048] = rng.randbytes(len(raw[at : at + 2048]))
+    return bytes(raw)
+
+
+def test_any_damaged_image_opens_and_every_lost_number_is_declared(bench, image):
+    rng = random.Random(21)
+    before = [b.id for b in read_chain(bench.folder)]
+    slowest = salvaged = 0
+    for number in range(120):
+        for old in bench.folder.glob(f"{FILE}*"):
+            old.unlink()
+        (bench.folder / FILE).write_bytes(damaged(image, rng))
+        started = time.monotonic()
+        spool = bench.open()
+        slowest = max(slowest, time.monotonic() - started)
+        items = bench.everything(spool)
+        if spool.salvage is not None:
+            salvaged += 1
+        blocks = [i for i in items if isinstance(i.content, Block)]
+        for item in blocks:
+            assert all(
+                (item.boot, item.stream, seq) in bench.stored for seq in range(item.first_seq, item.last_seq + 1)
+            )
+        assert bench.gaps(items) == sum(line.samples for line in spool.ledger()), f"image {number}"
+        chain = [b.id for b in spool.boots_since()]
+        assert chain[: len(before)] == before, f"image {number}"
+        assert spool.boot.previous == chain[-2]
+        bench.append(spool)
+        spool.close()
+        write_chain(bench.folder, [b for b in read_chain(bench.folder) if b.id in before])
+    assert salvaged > 30
+    assert slowest < 5
+
+
+def test_file_that_is_no_database_is_set_aside_and_the_chain_goes_on(bench, image):
+    (bench.folder / FILE).write_bytes(b"not a database at all" * 1000)
+    spool = bench.open()
+    assert spool.salvage.items == 0
+    assert (bench.folder / (FILE + ASIDE)).read_bytes().startswith(b"not a database")
+    assert spool.boot.counter == 4
+    assert [b.counter for b in spool.boots_since()] == [1, 2, 3, 4]
+    spool.close()
+
+
+def test_interrupted_salvage_starts_over(bench, image):
+    (bench.folder / FILE).rename(bench.folder / (FILE + ASIDE))
+    (bench.folder / f"{FILE}.part").write_bytes(b"half a file")
+    spool = bench.open()
+    assert spool.salvage.cause == "an earlier salvage was interrupted"
+    assert (spool.salvage.lost, bench.gaps(bench.everything(spool))) == (0, 0)
+    spool.close()
+
+
+def test_flipped_bit_in_a_payload_becomes_a_gap_when_it_is_read(bench):
+    spool = bench.open()
+    for _ in range(3):
+        bench.append(spool, count=300, noisy=True)
+    payload = spool.unsent([Mark(spool.boot.id, Stream.TELEMETRY, 300)], bytes_max=1, items_max=1)[0].content.payload
+    old = spool.boot.id
+    spool.close()
+    raw = (bench.folder / FILE).read_bytes()
+    at = raw.index(payload[40:80])
+    (bench.folder / FILE).write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    spool = bench.open()
+    items = [i for i in bench.everything(spool) if i.boot == old]
+    assert [type(i.content) for i in items] == [Block, Gap, Block]
+    assert (items[1].first_seq, items[1].last_seq, items[1].content.reason) == (300, 599, "STORE_CORRUPT")
+    assert sum(line.samples for line in spool.ledger()) == 300
+    spool.close()
+
+
+def test_file_that_vanishes_under_a_running_agent_is_declared_and_the_numbers_go_on(bench, monkeypatch):
+    spool = bench.open()
+    bench.append(spool)
+    spool._file.close()
+    (bench.folder / FILE).write_bytes(b"zeroed by a broken card" * 500)
+    assert bench.append(spool) == (10, 19)
+    items = bench.everything(spool)
+    assert [(i.first_seq, i.last_seq, type(i.content)) for i in items] == [(0, 9, Gap), (10, 19, Block)]
+    assert spool.boot.id in [b.id for b in spool.boots_since()]
+    spool.close()
+
+
+def test_file_of_a_newer_version_is_left_alone(bench, image):
+    raw = bytearray(image)
+    raw[60:64] = (0x0002_0002).to_bytes(4, "big")
+    (bench.folder / FILE).write_bytes(raw)
+    with pytest.raises(StorageError, match="STATE_INVALID"):
+        bench.open()
+    assert (bench.folder / FILE).read_bytes()[4096:] == bytes(raw)[4096:]
+    assert not (bench.folder / (FILE + ASIDE)).exists()
+
+
+def test_damaged_chain_file_is_made_again(bench, image):
+    chain = read_chain(bench.folder)
+    (bench.folder / "boots").write_bytes(b"rubbish")
+    assert read_chain(bench.folder) == []
+    spool = bench.open()
+    assert read_chain(bench.folder)[:-1] == chain
+    spool.close()
