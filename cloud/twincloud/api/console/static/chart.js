@@ -84,7 +84,7 @@ export function chart(host, kind, { lowest = false, onCursor } = {}) {
     scales: { x: { range: () => [view.from, view.to] }, ...(range && { y: { range } }) },
     axes: [
       { ...axis, size: lowest ? 26 : 0, gap: 4, space: 76, values: lowest ? times : (u, splits) => splits.map(() => "") },
-      { ...axis, size: AXIS_PX, gap: 6, space: kind === "band" ? 34 : 22, values: (u, splits) => splits.map((v) => number(v, 4).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "")) },
+      { ...axis, size: AXIS_PX, gap: 6, space: kind === "band" ? 34 : 18, values: (u, splits) => splits.map((v) => number(v, 4).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "")) },
     ],
     series: [{}, ...series],
     bands,

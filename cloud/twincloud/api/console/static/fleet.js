@@ -1,6 +1,6 @@
 // The fleet page: numbers, what needs attention, sites, versions and the table of twins; drawn again as events come.
 import { all, get, now, paced } from "./api.js";
-import { $, ago, bytes, count, el, moment, path, put, seconds } from "./format.js";
+import { $, ago, bytes, count, el, moment, path, put, reveal, seconds } from "./format.js";
 import { subscribe } from "./stream.js";
 
 const { tenant } = document.body.dataset;
@@ -126,6 +126,7 @@ const summarySoon = paced(quietly(readSummary), () => 1_000);
 const twinsSoon = paced(quietly(readTwins), () => 2_000);
 const tableSoon = paced(async () => table(), () => 250);
 const both = () => { summarySoon(); twinsSoon(); };
+const begin = () => Promise.all([quietly(readSummary)(), quietly(readTwins)()]).then(reveal);
 
 function take(events) {
   const place = new Map(twins.map((t, i) => [`${t.site}/${t.twin}`, i]));
@@ -149,7 +150,7 @@ for (const button of document.querySelectorAll(".count")) {
 addEventListener("keydown", (event) => {
   if (event.key === "/" && !/INPUT|SELECT/.test(document.activeElement.tagName)) { event.preventDefault(); $("text").focus(); }
 });
-both();
+begin();
 subscribe({}, take, both);
 setInterval(table, 1000);
 setInterval(both, 30_000);

@@ -1,6 +1,10 @@
 // Numbers, ages, times and elements: everything that turns a fact into what is read.
 export const $ = (id) => document.getElementById(id);
 
+/** Shows the page: its first values are in place, or they will not come soon. */
+export const reveal = () => $("main").removeAttribute("aria-busy");
+setTimeout(reveal, 3_000);
+
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) if (value != null && value !== false) node.setAttribute(name, value);

@@ -1,6 +1,6 @@
 // The twin page: header, badge, tabs; keeps what it shows as fresh as its stream and says so when it is not.
 import { all, base, get, now, paced, stamp } from "./api.js";
-import { $, ago, el, moment, number, path, put, seconds, withSigma } from "./format.js";
+import { $, ago, el, moment, number, path, put, reveal, seconds, withSigma } from "./format.js";
 import { subscribe } from "./stream.js";
 import { follow, layTrends, redraw, refill, setStale, showReadings, usualPeriod } from "./trends.js";
 
@@ -177,6 +177,7 @@ $("x-from").value = field(now() - 3_600_000);
 $("x-to").value = field(now());
 await readTwin();
 links();
+reveal();
 subscribe({ site, twin }, take, () => { soon(); refill().catch(() => {}); });
 aroundSoon();
 setInterval(age, 1000);

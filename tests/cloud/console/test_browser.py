@@ -1,0 +1,276 @@
+"""The console in a real browser: live, light, dark, by keyboard, and never off this host."""
+
+import re
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+from fake_coordinator import TOKEN
+from playwright.sync_api import expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGS = [
+    *("--no-sandbox", "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+]
+WEIGHT_MAX = 100_000
+TWIN = "/t/acme/sites/harbour/twins/P-101"
+FLEET = "/t/acme/fleet"
+
+pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A signed-in visitor who writes down requests and complaints."""
+
+    def __init__(self, chromium, url, **look) -> None:
+        self.url = url
+        self.context = chromium.new_context(viewport=look.pop("viewport", {"width": 1280, "height": 900}), **look)
+        self.requests, self.complaints, self.bytes = [], [], 0
+        self.context.on("request", lambda request: self.requests.append(request.url))
+        self.context.on("console", self._listen)
+        self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        self.context.add_cookies([{"name": "hybridtwin_token", "value": TOKEN, "url": url}])
+
+    def _listen(self, message) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def open(self, path: str):
+        page = self.context.new_page()
+        page.on("requestfinished", self._weigh)
+        page.goto(self.url + path)
+        return page
+
+    def _weigh(self, request) -> None:
+        if "/api/" not in request.url:
+            self.bytes += request.sizes()["responseBodySize"]
+
+
+@pytest.fixture
+def visit(chromium, url):
+    visits = []
+
+    def make(**look) -> Visit:
+        visits.append(Visit(chromium, url, **look))
+        return visits[-1]
+
+    yield make
+    for one in visits:
+        one.context.close()
+
+
+def live(page) -> None:
+    expect(page.locator("#stream")).to_have_attribute("data-state", "open", timeout=15_000)
+    expect(page.locator("#badge")).to_have_attribute("data-state", "live", timeout=15_000)
+
+
+def newest(page) -> float:
+    return float(page.locator("#charts").get_attribute("data-newest") or 0)
+
+
+def settle(page, *, beyond: float) -> None:
+    for _ in range(150):
+        if newest(page) > beyond:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"no value newer than {beyond} came")
+
+
+def test_pages_load_light_without_complaint_and_without_leaving_the_host(visit, url):
+    for path, ready in ((FLEET, "#twins tr"), (TWIN, "#charts canvas")):
+        visitor = visit()
+        page = visitor.open(path)
+        page.locator(ready).first.wait_for()
+        page.wait_for_timeout(1_500)
+        assert visitor.complaints == []
+        assert 5_000 < visitor.bytes < WEIGHT_MAX
+        assert {urlsplit(request).netloc for request in visitor.requests} == {urlsplit(url).netloc}
+
+
+def test_the_live_chart_moves_with_the_stream(visit):
+    page = visit().open(TWIN)
+    live(page)
+    settle(page, beyond=1)
+    before = newest(page), int(page.locator("#charts").get_attribute("data-frames"))
+    assert int(page.locator("#charts").get_attribute("data-points")) > 3_000
+    settle(page, beyond=before[0] + 2)
+    assert int(page.locator("#charts").get_attribute("data-frames")) > before[1]
+
+
+def test_what_is_old_never_looks_live_and_comes_back(visit, fake):
+    page = visit().open(TWIN)
+    live(page)
+    fake.frozen_s = newest(page) - 300
+    page.reload()
+    expect(page.locator("#badge")).to_have_attribute("data-state", "old", timeout=20_000)
+    expect(page.locator("#badge")).to_contain_text(re.compile(r"stale [3-9]\d\d s|stale \d+ min"))
+    expect(page.locator("#charts")).to_have_class(re.compile("stale"))
+    fake.frozen_s = None
+    live(page)
+    expect(page.locator("#charts")).not_to_have_class(re.compile("stale"))
+
+
+def test_a_lost_stream_is_told_and_the_gap_is_refilled(visit, fake):
+    page = visit().open(TWIN)
+    live(page)
+    fake.streaming = False
+    expect(page.locator("#stream")).to_have_attribute("data-state", "lost", timeout=15_000)
+    expect(page.locator("#badge")).not_to_have_attribute("data-state", "live", timeout=15_000)
+    seen = newest(page)
+    fake.streaming = True
+    live(page)
+    settle(page, beyond=seen + 1)
+
+
+def test_all_tabs_share_one_stream(visit, fake):
+    visitor = visit()
+    first, second = visitor.open(TWIN), visitor.open(TWIN)
+    live(first)
+    live(second)
+    first.wait_for_timeout(1_000)
+    assert fake.streams == 1
+    third = visitor.open(FLEET)
+    expect(third.locator("#stream")).to_have_attribute("data-state", "open", timeout=15_000)
+    third.wait_for_timeout(1_000)
+    assert fake.streams == 1
+    live(first)
+
+
+def test_without_shared_workers_a_tab_has_a_stream_of_its_own(visit):
+    visitor = visit()
+    visitor.context.add_init_script("delete window.SharedWorker")
+    page = visitor.open(TWIN)
+    live(page)
+    seen = newest(page)
+    settle(page, beyond=seen + 1)
+    assert visitor.complaints == []
+
+
+def test_the_fleet_is_counted_explained_and_filtered(visit):
+    page = visit().open(FLEET)
+    expect(page.locator("#twins tr")).to_have_count(8)
+    expect(page.locator("#attention li").first).to_contain_text("HX-7")
+    page.locator(".count[data-health=warn]").click()
+    expect(page.locator("#twins tr")).to_have_count(1)
+    expect(page.locator(".count[data-health=warn]")).to_have_attribute("aria-pressed", "true")
+    page.locator(".count[data-health=warn]").click()
+    page.keyboard.press("/")
+    page.keyboard.type("mill/tk")
+    expect(page.locator("#twins tr")).to_have_count(2)
+    page.locator("#text").fill("")
+    page.locator("#site").select_option("quarry")
+    expect(page.locator("#twins tr")).to_have_count(1)
+    page.locator("#twins a").click()
+    expect(page.locator("h1")).to_have_text("P-301")
+    expect(page.locator("#health")).to_have_text("offline")
+
+
+def test_dark_is_followed_and_the_choice_is_kept(visit):
+    visitor = visit(color_scheme="dark")
+    page = visitor.open(TWIN)
+    colour = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(colour)
+    assert max(int(part) for part in re.findall(r"\d+", dark)) < 60
+    page.locator("#theme").click()
+    assert page.locator("#theme").inner_text() == "light"
+    bright = page.evaluate(colour)
+    assert min(int(part) for part in re.findall(r"\d+", bright)) > 200
+    page.reload()
+    assert page.evaluate(colour) == bright
+
+
+def test_times_switch_between_utc_and_local(visit):
+    page = visit(timezone_id="Asia/Tokyo").open(TWIN)
+    live(page)
+    utc = int(page.locator("#clock").inner_text()[:2])
+    page.locator("#zone").click()
+    assert int(page.locator("#clock").inner_text()[:2]) == (utc + 9) % 24
+
+
+def test_the_keyboard_reaches_everything_in_order(visit):
+    page = visit().open(TWIN)
+    live(page)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    names = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        names.append(page.evaluate("document.activeElement.dataset.range ?? document.activeElement.className"))
+    assert names[:4] == ["live", "1h", "24h", "7d"]
+    assert names[4].startswith("plot")
+    page.keyboard.press("ArrowLeft")
+    page.locator("#tab-State").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == "tab-Model"
+    expect(page.locator("#panel-Model")).to_be_visible()
+    expect(page.locator("#panel-State")).to_be_hidden()
+
+
+def test_the_cursor_tells_measured_and_model_at_its_time(visit):
+    page = visit().open(TWIN)
+    live(page)
+    page.locator(".plot.band").first.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".at").first).to_contain_text("measured")
+    expect(page.locator(".at").first).to_contain_text("±")
+
+
+def test_a_range_shows_its_span_and_says_what_is_cut(visit):
+    page = visit().open(TWIN)
+    live(page)
+    page.locator("[data-range='24h']").click()
+    expect(page.locator("#range-note")).to_contain_text("Only the newest 4000 points")
+    expect(page.locator("[data-range='24h']")).to_have_attribute("aria-pressed", "true")
+
+
+def test_history_is_saved_as_csv(visit):
+    page = visit().open(TWIN)
+    live(page)
+    page.locator("#tab-History").click()
+    with page.expect_download() as waiting:
+        page.locator("#export button").click()
+    lines = waiting.value.path().read_text("utf-8").splitlines()
+    assert lines[0] == "time,role,value,quality,unit"
+    assert len([line for line in lines if ",measured," in line]) >= 7_100
+    assert lines[1:] == sorted(lines[1:])
+
+
+@pytest.mark.parametrize("path", [FLEET, TWIN, "/login"])
+def test_at_360_pixels_nothing_sticks_out(visit, path):
+    page = visit(viewport={"width": 360, "height": 740}).open(path)
+    page.wait_for_timeout(1_500)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("path", [FLEET, TWIN])
+def test_the_layout_does_not_jump_while_values_arrive(visit, path):
+    visitor = visit()
+    visitor.context.add_init_script(
+        "window.shift = 0;"
+        "new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shift += e.value; })"
+        ".observe({ type: 'layout-shift', buffered: true })"
+    )
+    page = visitor.open(path)
+    page.wait_for_timeout(3_000)
+    assert page.evaluate("window.shift") < 0.1
+
+
+def test_a_session_that_ended_leads_to_the_sign_in_and_back(visit):
+    visitor = visit()
+    page = visitor.open(TWIN)
+    live(page)
+    visitor.context.clear_cookies()
+    page.wait_for_url(re.compile(r"/login\?next="), timeout=30_000)
+    page.locator("#token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(re.escape(TWIN)))
