@@ -48,6 +48,11 @@ class InFlight:
         """Nothing can be acknowledged until the next connection."""
         self._acknowledge = None
 
+    @property
+    def reachable(self) -> bool:
+        """Whether an acknowledgement could be sent now."""
+        return self._acknowledge is not None
+
     def is_duplicate(self, key: Hashable, mid: int, qos: int) -> bool:
         """Whether a message flagged as duplicate is one whose first copy is known; it is then taken care of."""
         entry = self._entries.get(key)

@@ -99,7 +99,11 @@ class Backoff:
 
 
 class DeviceLink:
-    """Whether one device answers; one log line and one NOT_CONNECTED sample per signal when it stops."""
+    """Whether one device answers; one log line and one NOT_CONNECTED sample per signal when it stops.
+
+    Attributes:
+        lost_ns: time of the newest NOT_CONNECTED samples, 0 before the first.
+    """
 
     def __init__(self, assignment: Assignment, clock: Clock) -> None:
         self.assignment = assignment
@@ -110,6 +114,7 @@ class DeviceLink:
         self.missed = 0
         self.reconnects = 0
         self.last_error = ""
+        self.lost_ns = 0
         self._clock = clock
         self._since_ns = clock.wall_ns()
         self._good_ns = self._since_ns
@@ -142,6 +147,7 @@ class DeviceLink:
         if before:
             return None
         self._since_ns = self._clock.wall_ns()
+        self.lost_ns = self.now_ns()
         return self.stamp(self.assignment.signals.values(), bad(QualityReason.NOT_CONNECTED))
 
     def answered(self) -> NotAcquired | None:

@@ -134,7 +134,8 @@ class MqttDriver:
             if not entered and client is not None:
                 _paho(client).disconnect()  # aiomqtt leaves the socket of a failed handshake open
                 self._other_version(first)
-            refused = isinstance(first, ssl.SSLError) or _code(first) in REFUSED_CODES
+            # paho turns a failed TLS handshake into text
+            refused = _code(first) in REFUSED_CODES or "certificate" in str(first).lower()
             ended = "DEVICE_REFUSED" if refused else "DEVICE_UNREACHABLE", f"{self._host}:{self._port}: {first}"
         return ended
 
@@ -189,8 +190,17 @@ class MqttDriver:
         for subscription in self._subscriptions:
             subscription.heard_boot_ns, subscription.stale = now_ns, False
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_watch(client), name=f"{self.name} watch")
+            tasks.create_task(self._watch(client), name=f"{self.name} watch")
             tasks.create_task(self._consume(arrived, overflow, sink), name=f"{self.name} consume")
+
+    async def _watch(self, client: aiomqtt.Client) -> None:
+        """Raises MqttError when the connection ends; messages take the way of `_receive_into`."""
+        try:
+            async for _ in client.messages:
+                pass
+        except aiomqtt.MqttError:
+            self._in_flight.disconnected()
+            raise
 
     async def _consume(self, arrived: asyncio.Queue[MQTTMessage], overflow: asyncio.Event, sink: Sink) -> None:
         try:
@@ -201,8 +211,9 @@ class MqttDriver:
                 await self._stale(sink)
         except asyncio.CancelledError:
             # Commits under way are acknowledged before the connection goes, or all of it would come again.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._in_flight.settled(), self._linger_s if self._in_flight.pending else 0)
+            if self._in_flight.reachable and self._in_flight.pending:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._in_flight.settled(), self._linger_s)
             raise
         raise aiomqtt.MqttError("messages came faster than they could be stored; the broker sends the rest again")
 
@@ -339,12 +350,6 @@ def _receive_into(client: aiomqtt.Client, arrived: asyncio.Queue[MQTTMessage]) -
     paho.manual_ack_set(True)
     paho.on_message = receive
     return overflow
-
-
-async def _watch(client: aiomqtt.Client) -> None:
-    """Raises MqttError when the connection ends; messages take the way of `_receive_into`."""
-    async for _ in client.messages:
-        pass
 
 
 def _leaf(lost: BaseException) -> BaseException:

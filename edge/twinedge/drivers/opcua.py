@@ -118,7 +118,7 @@ class OpcuaDriver:
 
         async def on_lost(error: Exception) -> None:
             if not lost.done():
-                lost.set_exception(LostError(f"connection lost: {error}"))
+                lost.set_exception(LostError(f"connection lost: {type(error).__name__} {error}"))
 
         client = Client(self._url, timeout=TIMEOUT_S, watchdog_intervall=WATCHDOG_S)
         client.connection_lost_callback = on_lost
@@ -201,7 +201,7 @@ class OpcuaDriver:
         params.PublishingEnabled = True
         by_handle = {item.handle: item for item in self._items}
         for item in self._items:
-            item.last_ns = 0
+            item.confirm_ns = item.link.lost_ns
 
         async def published(result: Any) -> None:
             self._publishing = True
@@ -298,8 +298,15 @@ def _add(item: Item, value: Any, arrival_ns: int, columns: Columns) -> NotAcquir
     if overflowed(status):
         code = DOUBTED if code == GOOD else code
         hole = NotAcquired(item.link.name, "LIMIT_EXCEEDED", min(item.last_ns or t_ns, t_ns), t_ns)
+    confirms, item.confirm_ns = t_ns <= item.confirm_ns, 0
+    if t_ns != item.last_ns or not confirms:
+        columns.add(item.signal, sample, code, t_ns)
+    if confirms:
+        # It has not changed since before the device was lost: said again, as of now, or NOT_CONNECTED would stay
+        # the newest word on a signal that changes once a week.
+        t_ns = round_to_step(arrival_ns, item.link.assignment.time_step_ns)
+        columns.add(item.signal, sample, code, t_ns)
     item.last_ns = t_ns
-    columns.add(item.signal, sample, code, t_ns)
     return hole
 
 

@@ -22,7 +22,13 @@ FILTER_REFUSED = (ua.StatusCodes.BadMonitoredItemFilterUnsupported, ua.StatusCod
 
 @dataclass(slots=True)
 class Item:
-    """One point as a monitored item; `handle` is the client handle its values come under."""
+    """One point as a monitored item.
+
+    Attributes:
+        handle: client handle that its values come under.
+        last_ns: event time of the newest sample, 0 before the first.
+        confirm_ns: when the device was lost, until the first value after its return has come; 0 otherwise.
+    """
 
     handle: int
     link: DeviceLink
@@ -32,6 +38,7 @@ class Item:
     absent: object
     every_ns: int
     last_ns: int = 0
+    confirm_ns: int = 0
 
 
 def items_of(links: Sequence[DeviceLink]) -> list[Item]:

@@ -43,58 +43,61 @@ def free_port():
 
 class Users(UserManager):
     def get_user(self, iserver, username=None, password=None, certificate=None):
-        if (username, password) == ("operator", "secret"):
-            return User(role=UserRole.User)
-        return None
+        known = username is None or (username, password) == ("operator", "secret")
+        return User(role=UserRole.User) if known else None
 
 
 class Plant:
-    """One server with a pump, restartable on its port; `shift` puts foreign namespaces in front of ours."""
+    """One server with a pump, open and encrypted, restartable on its port."""
 
-    def __init__(self, port=None, shift=0, setup=None, user_manager=None):
-        self.port, self.shift, self.setup, self.user_manager = port or free_port(), shift, setup, user_manager
-        self.server = None
-
-    async def start(self):
-        self.server = Server(user_manager=self.user_manager)
+    async def start(self, certificate, key):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.certificate = certificate
+        self.server = Server(user_manager=Users())
         await self.server.init()
         self.server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
-        if self.setup is not None:
-            await self.setup(self.server)
-        for i in range(self.shift):
-            await self.server.register_namespace(f"urn:other:{i}")
-        self.idx = await self.server.register_namespace(URI)
-        press = await self.server.nodes.objects.add_object(self.idx, "Press")
-        pump = await press.add_object(self.idx, "Pump")
-        self.flow = await pump.add_variable(self.idx, "Flow", 1.5)
-        self.count = await press.add_variable(self.idx, "Count", 7, ua.VariantType.Int64)
-        self.name = await press.add_variable(self.idx, "Name", "press 1")
-        self.press = press
+        policies = [ua.SecurityPolicyType.NoSecurity, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt]
+        self.server.set_security_policy(policies, SimpleRoleRuleset())
+        await self.server.load_certificate(str(certificate))
+        await self.server.load_private_key(str(key))
+        await self.build(await self.server.register_namespace(URI))
         await self.server.start()
         return self
 
-    async def stop(self):
-        if self.server is not None:
-            await self.server.stop()
-            self.server = None
+    async def build(self, idx):
+        self.press = await self.server.nodes.objects.add_object(idx, "Press")
+        pump = await self.press.add_object(idx, "Pump")
+        self.flow = await pump.add_variable(idx, "Flow", 1.5)
+        await self.press.add_variable(idx, "Count", 7, ua.VariantType.Int64)
+        await self.press.add_variable(idx, "Name", "press 1")
 
-    async def write(self, value, *, status=0, source=None, node=None):
+    async def renumber(self):
+        """Puts two foreign namespaces in front of ours, as an update of the server's software does."""
+        uris = await self.server.get_namespace_array()
+        await self.server.nodes.namespace_array.write_value([*uris[:-1], "urn:a", "urn:b", uris[-1]])
+        await self.build(len(uris) + 1)
+
+    async def write(self, value, *, status=0, source=None):
         stamp = source or datetime.now(UTC)
         stamped = ua.DataValue(ua.Variant(value), ua.StatusCode(status), stamp, datetime.now(UTC))
-        await (node or self.flow).write_attribute(ua.AttributeIds.Value, stamped)
+        await self.flow.write_attribute(ua.AttributeIds.Value, stamped)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared():
-    made = await Plant().start()
+async def shared(tmp_path_factory):
+    certificate, key = opcua_trust.ensure_certificate(tmp_path_factory.mktemp("server"), SystemClock())
+    made = await Plant().start(certificate, key)
     yield made
-    await made.stop()
+    await made.server.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def plant(shared):
+async def plant(shared, tmp_path):
     """The shared server, with the pump at 1.5 again."""
     await shared.write(1.5)
+    (tmp_path / "password").write_text("secret\n")
     return shared
 
 
@@ -217,15 +220,20 @@ async def test_half_open_link_is_noticed_and_values_come_back_with_the_link(make
     cable = await Cable(plant.port).start()
     try:
         async with running(make(cable.port), sink):
-            await sink.until(lambda: values(sink))
+            await sink.until(lambda: values(sink) and sink.samples(1))
             cable.whole.clear()
             await sink.until(lambda: sink.samples(0)[-1][2] == AWAY)
+            await asyncio.sleep(0.005)  # a change after the loss, also when rounded to milliseconds
             await plant.write(5.0)
             cable.whole.set()
-            await sink.until(lambda: sink.samples(0)[-1][1] == 5.0)
+            await sink.until(lambda: sink.samples(0)[-1][1] == 5.0 and sink.samples(1)[-1][2] == GOOD)
     finally:
         await cable.stop()
     assert len(sink.holes) == 1
+    assert len(values(sink)) == 2
+    unchanged = sink.samples(1)
+    assert [row[2] for row in unchanged] == [GOOD, AWAY, GOOD]  # said again, or it would stay away for ever
+    assert unchanged[2][3] > unchanged[1][3]
 
 
 async def test_missing_node_is_bad_and_the_others_are_read(make, sink, running, plant):
@@ -252,50 +260,30 @@ async def test_slow_sink_holds_values_in_the_servers_queue_instead_of_losing_the
     assert values(sink)[1:] == [float(n) for n in range(9)]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def secure(tmp_path_factory):
-    """A server with Basic256Sha256 and users, and the path of its certificate."""
-    certificate, key = opcua_trust.ensure_certificate(tmp_path_factory.mktemp("server"), SystemClock())
-
-    async def setup(server):
-        server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt], SimpleRoleRuleset())
-        await server.load_certificate(str(certificate))
-        await server.load_private_key(str(key))
-
-    made = await Plant(setup=setup, user_manager=Users()).start()
-    yield made, certificate
-    await made.stop()
-
-
 SECURE = {"policy": "Basic256Sha256", "mode": "sign_and_encrypt", "user": "operator", "password_file": "password"}
 
 
-async def test_trusted_server_is_read_over_an_encrypted_session(make, sink, running, secure, tmp_path):
-    plant, certificate = secure
-    (tmp_path / "password").write_text("secret\n")
-    security = SECURE | {"server_certificate": str(certificate)}
+async def test_trusted_server_is_read_over_an_encrypted_session(make, sink, running, plant, tmp_path):
+    security = SECURE | {"server_certificate": str(plant.certificate)}
     async with running(make(plant.port, security=security), sink):
         await sink.until(lambda: values(sink))
     assert values(sink) == [1.5]
 
 
-async def test_unknown_server_is_refused_with_its_thumbprint_and_the_step(make, sink, running, secure, tmp_path):
-    plant, certificate = secure
-    (tmp_path / "password").write_text("secret\n")
-    thumbprint = opcua_trust.thumbprint(certificate.read_bytes())
+async def test_unknown_server_is_refused_with_its_thumbprint_and_the_step(make, sink, running, plant, tmp_path):
+    thumbprint = opcua_trust.thumbprint(plant.certificate.read_bytes())
     async with running(make(plant.port, security=SECURE), sink) as driver:
         await sink.until(lambda: sink.samples(0))
         error = driver.health()[0].last_error
     assert thumbprint in error
     assert "security.server_certificate" in error
-    assert (tmp_path / f"state/opcua/pending/{thumbprint}.der").read_bytes() == certificate.read_bytes()
+    assert (tmp_path / f"state/opcua/pending/{thumbprint}.der").read_bytes() == plant.certificate.read_bytes()
     assert [row[2] for row in sink.samples(0)] == [AWAY]
 
 
-async def test_wrong_password_is_a_refusal(make, sink, running, secure, tmp_path):
-    plant, certificate = secure
+async def test_wrong_password_is_a_refusal(make, sink, running, plant, tmp_path):
     (tmp_path / "password").write_text("guess")
-    security = SECURE | {"server_certificate": str(certificate)}
+    security = SECURE | {"server_certificate": str(plant.certificate)}
     async with running(make(plant.port, security=security), sink) as driver:
         await sink.until(lambda: sink.samples(0))
         assert "refused us" in driver.health()[0].last_error
@@ -322,18 +310,16 @@ async def test_own_certificate_is_made_once(tmp_path, clock):
 async def test_restarted_server_with_renumbered_namespace_is_found_again(make, sink, running, plant):
     async with running(make(plant.port), sink) as driver:
         await sink.until(lambda: values(sink))
-        await plant.stop()
+        await plant.server.stop()
         await sink.until(lambda: sink.samples(0)[-1][2] == AWAY)
-        again = await Plant(plant.port, shift=3).start()
+        await plant.renumber()
+        await plant.server.start()
         started = asyncio.get_running_loop().time()
-        try:
-            await sink.until(lambda: sink.samples(0)[-1][2] == GOOD)
-            assert asyncio.get_running_loop().time() - started < 10
-            await again.write(9.0)
-            await sink.until(lambda: 9.0 in values(sink))
-            assert driver.health()[0].reconnects == 1
-            assert sum(row[2] == AWAY for row in sink.samples(0)) == 1
-            assert len(sink.holes) == 1
-        finally:
-            await again.stop()
+        await sink.until(lambda: sink.samples(0)[-1][2] == GOOD)
+        assert asyncio.get_running_loop().time() - started < 10
+        await plant.write(9.0)
+        await sink.until(lambda: 9.0 in values(sink))
+        assert driver.health()[0].reconnects == 1
+    assert sum(row[2] == AWAY for row in sink.samples(0)) == 1
+    assert len(sink.holes) == 1
     assert sink.holes[0].from_ns < sink.holes[0].to_ns
