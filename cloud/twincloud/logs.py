@@ -18,7 +18,7 @@ def configure_logs(level: str = "info") -> None:
     ]
     terminal = sys.stderr.isatty()
     tail: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=terminal)]
+        [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)]
         if terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

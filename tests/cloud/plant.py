@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,6 +37,16 @@ def describe_fake_package(blob: bytes, trusted: Mapping[str, bytes]) -> Descript
         raise PackageError("PACKAGE_INVALID", "it is no package")
     signer = next(iter(trusted), "")
     return Description(name, version, hashlib.sha256(blob).hexdigest(), signer, {"flow": ""}, {"level": ""})
+
+
+@functools.cache
+def template() -> Path:
+    """A state directory that was made once; migrating a database for each test would take most of its time."""
+    state = Path(tempfile.mkdtemp(prefix="plant-")) / "state"
+    atexit.register(shutil.rmtree, state.parent, ignore_errors=True)
+    create(state)
+    Authority.create(state, ManualClock(START_NS)).server_pair()
+    return state
 
 
 class Gateway:
@@ -90,11 +104,11 @@ class Plant:
     def __init__(self, state: Path, **settings: object) -> None:
         self.clock = ManualClock(START_NS)
         self.state = state
-        create(state)
+        shutil.copytree(template(), state)
         self.store = open_store(state, clock=self.clock, verify=describe_fake_package)
         self.settings = Settings(state=state, **settings)
         self.ledger = Ledger(state)
-        self.ca = Authority.create(state, self.clock)
+        self.ca = Authority.load(state, self.clock)
         self.bus = Bus()
         self.woken: list[GatewayKey] = []
 

@@ -236,7 +236,7 @@ def directive_view(directive: Directive) -> DirectiveView:
         digest=directive.digest,
         created=to_text(directive.created_ns),
         created_by=directive.created_by,
-        deadline=to_text(directive.deadline_ns),
+        deadline=to_text_or_none(directive.deadline_ns),
         outcome=directive.outcome,
         reason=directive.reason,
         detail=directive.detail,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response, status
@@ -44,7 +45,12 @@ async def push_model(request: Request, access: Pusher) -> ModelView:
     blob = await request.body()
     if not blob:
         raise InputError("REQUEST_INVALID", "body: it is empty", hint="send the bytes of a .twin file", field="body")
-    model = await state.threads.run(state.store.put_model, access.tenant, blob, state.clock.wall_ns())
+    now_ns = state.clock.wall_ns()
+    model = await state.threads.run(state.store.put_model, access.tenant, blob, now_ns)
+    # Twins may have waited for this very model.
+    assign = partial(state.store.assign_defaults, gateway=None, now_ns=now_ns)
+    for directive in await state.threads.run(assign, access.tenant):
+        state.on_directive(directive.gateway)
     return model_view(model)
 
 

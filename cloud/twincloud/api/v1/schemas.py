@@ -289,7 +289,7 @@ class AssignRequest(Shape):
 
 
 class DirectiveView(Shape):
-    """One directive and how it ended; `outcome` is empty while it is open."""
+    """One directive and how it ended; `outcome` is empty while it is open, `deadline` null where there is none."""
 
     id: str
     site: str
@@ -301,7 +301,7 @@ class DirectiveView(Shape):
     digest: str
     created: str
     created_by: str
-    deadline: str
+    deadline: str | None
     outcome: str
     reason: str
     detail: str

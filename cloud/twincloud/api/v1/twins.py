@@ -66,7 +66,8 @@ async def get_history(
 ) -> Response:
     """History of one property by role; longer runs keep the newest points and say so."""
     state = request.app.state
-    to_ns = parse(to, "to") if to else state.clock.wall_ns()
+    # The end is exclusive: by default the value of this very moment is still inside.
+    to_ns = parse(to, "to") if to else state.clock.wall_ns() + 1
     from_ns = parse(from_, "from") if from_ else to_ns - SPAN_DEFAULT_NS
     if from_ns >= to_ns:
         raise InputError("REQUEST_INVALID", "from: it is not before `to`", field="from")
