@@ -14,19 +14,23 @@ Acknowledge = Callable[[int, int], object]
 
 @dataclass(slots=True)
 class Entry:
-    """One message of QoS 1 and how far it has come."""
+    """One message of QoS 1 and how far it has come.
 
-    mid: int
-    qos: int
-    connection: int
+    Attributes:
+        owed: acknowledgements to send after the commit, as (message id, QoS, number of the connection): one per copy.
+        committed: whether the spool has it.
+    """
+
+    owed: list[tuple[int, int, int]]
     committed: bool = False
 
 
 class InFlight:
     """What was put to the sink and not yet acknowledged, and a bounded memory of what was before.
 
-    A broker sends again, flagged as duplicate, what it has no acknowledgement for. Its first copy may be in the
-    spool already (the connection broke before the ack) or on its way there; either way the copy is not stored.
+    A broker sends again, flagged as duplicate, what it has no acknowledgement for; a publisher does the same towards
+    its broker, which passes the copy on unflagged. The first copy may be in the spool already (the connection broke
+    before the ack) or on its way there; either way the second is not stored.
     """
 
     def __init__(self, memory_max: int = MEMORY_MAX) -> None:
@@ -54,19 +58,19 @@ class InFlight:
         return self._acknowledge is not None
 
     def is_duplicate(self, key: Hashable, mid: int, qos: int) -> bool:
-        """Whether a message flagged as duplicate is one whose first copy is known; it is then taken care of."""
+        """Whether the first copy of a message is known; the copy is then acknowledged now or after the commit."""
         entry = self._entries.get(key)
         if entry is None:
             return False
         self.duplicates += 1
-        entry.mid, entry.qos, entry.connection = mid, qos, self._connection
+        entry.owed.append((mid, qos, self._connection))
         if entry.committed:
             self._ack(entry)
         return True
 
     def add(self, key: Hashable, mid: int, qos: int) -> Entry:
         """Remembers a message that is about to be put to the sink."""
-        entry = Entry(mid, qos, self._connection)
+        entry = Entry([(mid, qos, self._connection)])
         self._entries[key] = entry
         self._entries.move_to_end(key)
         if len(self._entries) > self._memory_max:
@@ -90,8 +94,11 @@ class InFlight:
         await self._settled.wait()
 
     def _ack(self, entry: Entry) -> None:
-        if self._acknowledge is not None and entry.connection == self._connection:
-            self._acknowledge(entry.mid, entry.qos)
+        """Pays what is owed on this connection; what is owed on an older one comes again by itself."""
+        owed, entry.owed = entry.owed, []
+        for mid, qos, connection in owed:
+            if self._acknowledge is not None and connection == self._connection:
+                self._acknowledge(mid, qos)
 
 
 def message_key(topic: str, payload: bytes, mid: int, *, has_time: bool) -> Hashable:

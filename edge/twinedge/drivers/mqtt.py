@@ -240,7 +240,7 @@ class MqttDriver:
             if message.qos:
                 has_time = any(s.field.time is not None for s in matching)
                 key = message_key(message.topic, bytes(message.payload), message.mid, has_time=has_time)
-                if message.dup and self._in_flight.is_duplicate(key, message.mid, message.qos):
+                if (message.dup or has_time) and self._in_flight.is_duplicate(key, message.mid, message.qos):
                     continue
                 entries.append(self._in_flight.add(key, message.mid, message.qos))
             self._decode(bytes(message.payload), matching, columns)

@@ -177,6 +177,24 @@ async def test_redelivery_after_a_lost_connection_is_stored_once_and_acknowledge
 
 
 @service
+async def test_message_a_publisher_sends_twice_is_stored_once_and_equal_values_are_not_duplicates(
+    make, sink, running, broker
+):
+    profile = {"points": {"flow": {"at": "$", "topic": "raw"}, **PROFILE["points"]}, "defaults": PROFILE["defaults"]}
+    async with running(make(broker.port, profile), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", reading(1), reading(1), reading(2, level=0.1))
+        await sink.until(lambda: len(sink.samples(1)) == 2)
+        assert driver._in_flight.duplicates == 1
+    assert [row[3] for row in sink.samples(1)] == [(T0 + 1) * 10**6, (T0 + 2) * 10**6]
+    raw = {"points": {"flow": {"at": "$", "topic": "raw"}}}
+    async with running(make(broker.port, raw, client_id="gateway-2"), sink) as driver:
+        await connected(driver)
+        await broker.publish("raw", "5", "5", "5")
+        await sink.until(lambda: [r[1] for r in sink.samples(0)] == [5.0, 5.0, 5.0])
+
+
+@service
 async def test_in_flight_window_is_told_before_it_fills(make, sink, running, broker):
     async with running(make(broker.port), sink) as driver:
         await connected(driver)

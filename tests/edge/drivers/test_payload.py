@@ -95,6 +95,19 @@ async def test_acknowledgement_follows_the_commit_and_never_crosses_connections(
     await flight.settled()
 
 
+async def test_every_copy_of_a_message_under_way_is_acknowledged_after_its_one_commit():
+    acked = []
+    flight = InFlight()
+    flight.connected(lambda mid, qos: acked.append(mid))
+    entry = flight.add("a", 1, 1)
+    assert flight.is_duplicate("a", 2, 1)
+    assert acked == []
+    flight.committed([entry])
+    assert acked == [1, 2]
+    assert flight.is_duplicate("a", 3, 1)
+    assert acked == [1, 2, 3]
+
+
 async def test_memory_of_messages_is_bounded():
     flight = InFlight(memory_max=10)
     for n in range(100):
