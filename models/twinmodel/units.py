@@ -60,7 +60,12 @@ class Unit:
         return Unit(dimension, self.scale / other.scale)
 
     def __pow__(self, exponent: Fraction) -> Unit:
-        return Unit(tuple(a * exponent for a in self.dimension), self.scale ** float(exponent))
+        scale = math.prod([self.scale] * abs(exponent.numerator))
+        if exponent.denominator == 2:
+            scale = math.sqrt(scale)
+        elif exponent.denominator != 1:
+            scale = scale ** (1 / exponent.denominator)
+        return Unit(tuple(a * exponent for a in self.dimension), scale if exponent > 0 else 1.0 / scale)
 
     def __str__(self) -> str:
         powers = [f"{b}^{e}" if e != 1 else b for b, e in zip(BASES, self.dimension, strict=True) if e]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Compiled:
 
 
 Group = list[tuple[Expr, Source]]
+_Real = TypeVar("_Real", float, F64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _linear(
     spec = document.spec
     n = len(spec.states)
     dt_s = spec.dt / SECOND_NS
-    density = np.diag([spec.noise.process.get(name, 0.0) ** 2 for name in spec.states])
+    density = np.diag([_square(spec.noise.process.get(name, 0.0)) for name in spec.states])
     if discrete:
         A, B, Q = rates[:, :n], rates[:, n:], density * dt_s  # noqa: N806
     else:
@@ -189,7 +190,7 @@ def _ode(document: Document, expressions: _Expressions) -> Compiled:
     params = np.array([p.value for p in spec.params.values()])
     consts = np.array(lowered.consts, np.float64)
     dt_s = spec.dt / SECOND_NS
-    Q = np.diag([spec.noise.process.get(name, 0.0) ** 2 * dt_s for name in spec.states])  # noqa: N806
+    Q = np.diag([_square(spec.noise.process.get(name, 0.0)) * dt_s for name in spec.states])  # noqa: N806
     B, D = _gains(document, lowered, np.concatenate([params, consts]))  # noqa: N806
     tensors = {"params": params, "consts": consts} | _common(document, Q, B, D)
     rates, outputs = lowered.programs
@@ -250,18 +251,23 @@ def _common(document: Document, Q: F64, B: F64, D: F64) -> dict[str, F64]:  # no
         [_HELD_SPAN * (e.span or 2.0 * max(abs(v), 1.0)) for e, v in zip(spec.inputs.values(), nominal, strict=True)]
     )
     measured = np.array([spec.noise.inputs.get(name, 0.0) for name in spec.inputs])
-    R = _measurement(document) + np.sum((D * measured) ** 2, axis=1)  # noqa: N806
+    R = _measurement(document) + multiply(_square(D), _square(measured)[:, None])[:, 0]  # noqa: N806
     scaled, heldB = B * measured, B * held  # noqa: N806
     return {
         "low": low,
         "high": high,
         "x0": x0,
-        "P0": np.diag(sigma0**2),
+        "P0": np.diag(_square(sigma0)),
         "Q": Q + multiply(scaled, scaled.T),
         "Q_held": multiply(heldB, heldB.T),
         "R": R,
         "inputs_nominal": nominal,
     }
+
+
+def _square(value: _Real) -> _Real:
+    """A product, not a power: pow of one C library rounds other than that of the next."""
+    return value * value
 
 
 def _measurement(document: Document) -> F64:
@@ -274,5 +280,5 @@ def _measurement(document: Document) -> F64:
         if sigma is None:
             message = f"output {name} needs a sigma here, or min and max in outputs"
             raise document.fail("VALUE_INVALID", message, "noise", "measurement")
-        variances.append(sigma**2)
+        variances.append(_square(sigma))
     return np.array(variances)

@@ -65,7 +65,7 @@ def load(path: Path) -> Document:
     return read(text, str(path))
 
 
-def read(text: str, path: str = "") -> Document:
+def read(text: str, path: str = "<text>") -> Document:
     """Reads the text of a model file; see `load`."""
     try:
         tree = YAML(typ="rt", pure=True).load(text)
@@ -118,7 +118,8 @@ def _place(tree: CommentedMap, keys: Sequence[str | int]) -> tuple[int, int]:
 
 
 def _first(error: ValidationError, tree: CommentedMap, path: str) -> ConfigError:
-    fault = error.errors(include_url=False)[0]
+    # A key that is misspelt explains the one that is missing.
+    fault = min(error.errors(include_url=False), key=lambda f: f["type"] != "extra_forbidden")
     keys: tuple[str | int, ...] = tuple(k for k in fault["loc"] if k != "[key]")
     line, column = _place(tree, keys)
     where = ".".join(map(str, keys))

@@ -108,8 +108,10 @@ def parse(source: Source) -> Expr:
     try:
         tree = ast.parse(source.text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        at = max((getattr(error, "offset", 1) or 1) - 1, 0)
-        source.fail(min(at, len(source.text)), f"the expression cannot be read: {getattr(error, 'msg', 'too deep')}")
+        # Offset 0 is what the parser says at the end of the text.
+        offset = getattr(error, "offset", None) or len(source.text) + 1
+        at = min(offset - 1 + len(source.text) - len(source.text.lstrip()), len(source.text))
+        source.fail(at, f"the expression cannot be read: {getattr(error, 'msg', 'too deep')}")
     indent = len(source.text) - len(source.text.lstrip())
     return _Walker(source, indent).expression(tree.body, 0)
 
@@ -137,10 +139,9 @@ class _Walker:
                 return self._number(node)
             case ast.Name():
                 return Name(node.id, at)
-            case ast.UnaryOp(op=ast.USub()):
-                return Op("neg", (self.expression(node.operand, depth + 1),), at)
-            case ast.UnaryOp(op=ast.UAdd()):
-                return self.expression(node.operand, depth + 1)
+            case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+                operand = self.expression(node.operand, depth + 1)
+                return Op("neg", (operand,), at) if isinstance(node.op, ast.USub) else operand
             case ast.BinOp():
                 return self._binary(node, depth)
             case ast.Call():

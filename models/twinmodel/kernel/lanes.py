@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 import numba
+import numpy as np
 
 from twinmodel.kernel.arena import F64, I32
 
@@ -101,6 +102,42 @@ def detect(M: F64, S: F64, ewma: int, p: int, O: F64, score: int, G: F64, e0: in
 
 
 @kernel
+def clip(M: F64, S: F64, s: int, n: int, W: int) -> None:
+    """Keeps x between its bounds."""
+    for i in range(n):
+        lo, hi = M[6 + i], M[6 + n + i]
+        for w in range(W):
+            v = S[s + i * W + w]
+            v = lo if v < lo else v
+            S[s + i * W + w] = hi if v > hi else v
+
+
+@kernel
+def hold(S: F64, u: int, Z: F64, z: int, m: int, W: int) -> None:
+    """New inputs where there are some, those of the tick before elsewhere."""
+    for k in range(m * W):
+        v = Z[z + k]
+        S[u + k] = v if v == v else S[u + k]
+
+
+@kernel
+def measure(Z: F64, y0: int, O: F64, o: int, p: int, r: int, G: F64, gi: int, W: int) -> None:  # noqa: E741
+    """Innovation of output r: G[gi:] holds its variance, then 1/variance, innovation and whitened innovation."""
+    gn, ge = gi + W, gi + 2 * W
+    for w in range(W):
+        y = Z[y0 + w]
+        ok = y == y
+        O[o + (3 * p + r) * W + w] = y - O[o + (2 * p + r) * W + w] if ok else np.nan
+        inv = 1.0 / G[gi + w] if ok else 0.0
+        nu = y - O[o + r * W + w] if ok else 0.0
+        e = nu * math.sqrt(inv)
+        G[gi + w] = inv
+        G[gn + w] = nu
+        G[ge + w] = e if ok else np.nan
+        O[o + 5 * p * W + w] = O[o + 5 * p * W + w] + e * e
+
+
+@kernel
 def finish(M: F64, S: F64, s: int, O: F64, o: int, n: int, m: int, p: int, W: int) -> None:  # noqa: E741
     """Clips the state to its bounds, raises the drift flag with hysteresis and tells a diverged filter."""
     nP = n * (n + 1) // 2
@@ -109,14 +146,11 @@ def finish(M: F64, S: F64, s: int, O: F64, o: int, n: int, m: int, p: int, W: in
     clear = M[5]
     for w in range(W):
         S[bad + w] = 0.0
+    clip(M, S, s, n, W)
     for i in range(n):
-        lo, hi = M[6 + i], M[6 + n + i]
         d = s + (n + i * n - i * (i - 1) // 2) * W
         for w in range(W):
             v = S[s + i * W + w]
-            v = lo if v < lo else v
-            v = hi if v > hi else v
-            S[s + i * W + w] = v
             S[bad + w] = S[bad + w] if (abs(v) < 1e300 and S[d + w] >= 0.0) else 1.0
     for w in range(W):
         top = 0.0

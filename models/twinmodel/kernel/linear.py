@@ -5,31 +5,144 @@ K gain, W lanes of a tile, T tiles. Offsets into the arrays: see `arena`.
 """
 
 # Comparisons are written out: min, max and isnan of numba and NumPy differ in NaN and in the sign of zero.
-# ruff: noqa: FURB136, PLR0124
+# ruff: noqa: FURB136
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from twinmodel.kernel.arena import F64, I32
-from twinmodel.kernel.lanes import detect, finish, kernel
+from twinmodel.kernel.lanes import clip, detect, finish, hold, kernel, measure
 
 
 @kernel
-def _output(M: F64, S: F64, s: int, u: int, O: F64, o: int, oC: int, oD: int, c: float, n: int, m: int, W: int) -> None:  # noqa: E741
-    """One output of the state space into O[o:o+W]."""
+def _offsets(n: int, m: int, p: int) -> tuple[int, int, int, int, int, int, int, int, int]:
+    """Where R, Q, Q held, A, B, a, C, D and c begin in M."""
+    nP = n * (n + 1) // 2
+    R = 6 + 2 * n
+    Q = R + p
+    held = Q + nP
+    A = held + nP
+    B = A + n * n
+    a = B + n * m
+    C = a + n
+    D = C + p * n
+    return R, Q, held, A, B, a, C, D, D + p * m
+
+
+@kernel
+def _output(M: F64, S: F64, s: int, u: int, O: F64, o: int, r: int, n: int, m: int, p: int, W: int) -> None:  # noqa: E741
+    """Output r of the state space, C x + D u + c, into O[o:o+W]."""
+    _, _, _, _, _, _, oC, oD, oc = _offsets(n, m, p)
+    v = M[oc + r]
     for w in range(W):
-        O[o + w] = c
+        O[o + w] = v
     for k in range(n):
-        v = M[oC + k]
+        v = M[oC + r * n + k]
         for w in range(W):
             O[o + w] = O[o + w] + v * S[s + k * W + w]
     for k in range(m):
-        v = M[oD + k]
+        v = M[oD + r * m + k]
         for w in range(W):
             O[o + w] = O[o + w] + v * S[u + k * W + w]
+
+
+@kernel
+def _predict(M: F64, S: F64, s: int, Z: F64, fq: int, G: F64, n: int, m: int, p: int, W: int) -> None:
+    """The time update x = A x + B u + a, P = A P A' + Q."""
+    _, oQ, oQh, oA, oB, oa, _, _, _ = _offsets(n, m, p)
+    P, u = s + n * W, s + (n + n * (n + 1) // 2) * W
+    gt = n * W
+    for i in range(n):
+        v = M[oa + i]
+        for w in range(W):
+            G[i * W + w] = v
+        for k in range(n):
+            v = M[oA + i * n + k]
+            for w in range(W):
+                G[i * W + w] = G[i * W + w] + v * S[s + k * W + w]
+        for k in range(m):
+            v = M[oB + i * m + k]
+            for w in range(W):
+                G[i * W + w] = G[i * W + w] + v * S[u + k * W + w]
+    # A P
+    for i in range(n):
+        for j in range(n):
+            g = gt + (i * n + j) * W
+            for w in range(W):
+                G[g + w] = 0.0
+            for k in range(n):
+                v = M[oA + i * n + k]
+                q = P + (k * n - k * (k - 1) // 2 + j - k if k <= j else j * n - j * (j - 1) // 2 + k - j) * W
+                for w in range(W):
+                    G[g + w] = G[g + w] + v * S[q + w]
+    for i in range(n):
+        for j in range(i, n):
+            c = i * n - i * (i - 1) // 2 + j - i
+            q = P + c * W
+            v, v2 = M[oQ + c], M[oQh + c]
+            for w in range(W):
+                S[q + w] = v + Z[fq + w] * v2
+            for k in range(n):
+                v = M[oA + j * n + k]
+                g = gt + (i * n + k) * W
+                for w in range(W):
+                    S[q + w] = S[q + w] + G[g + w] * v
+    for w in range(n * W):
+        S[s + w] = G[w]
+
+
+@kernel
+def _variance(M: F64, S: F64, P: int, Z: F64, fr: int, G: F64, gi: int, r: int, n: int, m: int, p: int, W: int) -> None:
+    """H = P C' into G[:n*W] and the innovation's variance C h + R into G[gi:]."""
+    oR, _, _, _, _, _, oC, _, _ = _offsets(n, m, p)
+    for w in range(W):
+        G[gi + w] = M[oR + r] * Z[fr + w]
+    for i in range(n):
+        g = i * W
+        for w in range(W):
+            G[g + w] = 0.0
+        for k in range(n):
+            v = M[oC + r * n + k]
+            q = P + (k * n - k * (k - 1) // 2 + i - k if k <= i else i * n - i * (i - 1) // 2 + k - i) * W
+            for w in range(W):
+                G[g + w] = G[g + w] + S[q + w] * v
+        v = M[oC + r * n + i]
+        for w in range(W):
+            G[gi + w] = G[gi + w] + v * G[g + w]
+
+
+@kernel
+def _gain(S: F64, s: int, G: F64, gi: int, n: int, W: int) -> None:
+    """The scalar update x += K nu, P -= K h' with K = h / variance."""
+    gk = n * W
+    for i in range(n):
+        for w in range(W):
+            v = G[i * W + w] * G[gi + w]
+            G[gk + i * W + w] = v
+            S[s + i * W + w] = S[s + i * W + w] + v * G[gi + W + w]
+    for i in range(n):
+        for j in range(i, n):
+            q = s + (n + i * n - i * (i - 1) // 2 + j - i) * W
+            for w in range(W):
+                S[q + w] = S[q + w] - G[gk + i * W + w] * G[j * W + w]
+
+
+@kernel
+def _sigma(M: F64, S: F64, P: int, O: F64, o: int, oC: int, G: F64, gi: int, n: int, W: int) -> None:  # noqa: E741
+    """Standard deviation of one output, sqrt(C P C'), into O[o:o+W]."""
+    for w in range(W):
+        G[gi + w] = 0.0
+    for i in range(n):
+        for j in range(i, n):
+            q = P + (i * n - i * (i - 1) // 2 + j - i) * W
+            v = M[oC + i] * M[oC + j]
+            v = v if i == j else 2.0 * v
+            for w in range(W):
+                G[gi + w] = G[gi + w] + v * S[q + w]
+    for w in range(W):
+        v = G[gi + w]
+        O[o + w] = math.sqrt(v if v > 0.0 else 0.0)
 
 
 @kernel
@@ -38,129 +151,28 @@ def linear_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:
     n, m, p = int(I[0]), int(I[1]), int(I[2])
     nP = n * (n + 1) // 2
     KS, KZ, KO = n + nP + m + 3 * p + 2, m + p + 3, 5 * p + 1
-    oR = 6 + 2 * n
-    oQ = oR + p
-    oQh = oQ + nP
-    oA = oQh + nP
-    oB = oA + n * n
-    oa = oB + n * m
-    oC = oa + n
-    oD = oC + p * n
-    oc = oD + p * m
-    gx, gt = 0, n * W
-    gh = gt + n * n * W
-    gk = gh + n * W
-    gi = gk + n * W
-    gn, ge = gi + W, gi + 2 * W
+    oC = _offsets(n, m, p)[6]
+    gi = (n + n * n + n) * W
     for t in range(S.shape[0] // (KS * W)):
         s, z, o = t * KS * W, t * KZ * W, t * KO * W
         P, u, ewma = s + n * W, s + (n + nP) * W, s + (n + nP + m) * W
         zy = z + m * W
         fq, fr = zy + p * W, zy + (p + 1) * W
         mute = Z[fr + W : fr + 2 * W]
-        # x = A x + B u + a
-        for i in range(n):
-            v = M[oa + i]
-            for w in range(W):
-                G[gx + i * W + w] = v
-            for k in range(n):
-                v = M[oA + i * n + k]
-                for w in range(W):
-                    G[gx + i * W + w] = G[gx + i * W + w] + v * S[s + k * W + w]
-            for k in range(m):
-                v = M[oB + i * m + k]
-                for w in range(W):
-                    G[gx + i * W + w] = G[gx + i * W + w] + v * S[u + k * W + w]
-        # A P
-        for i in range(n):
-            for j in range(n):
-                g = gt + (i * n + j) * W
-                for w in range(W):
-                    G[g + w] = 0.0
-                for k in range(n):
-                    v = M[oA + i * n + k]
-                    q = P + (k * n - k * (k - 1) // 2 + j - k if k <= j else j * n - j * (j - 1) // 2 + k - j) * W
-                    for w in range(W):
-                        G[g + w] = G[g + w] + v * S[q + w]
-        # P = A P A' + Q
-        for i in range(n):
-            for j in range(i, n):
-                c = i * n - i * (i - 1) // 2 + j - i
-                q = P + c * W
-                v, v2 = M[oQ + c], M[oQh + c]
-                for w in range(W):
-                    S[q + w] = v + Z[fq + w] * v2
-                for k in range(n):
-                    v = M[oA + j * n + k]
-                    g = gt + (i * n + k) * W
-                    for w in range(W):
-                        S[q + w] = S[q + w] + G[g + w] * v
-        for i in range(n):
-            lo, hi = M[6 + i], M[6 + n + i]
-            for w in range(W):
-                v = G[gx + i * W + w]
-                v = lo if v < lo else v
-                S[s + i * W + w] = hi if v > hi else v
-        for k in range(m):
-            for w in range(W):
-                v = Z[z + k * W + w]
-                S[u + k * W + w] = v if v == v else S[u + k * W + w]
+        _predict(M, S, s, Z, fq, G, n, m, p, W)
+        clip(M, S, s, n, W)
+        hold(S, u, Z, z, m, W)
         for r in range(p):
-            _output(M, S, s, u, O, o + (2 * p + r) * W, oC + r * n, oD + r * m, M[oc + r], n, m, W)
+            _output(M, S, s, u, O, o + (2 * p + r) * W, r, n, m, p, W)
         for w in range(W):
             O[o + 5 * p * W + w] = 0.0
         for r in range(p):
-            # h = P C', variance = C h + R
-            for w in range(W):
-                G[gi + w] = M[oR + r] * Z[fr + w]
-            for i in range(n):
-                g = gh + i * W
-                for w in range(W):
-                    G[g + w] = 0.0
-                for k in range(n):
-                    v = M[oC + r * n + k]
-                    q = P + (k * n - k * (k - 1) // 2 + i - k if k <= i else i * n - i * (i - 1) // 2 + k - i) * W
-                    for w in range(W):
-                        G[g + w] = G[g + w] + S[q + w] * v
-                v = M[oC + r * n + i]
-                for w in range(W):
-                    G[gi + w] = G[gi + w] + v * G[g + w]
-            _output(M, S, s, u, O, o + r * W, oC + r * n, oD + r * m, M[oc + r], n, m, W)
-            for w in range(W):
-                y = Z[zy + r * W + w]
-                ok = y == y
-                O[o + (3 * p + r) * W + w] = y - O[o + (2 * p + r) * W + w] if ok else np.nan
-                inv = 1.0 / G[gi + w] if ok else 0.0
-                nu = y - O[o + r * W + w] if ok else 0.0
-                e = nu * math.sqrt(inv)
-                G[gi + w] = inv
-                G[gn + w] = nu
-                G[ge + w] = e if ok else np.nan
-                O[o + 5 * p * W + w] = O[o + 5 * p * W + w] + e * e
-            for i in range(n):
-                for w in range(W):
-                    v = G[gh + i * W + w] * G[gi + w]
-                    G[gk + i * W + w] = v
-                    S[s + i * W + w] = S[s + i * W + w] + v * G[gn + w]
-            for i in range(n):
-                for j in range(i, n):
-                    q = P + (i * n - i * (i - 1) // 2 + j - i) * W
-                    for w in range(W):
-                        S[q + w] = S[q + w] - G[gk + i * W + w] * G[gh + j * W + w]
-            detect(M, S, ewma + r * W, p, O, o + (4 * p + r) * W, G, ge, mute, W)
+            _variance(M, S, P, Z, fr, G, gi, r, n, m, p, W)
+            _output(M, S, s, u, O, o + r * W, r, n, m, p, W)
+            measure(Z, zy + r * W, O, o, p, r, G, gi, W)
+            _gain(S, s, G, gi, n, W)
+            detect(M, S, ewma + r * W, p, O, o + (4 * p + r) * W, G, gi + 2 * W, mute, W)
         finish(M, S, s, O, o, n, m, p, W)
-        # estimate = C x + D u + c, variance = C P C'
         for r in range(p):
-            _output(M, S, s, u, O, o + r * W, oC + r * n, oD + r * m, M[oc + r], n, m, W)
-            for w in range(W):
-                G[gi + w] = 0.0
-            for i in range(n):
-                for j in range(i, n):
-                    q = P + (i * n - i * (i - 1) // 2 + j - i) * W
-                    v = M[oC + r * n + i] * M[oC + r * n + j]
-                    v = v if i == j else 2.0 * v
-                    for w in range(W):
-                        G[gi + w] = G[gi + w] + v * S[q + w]
-            for w in range(W):
-                v = G[gi + w]
-                O[o + (p + r) * W + w] = math.sqrt(v if v > 0.0 else 0.0)
+            _output(M, S, s, u, O, o + r * W, r, n, m, p, W)
+            _sigma(M, S, P, O, o + (p + r) * W, oC + r * n, G, gi, n, W)

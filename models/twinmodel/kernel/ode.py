@@ -6,16 +6,14 @@ empty tank. Symbols: x state, P covariance, u input, y measurement, Q R noise, K
 """
 
 # Comparisons are written out: min, max and isnan of numba and NumPy differ in NaN and in the sign of zero.
-# ruff: noqa: FURB136, PLR0124
+# ruff: noqa: FURB136
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from twinmodel.kernel.arena import F64, I32
-from twinmodel.kernel.lanes import detect, finish, kernel, run
+from twinmodel.kernel.lanes import clip, detect, finish, hold, kernel, measure, run
 
 
 @kernel
@@ -77,180 +75,194 @@ def _spread(G: F64, a: int, b: int, points: int, w0: float, w1: float, out: F64,
 
 
 @kernel
-def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
-    """One tick of an unscented Kalman filter over RK4 of the op-list; sigma points are lanes of the machine."""
-    n, m, p, substeps, nq, nc, nreg = int(I[0]), int(I[1]), int(I[2]), int(I[3]), int(I[4]), int(I[5]), int(I[6])
-    kf, kh = int(I[7]), int(I[8])
-    iF = 9
-    iFr = iF + 4 * kf
-    iH = iFr + n
-    iHr = iH + 4 * kh
-    nP = n * (n + 1) // 2
+def _fill(S: F64, u: int, n: int, m: int, G: F64, W: int) -> None:
+    """Inputs into their registers, the same at every point."""
+    points = 2 * n + 1
+    for k in range(m):
+        for i in range(points):
+            r0 = ((n + k) * points + i) * W
+            for w in range(W):
+                G[r0 + w] = S[u + k * W + w]
+
+
+@kernel
+def _integrate(I: I32, h: float, n: int, G: F64, gx: int, L: int) -> None:  # noqa: E741
+    """RK4 of all points: G[gx:] holds x, then the running sum and the next state, n rows of L lanes each."""
+    substeps, count = int(I[3]), int(I[7])
+    results = 9 + 4 * count
+    ga, gd = gx + n * L, gx + 2 * n * L
+    half, sixth = h * 0.5, h / 6.0
+    for w in range(n * L):
+        G[gx + w] = G[w]
+    for _ in range(substeps):
+        for stage in range(4):
+            run(I, 9, count, G, 0, L)
+            for i in range(n):
+                # A result may be a state register itself: new states are kept aside until the last is read.
+                k0, r0, x0, a0 = I[results + i] * L, gd + i * L, gx + i * L, ga + i * L
+                if stage == 0:
+                    for w in range(L):
+                        v = G[k0 + w]
+                        G[a0 + w] = v
+                        G[r0 + w] = G[x0 + w] + half * v
+                elif stage == 1:
+                    for w in range(L):
+                        v = G[k0 + w]
+                        G[a0 + w] = G[a0 + w] + 2.0 * v
+                        G[r0 + w] = G[x0 + w] + half * v
+                elif stage == 2:
+                    for w in range(L):
+                        v = G[k0 + w]
+                        G[a0 + w] = G[a0 + w] + 2.0 * v
+                        G[r0 + w] = G[x0 + w] + h * v
+                else:
+                    for w in range(L):
+                        v = G[x0 + w] + sixth * (G[a0 + w] + G[k0 + w])
+                        G[x0 + w] = v
+                        G[r0 + w] = v
+            for w in range(n * L):
+                G[w] = G[gd + w]
+
+
+@kernel
+def _gather(M: F64, oQ: int, S: F64, s: int, Z: F64, fq: int, n: int, G: F64, gx: int, own: int, W: int) -> None:
+    """Mean and covariance of the integrated points, process noise added, into x and P."""
+    nP, points = n * (n + 1) // 2, 2 * n + 1
+    L = points * W
+    w0, w1 = M[own + 2], M[own + 3]
+    for i in range(n):
+        _mean(G, gx + i * L, points, w0, w1, S, s + i * W, W)
+    for i in range(n):
+        for j in range(i, n):
+            c = i * n - i * (i - 1) // 2 + j - i
+            q = s + (n + c) * W
+            _spread(G, gx + i * L, gx + j * L, points, w0, w1, S, q, W)
+            v, v2 = M[oQ + c], M[oQ + nP + c]
+            for w in range(W):
+                S[q + w] = S[q + w] + (v + Z[fq + w] * v2)
+
+
+@kernel
+def _read(I: I32, M: F64, own: int, S: F64, s: int, O: F64, o: int, G: F64, gx: int, gy: int, gyy: int, W: int) -> None:  # noqa: E741
+    """Outputs at every point: their means into O, their covariances among themselves and with x into G[gyy:]."""
+    n, p, kf, kh = int(I[0]), int(I[2]), int(I[7]), int(I[8])
     points = 2 * n + 1
     L = points * W
+    w0, w1 = M[own + 2], M[own + 3]
+    at = 9 + 4 * kf + n
+    for w in range(n * L):
+        G[gx + w] = G[w]
+    run(I, at, kh, G, 0, L)
+    for r in range(p):
+        r0 = I[at + 4 * kh + r] * L
+        for w in range(L):
+            G[gy + r * L + w] = G[r0 + w]
+    for r in range(p):
+        _mean(G, gy + r * L, points, w0, w1, O, o + (2 * p + r) * W, W)
+        for w in range(W):
+            O[o + r * W + w] = O[o + (2 * p + r) * W + w]
+    gxy = gyy + p * (p + 1) // 2 * W
+    for i in range(n):
+        for k in range(points):
+            for w in range(W):
+                G[gx + i * L + k * W + w] = G[gx + i * L + k * W + w] - S[s + i * W + w]
+        for r in range(p):
+            _spread(G, gx + i * L, gy + r * L, points, w0, w1, G, gxy + (i * p + r) * W, W)
+    for r in range(p):
+        for q in range(r, p):
+            c = r * p - r * (r - 1) // 2 + q - r
+            _spread(G, gy + r * L, gy + q * L, points, w0, w1, G, gyy + c * W, W)
+
+
+@kernel
+def _condition(S: F64, s: int, O: F64, o: int, n: int, p: int, r: int, G: F64, gyy: int, gc: int, W: int) -> None:  # noqa: E741
+    """Conditions the joint Gaussian of x and the outputs on output r; G[gc:] holds its covariances, then K, 1/v, nu."""
+    gxy = gyy + p * (p + 1) // 2 * W
+    gk = gc + p * W
+    gi = gk + n * W
+    gn = gi + W
+    for i in range(n):
+        for w in range(W):
+            v = G[gxy + (i * p + r) * W + w] * G[gi + w]
+            G[gk + i * W + w] = v
+            S[s + i * W + w] = S[s + i * W + w] + v * G[gn + w]
+    for i in range(n):
+        for j in range(i, n):
+            q = s + (n + i * n - i * (i - 1) // 2 + j - i) * W
+            for w in range(W):
+                S[q + w] = S[q + w] - G[gk + i * W + w] * G[gxy + (j * p + r) * W + w]
+    for i in range(n):
+        for q in range(p):
+            c0 = gxy + (i * p + q) * W
+            for w in range(W):
+                G[c0 + w] = G[c0 + w] - G[gk + i * W + w] * G[gc + q * W + w]
+    for q in range(p):
+        for w in range(W):
+            v = G[gc + q * W + w] * G[gi + w]
+            O[o + q * W + w] = O[o + q * W + w] + v * G[gn + w]
+        for c in range(q, p):
+            c0 = gyy + (q * p - q * (q - 1) // 2 + c - q) * W
+            for w in range(W):
+                G[c0 + w] = G[c0 + w] - (G[gc + q * W + w] * G[gi + w]) * G[gc + c * W + w]
+
+
+@kernel
+def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
+    """One tick of an unscented Kalman filter over RK4 of the op-list; sigma points are lanes of the machine."""
+    n, m, p, fixed, nreg = int(I[0]), int(I[1]), int(I[2]), int(I[4]) + int(I[5]), int(I[6])
+    nP = n * (n + 1) // 2
+    L = (2 * n + 1) * W
     KS, KZ, KO = n + nP + m + 3 * p + 2, m + p + 3, 5 * p + 1
     oR = 6 + 2 * n
     oQ = oR + p
-    oQh = oQ + nP
-    own = oQh + nP
-    h, spread, w0, w1 = M[own], M[own + 1], M[own + 2], M[own + 3]
-    oth = own + 4
-    half, sixth = h * 0.5, h / 6.0
-    gr = 0
-    gx = gr + nreg * L
-    ga = gx + n * L
-    gd = ga + n * L
-    gy = gd + n * L
+    own = oQ + 2 * nP
+    h, spread = M[own], M[own + 1]
+    # Scratch: registers | x, sum, next | outputs | factor of P | yy | xy | c | K | 1/v, nu, e
+    gx = nreg * L
+    gy = gx + 3 * n * L
     gl = gy + p * L
     gyy = gl + nP * W
-    gxy = gyy + p * (p + 1) // 2 * W
-    gc = gxy + n * p * W
-    gk = gc + p * W
-    gi = gk + n * W
-    gn, ge = gi + W, gi + 2 * W
-    for i in range(nq + nc):
-        v = M[oth + i]
-        r0 = gr + (n + m + i) * L
+    gc = gyy + (p * (p + 1) // 2 + n * p) * W
+    gi = gc + (p + n) * W
+    for i in range(fixed):
+        v = M[own + 4 + i]
         for w in range(L):
-            G[r0 + w] = v
+            G[(n + m + i) * L + w] = v
     for t in range(S.shape[0] // (KS * W)):
         s, z, o = t * KS * W, t * KZ * W, t * KO * W
-        P, u, ewma = s + n * W, s + (n + nP) * W, s + (n + nP + m) * W
-        bad = s + (KS - 1) * W
+        u, ewma, bad = s + (n + nP) * W, s + (n + nP + m) * W, s + (KS - 1) * W
         zy = z + m * W
         fq, fr = zy + p * W, zy + (p + 1) * W
         mute = Z[fr + W : fr + 2 * W]
         for w in range(W):
             S[bad + w] = 0.0
-        _sigma_points(S, s, n, G, gl, gr, spread, bad, W)
-        for k in range(m):
-            for i in range(points):
-                for w in range(W):
-                    G[gr + (n + k) * L + i * W + w] = S[u + k * W + w]
-        for w in range(n * L):
-            G[gx + w] = G[gr + w]
-        for _step in range(substeps):
-            for stage in range(4):
-                run(I, iF, kf, G, gr, L)
-                for i in range(n):
-                    d0, r0, x0, a0 = gr + I[iFr + i] * L, gd + i * L, gx + i * L, ga + i * L
-                    # A result may be a state register itself: all new states are kept aside until the last is read.
-                    if stage == 0:
-                        for w in range(L):
-                            v = G[d0 + w]
-                            G[a0 + w] = v
-                            G[r0 + w] = G[x0 + w] + half * v
-                    elif stage == 1:
-                        for w in range(L):
-                            v = G[d0 + w]
-                            G[a0 + w] = G[a0 + w] + 2.0 * v
-                            G[r0 + w] = G[x0 + w] + half * v
-                    elif stage == 2:
-                        for w in range(L):
-                            v = G[d0 + w]
-                            G[a0 + w] = G[a0 + w] + 2.0 * v
-                            G[r0 + w] = G[x0 + w] + h * v
-                    else:
-                        for w in range(L):
-                            v = G[x0 + w] + sixth * (G[a0 + w] + G[d0 + w])
-                            G[x0 + w] = v
-                            G[r0 + w] = v
-                for w in range(n * L):
-                    G[gr + w] = G[gd + w]
-        for i in range(n):
-            _mean(G, gx + i * L, points, w0, w1, S, s + i * W, W)
-        for i in range(n):
-            for j in range(i, n):
-                c = i * n - i * (i - 1) // 2 + j - i
-                q = P + c * W
-                _spread(G, gx + i * L, gx + j * L, points, w0, w1, S, q, W)
-                v, v2 = M[oQ + c], M[oQh + c]
-                for w in range(W):
-                    S[q + w] = S[q + w] + (v + Z[fq + w] * v2)
-        for i in range(n):
-            lo, hi = M[6 + i], M[6 + n + i]
-            for w in range(W):
-                v = S[s + i * W + w]
-                v = lo if v < lo else v
-                S[s + i * W + w] = hi if v > hi else v
-        for k in range(m):
-            for w in range(W):
-                v = Z[z + k * W + w]
-                S[u + k * W + w] = v if v == v else S[u + k * W + w]
-            for i in range(points):
-                for w in range(W):
-                    G[gr + (n + k) * L + i * W + w] = S[u + k * W + w]
-        _sigma_points(S, s, n, G, gl, gr, spread, bad, W)
-        for w in range(n * L):
-            G[gx + w] = G[gr + w]
-        run(I, iH, kh, G, gr, L)
-        for r in range(p):
-            r0 = gr + I[iHr + r] * L
-            for w in range(L):
-                G[gy + r * L + w] = G[r0 + w]
-            _mean(G, gy + r * L, points, w0, w1, O, o + (2 * p + r) * W, W)
-            for w in range(W):
-                O[o + r * W + w] = O[o + (2 * p + r) * W + w]
-        for i in range(n):
-            for k in range(points):
-                for w in range(W):
-                    G[gx + i * L + k * W + w] = G[gx + i * L + k * W + w] - S[s + i * W + w]
-            for r in range(p):
-                _spread(G, gx + i * L, gy + r * L, points, w0, w1, G, gxy + (i * p + r) * W, W)
-        for r in range(p):
-            for q in range(r, p):
-                c = r * p - r * (r - 1) // 2 + q - r
-                _spread(G, gy + r * L, gy + q * L, points, w0, w1, G, gyy + c * W, W)
-        for w in range(W):
             O[o + 5 * p * W + w] = 0.0
-        # Conditioning of the joint Gaussian of x and the outputs on one measurement after the other.
+        _sigma_points(S, s, n, G, gl, 0, spread, bad, W)
+        _fill(S, u, n, m, G, W)
+        _integrate(I, h, n, G, gx, L)
+        _gather(M, oQ, S, s, Z, fq, n, G, gx, own, W)
+        clip(M, S, s, n, W)
+        hold(S, u, Z, z, m, W)
+        _fill(S, u, n, m, G, W)
+        _sigma_points(S, s, n, G, gl, 0, spread, bad, W)
+        _read(I, M, own, S, s, O, o, G, gx, gy, gyy, W)
         for r in range(p):
             for q in range(p):
-                c = r * p - r * (r - 1) // 2 + q - r if r <= q else q * p - q * (q - 1) // 2 + r - q
+                c = gyy + (r * p - r * (r - 1) // 2 + q - r if r <= q else q * p - q * (q - 1) // 2 + r - q) * W
                 for w in range(W):
-                    G[gc + q * W + w] = G[gyy + c * W + w]
+                    G[gc + q * W + w] = G[c + w]
             for w in range(W):
-                y = Z[zy + r * W + w]
-                ok = y == y
-                O[o + (3 * p + r) * W + w] = y - O[o + (2 * p + r) * W + w] if ok else np.nan
-                inv = 1.0 / (G[gc + r * W + w] + M[oR + r] * Z[fr + w]) if ok else 0.0
-                nu = y - O[o + r * W + w] if ok else 0.0
-                e = nu * math.sqrt(inv)
-                G[gi + w] = inv
-                G[gn + w] = nu
-                G[ge + w] = e if ok else np.nan
-                O[o + 5 * p * W + w] = O[o + 5 * p * W + w] + e * e
-            for i in range(n):
-                for w in range(W):
-                    v = G[gxy + (i * p + r) * W + w] * G[gi + w]
-                    G[gk + i * W + w] = v
-                    S[s + i * W + w] = S[s + i * W + w] + v * G[gn + w]
-            for i in range(n):
-                for j in range(i, n):
-                    q = P + (i * n - i * (i - 1) // 2 + j - i) * W
-                    for w in range(W):
-                        S[q + w] = S[q + w] - G[gk + i * W + w] * G[gxy + (j * p + r) * W + w]
-            for i in range(n):
-                for q in range(p):
-                    for w in range(W):
-                        c0 = gxy + (i * p + q) * W + w
-                        G[c0] = G[c0] - G[gk + i * W + w] * G[gc + q * W + w]
-            for q in range(p):
-                for w in range(W):
-                    v = G[gc + q * W + w] * G[gi + w]
-                    O[o + q * W + w] = O[o + q * W + w] + v * G[gn + w]
-                for c in range(q, p):
-                    c0 = gyy + (q * p - q * (q - 1) // 2 + c - q) * W
-                    for w in range(W):
-                        G[c0 + w] = G[c0 + w] - (G[gc + q * W + w] * G[gi + w]) * G[gc + c * W + w]
-            detect(M, S, ewma + r * W, p, O, o + (4 * p + r) * W, G, ge, mute, W)
+                G[gi + w] = G[gc + r * W + w] + M[oR + r] * Z[fr + w]
+            measure(Z, zy + r * W, O, o, p, r, G, gi, W)
+            _condition(S, s, O, o, n, p, r, G, gyy, gc, W)
+            detect(M, S, ewma + r * W, p, O, o + (4 * p + r) * W, G, gi + 2 * W, mute, W)
         for w in range(W):
             G[gi + w] = S[bad + w]
         finish(M, S, s, O, o, n, m, p, W)
         for r in range(p):
-            c0 = gyy + (r * p - r * (r - 1) // 2) * W
+            c = gyy + (r * p - r * (r - 1) // 2) * W
             for w in range(W):
-                v = G[c0 + w]
+                v = G[c + w]
                 O[o + (p + r) * W + w] = math.sqrt(v if v > 0.0 else 0.0)
         for w in range(W):
             S[bad + w] = 1.0 if G[gi + w] > 0.0 else S[bad + w]

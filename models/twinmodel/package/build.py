@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -115,7 +116,7 @@ def _outputs(document: Document, compiled: Compiled, tensors: Mapping[str, NDArr
     for (name, port), unit, variance in rows:
         middle = 0.0 if port.low is None or port.high is None else 0.5 * (port.low + port.high)
         # A tenth of the measurement noise loses nothing that anyone could see.
-        resolution = port.resolution or _round(0.1 * variance**0.5)
+        resolution = port.resolution or _round(0.1 * math.sqrt(variance))
         nominal = middle if port.nominal is None else port.nominal
         ports.append(
             PortEntry(name=name, unit=unit, low=port.low, high=port.high, nominal=nominal, resolution=resolution)

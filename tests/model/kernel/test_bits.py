@@ -1,0 +1,207 @@
+"""Compiled and interpreted kernels give the same bits, for any model, any lanes, any holes in the measurements."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from twinmodel.equations.oplist import Program, lower, verify
+from twinmodel.equations.parse import Name, Number, Op, Source
+from twinmodel.kernel.arena import fresh_state, pack, plan_linear, plan_ode, unpack
+from twinmodel.kernel.parity import canonical, run_hash
+from twinmodel.kernel.reference import KERNELS
+
+DRIFT = np.array([0.05, 2.0, 0.5, 16.0, 4.0, 0.5])
+
+
+def _covariance(g, n):
+    root = g.normal(size=(n, n))
+    return root @ root.T + np.eye(n)
+
+
+def _common(g, n, p):
+    return {
+        "low": np.full(n, -30.0), "high": np.full(n, 30.0), "R": g.uniform(0.5, 2, p), "Q": _covariance(g, n) * 0.1,
+        "Q_held": _covariance(g, n),
+    }  # fmt: skip
+
+
+def linear_plan(g, n, m, p):
+    tensors = _common(g, n, p) | {
+        "A": g.normal(size=(n, n)) * 0.4, "B": g.normal(size=(n, m)), "a": g.normal(size=n),
+        "C": g.normal(size=(p, n)), "D": g.normal(size=(p, m)), "c": g.normal(size=p),
+    }  # fmt: skip
+    return plan_linear(tensors, DRIFT)
+
+
+def ode_plan(g, n, m, p):
+    """A random model that uses every operation and does not run away."""
+    names = [f"x{i}" for i in range(n)] + [f"u{i}" for i in range(m)] + ["k", "l"]
+    source = Source("random")
+
+    def expr(depth):
+        if depth == 0:
+            return Name(names[g.integers(len(names))]) if g.random() < 0.8 else Number(float(g.normal()))
+        name = ["add", "sub", "mul", "div", "neg", "abs", "sqrt", "min", "max"][g.integers(9)]
+        a = expr(depth - 1)
+        if name in {"neg", "abs"}:
+            return Op(name, (a,))
+        if name == "sqrt":
+            return Op("sqrt", (Op("abs", (a,)),))
+        b = expr(depth - 1)
+        return Op("div", (a, Op("add", (Number(3.0), Op("mul", (b, b)))))) if name == "div" else Op(name, (a, b))
+
+    rates = [
+        (Op("max", (Op("min", (Op("sub", (expr(3), Name(f"x{i}"))), Number(20.0))), Number(-20.0))), source)
+        for i in range(n)
+    ]
+    outputs = [(expr(2), source) for _ in range(p)]
+    outputs[0] = (Name("x0"), source)
+    lowered = lower([rates, outputs], {}, names)
+    for program in lowered.programs:
+        assert verify(program, len(names) + len(lowered.consts), lowered.registers) is None
+    tensors = _common(g, n, p) | {
+        "params": g.normal(size=2), "consts": np.array(lowered.consts, float), "inputs_nominal": np.zeros(m),
+    }  # fmt: skip
+    programs = tuple(a for q in lowered.programs for a in (q.code, q.results))
+    return plan_ode(tensors, programs, lowered.registers, (10**9, 3), DRIFT)
+
+
+def drive(plan, steps, lanes, tiles, ticks, seed):
+    """Runs several kernels side by side on the same hostile inputs; True when any filter broke down."""
+    g = np.random.default_rng(seed)
+    layout = plan.layout
+    n, m, p = layout.n, layout.m, layout.p
+    start = fresh_state(layout, g.normal(size=n), _covariance(g, n), np.ones(m), lanes, tiles)
+    runs = [(step, start.copy(), np.zeros(layout.output_rows * lanes * tiles)) for step in steps]
+    for tick in range(ticks):
+        coming = g.normal(size=(tiles, layout.input_rows, lanes)) * 2
+        coming[:, : m + p][g.random((tiles, m + p, lanes)) < 0.15] = np.nan
+        coming[:, m + p] = (g.random((tiles, lanes)) < 0.1) * 3.0
+        coming[:, m + p + 1] = 1.0
+        coming[:, m + p + 2] = g.random((tiles, lanes)) < 0.05
+        for step, state, results in runs:
+            scratch = np.full(layout.scratch_rows * lanes, np.nan)
+            step(plan.integers, plan.reals, state, coming.ravel(), results, scratch, lanes)
+        for _, state, results in runs[1:]:
+            assert canonical(state) == canonical(runs[0][1]), f"state differs at tick {tick}"
+            assert canonical(results) == canonical(runs[0][2]), f"results differ at tick {tick}"
+    return runs[0][1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("lanes", [1, 8])
+@pytest.mark.parametrize(("n", "m", "p"), [(1, 0, 1), (2, 2, 2), (5, 1, 3)])
+@pytest.mark.parametrize("family", ["linear", "ode"])
+def test_compiled_and_interpreted_give_the_same_bits(compiled, family, n, m, p, lanes, seed):
+    g = np.random.default_rng([seed, n])
+    plan = (linear_plan if family == "linear" else ode_plan)(g, n, m, p)
+    state = drive(plan, [KERNELS[family], compiled[family]], lanes, 2, 12, seed)
+    assert np.isfinite(state).any()
+
+
+@pytest.mark.parametrize("family", ["linear", "ode"])
+def test_a_lane_gives_the_same_bits_alone_and_among_others(compiled, family):
+    plan = (linear_plan if family == "linear" else ode_plan)(np.random.default_rng(9), 2, 1, 2)
+    layout, g = plan.layout, np.random.default_rng(10)
+    wide = fresh_state(layout, np.ones(2), np.eye(2), np.zeros(1), 8)
+    alone = fresh_state(layout, np.ones(2), np.eye(2), np.zeros(1), 1)
+    for _ in range(10):
+        coming = g.normal(size=(layout.input_rows, 8))
+        coming[-3:] = [[0.0] * 8, [1.0] * 8, [0.0] * 8]
+        args = (plan.integers, plan.reals)
+        rows = layout.output_rows
+        compiled[family](*args, wide, coming.ravel(), np.zeros(rows * 8), np.zeros(layout.scratch_rows * 8), 8)
+        one = np.ascontiguousarray(coming[:, 5])
+        compiled[family](*args, alone, one, np.zeros(rows), np.zeros(layout.scratch_rows), 1)
+    assert wide.reshape(-1, 8)[:, 5].tobytes() == alone.tobytes()
+
+
+def test_the_kalman_filter_agrees_with_the_textbook():
+    g = np.random.default_rng(4)
+    n, m, p = 3, 2, 2
+    plan = linear_plan(g, n, m, p)
+    ends = np.cumsum([n * n, n * m, n, p * n, p * m, p])
+    own = plan.reals[-ends[-1] :]
+    A, B, a, C, D, c = np.split(own, ends[:-1])
+    A, B, C, D = A.reshape(n, n), B.reshape(n, m), C.reshape(p, n), D.reshape(p, m)
+    R = np.diag(plan.reals[12 : 12 + p])
+    Q = unpack(plan.reals[12 + p : 18 + p], n)
+    x, P, u = np.ones(n), np.eye(n), np.zeros(m)
+    state = fresh_state(plan.layout, x, P, u)
+    results = np.zeros(plan.layout.output_rows)
+    for _ in range(5):
+        new, y = g.normal(size=m), g.normal(size=p)
+        x, P = A @ x + B @ u + a, A @ P @ A.T + Q
+        u = new
+        prediction = C @ x + D @ u + c
+        S = C @ P @ C.T + R
+        K = P @ C.T @ np.linalg.inv(S)
+        nis = (y - prediction) @ np.linalg.inv(S) @ (y - prediction)
+        x, P = x + K @ (y - prediction), P - K @ S @ K.T
+        KERNELS["linear"](plan.integers, plan.reals, state, np.concatenate([u, y, [0, 1, 0]]), results, results, 1)
+        np.testing.assert_allclose(state[:n], x, rtol=1e-9)
+        np.testing.assert_allclose(state[n : n + 6], pack(P), rtol=1e-9)
+        np.testing.assert_allclose(
+            results[: 3 * p], np.r_[C @ x + D @ u + c, np.sqrt(np.diag(C @ P @ C.T)), prediction]
+        )
+        assert results[-1] == pytest.approx(nis)
+
+
+def test_the_unscented_filter_agrees_with_the_linear_one_on_a_linear_model():
+    """x' = -x + u, y = 2 x: both filters must see the same numbers, RK4 aside."""
+    common = {"low": np.array([-1e9]), "high": np.array([1e9]), "R": np.array([0.5]), "Q": np.array([[0.1]])}
+    common |= {"Q_held": np.array([[0.2]])}
+    source = Source("")
+    rate = Op("sub", (Name("u"), Name("x")))
+    lowered = lower([[(rate, source)], [(Op("mul", (Number(2.0), Name("x"))), source)]], {}, ["x", "u"])
+    tensors = common | {"params": np.empty(0), "consts": np.array(lowered.consts), "inputs_nominal": np.zeros(1)}
+    programs = tuple(a for q in lowered.programs for a in (q.code, q.results))
+    ode = plan_ode(tensors, programs, lowered.registers, (10**8, 1), DRIFT)
+    decay = np.exp(-0.1)
+    matrices = {"A": [[decay]], "B": [[1 - decay]], "a": [0.0], "C": [[2.0]], "D": [[0.0]], "c": [0.0]}
+    linear = plan_linear(common | {k: np.array(v) for k, v in matrices.items()}, DRIFT)
+    states = [fresh_state(p.layout, np.ones(1), np.eye(1), np.zeros(1)) for p in (ode, linear)]
+    g = np.random.default_rng(1)
+    for tick in range(20):
+        coming = np.array([g.normal(), g.normal() if tick % 3 else np.nan, 1.0, 1.0, 0.0])
+        out = []
+        for plan, state in zip((ode, linear), states, strict=True):
+            results = np.zeros(plan.layout.output_rows)
+            KERNELS[plan.family](plan.integers, plan.reals, state, coming, results, results, 1)
+            out.append(results)
+        np.testing.assert_allclose(out[0], out[1], rtol=1e-4, atol=1e-6)
+
+
+def test_parity_hashes_see_a_single_bit():
+    plan = linear_plan(np.random.default_rng(2), 2, 1, 1)
+    start = (np.ones(2), np.eye(2), np.zeros(1))
+    u, y = np.ones((4, 1)), np.full((4, 1), np.nan)
+    first = run_hash(plan, KERNELS["linear"], start, u, y)
+    assert run_hash(plan, KERNELS["linear"], start, u, y) == first
+    changed = u.copy()
+    changed[3] = np.nextafter(1.0, 2.0)
+    assert run_hash(plan, KERNELS["linear"], (start[0], start[1], start[2]), u, np.nan_to_num(y)) != first
+    plan.reals[-1] = np.nextafter(plan.reals[-1], 9.0)
+    assert run_hash(plan, KERNELS["linear"], start, u, y) != first
+
+
+def test_importing_the_runtime_does_not_import_numba():
+    code = (
+        "import sys, twinmodel.rom, twinmodel.align, twinmodel.kernel.warmup, twinmodel.package.build;"
+        "sys.exit(any(m in sys.modules for m in ('numba', 'llvmlite', 'scipy', 'pint')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_program_without_operations_runs(compiled):
+    empty = (np.zeros((0, 4), np.int32), np.array([0], np.int32))
+    assert verify(Program(*empty, 1), 1, 1) is None
+    tensors = _common(np.random.default_rng(1), 1, 1) | {
+        "params": np.empty(0), "consts": np.empty(0), "inputs_nominal": np.empty(0),
+    }  # fmt: skip
+    plan = plan_ode(tensors, (*empty, *empty), 1, (10**9, 1), DRIFT)
+    drive(plan, [KERNELS["ode"], compiled["ode"]], 1, 1, 5, 0)
