@@ -168,8 +168,8 @@ class Authority:
         uri = uri_of(gateway)
         builder = _builder(_name(gateway.gateway), self.issuing.certificate.subject, public, now, timedelta(days=days))
         leaf = (
-            builder.add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
+            builder.add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(self._authority_key(), critical=False)
             .sign(self.issuing.key, hashes.SHA256())
         )
@@ -220,7 +220,7 @@ class Authority:
         builder = _builder(_name("hybridtwin coordinator"), issuer, key, _now(self._clock), timedelta(days=SERVER_DAYS))
         certificate = (
             builder.add_extension(x509.SubjectAlternativeName([_general_name(n) for n in names]), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(self._authority_key(), critical=False)
             .sign(self.issuing.key, hashes.SHA256())
         )

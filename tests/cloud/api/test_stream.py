@@ -33,6 +33,7 @@ async def collect(stream, watcher_events, *, turn: bool = True, sweep: bool = Fa
 def tank(plant):
     gateway = plant.gateway("acme", "north", "gw-1", "tank-1", "tank-2")
     gateway.send({"tank-1-dev.level": 1.0, "tank-2-dev.level": 2.0})
+    plant.bus.take()  # nobody watched yet
     return gateway
 
 
