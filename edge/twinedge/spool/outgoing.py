@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import apsw
 
@@ -14,6 +14,7 @@ from twinmodel.signal import Stream
 from twinsync.item import Item, Mark, Range
 
 _ROWS_PER_READ = 64
+_HANDED_AHEAD = 1 << 17
 _SUMS = (
     "SELECT count(*), total(size), total(iif(kind = 0, last_seq - first_seq + 1, 0)) FROM items"
     " WHERE boot = ? AND stream = ? AND first_seq >= ?"
@@ -84,6 +85,16 @@ def read_unsent(
             if not rows:
                 break
     return found
+
+
+def handed_lanes(found: Outgoing, boots: Mapping[int, bytes]) -> list[Lane]:
+    """Lanes in which a read went beyond what was known to leave, with a bound far ahead: one write for many reads."""
+    last = {(item.boot, int(item.stream)): item.last_seq for item in found.items}
+    return [
+        replace(lane, handed_seq=seq + _HANDED_AHEAD)
+        for lane in found.lanes
+        if (seq := last[boots[lane.boot], lane.stream]) >= lane.handed_seq
+    ]
 
 
 def ranges_of(db: apsw.Connection, boots: Mapping[int, bytes]) -> list[Range]:

@@ -53,8 +53,6 @@ from twinsync.directive import Directive, DirectiveState
 from twinsync.item import Block, Boot, Content, Gap, Item, Mark, NotAcquired, Outage, Range
 
 _PRUNE_EVERY = 64
-# How many numbers ahead of what left this machine are reserved as "may have left": one write for all of them.
-_HANDED_AHEAD = 1 << 17
 _CONFIRMED = "confirmed_boot"
 
 log = structlog.get_logger(__name__)
@@ -371,12 +369,7 @@ class Spool:
 
     def _note_handed(self, found: Outgoing) -> None:
         """Remembers, far ahead and so rarely, which numbers may have left this machine."""
-        last = {(item.boot, int(item.stream)): item.last_seq for item in found.items}
-        moved = [
-            replace(lane, handed_seq=seq + _HANDED_AHEAD)
-            for lane in found.lanes
-            if (seq := last[self._boots[lane.boot], lane.stream]) >= lane.handed_seq
-        ]
+        moved = outgoing.handed_lanes(found, self._boots)
         if moved:
             with self._file.write() as db:
                 for lane in moved:

@@ -156,7 +156,7 @@ def make_bench(bench, memory_path):
 def test_power_cut_at_any_write_or_sync_loses_no_stored_sample(make_bench):
     total = operations_of_workload(make_bench)
     assert total > 150
-    points = random.Random(3).sample(range(1, total), 200 if total > 200 else total - 1)
+    points = random.Random(3).sample(range(1, total), min(120, total - 1))
     for seed, cut_at in enumerate(points):
         bench = make_bench()
         workload(bench, World(seed, cut_at))
@@ -268,7 +268,7 @@ for _ in range(int(sys.argv[2])):
     os.close(source)
     sys.stdout.write(said.decode())
 """
-KILLS = 40
+KILLS = 30
 
 
 def test_killed_process_leaves_every_sample_it_had_reported(bench):

@@ -47,7 +47,7 @@ def test_any_damaged_image_opens_and_every_lost_number_is_declared(bench, image)
     rng = random.Random(21)
     before = [b.id for b in read_chain(bench.folder)]
     slowest = salvaged = 0
-    for number in range(120):
+    for number in range(80):
         for old in bench.folder.glob(f"{FILE}*"):
             old.unlink()
         (bench.folder / FILE).write_bytes(damaged(image, rng))
@@ -69,7 +69,7 @@ def test_any_damaged_image_opens_and_every_lost_number_is_declared(bench, image)
         bench.append(spool)
         spool.close()
         write_chain(bench.folder, [b for b in read_chain(bench.folder) if b.id in before])
-    assert salvaged > 30
+    assert salvaged > 20
     assert slowest < 5
 
 

@@ -1,0 +1,1 @@
+"""Measured figures, each reproducible with one command: `python -m bench NAME`."""
