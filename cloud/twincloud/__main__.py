@@ -24,7 +24,8 @@ def run(arguments: list[str]) -> int:
 
     code: int = Exit.OK
     try:
-        root.main(arguments, prog_name="twincloud", standalone_mode=False)
+        ended = root.main(arguments, prog_name="twincloud", standalone_mode=False)
+        code = ended if isinstance(ended, int) else Exit.OK
     except TwinError as error:
         code = _tell(error)
     except ModuleNotFoundError as error:
@@ -33,8 +34,6 @@ def run(arguments: list[str]) -> int:
             raise
         cause, hint = f"the module {missing} is not installed", "install the extra: pip install 'hybridtwin[cloud]'"
         code = _tell(ConflictError("EXTRA_MISSING", cause, hint=hint))
-    except click.exceptions.Exit as end:
-        code = end.exit_code
     except click.Abort:
         code = Exit.FAILED
     except click.ClickException as error:

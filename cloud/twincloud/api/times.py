@@ -17,7 +17,7 @@ def to_text(t_ns: int) -> str:
     """RFC 3339 text of a time; a time outside of the years 1..9999 is shown as the nearest one inside."""
     second, rest = divmod(t_ns, SECOND_NS)
     second = min(max(second, _SECOND_MIN), _SECOND_MAX)
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{datetime.fromtimestamp(second, UTC).isoformat()[:19]}.{rest:09d}Z"
 
 
 def to_text_or_none(t_ns: int) -> str | None:

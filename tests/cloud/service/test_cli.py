@@ -15,8 +15,10 @@ from twinmodel.errors import TwinError
 
 
 @pytest.fixture
-def twincloud(capsys, tmp_path):
+def twincloud(capsys, tmp_path, monkeypatch):
     """Function: arguments -> (exit code, stdout, stderr), with the state directory of this test."""
+
+    monkeypatch.setattr("twincloud.logs.configure_logs", lambda _: None)  # it would keep this test's stderr
 
     def call(*arguments: str, state: bool = True):
         code = run([*arguments, *(["--state", str(tmp_path / "state")] if state else [])])
