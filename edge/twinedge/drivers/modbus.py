@@ -11,6 +11,7 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ from twinedge.ports import DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.profile.address import parse_address, parse_type, scale_point
 from twinmodel.quality import QualityReason, bad
-from twinmodel.signal import Signal
+from twinmodel.signal import Kind, Signal
 
 PORT = 502
 TIMEOUT_S = 1.0
@@ -83,6 +84,8 @@ class Unit:
     backoff: Backoff
     factors: dict[str, int] = field(default_factory=dict)
     failures: int = 0
+    identity: tuple[Read, Decoder, str] | None = None
+    identified: bool = False
 
 
 class ModbusDriver:
@@ -140,6 +143,8 @@ class ModbusDriver:
 
     async def _session(self, client: AsyncModbusTcpClient, sink: Sink) -> None:
         """Polls on one connection until it is lost, or silent although it looks open."""
+        for unit in self._units:
+            unit.identified = unit.identity is None  # behind a new connection may be another device
         due = [(unit, group) for unit in self._units for group in unit.groups]
         for _, group in due:
             group.due_ns = self._clock.boot_ns()
@@ -172,6 +177,14 @@ class ModbusDriver:
 
     async def _poll(self, client: AsyncModbusTcpClient, unit: Unit, group: Group, sink: Sink) -> bool:
         """One cycle of one group; False when the unit did not answer. Emits whatever was read before that."""
+        try:
+            stranger = "" if unit.identified else await self._identify(client, unit)
+        except SilentError as silent:
+            await self._fail(unit, str(silent), sink)
+            return False
+        if stranger:
+            await self._away(unit, stranger, sink, reason="DEVICE_REFUSED")
+            return True
         replies: list[tuple[Read, list[int] | Refusal, int]] = []
         alive = True
         for read in list(group.reads):
@@ -193,6 +206,23 @@ class ModbusDriver:
             await sink.put(unit.link.delivery(columns))
         return alive
 
+    async def _identify(self, client: AsyncModbusTcpClient, unit: Unit) -> str:
+        """What is wrong with the device's identity: the map of another device would give wrong values silently.
+
+        A device that refuses to tell passes, with a fault counted. Raises SilentError.
+        """
+        if unit.identity is not None:
+            read, decode, pattern = unit.identity
+            reply = await self._read(client, unit, read)
+            if isinstance(reply, Refusal):
+                unit.link.fault(f"identify: {reply.text}")
+            else:
+                found = str(decode(reply)[0])
+                if not fnmatchcase(found, pattern):
+                    return f"the device says it is {found!r}, its profile is for {pattern!r}"
+        unit.identified = True
+        return ""
+
     async def _fail(self, unit: Unit, text: str, sink: Sink) -> None:
         """The first silence may be a lost packet and only opens the hole; the second says that the unit is away."""
         if unit.failures == 0 and unit.link.connected:
@@ -200,8 +230,8 @@ class ModbusDriver:
         else:
             await self._away(unit, text, sink)
 
-    async def _away(self, unit: Unit, text: str, sink: Sink) -> None:
-        stamped = unit.link.lost("DEVICE_UNREACHABLE", text)
+    async def _away(self, unit: Unit, text: str, sink: Sink, *, reason: str = "DEVICE_UNREACHABLE") -> None:
+        stamped = unit.link.lost(reason, text)
         if stamped is not None:
             await sink.put(stamped)
 
@@ -267,6 +297,15 @@ def _unit(assignment: Assignment, clock: Clock, rng: random.Random) -> Unit:
         unit.decoders[name] = (signal, decode)
         span = Span(address.table, address.number, wire.registers, name)
         by_period.setdefault(profile.every_ns(point), []).append(span)
+    if profile.identify is not None:
+        address, wire = parse_address(profile.identify.at, profile.base or 0), parse_type(profile.identify.as_)
+        text = wire.name == "string"
+        decode = (
+            string_decoder(profile.identify.as_, profile.order, None)
+            if text
+            else number_decoder(profile.identify.as_, profile.order, Kind.INT, None, None)
+        )
+        unit.identity = (Read(address.table, address.number, wire.registers, ()), decode, profile.identify.match)
     for period_ns, spans in sorted(by_period.items()):
         reads = plan_reads(spans, max_read=profile.limits.max_read, bridge=profile.limits.bridge)
         unit.groups.append(Group(period_ns, tuple(spans), reads))

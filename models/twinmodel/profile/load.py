@@ -92,6 +92,9 @@ def check_profile(profile: FirmwareProfile, document: Document) -> None:
     if profile.protocol == "modbus" and profile.base is None:
         hint = "add `base: 0` or `base: 1`: does the maker count registers from 0 or from 1?"
         raise document.error("VALUE_INVALID", ("protocol",), "a modbus profile needs `base`", hint=hint)
+    if profile.protocol == "modbus" and profile.identify is not None:
+        _checked(document, ("identify", "at"), lambda text: parse_address(text, profile.base or 0), profile.identify.at)
+        _checked(document, ("identify", "as"), parse_type, profile.identify.as_)
     if profile.protocol == "opcua" and not profile.namespace:
         hint = "add `namespace:` with the URI of the namespace that the browse names lie in"
         raise document.error("VALUE_INVALID", ("protocol",), "an opcua profile needs `namespace`", hint=hint)

@@ -287,6 +287,22 @@ async def test_bridged_read_that_the_device_refuses_is_split_for_good(drive, sin
     assert server.requests[:3] == [(1, 3, 10, 4), (1, 3, 10, 2), (1, 3, 13, 1)]
 
 
+async def test_device_of_another_kind_is_refused_and_served_once_it_is_the_right_one(drive, sink, server):
+    expecting = {"identify": {"at": "holding 200", "as": "uint16", "match": "12??"}}
+    wrong = {"identify": expecting["identify"] | {"match": "9*"}}
+    async with drive(("m", unit(server.port), profile() | wrong)) as driver:
+        await sink.until(lambda: sink.samples(0))
+        await asyncio.sleep(0.2)
+        assert [row[2] for row in sink.samples(0)] == [AWAY]
+        assert "says it is '1200'" in driver.health()[0].last_error
+    start = len(sink.items)
+    server.requests.clear()
+    async with drive(("m", unit(server.port), profile() | expecting)):
+        await sink.until(lambda: len(sink.samples(0, start)) >= 2)
+    assert {row[2] for row in sink.samples(0, start)} == {GOOD}
+    assert [r[2] for r in server.requests[:3]] == [200, 10, 10]
+
+
 async def test_slow_sink_skips_cycles_and_counts_them(drive, server, assign, clock, rng, running, sink):
     async def slow_put(item):
         await asyncio.sleep(0.12)
