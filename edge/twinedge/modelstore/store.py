@@ -121,7 +121,7 @@ class ModelStore:
         path = self._path(package.digest.hex())
         if not path.is_file():
             write_durably(path, blob)
-            self.prune()
+            self.prune(keep=(path.stem,))
         return package
 
     def take_part(self, digest: bytes) -> ModelPackage:

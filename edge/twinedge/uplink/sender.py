@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from random import Random
 from typing import NoReturn, TypeAlias, cast
 
@@ -27,6 +27,7 @@ from twinsync.backoff import Backoff
 from twinsync.channel import Credentials, open_channel, valid_until_ns
 from twinsync.directive import Directive, DirectiveState
 from twinsync.envelope import down_from_proto, up_to_proto
+from twinsync.item import Boot
 from twinsync.session import EdgeLimits, EdgeSession, EdgeState
 from twinsync.session.edge import (
     Acknowledge,
@@ -54,6 +55,7 @@ _log = structlog.get_logger(__name__)
 
 INBOX_MAX = 64
 REPORTS_MAX = 256
+BOOTS_MAX = 256
 WRITE_TIMEOUT_S = 30.0
 LAST_WORD_TIMEOUT_S = 2.0
 
@@ -215,7 +217,7 @@ class Uplink:
             PROTOCOL,
             PROTOCOL,
             self._agent_version,
-            facts.boots,
+            chain_of(facts.boots),
             facts.ranges,
             self._clock.wall_ns(),
             self._clock.boot_ns(),
@@ -339,6 +341,16 @@ class Uplink:
     def _stir(self) -> None:
         if self._inbox.empty():
             self._inbox.put_nowait(None)
+
+
+def chain_of(boots: Sequence[Boot]) -> tuple[Boot, ...]:
+    """The newest boots that follow each other without a hole, oldest first; a spool forgets old boots one by one."""
+    chain = list(boots[-1:])
+    for boot in reversed(boots[:-1]):
+        if chain[-1].previous != boot.id or len(chain) == BOOTS_MAX:
+            break
+        chain.append(boot)
+    return tuple(reversed(chain))
 
 
 def _stub(channel: grpc.aio.Channel) -> sync_pb2_grpc.SyncAsyncStub:

@@ -84,6 +84,13 @@ def uplink(coordinator, spool, credentials=CLIENT, downlink=None):
     )
 
 
+@contextlib.asynccontextmanager
+async def dialling(*args, **kwargs):
+    sender = uplink(*args, **kwargs)
+    async with running(sender.run()):
+        yield sender
+
+
 async def stop(task) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -131,7 +138,7 @@ async def test_items_travel_once_and_are_acknowledged_after_the_commit():
 
 async def test_new_items_arrive_far_below_two_seconds():
     spool = MemorySpool().boot()
-    async with Coordinator().up() as coordinator, running((sender := uplink(coordinator, spool)).run()):
+    async with Coordinator().up() as coordinator, dialling(coordinator, spool) as sender:
         await until(lambda: sender.status().connected)
         for _ in range(5):
             spool.append()
@@ -148,10 +155,10 @@ async def test_exactly_once_while_coordinator_and_agent_restart():
         for stream in Stream:
             for _ in range(15):
                 spool.append(stream=stream)
-        async with coordinator.up(), running((sender := uplink(coordinator, spool)).run()):
+        async with coordinator.up(), dialling(coordinator, spool):
             committed = coordinator.store.commits
             await until(lambda c=committed: coordinator.store.commits > c)
-    async with coordinator.up(), running(uplink(coordinator, spool).run()):
+    async with coordinator.up(), dialling(coordinator, spool):
         await until(lambda: not spool.unacked)
     history = coordinator.store.history
     assert len(history) == len(set(history))
@@ -166,7 +173,7 @@ async def test_alarms_overtake_the_backlog():
     for _ in range(50):
         spool.append(stream=Stream.BULK)
     spool.append(stream=Stream.ALARM)
-    async with Coordinator().up() as coordinator, running(uplink(coordinator, spool).run()):
+    async with Coordinator().up() as coordinator, dialling(coordinator, spool):
         await until(lambda: not spool.unacked)
     assert coordinator.store.items[0].stream is Stream.ALARM
 
@@ -212,7 +219,7 @@ async def test_of_two_agents_with_one_identity_the_newer_session_fences_the_olde
 
 async def test_a_session_fenced_in_the_store_is_told_at_its_next_commit():
     spool = MemorySpool().boot()
-    async with Coordinator().up() as coordinator, running((sender := uplink(coordinator, spool)).run()):
+    async with Coordinator().up() as coordinator, dialling(coordinator, spool) as sender:
         await until(lambda: sender.status().connected)
         coordinator.store.sessions[GATEWAY] += 1
         spool.append()
@@ -224,11 +231,11 @@ async def test_a_session_fenced_in_the_store_is_told_at_its_next_commit():
 async def test_a_disk_that_never_had_the_last_boot_is_a_fork_and_keeps_its_items():
     spool = MemorySpool().boot()
     async with Coordinator().up() as coordinator:
-        async with running((sender := uplink(coordinator, spool)).run()):
+        async with dialling(coordinator, spool) as sender:
             await until(lambda: sender.status().connected)
         stranger = MemorySpool(seed=2).boot()
         stranger.append()
-        async with running((sender := uplink(coordinator, stranger)).run()):
+        async with dialling(coordinator, stranger) as sender:
             await until(lambda: sender.status().reason == "IDENTITY_FORK")
             assert sender.status().needs_operator
             assert len(stranger.unacked) == 1
@@ -236,13 +243,12 @@ async def test_a_disk_that_never_had_the_last_boot_is_a_fork_and_keeps_its_items
 
 async def test_an_expired_certificate_is_told_by_its_name():
     expired = AUTHORITY.gateway(days=-1)
-    async with Coordinator().up() as coordinator:
-        async with running((sender := uplink(coordinator, MemorySpool().boot(), expired)).run()):
-            await until(lambda: sender.status().last_error != "")
-            assert sender.status().last_error == (
-                "CERT_EXPIRED: this gateway's certificate has expired, the coordinator does not answer to it"
-            )
-            assert sender.status().needs_operator
+    async with Coordinator().up() as coordinator, dialling(coordinator, MemorySpool().boot(), expired) as sender:
+        await until(lambda: sender.status().last_error != "")
+        assert sender.status().last_error == (
+            "CERT_EXPIRED: this gateway's certificate has expired, the coordinator does not answer to it"
+        )
+        assert sender.status().needs_operator
 
 
 async def test_a_renewed_certificate_is_used_at_once_when_the_agent_says_so():
@@ -258,18 +264,17 @@ async def test_a_renewed_certificate_is_used_at_once_when_the_agent_says_so():
 
 async def test_a_certificate_of_a_foreign_authority_does_not_get_in():
     foreign = Authority("foreign").gateway(roots=AUTHORITY.pem)
-    async with Coordinator().up() as coordinator:
-        async with running((sender := uplink(coordinator, MemorySpool().boot(), foreign)).run()):
-            await until(lambda: sender.status().reason == "COORDINATOR_UNREACHABLE")
-            assert not coordinator.store.sessions
+    async with Coordinator().up() as coordinator, dialling(coordinator, MemorySpool().boot(), foreign) as sender:
+        await until(lambda: sender.status().reason == "COORDINATOR_UNREACHABLE")
+        assert not coordinator.store.sessions
 
 
 async def test_a_coordinator_of_a_foreign_authority_is_not_believed():
     coordinator = Coordinator()
-    async with coordinator.up(Authority("foreign").issue([x509.DNSName("localhost")], roots=AUTHORITY.pem)):
-        async with running((sender := uplink(coordinator, MemorySpool().boot())).run()):
-            await until(lambda: sender.status().reason == "COORDINATOR_UNREACHABLE")
-            assert "CERTIFICATE_VERIFY_FAILED" in sender.status().last_error
+    other = Authority("foreign").issue([x509.DNSName("localhost")], roots=AUTHORITY.pem)
+    async with coordinator.up(other), dialling(coordinator, MemorySpool().boot()) as sender:
+        await until(lambda: sender.status().reason == "COORDINATOR_UNREACHABLE")
+        assert "CERTIFICATE_VERIFY_FAILED" in sender.status().last_error
 
 
 @pytest.mark.parametrize(
@@ -286,29 +291,26 @@ async def test_a_coordinator_of_a_foreign_authority_is_not_believed():
 )
 async def test_a_certificate_without_exactly_one_gateway_name_is_refused(names):
     odd = AUTHORITY.issue(names)
-    async with Coordinator().up() as coordinator:
-        async with running((sender := uplink(coordinator, MemorySpool().boot(), odd)).run()):
-            await until(lambda: sender.status().reason == "CERT_INVALID")
-            assert not coordinator.store.sessions
+    async with Coordinator().up() as coordinator, dialling(coordinator, MemorySpool().boot(), odd) as sender:
+        await until(lambda: sender.status().reason == "CERT_INVALID")
+        assert not coordinator.store.sessions
 
 
 async def test_revocation_cuts_a_live_stream_and_keeps_it_out():
-    async with Coordinator().up() as coordinator:
-        async with running((sender := uplink(coordinator, MemorySpool().boot())).run()):
-            await until(lambda: sender.status().connected)
-            coordinator.revoked.add(peer_identity(CLIENT.chain).serial)
-            coordinator.servicer.recheck()
-            await until(lambda: sender.status().reason == "CERT_INVALID")
-            sender.retry_now()
-            await until(lambda: sender.status().reason == "CERT_INVALID" and not coordinator.servicer.connected)
+    async with Coordinator().up() as coordinator, dialling(coordinator, MemorySpool().boot()) as sender:
+        await until(lambda: sender.status().connected)
+        coordinator.revoked.add(peer_identity(CLIENT.chain).serial)
+        coordinator.servicer.recheck()
+        await until(lambda: sender.status().reason == "CERT_INVALID")
+        sender.retry_now()
+        await until(lambda: sender.status().reason == "CERT_INVALID" and not coordinator.servicer.connected)
 
 
 async def test_a_suspended_gateway_is_cut_by_name():
-    async with Coordinator().up() as coordinator:
-        async with running((sender := uplink(coordinator, MemorySpool().boot())).run()):
-            await until(lambda: sender.status().connected)
-            coordinator.servicer.cut(GATEWAY, "SUSPENDED", "by its operator")
-            await until(lambda: sender.status().last_error == "SUSPENDED: by its operator")
+    async with Coordinator().up() as coordinator, dialling(coordinator, MemorySpool().boot()) as sender:
+        await until(lambda: sender.status().connected)
+        coordinator.servicer.cut(GATEWAY, "SUSPENDED", "by its operator")
+        await until(lambda: sender.status().last_error == "SUSPENDED: by its operator")
 
 
 async def test_blocks_that_cannot_be_read_become_dead_letters_and_the_stream_goes_on():
@@ -320,7 +322,7 @@ async def test_blocks_that_cannot_be_read_become_dead_letters_and_the_stream_goe
     spool.append_content(good.content, 4)
     spool.append_content(replace(good.content, schema=b"?" * 32), 3)
     spool.append()
-    async with Coordinator().up() as coordinator, running((sender := uplink(coordinator, spool)).run()):
+    async with Coordinator().up() as coordinator, dialling(coordinator, spool) as sender:
         await until(lambda: not spool.unacked)
         assert sender.status().items_rejected == len(coordinator.store.dead)
     assert {number for number, _ in coordinator.store.dead} >= {3, 9, 13}
@@ -333,7 +335,7 @@ async def test_a_new_catalogue_goes_up_before_its_first_block():
     spool = MemorySpool().boot()
     spool.append()
     wider = Catalogue((*CATALOGUE.signals, Signal(2, "press.flow")))
-    async with Coordinator().up() as coordinator, running((sender := uplink(coordinator, spool)).run()):
+    async with Coordinator().up() as coordinator, dialling(coordinator, spool) as sender:
         await until(lambda: not spool.unacked)
         spool.append(catalogue=wider)
         sender.wake()
@@ -347,7 +349,7 @@ async def test_credit_bounds_what_waits_here_and_its_exhaustion_pauses_the_sende
     spool = MemorySpool().boot()
     for _ in range(40):
         spool.append()
-    async with Coordinator(limits=limits).up() as coordinator, running((sender := uplink(coordinator, spool)).run()):
+    async with Coordinator(limits=limits).up() as coordinator, dialling(coordinator, spool) as sender:
         coordinator.store.gate.clear()
         try:
             await until(lambda: sender.status().items_sent >= 8)
@@ -364,7 +366,7 @@ async def test_credit_bounds_what_waits_here_and_its_exhaustion_pauses_the_sende
 
 async def test_a_full_disk_of_the_coordinator_acknowledges_nothing_and_heals_by_itself():
     spool, coordinator = MemorySpool().boot(), Coordinator(limits=IngestLimits(retry_after_ns=SECOND_NS // 10))
-    async with coordinator.up(), running((sender := uplink(coordinator, spool)).run()):
+    async with coordinator.up(), dialling(coordinator, spool) as sender:
         await until(lambda: sender.status().connected)
         coordinator.store.failure = StorageError("STORE_FULL", "no space left")
         spool.append()
@@ -390,9 +392,9 @@ async def test_a_bug_in_the_store_ends_one_session_and_not_the_service():
     coordinator.store.commit = broken
     spool.append()
     neighbour.append()
-    async with coordinator.up(), running((sender := uplink(coordinator, spool)).run()):
+    async with coordinator.up(), dialling(coordinator, spool) as sender:
         await until(lambda: sender.status().reason == "RETRY_AFTER")
-        async with running(uplink(coordinator, neighbour, AUTHORITY.gateway(other)).run()):
+        async with dialling(coordinator, neighbour, AUTHORITY.gateway(other)):
             await until(lambda: not neighbour.unacked)
 
 
@@ -400,13 +402,13 @@ async def test_a_restored_coordinator_gets_the_acknowledged_tail_again():
     spool, coordinator = MemorySpool().boot(), Coordinator()
     for _ in range(10):
         spool.append()
-    async with coordinator.up(), running(uplink(coordinator, spool).run()):
+    async with coordinator.up(), dialling(coordinator, spool):
         await until(lambda: not spool.unacked)
     store = coordinator.store
     key = (spool.boots[0].id, Stream.TELEMETRY)
     store.marks[(GATEWAY, *key)] = 12
     store.history = [entry for entry in store.history if entry[2] < 12]
-    async with coordinator.up(), running(uplink(coordinator, spool).run()):
+    async with coordinator.up(), dialling(coordinator, spool):
         await until(lambda: len(store.history) == 30)
     assert spool.rewound == 1
     assert set(store.history) == spool.ids()
@@ -415,7 +417,7 @@ async def test_a_restored_coordinator_gets_the_acknowledged_tail_again():
 async def test_heartbeats_tell_the_backlog_and_an_away_gateway_is_noted():
     coordinator = Coordinator(limits=IngestLimits(session=ServerLimits(heartbeat_ns=SECOND_NS // 5)))
     async with coordinator.up():
-        async with running((sender := uplink(coordinator, MemorySpool().boot())).run()):
+        async with dialling(coordinator, MemorySpool().boot()) as sender:
             await until(lambda: coordinator.store.beats >= 3)
             assert coordinator.servicer.connected == {GATEWAY}
             assert sender.status().connected
@@ -425,16 +427,15 @@ async def test_heartbeats_tell_the_backlog_and_an_away_gateway_is_noted():
 
 async def test_a_stream_that_says_nothing_is_cut_and_others_are_served():
     limits = IngestLimits(session=ServerLimits(hello_timeout_ns=SECOND_NS // 5))
-    spool = MemorySpool().boot()
+    spool, coordinator = MemorySpool().boot(), Coordinator(limits=limits)
     spool.append()
-    async with Coordinator(limits=limits).up() as coordinator:
-        async with open_channel(f"localhost:{coordinator.port}", CLIENT) as channel:
-            calls = [SyncStub(channel).Session() for _ in range(5)]
-            async with running(uplink(coordinator, spool).run()):
-                await until(lambda: not spool.unacked)
-            for call in calls:
-                answer = down_from_proto(await asyncio.wait_for(call.read(), 5))
-                assert answer.reason == "PROTOCOL_VIOLATION"
+    async with coordinator.up(), open_channel(f"localhost:{coordinator.port}", CLIENT) as channel:
+        calls = [SyncStub(channel).Session() for _ in range(5)]
+        async with dialling(coordinator, spool):
+            await until(lambda: not spool.unacked)
+        for call in calls:
+            answer = down_from_proto(await asyncio.wait_for(call.read(), 5))
+            assert answer.reason == "PROTOCOL_VIOLATION"
 
 
 async def test_sockets_that_never_speak_tls_are_closed_while_others_are_served():
@@ -442,7 +443,7 @@ async def test_sockets_that_never_speak_tls_are_closed_while_others_are_served()
     spool.append()
     async with Coordinator().up() as coordinator:
         silent = [await asyncio.open_connection("localhost", coordinator.port) for _ in range(30)]
-        async with running(uplink(coordinator, spool).run()):
+        async with dialling(coordinator, spool):
             await until(lambda: not spool.unacked)
         for reader, writer in silent:
             await asyncio.wait_for(reader.read(), 6)
@@ -486,7 +487,7 @@ async def test_gzip_is_not_accepted():
 
 async def test_too_many_sessions_are_asked_to_come_back():
     coordinator = Coordinator(limits=IngestLimits(streams_max=0))
-    async with coordinator.up(), running((sender := uplink(coordinator, MemorySpool().boot())).run()):
+    async with coordinator.up(), dialling(coordinator, MemorySpool().boot()) as sender:
         await until(lambda: sender.status().reason == "RETRY_AFTER")
 
 
@@ -495,7 +496,7 @@ async def test_directives_are_delivered_once_a_session_and_at_once_when_notified
     coordinator.store.directives["d1"] = directive("d1", 1)
     async with (
         coordinator.up(),
-        running((sender := uplink(coordinator, MemorySpool().boot(), downlink=downlink)).run()),
+        dialling(coordinator, MemorySpool().boot(), downlink=downlink) as sender,
     ):
         await until(lambda: len(downlink.offered) == 1)
         coordinator.store.directives["d2"] = directive("d2", 2)
@@ -515,7 +516,7 @@ async def test_outcomes_are_told_at_the_start_of_a_session():
     coordinator, downlink = Coordinator(), SilentDownlink()
     coordinator.store.directives["d1"] = directive("d1", 1)
     downlink.kept = [DirectiveState("d1", Outcome.REJECTED, "UNKNOWN_TWIN", "no such twin", b"", 5)]
-    async with coordinator.up(), running(uplink(coordinator, MemorySpool().boot(), downlink=downlink).run()):
+    async with coordinator.up(), dialling(coordinator, MemorySpool().boot(), downlink=downlink):
         await until(lambda: coordinator.store.outcomes.get("d1") == ("REJECTED", "UNKNOWN_TWIN", ""))
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sync.session.world import World
+from twinmodel.clock import SECOND_NS
 
 
 def check(world: World) -> None:
@@ -45,3 +46,27 @@ def test_without_faults_one_session_does_it(seed):
     check(world)
     assert world.sessions == 1
     assert not world.rejects
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_cut_of_thirty_seconds_heals_within_the_longest_wait_and_loses_nothing(seed):
+    world = World(seed, faults=False)
+    healed_ns = 40 * SECOND_NS
+    found = []
+
+    def cut():
+        world.closed_until_ns = healed_ns
+        world.hang_up()
+
+    def look():
+        if world.sessions == 2:
+            found.append(world.now_ns)
+        else:
+            world.at(SECOND_NS // 10, look)
+
+    world.at(10 * SECOND_NS, cut)
+    world.at(healed_ns, look)
+    world.run()
+    check(world)
+    assert found[0] - healed_ns <= 21 * SECOND_NS

@@ -39,6 +39,15 @@ class Disk:
         order = {boot.id: boot.counter for boot in self.boots}
         return sorted(found, key=lambda i: (i.stream, order[i.boot], i.first_seq))
 
+    def read(self, pull: e.Pull) -> tuple[Item, ...]:
+        chosen, used = [], 0
+        for item in self.waiting(pull.after)[: pull.items_max]:
+            used += item_bytes(item)
+            if chosen and used > pull.bytes_max:
+                break
+            chosen.append(item)
+        return tuple(chosen)
+
 
 class Database:
     """What survives a restart of the coordinator."""
@@ -208,20 +217,10 @@ class World:
                 case e.Beat():
                     self.transmit(self.serve, Heartbeat(action.session, 0))
                 case e.Pull():
-                    chosen, used = [], 0
-                    for item in self.disk.waiting(action.after)[: action.items_max]:
-                        used += item_bytes(item)
-                        if chosen and used > action.bytes_max:
-                            break
-                        chosen.append(item)
-                    actions += self.machine.receive(e.Pulled(action.generation, tuple(chosen)), self.now_ns)
-                case e.Acknowledge():
-                    for mark in action.marks:
-                        self.disk.acked[mark.boot, mark.stream] = mark.next_seq
-                case e.Rewind():
-                    self.disk.rewinds += 1
-                    for mark in action.marks:
-                        self.disk.acked[mark.boot, mark.stream] = mark.next_seq
+                    actions += self.machine.receive(e.Pulled(action.generation, self.disk.read(action)), self.now_ns)
+                case e.Acknowledge() | e.Rewind():
+                    self.disk.rewinds += isinstance(action, e.Rewind)
+                    self.disk.acked.update({(m.boot, m.stream): m.next_seq for m in action.marks})
                 case e.Established():
                     self.sessions += 1
                 case e.Progressed():
