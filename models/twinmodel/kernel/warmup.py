@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import importlib.util
 import os
 import stat
 import tempfile
@@ -99,7 +100,7 @@ class _Compiler:
 
     def stop(self) -> None:
         self._stopping.set()
-        self.wait(60.0)
+        self.wait(30.0)
 
     def _background(self, family: str, folder: Path) -> None:
         try:
@@ -141,8 +142,9 @@ atexit.register(_compiler.stop)
 
 
 def request(family: str, folder: Path) -> None:
-    """Has a family compiled beside the caller; a second request changes nothing."""
-    _compiler.request(family, folder)
+    """Has a family compiled beside the caller; a second request, or one without numba, changes nothing."""
+    if importlib.util.find_spec("numba") is not None:
+        _compiler.request(family, folder)
 
 
 def compiled(family: str) -> Step | None:

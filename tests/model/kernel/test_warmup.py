@@ -122,3 +122,13 @@ def test_a_request_makes_the_kernel_ready_beside_the_caller(family, kernel_cache
     warmup.request(family, Path(kernel_cache))
     warmup.wait(60)
     assert warmup.compiled(family) is compiled[family]
+
+
+def test_without_numba_nothing_is_requested_and_nothing_logged(tmp_path, monkeypatch):
+    monkeypatch.setattr(warmup.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(warmup, "_compiler", warmup._Compiler())
+    with capture_logs() as logs:
+        warmup.request("ode", tmp_path)
+        warmup.wait(10)
+    assert warmup.compiled("ode") is None
+    assert logs == []
