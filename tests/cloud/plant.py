@@ -114,7 +114,12 @@ class Plant:
 
     def app(self) -> FastAPI:
         return create_app(
-            self.store, clock=self.clock, bus=self.bus, ca=self.ca, settings=self.settings, on_directive=self.woken.append
+            self.store,
+            clock=self.clock,
+            bus=self.bus,
+            ca=self.ca,
+            settings=self.settings,
+            on_directive=self.woken.append,
         )
 
     def token(self, role: str = "viewer", tenant: str = "acme", ttl_s: float = 0) -> str:
@@ -134,5 +139,3 @@ class Plant:
 
     def close(self) -> None:
         self.store.close()
-
-

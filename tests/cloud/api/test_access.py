@@ -108,4 +108,3 @@ async def test_cookie_reads_but_changes_only_from_the_consoles_own_pages(plant, 
         refused = await client.post(invite, json=body, headers=headers)
         assert (refused.status_code, refused.json()["reason"]) == (403, "FORBIDDEN"), headers
     assert (await client.post(invite, json=body, headers={"Origin": "http://twins"})).status_code == 201
-

@@ -69,7 +69,12 @@ async def test_token_after_its_time_is_refused(plant, enrolment):
 
 async def test_wrong_request_does_not_use_up_the_token(plant, enrolment):
     token = invite(plant, "kept")
-    for body in (request(token, b"junk"), {"token": token}, request(token, b"x" * 9_000), {**request(token), "site": "s"}):
+    for body in (
+        request(token, b"junk"),
+        {"token": token},
+        request(token, b"x" * 9_000),
+        {**request(token), "site": "s"},
+    ):
         answer = await enrolment.post("/enrol", json=body)
         assert (answer.status_code, answer.json()["reason"]) == (422, "REQUEST_INVALID")
     assert (await enrolment.post("/enrol", content=b"x" * 70_000)).status_code == 413

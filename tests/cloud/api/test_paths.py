@@ -227,7 +227,9 @@ async def test_invitation_carries_the_whole_join_line(plant, api, tank):
     answer = await api("operator").post(f"{BASE}/gateways:invite", json={"site": "north", "gateway": "gw-9"})
     assert answer.status_code == 201, answer.text
     invite = s.InviteView.model_validate(answer.json())
-    assert invite.join == f"twinedge join https://127.0.0.1:8422 --token {invite.token} --ca-sha256 {plant.ca.fingerprint}"
+    assert (
+        invite.join == f"twinedge join https://127.0.0.1:8422 --token {invite.token} --ca-sha256 {plant.ca.fingerprint}"
+    )
     assert invite.expires == "2023-11-15T22:13:20.000000000Z"
     view = await get(api("viewer"), "/sites/north/gateways/gw-9", s.GatewayView)
     assert (view.health, view.why, view.last_seen) == ("offline", "gateway gw-9 has never been connected", None)

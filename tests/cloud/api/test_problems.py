@@ -38,7 +38,9 @@ async def test_wrong_request_names_the_field(plant, api):
         answer = await client.post("/api/v1/tenants/acme/gateways:invite", json=body)
         assert (answer.status_code, answer.json()["reason"]) == (422, "REQUEST_INVALID")
         assert answer.json()["detail"].startswith(f"{field}: ")
-    broken = await client.post("/api/v1/tenants/acme/gateways:invite", content=b"{", headers={"content-type": "application/json"})
+    broken = await client.post(
+        "/api/v1/tenants/acme/gateways:invite", content=b"{", headers={"content-type": "application/json"}
+    )
     assert broken.status_code == 422
     wrong_page = await client.get("/api/v1/tenants/acme/twins?page_size=0")
     assert wrong_page.json()["detail"].startswith("page_size: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -54,11 +55,10 @@ def test_time_comes_back_from_its_text_to_the_nanosecond(t_ns):
 
 @given(st.text(max_size=40))
 def test_text_that_is_no_time_is_refused_by_its_field(text):
-    try:
-        assert isinstance(parse(text, "from"), int)
-    except TwinError as error:
-        assert error.reason == "REQUEST_INVALID"
-        assert error.message.startswith("from: ")
+    if re.fullmatch(r"-?\d{1,19}", text):
+        return
+    with pytest.raises(TwinError, match="REQUEST_INVALID: from: "):
+        parse(text, "from")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,9 @@ def test_page_token_opens_only_for_its_own_list(listing, inner):
         unseal(listing + "x", seal(listing, inner))
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(4.2, "4.2 s"), (90, "90 s"), (720, "12 min"), (19_800, "5.5 h"), (3e5, "3 d")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.2, "4.2 s"), (90, "90 s"), (720, "12 min"), (19_800, "5.5 h"), (3e5, "3 d")]
+)
 def test_durations_read_as_people_say_them(seconds, text):
     assert span(seconds) == text
 
@@ -112,12 +114,12 @@ def test_well_twin_is_ok_and_says_nothing():
         (lambda: judge(replace(TWIN, drifting=True, properties=prop(drift=7.31))), "bad", "score 7.31"),
         (lambda: judge(replace(TWIN, drifting=True)), "bad", "drift limit"),
         (lambda: judge(replace(TWIN, properties=prop(reported=value(bad(QualityReason.STALE))))), "bad", "bad(STALE)"),
-        (lambda: judge(replace(TWIN, properties=prop(reported=value(uncertain(QualityReason.RATE))))), "warn", "1 of 1"),
+        (lambda: judge(replace(TWIN, properties=prop(reported=value(uncertain(QualityReason.RATE))))), "warn", "RATE"),
         (
             lambda: judge(replace(TWIN, properties=prop(estimated=value(QualityReason.SETTLING, Origin.ESTIMATED)))),
             "warn", "model settles: 1 of 1",
         ),
-        (lambda: judge(replace(TWIN, model=replace(MODEL, outcome="REJECTED", reason="PARITY_FAILED"))), "bad", "PARITY"),
+        (lambda: judge(replace(TWIN, model=replace(MODEL, outcome="REJECTED", reason="PARITY"))), "bad", "PARITY"),
         (lambda: judge(replace(TWIN, model=replace(MODEL, running="m@0"))), "warn", "m@0 runs, m@1 is desired"),
         (lambda: judge(fresh_s=31), "warn", "31 s old (limit 30 s)"),
         (lambda: judge(fresh_s=None), "warn", "no value"),

@@ -101,7 +101,9 @@ def test_usage_errors_end_with_two(twincloud):
 
 def test_missing_extra_is_named(twincloud, monkeypatch):
     monkeypatch.setattr("twincloud.__main__.find_spec", lambda _: None)
-    monkeypatch.setattr("twincloud.cli._settings", lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError(name="fastapi.x")))
+    monkeypatch.setattr(
+        "twincloud.cli._settings", lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError(name="fastapi.x"))
+    )
     code, _, err = twincloud("serve")
     assert code == 1
     assert "EXTRA_MISSING" in err
@@ -111,7 +113,8 @@ def test_missing_extra_is_named(twincloud, monkeypatch):
 def test_help_starts_without_the_heavy_libraries():
     script = (
         "import sys; from twincloud.__main__ import run; run(['--help']);"
-        "print(sorted({'fastapi', 'grpc', 'sqlalchemy', 'numpy', 'cryptography', 'rich', 'structlog'} & set(sys.modules)))"
+        "heavy = {'fastapi', 'grpc', 'sqlalchemy', 'numpy', 'cryptography', 'rich', 'structlog'};"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"

@@ -70,7 +70,12 @@ def test_coordinator_that_is_not_there_is_unreachable(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"signers": None}, {"signers": {"../../etc/x": "pem"}}, {"signers": {str(n): "" for n in range(1_001)}}, {"site": None}],
+    [
+        {"signers": None},
+        {"signers": {"../../etc/x": "pem"}},
+        {"signers": {str(n): "" for n in range(1_001)}},
+        {"site": None},
+    ],
 )
 def test_answer_that_lacks_or_bends_a_part_writes_nothing(wrong):
     answer = {"tenant": "a", "site": "b", "gateway": "c", "sync_address": "h:1", "signers": {}, "certificate_pem": ""}
