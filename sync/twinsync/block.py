@@ -20,6 +20,7 @@ import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypeVar
 
 import crc32c
@@ -41,6 +42,8 @@ VERSION = 1
 _PLAIN, _ZSTD = 0, 1
 _SCHEMA_BYTES = 4
 _HEADER = struct.Struct("<2sBBI4s")
+_KINDS = tuple(Kind)
+_KIND_EDGES = np.arange(1, len(_KINDS) + 2, dtype=np.uint8)
 _NOWHERE = np.zeros(0, np.int64)
 _NOTHING = np.zeros(0, np.uint64)
 _NO_FLOATS = (_NOWHERE, _NOTHING)
@@ -108,7 +111,7 @@ def decode(payload: bytes, catalogue: Catalogue, *, count_max: int = limits.BLOC
     values = _read_values(reader, runs, scales)
     quality = _read_quality(reader, count)
     reader.finish()
-    signal = np.repeat(runs.signal.astype(np.uint32), runs.length)
+    signal = runs.signal.astype(np.uint32).repeat(runs.length)
     batches = []
     for kind, span, value in values:
         batches.append(Batch(kind, signal[span], value, quality[span], t_ns[span]))
@@ -151,10 +154,15 @@ def _check_signals(parts: list[Batch], runs: Runs, catalogue: Catalogue) -> None
     largest = int(runs.signal.max())
     if largest >= known:
         raise InputError("VALUE_INVALID", f"signal {largest} of a catalogue of {known}")
-    kinds = np.repeat([int(b.kind) for b in parts], [len(b) for b in parts])[runs.start]
-    wrong = np.flatnonzero(scales_of(catalogue).kind[runs.signal] != kinds)
-    if len(wrong):
-        signal = catalogue.signals[int(runs.signal[wrong[0]])]
+    kinds = scales_of(catalogue).kind[runs.signal]
+    ends = list(accumulate(map(len, parts)))
+    edges = np.searchsorted(runs.start, [0, *ends]).tolist()
+    for batch, first, last, low in zip(parts, edges, edges[1:], [0, *ends], strict=False):
+        wrong = kinds[first:last] != batch.kind
+        # A run that reaches over from the kind before is a signal of two kinds.
+        if first < runs.count and runs.start[first] == low and not wrong.any():
+            continue
+        signal = catalogue.signals[int(runs.signal[first:last][wrong][0] if wrong.any() else batch.signal[0])]
         raise InputError(
             "VALUE_INVALID", f"{signal.name} is {signal.kind.name}, its values are not", signal=signal.name
         )
@@ -195,9 +203,9 @@ def _float_codes(value: NDArray[np.float64], runs: Runs, scales: Scales) -> tupl
     signal, length = runs.signal[:count], runs.length[:count]
     # NaN, infinities and numbers beyond 64 bits turn into some integer and are then found unequal.
     with np.errstate(invalid="ignore", over="ignore"):
-        code = np.rint(value * np.repeat(scales.units[signal], length)).astype(np.int64)
+        code = np.rint(value * scales.units[signal].repeat(length)).astype(np.int64)
     back = _floats(code, signal, length, scales)
-    odd = np.flatnonzero(back.view(np.int64) != value.view(np.int64))
+    odd = (back.view(np.int64) != value.view(np.int64)).nonzero()[0]
     if len(odd):
         # They repeat the integer before them, so that the differences around them stay small.
         place = np.arange(len(code))
@@ -211,9 +219,9 @@ def _floats(code: I64, signal: I64, length: I64, scales: Scales) -> NDArray[np.f
     up, down = scales.up[signal], scales.down[signal]
     value = code.astype(np.float64)
     if (up != 1.0).any():
-        value *= np.repeat(up, length)
+        value *= up.repeat(length)
     if (down != 1.0).any():
-        value /= np.repeat(down, length)
+        value /= down.repeat(length)
     return value
 
 
@@ -232,7 +240,7 @@ def _word_codes(value: NDArray[np.generic]) -> tuple[I64, list[bytes]]:
 def _write_quality(writer: ColumnWriter, quality: NDArray[np.uint16]) -> None:
     """Positions where the quality differs from the sample before (0 before the first), and the code from there on."""
     if quality.any():
-        changes = np.flatnonzero(differences(quality.astype(np.int64)))
+        changes = differences(quality.astype(np.int64)).nonzero()[0]
         writer.sparse(changes)
         writer.narrow(quality[changes].astype(np.uint64))
     else:
@@ -253,7 +261,7 @@ def _read_runs(reader: ColumnReader, count: int, catalogue: Catalogue) -> Runs:
     run_count = int.from_bytes(reader.take(4), "little")
     if not 1 <= run_count <= count:
         corrupt(f"{run_count} runs of {count} samples")
-    signal = np.cumsum(unzigzag(reader.narrow(run_count)))
+    signal = unzigzag(reader.narrow(run_count)).cumsum()
     length = reader.below(run_count, count + 1, "run length")
     known = len(catalogue)
     if int(signal.min()) < 0 or int(signal.max()) >= known:
@@ -263,7 +271,7 @@ def _read_runs(reader: ColumnReader, count: int, catalogue: Catalogue) -> Runs:
         corrupt("signals are not in canonical order")
     if int(length.min()) < 1 or int(length.sum()) != count:
         corrupt(f"runs hold {int(length.sum())} of {count} samples")
-    return Runs(signal, np.cumsum(length) - length, length, count)
+    return Runs(signal, length.cumsum() - length, length, count)
 
 
 def _read_values(reader: ColumnReader, runs: Runs, scales: Scales) -> list[tuple[Kind, slice, NDArray[np.generic]]]:
@@ -272,11 +280,11 @@ def _read_values(reader: ColumnReader, runs: Runs, scales: Scales) -> list[tuple
     if steps[runs.start].any():
         corrupt("a run starts with a difference")
     steps[runs.start] = first
-    column = np.cumsum(steps)
+    column = steps.cumsum()
     kinds = scales.kind[runs.signal]
     found: list[tuple[Kind, slice, NDArray[np.generic]]] = []
-    for kind in Kind:
-        low, high = np.searchsorted(kinds, (kind, kind + 1)).tolist()
+    edges = np.searchsorted(kinds, _KIND_EDGES).tolist()
+    for kind, low, high in zip(_KINDS, edges, edges[1:], strict=False):
         if low == high:
             continue
         end = int(runs.start[high]) if high < runs.count else runs.total

@@ -41,6 +41,11 @@ def differences(values: I64) -> I64:
     return steps
 
 
+def largest(values: NDArray[np.unsignedinteger[Any]]) -> int:
+    """The largest of unsigned values, 0 when there is none."""
+    return int(np.maximum.reduce(values)) if len(values) else 0
+
+
 def corrupt(what: str) -> NoReturn:
     """Raises the one error a decoder has."""
     raise InputError("BLOCK_CORRUPT", f"block payload: {what}")
@@ -60,7 +65,7 @@ class ColumnWriter:
 
     def narrow(self, values: U64) -> None:
         """Appends a column in the fewest bytes per value that fit its largest; zeros take none."""
-        top = int(values.max()) if len(values) else 0
+        top = largest(values)
         if top < 1 << 8:
             self._parts.append(b"\x01" + values.astype(np.uint8).tobytes() if top else b"\x00")
             return
@@ -70,11 +75,11 @@ class ColumnWriter:
 
     def escaped(self, values: U64) -> None:
         """Appends a column of one byte per value; the few that need more follow in wider columns."""
+        if largest(values) < _IN_16_BITS:
+            self._parts.append(values.astype(np.uint8).tobytes())
+            return
         plane = np.minimum(values, _IN_64_BITS).astype(np.uint8)
         large = plane >= _IN_16_BITS
-        if not large.any():
-            self._parts.append(plane.tobytes())
-            return
         escapes = values[large]
         wide = escapes >= 1 << 16
         plane[large] = np.where(wide, _IN_64_BITS, _IN_16_BITS)
@@ -117,8 +122,8 @@ class ColumnReader:
     def below(self, count: int, limit: int, what: str) -> I64:
         """A narrow column whose values are all less than `limit`, as signed integers."""
         values = self.narrow(count)
-        if count and int(values.max()) >= limit:
-            corrupt(f"{what} {int(values.max())} of {limit}")
+        if largest(values) >= limit:
+            corrupt(f"{what} {largest(values)} of {limit}")
         return values.view(np.int64)
 
     def escaped(self, count: int) -> U64:
@@ -126,7 +131,7 @@ class ColumnReader:
         start = self._claim(count)
         plane = np.frombuffer(self._raw, np.uint8, count, start)
         values = plane.astype(np.uint64)
-        if not count or int(plane.max()) < _IN_16_BITS:
+        if largest(plane) < _IN_16_BITS:
             return values
         wide = plane == _IN_64_BITS
         short = plane == _IN_16_BITS
@@ -141,7 +146,7 @@ class ColumnReader:
             corrupt(f"{count} positions of {limit}")
         if not count:
             return _NOWHERE
-        positions = np.cumsum(self.below(count, limit, "distance") + 1) - 1
+        positions = (self.below(count, limit, "distance") + 1).cumsum() - 1
         if int(positions[-1]) >= limit:
             corrupt(f"position {int(positions[-1])} of {limit}")
         return positions

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.signal import Catalogue
-from twinsync.columns import I64, ColumnReader, ColumnWriter, corrupt, differences, unzigzag, zigzag
+from twinsync.columns import I64, ColumnReader, ColumnWriter, corrupt, differences, largest, unzigzag, zigzag
 from twinsync.scales import scales_of
 
-# Odd constants of splitmix64; they spread positions, so that two vectors of times rarely have one hash.
+# Odd constants of splitmix64.
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xBF58476D1CE4E5B9)
 _ESCAPED_FROM = 254
@@ -37,7 +37,7 @@ class Runs:
     def of(signal: NDArray[np.uint32]) -> Runs:
         """Finds the runs of a column in canonical order, shape (n,), n > 0."""
         total = len(signal)
-        edges = np.flatnonzero(signal[1:] != signal[:-1])
+        edges = (signal[1:] != signal[:-1]).nonzero()[0]
         start = np.zeros(len(edges) + 1, np.int64)
         np.add(edges, 1, out=start[1:])
         length = np.empty_like(start)
@@ -76,7 +76,7 @@ class Bases:
             return Bases(of_run, owner, runs.start, length, t_ns)
         owns = np.zeros(runs.count, np.bool_)
         owns[owner] = True
-        return Bases(of_run, owner, np.cumsum(length) - length, length, t_ns[np.repeat(owns, runs.length)])
+        return Bases(of_run, owner, length.cumsum() - length, length, t_ns[owns.repeat(runs.length)])
 
 
 def write_times(writer: ColumnWriter, runs: Runs, t_ns: I64, catalogue: Catalogue) -> None:
@@ -85,7 +85,7 @@ def write_times(writer: ColumnWriter, runs: Runs, t_ns: I64, catalogue: Catalogu
     step = catalogue.time_step_ns
     t = bases.t // step
     below = bases.t - t * step
-    odd = np.flatnonzero(below)
+    odd = below.nonzero()[0]
     period = scales_of(catalogue).period_ns[runs.signal[bases.owner]]
     base_of, place = _places(bases.start, bases.length)
     first = t[bases.start]
@@ -94,8 +94,8 @@ def write_times(writer: ColumnWriter, runs: Runs, t_ns: I64, catalogue: Catalogu
     coded = zigzag(residual - centre[base_of])
     anchor = first + centre
     mode = np.zeros(len(anchor), np.uint64)
-    large = coded >= _ESCAPED_FROM
-    if large.any():
+    if largest(coded) >= _ESCAPED_FROM:
+        large = coded >= _ESCAPED_FROM
         steps = differences(t) - (period // step)[base_of]
         steps[bases.start] = 0
         change = zigzag(steps)
@@ -127,9 +127,9 @@ def read_times(reader: ColumnReader, runs: Runs, catalogue: Catalogue) -> I64:
     length = runs.length[owner]
     if len(owner) != base_count or not (owner[1:] > owner[:-1]).all():
         corrupt("time bases are not numbered by first use")
-    if not np.array_equal(length[of_run], runs.length):
+    if (length[of_run] != runs.length).any():
         corrupt("runs of different length share a time base")
-    start = np.cumsum(length) - length
+    start = length.cumsum() - length
     anchor = reader.narrow(base_count).view(np.int64) + np.int64(origin)
     mode = reader.below(base_count, 2, "time mode")
     total = int(length.sum())
@@ -148,20 +148,20 @@ def read_times(reader: ColumnReader, runs: Runs, catalogue: Catalogue) -> I64:
     t[odd] += reader.below(len(odd), step, "time below a step")
     if base_count == runs.count:
         return np.asarray(t, np.int64)
-    column: I64 = t[np.repeat(start[of_run] - runs.start, runs.length) + np.arange(runs.total)]
+    column: I64 = t[(start[of_run] - runs.start).repeat(runs.length) + np.arange(runs.total)]
     return column
 
 
 def _places(start: I64, length: I64) -> tuple[I64, I64]:
     """For every element of a run-length column: the number of its run and its place inside it."""
-    run = np.repeat(np.arange(len(length)), length)
+    run = np.arange(len(length)).repeat(length)
     return run, np.arange(len(run)) - start[run]
 
 
-def _numbered(keys: Iterable[Hashable]) -> I64:
+def _numbered(keys: Sequence[Hashable]) -> I64:
     """Numbers keys by first use."""
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
 
 
 def _owners(of_run: I64) -> I64:
@@ -173,24 +173,22 @@ def _owners(of_run: I64) -> I64:
 
 
 def _hashes(runs: Runs, t_ns: I64) -> list[int]:
-    longest = int(runs.length.max())
-    if longest == 1:
-        alone: list[int] = t_ns.tolist()
-        return alone
-    factor = np.arange(1, longest + 1, dtype=np.uint64) * _MIX_A
-    factor = (factor ^ (factor >> np.uint64(29))) * _MIX_B | np.uint64(1)
-    place = np.arange(runs.total) - np.repeat(runs.start, runs.length)
-    sums = np.add.reduceat(t_ns.view(np.uint64) * factor[place], runs.start)
-    mixed: list[int] = (sums ^ runs.length.view(np.uint64) * _MIX_A).tolist()
-    return mixed
+    """One number per run, equal for equal times; of a run's times the first, the middle and the last one count."""
+    times = t_ns.view(np.uint64)
+    mixed = times[runs.start] * _MIX_A + runs.length.view(np.uint64)
+    if runs.count < runs.total:
+        mixed = (mixed ^ times[runs.start + (runs.length >> 1)]) * _MIX_B
+        mixed = (mixed ^ times[runs.start + runs.length - 1]) * _MIX_A
+    hashes: list[int] = mixed.tolist()
+    return hashes
 
 
 def _agree(runs: Runs, t_ns: I64, like: I64) -> bool:
     """Whether every run has the times of the run `like` it."""
-    if not np.array_equal(runs.length[like], runs.length):
+    if (runs.length[like] != runs.length).any():
         return False
-    index = np.repeat(runs.start[like] - runs.start, runs.length) + np.arange(runs.total)
-    return np.array_equal(t_ns[index], t_ns)
+    index = (runs.start[like] - runs.start).repeat(runs.length) + np.arange(runs.total)
+    return bool((t_ns[index] == t_ns).all())
 
 
 def _whole(runs: Runs, t_ns: I64) -> list[bytes]:
