@@ -217,7 +217,7 @@ class World:
                 case e.Beat():
                     self.transmit(self.serve, Heartbeat(action.session, 0))
                 case e.Pull():
-                    actions += self.machine.receive(e.Pulled(action.generation, self.disk.read(action)), self.now_ns)
+                    self.read(action)
                 case e.Acknowledge() | e.Rewind():
                     self.disk.rewinds += isinstance(action, e.Rewind)
                     self.disk.acked.update({(m.boot, m.stream): m.next_seq for m in action.marks})
@@ -228,6 +228,12 @@ class World:
                 case e.Close():
                     self.rejects.append(action.reason)
                     self.hang_up()
+
+    def read(self, pull: e.Pull) -> None:
+        """Answers a little later with what was there when it was asked for."""
+        link, found = self.link, e.Pulled(pull.generation, self.disk.read(pull))
+        delay_ns = self.random.choice([0, 0, 30]) * MILLISECOND_NS
+        self.at(delay_ns, lambda: self.edge(found) if self.link == link else None)
 
     # the coordinator
 
