@@ -22,9 +22,9 @@ const unseen = { stroke: "transparent", width: 0, points: { show: false } };
 const KINDS = {
   band: {
     height: 216,
-    series: [unseen, unseen, stroke("model", 1.5), dots("ink"), dots("bad", { size: 5 }), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true })],
-    bands: [{ series: [1, 2], fill: paint("band") }],
-    columns: ({ model, points }) => uPlot.join([model, points], [[2, 2, 2, 2], [1, 1, 1, 1, 1]]),
+    series: [unseen, unseen, unseen, unseen, stroke("model", 1.5), dots("ink"), dots("bad", { size: 5 }), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true })],
+    bands: [{ series: [1, 2], fill: paint("wide") }, { series: [3, 4], fill: paint("band") }],
+    columns: ({ model, points }) => uPlot.join([model, points], [[2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1]]),
   },
   residual: {
     height: 76,

@@ -1,14 +1,19 @@
 // The history of one property in the browser: a column of times, values and qualities per role, merged and trimmed.
 const POINTS_MAX = 4_000;
 const BACKFILLED = 12;
-const Z90 = 1.645;
+const Z90 = 1.645; // 90 % of a normal distribution
+const FAR = 3; // beyond this many sigma noise is no explanation any more
+const CUT = 8; // residuals beyond are drawn at the edge, so that one of them does not flatten all others
 
 export class Track {
   roles = {};
   truncated = false;
+  /** Sigma of the noise in measured minus predicted, by the median of its steps: deaf to outliers and to drift. */
+  spread = 0;
 
   clear() {
     this.roles = {};
+    this.spread = 0;
     this.truncated = false;
   }
 
@@ -30,6 +35,9 @@ export class Track {
       if (spare > 0) for (const column of Object.values(mine)) column.splice(0, spare);
       this.truncated ||= run.truncated;
     }
+    const known = (this.roles.innovation?.v ?? []).slice(-1_000).filter(Number.isFinite);
+    const steps = known.slice(1).map((v, i) => Math.abs(v - known[i]));
+    this.spread = steps.length < 20 ? 0 : 1.4826 / Math.SQRT2 * median(steps);
   }
 
   /** Drops what lies before `t`, in seconds. */
@@ -56,17 +64,21 @@ export class Track {
     return steps[steps.length >> 1] ?? 1;
   }
 
-  /** Columns `t, high, low, estimate` of the band, and `t, inside, outside, late, bad` of what was measured. */
+  /**
+   * Columns `t, high and low of what may be measured, high and low of the model's 90 %, estimate`, and
+   * `t, inside, outside, late, bad` of what was measured.
+   */
   band() {
     const { estimate, sigma, measured } = this.roles;
-    const model = [[], [], [], []];
+    const model = [[], [], [], [], [], []];
     const sigmaAt = stepper(sigma);
     const step = 6 * this.period;
     estimate?.t.forEach((t, i) => {
       const v = estimate.v[i];
-      if (i && t - estimate.t[i - 1] > step) push(model, t - step / 2, null, null, null);
-      const half = Z90 * (sigmaAt(t) ?? 0);
-      push(model, t, v == null ? null : v + half, v == null ? null : v - half, v);
+      if (i && t - estimate.t[i - 1] > step) push(model, t - step / 2, null, null, null, null, null);
+      const sigma90 = Z90 * (sigmaAt(t) ?? 0);
+      const wide = measured ? FAR * Math.max(sigmaAt(t) ?? 0, this.spread) : 0;
+      push(model, t, ...[wide, -wide, sigma90, -sigma90, 0].map((add) => v == null ? null : v + add));
     });
     const points = [[], [], [], [], []];
     const estimateAt = stepper(estimate);
@@ -77,7 +89,7 @@ export class Track {
       const q = measured.q[i];
       const e = estimateAt(t);
       const bad = q >> 8 > 0;
-      const out = !bad && e != null && Math.abs(v - e) > Z90 * (spreadAt(t) ?? Infinity);
+      const out = !bad && e != null && Math.abs(v - e) > FAR * Math.max(spreadAt(t) ?? Infinity, this.spread);
       const late = !bad && !out && (q & 255) === BACKFILLED;
       outside += out;
       push(points, t, bad || out || late ? null : v, out ? v : null, late ? v : null, bad ? v : null);
@@ -105,9 +117,10 @@ export class Track {
     const sigmaAt = stepper(sigma);
     innovation?.t.forEach((t, i) => {
       const v = innovation.v[i];
-      const s = sigmaAt(t);
-      const far = s != null && Math.abs(v) > 3 * s;
-      push(columns, t, v, far ? v : null, ...(s == null ? [null, null, null, null] : [2 * s, -2 * s, 3 * s, -3 * s]));
+      const s = sigmaAt(t) == null ? null : Math.max(sigmaAt(t), this.spread);
+      const far = s != null && Math.abs(v) > FAR * s;
+      const shown = s == null || v == null ? v : Math.max(-CUT * s, Math.min(CUT * s, v));
+      push(columns, t, shown, far ? shown : null, ...(s == null ? [null, null, null, null] : [2 * s, -2 * s, 3 * s, -3 * s]));
     });
     return columns;
   }
@@ -117,6 +130,10 @@ export class Track {
     const { drift } = this.roles;
     return [drift?.t ?? [], drift?.v ?? [], drift?.v.map((v) => v >= 1 ? v : null) ?? []];
   }
+}
+
+function median(values) {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 }
 
 function push(columns, ...row) {

@@ -74,7 +74,8 @@ export function showReadings(properties) {
     row.value.classList.toggle("doubt", Boolean(head) && !head.quality.startsWith("good"));
     const facts = [];
     if (p.estimated) facts.push(["model", `${withSigma(p.estimated.value, p.estimated.sigma)} ± ${number(p.estimated.sigma, 2)}`, ""]);
-    const z = p.innovation != null && p.estimated?.sigma ? p.innovation / p.estimated.sigma : null;
+    const spread = Math.max(p.estimated?.sigma ?? 0, row.track.spread);
+    const z = p.innovation != null && spread ? p.innovation / spread : null;
     if (z != null) facts.push(["residual", `${number(p.innovation, 2)} (${z.toFixed(1).replace("-", "−")}σ)`, Math.abs(z) > 3 ? "bad" : ""]);
     if (p.drift != null) facts.push(["drift", `${p.drift.toFixed(2)} / 1.0`, p.drift >= 1 ? "warn" : ""]);
     if (head && !head.quality.startsWith("good")) facts.push(["quality", head.quality, head.quality.startsWith("bad") ? "bad" : "warn"]);
