@@ -34,7 +34,7 @@ from twincloud.api.metrics import Metrics
 from twincloud.config import Settings
 from twincloud.downlink.mailbox import Mailbox
 from twincloud.events.bus import Bus
-from twincloud.identity.ca import Authority
+from twincloud.identity.ca import LOOPBACK_NAMES, Authority
 from twincloud.identity.ledger import Ledger
 from twincloud.ingest.servicer import SyncServicer, serve
 from twincloud.storage import open_store
@@ -220,6 +220,8 @@ def _tell_ready(
             draft.replace(path)
     notify("READY=1")
     _log.info("ready", **facts)
+    if not parts.settings.names and parts.settings.gateway_host not in LOOPBACK_NAMES:
+        _log.warning("gateways are told the listening address; name this host with `names:` or --name", **facts)
     if on_ready is not None:
         on_ready(addresses)
 

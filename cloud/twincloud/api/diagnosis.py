@@ -9,6 +9,7 @@ from twincloud.storage.contract import Gateway, Property, Twin
 from twinmodel.clock import SECOND_NS, ClockQuality
 from twinmodel.quality import QualityClass, QualityReason, class_of, describe
 
+DRIFT_LIMIT = 1.0
 AWAY_MAX_NS = 10 * SECOND_NS
 CERTIFICATE_LEFT_MIN_NS = 3 * 86_400 * SECOND_NS
 SEVERITIES: tuple[Health, ...] = ("offline", "bad", "warn", "ok")
@@ -113,10 +114,10 @@ def _of_properties(twin: Twin) -> Iterator[Finding]:
         if worst is not None and worst.drift is not None:
             yield (
                 "bad",
-                f"the model drifts from {worst.name}: score {worst.drift:.3g} is beyond the model's drift limit",
+                f"the model drifts from {worst.name}: drift score {worst.drift:.3g} (limit {DRIFT_LIMIT:g})",
             )
         else:
-            yield "bad", "the model drifts from the measurement, beyond the model's drift limit"
+            yield "bad", f"the model drifts from the measurement (rule: drift score below {DRIFT_LIMIT:g})"
     for klass, health in ((QualityClass.BAD, "bad"), (QualityClass.UNCERTAIN, "warn")):
         hit = [p for p in twin.properties if p.reported is not None and class_of(p.reported.quality) is klass]
         if hit:

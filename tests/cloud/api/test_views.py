@@ -111,8 +111,8 @@ def test_well_twin_is_ok_and_says_nothing():
     ("judged", "health", "words"),
     [
         (lambda: judge(gateway=None), "offline", "gateway g is not known"),
-        (lambda: judge(replace(TWIN, drifting=True, properties=prop(drift=7.31))), "bad", "score 7.31"),
-        (lambda: judge(replace(TWIN, drifting=True)), "bad", "drift limit"),
+        (lambda: judge(replace(TWIN, drifting=True, properties=prop(drift=7.31))), "bad", "score 7.31 (limit 1)"),
+        (lambda: judge(replace(TWIN, drifting=True)), "bad", "below 1"),
         (lambda: judge(replace(TWIN, properties=prop(reported=value(bad(QualityReason.STALE))))), "bad", "bad(STALE)"),
         (lambda: judge(replace(TWIN, properties=prop(reported=value(uncertain(QualityReason.RATE))))), "warn", "RATE"),
         (
