@@ -50,7 +50,7 @@ class CommitStore(Part):
         if not requests:
             return []
         with self._database.write() as connection:
-            work = Work(connection, self._database, self._boots, self._clock.wall_ns(), received_ns)
+            work = Work(connection, self._database, self._boots, self._states, self._clock.wall_ns(), received_ns)
             ids = [self._known_gateway(connection, key) for key, _, _ in requests]
             work.load([(i, arrivals) for i, (_, _, arrivals) in zip(ids, requests, strict=True) if isinstance(i, int)])
             taken = [self._take(connection, work, i, *request) for i, request in zip(ids, requests, strict=True)]
@@ -61,6 +61,8 @@ class CommitStore(Part):
         # Only what is committed is remembered: readers find the newest blocks decoded.
         for block, decoded in work.decoded.items():
             self._decoded.put(block, decoded)
+        for twin, held in work.states.items():
+            self._states.put(twin, held)
         return [one if isinstance(one, TwinError) else work.finish(one) for one in taken]
 
     def _known_gateway(self, connection: Connection, key: GatewayKey) -> int | TwinError:
@@ -103,12 +105,13 @@ class CommitStore(Part):
         wanted = {"tenant": key.tenant, "site": key.site, "gateway_id": gateway_id}
         own = {name: twin for twin, name in connection.execute(_OWN, wanted)}
         depth = np.zeros(len(catalogue), np.uint8)
+        signals = signals_of(catalogue)
         targets: dict[int, tuple[tuple[int, str], ...]] = {}
         for binding in catalogue.twins:
             twin = own.get(binding.twin)
             if twin is None:
                 continue
-            for signal in signals_of(binding, catalogue):
+            for signal in signals[binding.twin]:
                 name = catalogue.signals[signal].name
                 depth[signal] = depth_of(name)
                 targets[signal] = (*targets.get(signal, ()), (twin, name))

@@ -10,7 +10,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+import structlog
+from sqlalchemy import Connection, RowMapping, bindparam, exists, func, insert, select, update
 
 from twincloud.registry.fitness import misfits
 from twincloud.storage import schema as t
@@ -27,7 +28,13 @@ OUTCOMES = ("APPLIED", "REJECTED", "SUPERSEDED")
 NEWER = "NEWER_DIRECTIVE"
 """Reason of an outcome that the coordinator gave, not the gateway."""
 
+FIRST_BOOT = "site.yaml"
+"""Who opened a directive that nobody asked for: the gateway's own configuration names the model."""
+
+NO_DEADLINE = 0
+
 _ID_BYTES = 16
+_log = structlog.get_logger(__name__)
 
 
 class MailboxStore(Part):
@@ -36,41 +43,70 @@ class MailboxStore(Part):
     def assign_model(self, key: TwinKey, reference: str, *, by: str, now_ns: int, deadline_ns: int) -> Directive:
         """See `Registry.assign_model`."""
         with self._database.write() as connection:
-            twin = twin_row(connection, key)
-            model = find_model(connection, key.tenant, reference)
-            catalogue = self._catalogue_by_id(connection, twin["schema_id"])
-            found = misfits(model.inputs, model.outputs, unpack_binding(twin["binding"]), catalogue)
-            if found:
-                raise ConflictError(
-                    "MODEL_UNFIT",
-                    f"model {reference} does not fit twin {key.twin!r}: {'; '.join(found)}",
-                    misfits=found,
-                )
-            same = {"gateway_id": twin["gateway_id"], "target": key.twin}
-            number = take_numbers(connection, NUMBERS, 1)
-            row = {
-                "number": number,
-                "id": secrets.token_hex(_ID_BYTES),
-                **same,
-                "kind": MODEL,
-                "version": int(connection.execute(_VERSION, same).scalar() or 0) + 1,
-                "name": f"{model.name}@{model.version}",
-                "digest": model.digest,
-                "size": model.size,
-                "created_ns": now_ns,
-                "created_by": by,
-                "deadline_ns": deadline_ns,
-                "outcome": "",
-                "reason": "",
-                "detail": "",
-                "ended_ns": 0,
-            }
-            detail = f"version {row['version']} was assigned by {by}"
-            connection.execute(_SUPERSEDE, {**same, "why": NEWER, "what": detail, "now_ns": now_ns})
-            connection.execute(insert(t.directives), row)
-            body: dict[str, object] = {"twin": key.twin, "name": row["name"], "version": row["version"], "outcome": ""}
-            record(connection, [News(key.tenant, key.site, "directive", key.twin, now_ns, body)])
-            return _directive(row, GatewayKey(key.tenant, key.site, twin["gateway"]))
+            return self._assign(connection, key, reference, by=by, now_ns=now_ns, deadline_ns=deadline_ns)
+
+    def assign_defaults(self, tenant: str, *, gateway: GatewayKey | None, now_ns: int) -> tuple[Directive, ...]:
+        """See `Ingest.assign_defaults`."""
+        opened = []
+        with self._database.write() as connection:
+            wanting = _UNASSIGNED.where(t.twins.c.tenant == tenant)
+            if gateway is not None:
+                wanting = wanting.where(t.gateways.c.site == gateway.site, t.gateways.c.gateway == gateway.gateway)
+            for row in connection.execute(wanting).all():
+                reference = unpack_binding(row.binding).model
+                if not reference:
+                    continue
+                key = TwinKey(tenant, row.site, row.twin)
+                try:
+                    opened.append(
+                        self._assign(connection, key, reference, by=FIRST_BOOT, now_ns=now_ns, deadline_ns=NO_DEADLINE)
+                    )
+                except (ConflictError, MissingError) as unfit:
+                    _log.info(
+                        "model of site.yaml not assigned", twin=key.twin, reason=unfit.reason, detail=unfit.message
+                    )
+        return tuple(opened)
+
+    def _assign(
+        self, connection: Connection, key: TwinKey, reference: str, *, by: str, now_ns: int, deadline_ns: int
+    ) -> Directive:
+        """Opens a directive; what can be refused is refused before anything is written."""
+        twin = twin_row(connection, key)
+        model = find_model(connection, key.tenant, reference)
+        catalogue = self._catalogue_by_id(connection, twin["schema_id"])
+        found = misfits(model.inputs, model.outputs, unpack_binding(twin["binding"]), catalogue)
+        if found:
+            raise ConflictError(
+                "MODEL_UNFIT",
+                f"model {reference} does not fit twin {key.twin!r}: {'; '.join(found)}",
+                misfits=found,
+            )
+        same = {"of_gateway": twin["gateway_id"], "of_target": key.twin}
+        number = take_numbers(connection, NUMBERS, 1)
+        row = {
+            "number": number,
+            "id": secrets.token_hex(_ID_BYTES),
+            "gateway_id": twin["gateway_id"],
+            "target": key.twin,
+            "kind": MODEL,
+            "version": int(connection.execute(_VERSION, same).scalar() or 0) + 1,
+            "name": f"{model.name}@{model.version}",
+            "digest": model.digest,
+            "size": model.size,
+            "created_ns": now_ns,
+            "created_by": by,
+            "deadline_ns": deadline_ns,
+            "outcome": "",
+            "reason": "",
+            "detail": "",
+            "ended_ns": 0,
+        }
+        detail = f"version {row['version']} was assigned by {by}"
+        connection.execute(_SUPERSEDE, {**same, "why": NEWER, "what": detail, "now_ns": now_ns})
+        connection.execute(insert(t.directives), row)
+        body: dict[str, object] = {"twin": key.twin, "name": row["name"], "version": row["version"], "outcome": ""}
+        record(connection, [News(key.tenant, key.site, "directive", key.twin, now_ns, body)])
+        return _directive(row, GatewayKey(key.tenant, key.site, twin["gateway"]))
 
     def open_directives(self, gateway: GatewayKey) -> tuple[Directive, ...]:
         """See `Ingest.open_directives`; none while the gateway's identity is forked."""
@@ -134,12 +170,21 @@ def _directive(row: Mapping[str, Any] | RowMapping, gateway: GatewayKey) -> Dire
     return Directive(gateway=gateway, **{name: row[name] for name in names})
 
 
-_SAME = (t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.target == bindparam("target"))
+_SAME = (t.directives.c.gateway_id == bindparam("of_gateway"), t.directives.c.target == bindparam("of_target"))
 _VERSION = select(func.max(t.directives.c.version)).where(*_SAME)
 _SUPERSEDE = (
     update(t.directives)
     .where(*_SAME, t.directives.c.outcome == "")
     .values(outcome="SUPERSEDED", reason=bindparam("why"), detail=bindparam("what"), ended_ns=bindparam("now_ns"))
+)
+_UNASSIGNED = (
+    select(t.twins.c.site, t.twins.c.twin, t.twins.c.binding)
+    .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
+    .where(
+        t.twins.c.retired.is_(False),
+        ~exists().where(t.directives.c.gateway_id == t.twins.c.gateway_id, t.directives.c.target == t.twins.c.twin),
+    )
+    .order_by(t.twins.c.site, t.twins.c.twin)
 )
 _OPEN = (
     select(t.directives)

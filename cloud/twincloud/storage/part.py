@@ -20,6 +20,7 @@ from twincloud.storage.contract import GatewayKey
 from twincloud.storage.database import Database
 from twincloud.storage.packing import pack, unpack_catalogue
 from twincloud.twins.history import DecodedBlocks
+from twincloud.twins.state import State
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.signal import Batch, Catalogue
@@ -35,11 +36,12 @@ NUMBERS = "row"
 
 CATALOGUES_MAX = 256
 BOUNDS_MAX = 4_096
+STATES_MAX = 20_000
 IDS_MAX = 100_000
 
 
 class Recent(Generic[K, V]):
-    """Facts that never change once committed, the most recently used ones; safe to use from any thread."""
+    """Committed facts, the most recently used ones; safe to use from any thread."""
 
     def __init__(self, count_max: int) -> None:
         self._count_max = count_max
@@ -61,6 +63,11 @@ class Recent(Generic[K, V]):
             while len(self._facts) > self._count_max:
                 self._facts.popitem(last=False)
         return fact
+
+    def pop(self, key: K) -> V | None:
+        """The fact, no longer held: for one that is about to be changed."""
+        with self._lock:
+            return self._facts.pop(key, None)
 
     def clear(self) -> None:
         """Forgets all."""
@@ -110,6 +117,7 @@ class Part:
         self._schema_ids: Recent[tuple[int, bytes], int] = Recent(IDS_MAX)
         self._boots: Recent[tuple[int, bytes], tuple[int, int]] = Recent(IDS_MAX)
         self._bounds_held: Recent[tuple[int, int], Bound] = Recent(BOUNDS_MAX)
+        self._states: Recent[int, tuple[int, State]] = Recent(STATES_MAX)
 
     def _gateway_id(self, connection: Connection, key: GatewayKey) -> int:
         known = self._gateway_ids.get(key)

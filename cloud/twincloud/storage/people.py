@@ -40,26 +40,14 @@ class PeopleStore(Part):
             return tuple(connection.execute(_SITES, {"tenant": tenant}).scalars())
 
     def create_invite(self, gateway: GatewayKey, token_hash: bytes, now_ns: int, expires_ns: int) -> None:
-        """See `Identity.create_invite`.
-
-        Raises:
-            MissingError: NOT_FOUND for an unknown tenant.
-            ConflictError: ALREADY_EXISTS when the tenant has a gateway of that name at another site: its
-                certificate names tenant and gateway only.
-        """
+        """See `Identity.create_invite`; raises NOT_FOUND for an unknown tenant."""
         with self._database.write() as connection:
             _make_site(connection, gateway.tenant, gateway.site, now_ns)
-            named = {"tenant": gateway.tenant, "gateway": gateway.gateway}
+            named = {"tenant": gateway.tenant, "site": gateway.site, "gateway": gateway.gateway}
             row = connection.execute(_GATEWAY, named).first()
             if row is None:
-                connection.execute(insert(t.gateways), {**named, "site": gateway.site, "created_ns": now_ns})
+                connection.execute(insert(t.gateways), {**named, "created_ns": now_ns})
                 row = connection.execute(_GATEWAY, named).one()
-            elif row.site != gateway.site:
-                raise ConflictError(
-                    "ALREADY_EXISTS",
-                    f"gateway {gateway.gateway!r} of tenant {gateway.tenant!r} is at site {row.site!r}",
-                    hint="give gateways names that are unique within the tenant",
-                )
             invite = {"lookup": _lookup(token_hash), "token_hash": token_hash, "gateway_id": row.id}
             self._insert_secret(connection, _INVITE, invite)
             connection.execute(insert(t.invites), {**invite, "created_ns": now_ns, "expires_ns": expires_ns})
@@ -126,8 +114,10 @@ def _lookup(token_hash: bytes) -> bytes:
 _TENANT = select(t.tenants.c.tenant).where(t.tenants.c.tenant == bindparam("tenant"))
 _SITE = select(t.sites.c.site).where(t.sites.c.tenant == bindparam("tenant"), t.sites.c.site == bindparam("site"))
 _SITES = select(t.sites.c.site).where(t.sites.c.tenant == bindparam("tenant")).order_by(t.sites.c.site)
-_GATEWAY = select(t.gateways.c.id, t.gateways.c.site).where(
-    t.gateways.c.tenant == bindparam("tenant"), t.gateways.c.gateway == bindparam("gateway")
+_GATEWAY = select(t.gateways.c.id).where(
+    t.gateways.c.tenant == bindparam("tenant"),
+    t.gateways.c.site == bindparam("site"),
+    t.gateways.c.gateway == bindparam("gateway"),
 )
 _BY_ID = select(t.gateways).where(t.gateways.c.id == bindparam("id"))
 _RESET = update(t.gateways).where(t.gateways.c.id == bindparam("key"))

@@ -97,9 +97,7 @@ gateways = Table(
     Column("schema_id", Id, ForeignKey("schemas.id"), nullable=True),
     Column("hello_schemas", LargeBinary, nullable=False, default=b"", server_default=""),
     _big("created_ns"),
-    # The certificate names tenant and gateway, not the site: a gateway's name is unique within its tenant.
-    UniqueConstraint("tenant", "gateway"),
-    Index(None, "tenant", "site", "gateway"),
+    UniqueConstraint("tenant", "site", "gateway"),
 )
 
 boots = Table(

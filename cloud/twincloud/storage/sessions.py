@@ -26,7 +26,7 @@ from twincloud.storage import schema as t
 from twincloud.storage.catalogues import CatalogueStore
 from twincloud.storage.contract import GatewayKey, Hello, Opened, Running
 from twincloud.storage.part import News, check_session, gateway_row, record
-from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError
+from twinmodel.errors import ConflictError, DeniedError, InputError
 from twinmodel.signal import Stream
 from twinsync.item import Boot, Mark
 
@@ -82,15 +82,6 @@ class SessionStore(CatalogueStore):
                 _UPDATE, {"key": row["id"], "state": state, "session": row["session"] + 1, "connected": False}
             )
             record(connection, [_news(gateway, now_ns, state=state)])
-
-    def find_gateway(self, tenant: str, gateway: str) -> GatewayKey:
-        """The key of a gateway that a certificate names; raises UNKNOWN_GATEWAY."""
-        with self._database.read() as connection:
-            site = connection.execute(_SITE, {"tenant": tenant, "gateway": gateway}).scalar()
-        key = GatewayKey(tenant, "" if site is None else site, gateway)
-        if site is None:
-            raise MissingError("UNKNOWN_GATEWAY", f"no gateway {gateway!r} in tenant {tenant!r}")
-        return key
 
     def _refusal(
         self, connection: Connection, gateway: GatewayKey, row: RowMapping, hello: Hello, now_ns: int
@@ -194,9 +185,6 @@ def _news(gateway: GatewayKey, now_ns: int, **body: object) -> News:
 
 
 _UPDATE = update(t.gateways).where(t.gateways.c.id == bindparam("key"))
-_SITE = select(t.gateways.c.site).where(
-    t.gateways.c.tenant == bindparam("tenant"), t.gateways.c.gateway == bindparam("gateway")
-)
 _MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(
     t.marks.c.boot_id.in_(bindparam("boots", expanding=True))
 )

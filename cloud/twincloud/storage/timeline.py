@@ -102,16 +102,13 @@ class TimelineStore(Part):
         edge_ns = min(
             (int(newest_points(c, points_max)[0].t_ns[0]) for c in columns.values() if len(c)), default=before_ns
         )
-        late = {**span, "before_ns": before_ns, "since_ns": edge_ns - WIDE_NS, "from_ns": edge_ns, "limit": STEP_BLOCKS}
+        late = {**span, "before_ns": before_ns, "since_ns": edge_ns - WIDE_NS, "from_ns": edge_ns, "limit": BLOCKS_MAX}
         self._load(connection, [row.id for row in connection.execute(_NARROW, late)], search)
         return self._columns(search), True
 
     def _columns(self, search: Search) -> dict[str, Columns]:
         blocks = list(search.blocks.values())
-        return {
-            role: select_columns(blocks, search.catalogues, search.names[role], search.from_ns, search.to_ns)
-            for role in search.roles
-        }
+        return select_columns(blocks, search.catalogues, search.names, search.from_ns, search.to_ns)
 
     def _load(self, connection: Connection, ids: Sequence[int], search: Search) -> None:
         """Adds blocks to the search, decoding those that are not held."""

@@ -13,7 +13,7 @@ from twincloud.storage.database import Database
 from twincloud.storage.dedupe import Verdict, judge, tail
 from twincloud.storage.part import NUMBERS, Bound, News, Recent, check_session, event_row, take_numbers
 from twincloud.twins.history import Decoded
-from twincloud.twins.state import Origin, Reading, depth_of, fold, newest, pack, unpack
+from twincloud.twins.state import Origin, Reading, State, depth_of, fold, newest, pack, unpack
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Stream
@@ -54,13 +54,16 @@ class Work:
         connection: Connection,
         database: Database,
         boots: Recent[tuple[int, bytes], tuple[int, int]],
+        states: Recent[int, tuple[int, State]],
         now_ns: int,
         received_ns: int,
     ) -> None:
         self.decoded: dict[int, Decoded] = {}
+        self.states: dict[int, tuple[int, State]] = {}
         self._connection = connection
         self._database = database
         self._known_boots = boots
+        self._known_states = states
         self._now_ns = now_ns
         self._received_ns = received_ns
         self._gateways: dict[int, RowMapping] = {}
@@ -276,17 +279,34 @@ class Work:
     def _write_states(self) -> None:
         if not self._readings:
             return
-        found = self._connection.execute(_STATES, {"ids": sorted(self._readings)}).all()
         changed = []
-        for twin, name, revision, blob in found:
-            state = unpack(blob)
+        for twin, name, revision, state in self._load_states():
             news = [fold(state, signal, reading, depth_of(signal)) for signal, reading in self._readings[twin]]
-            if any(news):
+            now = revision + any(news)
+            if now > revision:
                 self._touched[twin] = name
-                row = {"key": twin, "to": revision + 1, "now_ns": self._now_ns, "blob": pack(state)}
-                changed.append(row)
+                changed.append({"key": twin, "to": now, "now_ns": self._now_ns, "blob": pack(state)})
+            self.states[twin] = (now, state)
         if changed:
             self._connection.execute(_SET_STATE, changed)
+
+    def _load_states(self) -> list[tuple[int, str, int, State]]:
+        """(twin id, name, revision, state) of the twins that have readings.
+
+        A state held in memory counts when its revision is the one in the database. It leaves the memory until the
+        transaction is through: what a rolled back one changed is never seen again.
+        """
+        found, missing = [], {}
+        for twin, name, revision in self._connection.execute(_REVISIONS, {"ids": sorted(self._readings)}):
+            held = self._known_states.pop(twin)
+            if held is not None and held[0] == revision:
+                found.append((twin, name, revision, held[1]))
+            else:
+                missing[twin] = (name, revision)
+        if missing:
+            for twin, blob in self._connection.execute(_STATES, {"ids": sorted(missing)}):
+                found.append((twin, *missing[twin], unpack(blob)))
+        return found
 
 
 def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> str:
@@ -309,10 +329,13 @@ _BOOTS = select(t.boots.c.gateway_id, t.boots.c.boot, t.boots.c.id, t.boots.c.co
 _MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(
     t.marks.c.boot_id.in_(bindparam("boots", expanding=True))
 )
-_STATES = (
-    select(t.twins.c.id, t.twins.c.twin, t.twin_states.c.revision, t.twin_states.c.state)
+_REVISIONS = (
+    select(t.twins.c.id, t.twins.c.twin, t.twin_states.c.revision)
     .join(t.twin_states, t.twin_states.c.twin_id == t.twins.c.id)
     .where(t.twins.c.id.in_(bindparam("ids", expanding=True)))
+)
+_STATES = select(t.twin_states.c.twin_id, t.twin_states.c.state).where(
+    t.twin_states.c.twin_id.in_(bindparam("ids", expanding=True))
 )
 _SET_STATE = (
     update(t.twin_states)

@@ -86,40 +86,34 @@ def signal_of(binding: TwinBinding, prop: str, role: str) -> str:
 def select(
     blocks: Sequence[Decoded],
     catalogues: Mapping[int, Catalogue],
-    names: Mapping[int, str],
+    names: Mapping[str, Mapping[int, str]],
     from_ns: int,
     to_ns: int,
-) -> Columns:
-    """The samples of one role in [from_ns, to_ns).
+) -> dict[str, Columns]:
+    """The samples of each role in [from_ns, to_ns).
 
     Args:
         blocks: decoded blocks, any order.
         catalogues: catalogue by its id in `Decoded.schema`.
-        names: name of the wanted signal by the same id; catalogues may name it differently.
+        names: role -> name of its signal by the same id; catalogues may name it differently.
         from_ns: first event time.
         to_ns: end of the event times, not included.
     """
-    parts: list[Batch] = []
+    parts: dict[str, list[Batch]] = {role: [] for role in names}
     for run in _runs(sorted(blocks, key=lambda block: block.order)):
-        signal = catalogues[run[0].schema].by_name.get(names.get(run[0].schema, ""))
-        if signal is None:
-            continue
-        batch = _joined([b for block in run for b in block.batches if b.kind is signal.kind], signal.kind)
-        mask = batch.signal == signal.id
-        mask &= batch.t_ns >= from_ns
-        mask &= batch.t_ns < to_ns
-        parts.append(batch.take(np.flatnonzero(mask)))
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return Columns(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint16))
-    kinds = {part.kind for part in parts}
-    dtype = DTYPES[parts[0].kind] if len(kinds) == 1 else object
-    t_ns = np.concatenate([part.t_ns for part in parts])
-    value = np.concatenate([part.value.astype(dtype, copy=False) for part in parts])
-    quality = np.concatenate([part.quality for part in parts])
-    # Stable: samples of equal time stay in the order of their blocks, which is the order a state uses.
-    order = np.argsort(t_ns, kind="stable")
-    return Columns(t_ns[order], value[order], quality[order])
+        schema = run[0].schema
+        found = {role: catalogues[schema].by_name.get(by_schema.get(schema, "")) for role, by_schema in names.items()}
+        wanted = {role: signal for role, signal in found.items() if signal is not None}
+        # Joined once per kind, then once more to the few signals asked for: each role looks at little.
+        joined = {kind: _joined(run, kind) for kind in {signal.kind for signal in wanted.values()}}
+        few = {
+            kind: batch.take(_among(batch, [s.id for s in wanted.values() if s.kind is kind], from_ns, to_ns))
+            for kind, batch in joined.items()
+        }
+        for role, signal in wanted.items():
+            batch = few[signal.kind]
+            parts[role].append(batch.take(np.flatnonzero(batch.signal == signal.id)))
+    return {role: _columns([batch for batch in batches if len(batch)]) for role, batches in parts.items()}
 
 
 def newest_points(columns: Columns, points_max: int) -> tuple[Columns, bool]:
@@ -141,7 +135,31 @@ def _runs(blocks: Sequence[Decoded]) -> list[list[Decoded]]:
     return runs
 
 
-def _joined(batches: Sequence[Batch], kind: Kind) -> Batch:
+def _among(batch: Batch, signals: Sequence[int], from_ns: int, to_ns: int) -> NDArray[np.intp]:
+    """Positions of these signals within the time range, in order."""
+    among = np.zeros(int(batch.signal.max(initial=0)) + 1, np.bool_)
+    among[[signal for signal in signals if signal < len(among)]] = True
+    mask = among[batch.signal]
+    mask &= batch.t_ns >= from_ns
+    mask &= batch.t_ns < to_ns
+    return np.flatnonzero(mask)
+
+
+def _columns(parts: Sequence[Batch]) -> Columns:
+    if not parts:
+        return Columns(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint16))
+    kinds = {part.kind for part in parts}
+    dtype = DTYPES[parts[0].kind] if len(kinds) == 1 else object
+    t_ns = np.concatenate([part.t_ns for part in parts])
+    value = np.concatenate([part.value.astype(dtype, copy=False) for part in parts])
+    quality = np.concatenate([part.quality for part in parts])
+    # Stable: samples of equal time stay in the order of their blocks, which is the order a state uses.
+    order = np.argsort(t_ns, kind="stable")
+    return Columns(t_ns[order], value[order], quality[order])
+
+
+def _joined(blocks: Sequence[Decoded], kind: Kind) -> Batch:
+    batches = [batch for block in blocks for batch in block.batches if batch.kind is kind]
     if not batches:
         return Batch.of(kind, (), (), (), ())
     if len(batches) == 1:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.clock import SECOND_NS
-from twinmodel.signal import Batch, Catalogue, TwinBinding
+from twinmodel.signal import Batch, Catalogue
 
 FUTURE_NS = 5 * SECOND_NS
 DRIFT_LIMIT = 1.0
@@ -67,11 +67,17 @@ def depth_of(signal: str) -> int:
     return _DEPTH.get(signal.rpartition("#")[2], 1)
 
 
-def signals_of(binding: TwinBinding, catalogue: Catalogue) -> tuple[int, ...]:
-    """Ids of the signals that make up a twin: what measures its properties and what its model says."""
-    prefix = f"{binding.twin}/"
-    measured = {catalogue.by_name[s].id for s in binding.properties.values() if s in catalogue.by_name}
-    return tuple(sorted(measured | {s.id for s in catalogue.signals if "#" in s.name and s.name.startswith(prefix)}))
+def signals_of(catalogue: Catalogue) -> dict[str, tuple[int, ...]]:
+    """Twin -> ids of the signals that make it up: what measures its properties and what its model says."""
+    found: dict[str, set[int]] = {binding.twin: set() for binding in catalogue.twins}
+    for signal in catalogue.signals:
+        twin = signal.name.partition("/")[0]
+        if "#" in signal.name and twin in found:
+            found[twin].add(signal.id)
+    for binding in catalogue.twins:
+        measured = (catalogue.by_name.get(name) for name in binding.properties.values())
+        found[binding.twin].update(signal.id for signal in measured if signal is not None)
+    return {twin: tuple(sorted(signals)) for twin, signals in found.items()}
 
 
 def newest(batches: Iterable[Batch], depth: NDArray[np.uint8], origin: Origin) -> Iterator[tuple[int, Reading]]:

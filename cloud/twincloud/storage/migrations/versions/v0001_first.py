@@ -47,7 +47,6 @@ def downgrade() -> None:
     op.drop_table("signers")
     op.drop_index(op.f("ix_models_tenant_digest"), table_name="models")
     op.drop_table("models")
-    op.drop_index(op.f("ix_gateways_tenant_site_gateway"), table_name="gateways")
     op.drop_table("gateways")
     op.drop_table("tokens")
     op.drop_table("tenants")
@@ -132,9 +131,8 @@ def _part_2() -> None:
         sa.ForeignKeyConstraint(["schema_id"], ["schemas.id"], name=op.f("fk_gateways_schema_id_schemas")),
         sa.ForeignKeyConstraint(["tenant"], ["tenants.tenant"], name=op.f("fk_gateways_tenant_tenants")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_gateways")),
-        sa.UniqueConstraint("tenant", "gateway", name=op.f("uq_gateways_tenant_gateway")),
+        sa.UniqueConstraint("tenant", "site", "gateway", name=op.f("uq_gateways_tenant_site_gateway")),
     )
-    op.create_index(op.f("ix_gateways_tenant_site_gateway"), "gateways", ["tenant", "site", "gateway"], unique=False)
     op.create_table(
         "models",
         sa.Column("tenant", sa.String(), nullable=False),

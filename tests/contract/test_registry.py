@@ -1,0 +1,151 @@
+"""Models, their signers, directives and how they end."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tests.contract.plant import KEY, NOW, TWIN, Edge
+from twincloud.storage.contract import Running
+from twinmodel.errors import ConflictError, MissingError, PackageError
+from twinmodel.package import signing
+
+GOOD = "pump 1.0.0 {} speed=rpm flow=l/s,head=mm,wear=1"
+
+
+@pytest.fixture
+def signer(store):
+    return store.add_signer("acme", "release", signing.public_pem(signing.generate_key().public_key()), NOW)
+
+
+def package(signer: str, text: str = GOOD) -> bytes:
+    return text.format(signer).encode()
+
+
+def test_signers_are_kept_per_tenant_and_twice_is_no_error(store):
+    pem = signing.public_pem(signing.generate_key().public_key())
+    assert store.add_signer("acme", "a", pem, NOW) == store.add_signer("acme", "b", pem, NOW)
+    assert list(store.signers("acme").values()) == [pem]
+    assert store.signers("other") == {}
+    with pytest.raises(MissingError, match="NOT_FOUND"):
+        store.add_signer("nobody", "a", pem, NOW)
+
+
+def test_model_is_verified_kept_and_found_again(store, signer):
+    blob = package(signer)
+    model = store.put_model("acme", blob, NOW)
+    assert (model.name, model.version, model.signer, model.size) == ("pump", "1.0.0", signer, len(blob))
+    assert list(model.outputs.items()) == [("flow", "l/s"), ("head", "mm"), ("wear", "1")]
+    assert model.digest == hashlib.sha256(blob).hexdigest()
+    assert store.put_model("acme", blob, NOW + 9) == model
+    assert store.model("acme", "pump@1.0.0") == model
+    assert store.artifact("acme", model.digest) == blob
+    assert store.models("acme").items == (model,)
+    with pytest.raises(MissingError, match="NOT_FOUND"):
+        store.artifact("other", model.digest)
+
+
+def test_same_version_with_another_content_is_refused(store, signer):
+    store.put_model("acme", package(signer), NOW)
+    with pytest.raises(ConflictError, match="ALREADY_EXISTS"):
+        store.put_model("acme", package(signer, GOOD.replace("rpm", "Hz")), NOW)
+
+
+def test_package_that_cannot_be_trusted_leaves_nothing_behind(store, signer):
+    with pytest.raises(PackageError, match="SIGNER_UNKNOWN"):
+        store.put_model("acme", package("stranger"), NOW)
+    assert store.models("acme").items == ()
+
+
+def test_unknown_model_is_told_with_the_nearest_name(store, signer):
+    store.put_model("acme", package(signer), NOW)
+    with pytest.raises(MissingError, match=r"UNKNOWN_MODEL.*did you mean 'pump@1.0.0'"):
+        store.model("acme", "pump@1.0.1")
+    with pytest.raises(MissingError, match="UNKNOWN_MODEL"):
+        store.model("acme", "pump")
+
+
+@pytest.fixture
+def edge(store, signer):
+    made = Edge()
+    made.connect(store)
+    store.put_model("acme", package(signer), NOW)
+    store.put_model("acme", package(signer).replace(b"1.0.0", b"1.1.0"), NOW)
+    return made
+
+
+def assign(store, reference: str = "pump@1.0.0", now_ns: int = NOW):
+    return store.assign_model(TWIN, reference, by="ann", now_ns=now_ns, deadline_ns=now_ns + 9)
+
+
+@pytest.mark.parametrize(
+    ("ports", "why"),
+    [
+        ("valve=1 flow=m3/h", "input 'valve' is no measured property of the twin"),
+        ("head=m flow=m3/h", "input 'head' is no measured property of the twin"),
+        ("speed=m flow=m3/h", "input 'speed' is in m in the model, in 1/min in the twin"),
+        ("speed=Hz flow=kg", "output 'flow' is in kg in the model"),
+        ("speed=Hz head=s", "output 'head' is in s in the model"),
+    ],
+)
+def test_model_that_does_not_fit_is_refused_with_each_reason(store, signer, edge, ports, why):
+    store.put_model("acme", f"odd 1.0.0 {signer} {ports}".encode(), NOW)
+    with pytest.raises(ConflictError, match="MODEL_UNFIT") as caught:
+        assign(store, "odd@1.0.0")
+    assert why in str(caught.value)
+    assert store.directives("acme") == ()
+
+
+def test_assignment_opens_a_directive_that_the_twin_shows(store, edge):
+    made = assign(store)
+    assert (made.version, made.target, made.kind, made.name, made.gateway) == (1, "pump-0", "model", "pump@1.0.0", KEY)
+    assert store.open_directives(KEY) == (made,)
+    model = store.twin(TWIN).model
+    assert (model.desired, model.desired_digest, model.directive, model.outcome) == (
+        "pump@1.0.0", made.digest, made.id, "")  # fmt: skip
+    assert [e.subject for e in store.events("acme", after=0) if e.kind == "directive"] == ["pump-0"]
+
+
+def test_newer_directive_supersedes_the_open_one_and_its_version_is_higher(store, edge):
+    first, second = assign(store), assign(store, "pump@1.1.0")
+    assert second.version == 2
+    assert [d.id for d in store.open_directives(KEY)] == [second.id]
+    newest, older = store.directives("acme", target="pump-0")
+    assert (newest.id, older.id, older.outcome) == (second.id, first.id, "SUPERSEDED")
+    # The gateway had applied the first one before it heard of the second: its word counts.
+    store.settle_directive(KEY, first.id, "APPLIED", reason="", detail="", running=first.digest, now_ns=NOW + 1)
+    assert store.directives("acme")[1].outcome == "APPLIED"
+    assert store.twin(TWIN).model.running == "pump@1.0.0"
+
+
+def test_outcome_is_kept_once_and_what_runs_is_named_by_its_digest(store, edge):
+    made = assign(store)
+    for _ in range(2):
+        store.settle_directive(KEY, made.id, "APPLIED", reason="", detail="ok", running=made.digest, now_ns=NOW + 1)
+    store.settle_directive(KEY, made.id, "REJECTED", reason="LATE", detail="", running="", now_ns=NOW + 2)
+    assert store.open_directives(KEY) == ()
+    (found,) = store.directives("acme")
+    assert (found.outcome, found.detail, found.ended_ns) == ("APPLIED", "ok", NOW + 1)
+    store.heartbeat(
+        KEY, edge.session, backlog_bytes=0, backlog_samples=0, oldest_ns=0, now_ns=NOW,
+        running=(Running("pump-0", bytes.fromhex(made.digest), "", "jit"),),
+    )  # fmt: skip
+    edge.send(store, [edge.tick(NOW)])
+    twin = store.twin(TWIN)
+    assert (twin.model.running, twin.model.tier, twin.model.outcome) == ("pump@1.0.0", "jit", "APPLIED")
+    assert (twin.properties[0].estimated.model, twin.properties[0].estimated.model_id) == ("pump@1.0.0", "id-pump")
+
+
+def test_directive_of_another_gateway_or_none_cannot_be_settled(store, edge):
+    with pytest.raises(MissingError, match="NOT_FOUND"):
+        store.settle_directive(KEY, "nope", "APPLIED", reason="", detail="", running="", now_ns=NOW)
+
+
+def test_directives_rest_while_the_identity_is_forked(store, edge):
+    assign(store)
+    clone = Edge(44)
+    with pytest.raises(ConflictError, match="IDENTITY_FORK"):
+        clone.connect(store)
+    assert store.open_directives(KEY) == ()
+    assert len(store.directives("acme")) == 1
