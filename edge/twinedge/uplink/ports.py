@@ -19,8 +19,7 @@ class HelloFacts:
     Attributes:
         boots: the boots of this disk that are kept, oldest first, the present one last. The more are named, the
             older a backup a coordinator may be restored from without taking this gateway for a clone.
-        ranges: of every (boot, stream) with a block still on disk, acknowledged tail included: what of it is
-            unacknowledged. A range with `first_unacked == next_seq` lets a restored coordinator be noticed.
+        ranges: what is held unacknowledged.
         clock: how far the wall clock can be trusted.
         schemas: digests of the catalogues that unacknowledged blocks need, and last the present configuration's.
     """
@@ -66,7 +65,10 @@ class SpoolPort(Protocol):
         ...
 
     async def rewind(self, marks: Sequence[Mark]) -> None:
-        """The coordinator holds no more than this: unacknowledge the tail, declare a Gap where it is gone."""
+        """The coordinator holds no more than this: unacknowledge what lies behind, declare a Gap where it is gone.
+
+        A mark at or beyond what is acknowledged, or of an unknown (boot, stream), changes nothing.
+        """
         ...
 
     async def catalogue(self, digest: bytes) -> Catalogue | None:

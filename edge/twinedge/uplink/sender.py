@@ -34,6 +34,7 @@ from twinsync.session.edge import (
     Appended,
     Beat,
     Close,
+    Compare,
     EdgeAction,
     EdgeEvent,
     Established,
@@ -288,6 +289,8 @@ class Uplink:
                 await self._beat(call, action.session)
             case Rewind():
                 _log.warning("coordinator was restored, sending the tail again", reason="SERVER_REGRESSED")
+                await self._spool.rewind(action.marks)
+            case Compare():
                 await self._spool.rewind(action.marks)
             case Progressed():
                 self._backoff.progressed()

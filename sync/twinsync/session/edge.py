@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
+from twinmodel.signal import Stream
 from twinsync.directive import Directive
 from twinsync.item import Block, Item, Mark
 from twinsync.session.messages import (
@@ -146,6 +147,13 @@ class Rewind:
 
 
 @dataclass(frozen=True, slots=True)
+class Compare:
+    """As `Rewind`, for streams the spool did not list: where it has acknowledged more, it takes the tail back."""
+
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Established:
     """The session is open."""
 
@@ -172,7 +180,7 @@ class Close:
     needs_operator: bool
 
 
-EdgeAction = Send | SendCatalogue | Beat | Pull | Acknowledge | Rewind | Established | Progressed | Close
+EdgeAction = Send | SendCatalogue | Beat | Pull | Acknowledge | Rewind | Compare | Established | Progressed | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,16 +304,17 @@ class EdgeSession:
     def _compare(self, hello: Hello, marks: Iterable[Mark]) -> list[EdgeAction]:
         """Takes over the coordinator's marks: those ahead are acks that got lost, those behind a restored store."""
         known = {(m.boot, m.stream): m.next_seq for m in marks}
-        named = {boot.id for boot in hello.boots}
-        regressed: list[Mark] = []
-        for key, first_unacked in self.acked.items():
-            # The coordinator tells marks of the boots it was asked for; silence about another boot means nothing.
-            mark = known.get(key, 0 if key[0] in named else first_unacked)
-            if mark < first_unacked:
-                regressed.append(Mark(*key, mark))
-        ahead = tuple(Mark(*key, mark) for key, mark in known.items() if mark > self.acked.get(key, 0))
-        self.acked.update({(m.boot, m.stream): m.next_seq for m in (*regressed, *ahead)})
+        named = [boot.id for boot in hello.boots]
+        # The coordinator tells marks of the boots it was asked for; silence about another boot means nothing.
+        told = {key: known.get(key, 0 if key[0] in named else acked) for key, acked in self.acked.items()}
+        regressed = [Mark(*key, mark) for key, mark in told.items() if mark < self.acked[key]]
+        # What the spool did not list is acknowledged or was never there; only the spool can tell.
+        unlisted = [(boot, stream) for boot in named for stream in Stream if (boot, stream) not in self.acked]
+        compared = tuple(Mark(*key, known.get(key, 0)) for key in unlisted)
+        ahead = tuple(Mark(*key, mark) for key, mark in known.items() if mark > self.acked.get(key, mark))
+        self.acked.update({(m.boot, m.stream): m.next_seq for m in (*regressed, *compared, *ahead)})
         actions: list[EdgeAction] = [Rewind(tuple(regressed))] if regressed else []
+        actions += [Compare(compared)] if compared else []
         return actions + ([Acknowledge(ahead)] if ahead else [])
 
     def _advance(self, marks: Iterable[Mark], now_ns: int) -> list[EdgeAction]:

@@ -181,7 +181,8 @@ class MemorySpool:
         return {(b, s, n) for (b, s), count in self.next_seq.items() for n in range(count)}
 
     async def hello_facts(self) -> HelloFacts:
-        ranges = tuple(Range(*key, self.acked[key], following) for key, following in self.next_seq.items())
+        held = ((key, self.acked[key], following) for key, following in self.next_seq.items())
+        ranges = tuple(Range(*key, acked, following) for key, acked, following in held if acked < following)
         schemas = tuple(dict.fromkeys(i.content.schema for i in self.unacked if isinstance(i.content, Block)))
         return HelloFacts(tuple(self.boots), ranges, ClockQuality.SYNCED, schemas)
 
@@ -206,9 +207,10 @@ class MemorySpool:
             self.acked[key] = max(self.acked.get(key, 0), mark.next_seq)
 
     async def rewind(self, marks: Sequence[Mark]) -> None:
-        self.rewound += 1
         for mark in marks:
-            self.acked[mark.boot, mark.stream] = mark.next_seq
+            if mark.next_seq < self.acked.get((mark.boot, mark.stream), 0):
+                self.rewound += 1
+                self.acked[mark.boot, mark.stream] = mark.next_seq
 
     async def catalogue(self, digest: bytes) -> Catalogue | None:
         return self.catalogues.get(digest)

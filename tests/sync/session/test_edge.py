@@ -14,6 +14,7 @@ from twinsync.session.edge import (
     Appended,
     Beat,
     Close,
+    Compare,
     Established,
     LinkDown,
     LinkUp,
@@ -100,6 +101,13 @@ def test_what_was_acknowledged_in_an_earlier_session_is_remembered_when_the_spoo
     machine.receive(LinkUp(empty), 0)
     actions = machine.receive(welcome(marks=[Mark(*LANE, 4)]), 0)
     assert of(Rewind, actions) == [Rewind((Mark(*LANE, 4),))]
+
+
+def test_streams_the_spool_did_not_list_are_compared_with_the_marks_told():
+    machine, actions = opened(marks=[Mark(BOOT, Stream.ALARM, 9)])
+    compared = of(Compare, actions)[0].marks
+    assert set(compared) == {Mark(BOOT, Stream.ALARM, 9), Mark(BOOT, Stream.STATE, 0), Mark(BOOT, Stream.BULK, 0)}
+    assert machine.acked[BOOT, Stream.ALARM] == 9
 
 
 def test_missing_catalogues_go_before_any_item():

@@ -27,7 +27,6 @@ class Disk:
         self.items: list[Item] = []
         self.acked: dict = {}
         self.next_seq: dict = {}
-        self.rewinds = 0
 
     def waiting(self, after=()) -> list[Item]:
         cursors = {(m.boot, m.stream): m.next_seq for m in after}
@@ -169,7 +168,8 @@ class World:
         self.link += 1
         self.server = ServerSession(self.now_ns, ServerLimits())
         self.watch_server(self.server)
-        ranges = tuple(Range(*k, self.disk.acked.get(k, 0), n) for k, n in self.disk.next_seq.items())
+        marks = ((k, self.disk.acked.get(k, 0), n) for k, n in self.disk.next_seq.items())
+        ranges = tuple(Range(*key, acked, following) for key, acked, following in marks if acked < following)
         hello = Hello(
             PROTOCOL, PROTOCOL, "test", tuple(self.disk.boots), ranges, 0, self.now_ns, ClockQuality.FREE, (), ()
         )
@@ -218,9 +218,12 @@ class World:
                     self.transmit(self.serve, Heartbeat(action.session, 0))
                 case e.Pull():
                     self.read(action)
-                case e.Acknowledge() | e.Rewind():
-                    self.disk.rewinds += isinstance(action, e.Rewind)
+                case e.Acknowledge():
                     self.disk.acked.update({(m.boot, m.stream): m.next_seq for m in action.marks})
+                case e.Rewind() | e.Compare():
+                    for mark in action.marks:
+                        key = (mark.boot, mark.stream)
+                        self.disk.acked[key] = min(self.disk.acked.get(key, 0), mark.next_seq)
                 case e.Established():
                     self.sessions += 1
                 case e.Progressed():
