@@ -14,9 +14,8 @@ from tests.contract.plant import KEY, NOW, TWIN, Edge, stored
 from twinmodel.clock import SECOND_NS
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 5
-KILL_AFTER = (3, 7, 12, 20, 28)
-ITEMS = 400
+KILL_AFTER = (3, 12, 28)
+ITEMS = 200
 
 # Sends a stream of ticks and prints the mark after each acknowledgement, until it is killed.
 CHILD = """
