@@ -6,10 +6,41 @@ from pathlib import Path
 import pytest
 from fake_coordinator import VIEWER
 
-MODEL = """\
-model: tank
-version: 1.0.0
-"""
+TANKS = Path(__file__).parents[2] / "examples" / "plants" / "two-tanks.yaml"
+
+
+def test_a_model_is_built_signed_inspected_and_pushed(shell, tmp_path):
+    package, key = tmp_path / "tanks.twin", tmp_path / "plant.key"
+    built = shell("--output", "json", "model", "build", TANKS, "-o", package)
+    assert built.code == 0
+    assert built.json["model"].startswith("two-tanks@")
+    assert "not signed" in shell("model", "inspect", package).out
+    shell("model", "keygen", key)
+    signed = shell("model", "sign", package, "--key", key, "--output", "json")
+    assert signed.json["model_id"] == built.json["model_id"]
+    seen = shell("model", "inspect", package, "-o", "json").json
+    assert (seen["signer"], seen["model_id"]) == (signed.json["signer"], built.json["model_id"])
+    pushed = shell("model", "push", package, "-o", "json")
+    assert pushed.code == 0
+    assert pushed.json["size"] == package.stat().st_size
+
+
+def test_a_build_does_not_overwrite_another_package(shell, tmp_path):
+    package = tmp_path / "tanks.twin"
+    package.write_bytes(b"mine")
+    assert shell("model", "build", TANKS, "-o", package).code == 1
+    assert package.read_bytes() == b"mine"
+    assert shell("--yes", "model", "build", TANKS, "-o", package).code == 0
+    assert shell("model", "build", TANKS, "-o", package).code == 0
+
+
+def test_a_wrong_model_file_is_told_with_its_line(shell, tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("name: x\nversion: 1.0.0\nequations: 5\n", encoding="utf-8")
+    refused = shell("model", "build", bad)
+    assert refused.code == 2
+    assert f"{bad}:" in refused.err
+    assert shell("model", "build", tmp_path / "absent.yaml").code == 2
 
 
 def test_an_invitation_prints_the_join_line_alone_on_stdout(shell):

@@ -16,19 +16,34 @@ const dots = (name, { size = 4, hollow = false } = {}) => ({
   paths: () => null,
   points: { show: true, size, width: hollow ? 1.2 : 0, stroke: paint(name), fill: hollow ? () => css("panel") : paint(name) },
 });
+/** Solid dots as one path of squares: at four pixels nobody sees the corners, and it draws several times faster. */
+const specks = (name, size = 3) => ({
+  width: 0,
+  fill: paint(name),
+  points: { show: false },
+  paths: (u, k, first, last) => {
+    const path = new Path2D();
+    const [xs, ys] = [u.data[0], u.data[k]];
+    const side = size * devicePixelRatio;
+    for (let i = first; i <= last; i += 1) {
+      if (ys[i] != null) path.rect(Math.round(u.valToPos(xs[i], "x", true) - side / 2), Math.round(u.valToPos(ys[i], "y", true) - side / 2), side, side);
+    }
+    return { stroke: null, fill: path, clip: null, band: null, gaps: null, flags: 0 };
+  },
+});
 const stroke = (name, width = 1, more = {}) => ({ stroke: paint(name), width, points: { show: false }, ...more });
 const unseen = { stroke: "transparent", width: 0, points: { show: false } };
 
 const KINDS = {
   band: {
     height: 216,
-    series: [unseen, unseen, unseen, unseen, stroke("model", 1.5), dots("ink"), dots("bad", { size: 5 }), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true })],
+    series: [unseen, unseen, unseen, unseen, stroke("model", 1.5), specks("ink"), specks("bad", 4), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true })],
     bands: [{ series: [1, 2], fill: paint("wide") }, { series: [3, 4], fill: paint("band") }],
     columns: ({ model, points }) => uPlot.join([model, points], [[2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1]]),
   },
   residual: {
     height: 76,
-    series: [stroke("line", 1), dots("bad", { size: 4 }), ...["faint", "faint"].map((c) => stroke(c, 1, { dash: [4, 4] })), ...["faint", "faint"].map((c) => stroke(c, 1, { dash: [1, 3] }))],
+    series: [stroke("line", 1), specks("bad", 4), ...["faint", "faint"].map((c) => stroke(c, 1, { dash: [4, 4] })), ...["faint", "faint"].map((c) => stroke(c, 1, { dash: [1, 3] }))],
     marks: [[0, "", "grid2"]],
     columns: (columns) => columns,
   },
