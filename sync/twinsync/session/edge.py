@@ -212,9 +212,7 @@ class EdgeSession:
         self.window = Window()
         self._hello: Hello | None = None
         self._schemas: set[bytes] = set()
-        self._pulling = False
-        self._dry = False
-        self._news = False
+        self._pulling = self._dry = self._news = False
         self._nacked: dict[Key, int] = {}
         self._stalls = 0
         self._heartbeat_ns = 0
