@@ -228,14 +228,15 @@ async def _serve(made: Simulation, scenario: Scenario, clock: Clock, stack: Asyn
         made.addresses["opcua"] = f"opc.tcp://127.0.0.1:{port}/twinsim"
         tasks.start(_tick(objects, dt_s, clock, server.publish), "opcua ticks")
     if scenario.mqtt is not None:
-        from twinsim.serve.broker import broker  # noqa: PLC0415  # only with mqtt
-        from twinsim.serve.mqtt import serve_mqtt  # noqa: PLC0415  # loads paho
+        from twinsim.serve.broker import broker, choose_brand  # noqa: PLC0415  # only with mqtt
+        from twinsim.serve.mqtt import serve_mqtt, version_of  # noqa: PLC0415  # loads paho
 
         pumps, dt_s = _devices(made, scenario, "mqtt", clock)
-        url = scenario.mqtt.url
+        url, brand = scenario.mqtt.url, None
         if url is None:
-            url = await stack.enter_async_context(broker(scenario.mqtt.port, made.state, scenario.mqtt.broker))
-        publishers = await stack.enter_async_context(serve_mqtt(pumps, made.log, url))
+            brand = scenario.mqtt.broker or choose_brand()
+            url = await stack.enter_async_context(broker(scenario.mqtt.port, made.state, brand))
+        publishers = await stack.enter_async_context(serve_mqtt(pumps, made.log, url, version_of(brand)))
         by_name = {p.device.name: p for p in publishers}
 
         async def publish(device: Device) -> None:

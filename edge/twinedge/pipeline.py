@@ -141,7 +141,7 @@ class Pipeline:
             self._lanes.give_back(flush, self._clock.boot_ns())
             self.refused += 1
             if self.trouble is None:
-                log.error("the spool refuses, samples stay in memory", reason=error.reason, detail=error.message)
+                log.warning("the spool refuses, samples stay in memory", reason=error.reason, detail=error.message)
             self.trouble = error
             return False
         if self.trouble is not None:

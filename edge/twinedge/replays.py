@@ -9,7 +9,8 @@ its own clock (Modbus) cannot repeat.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,6 +46,17 @@ class Replays:
             return batch
         self.found += len(keep) - sum(keep)
         return batch.take(np.array(keep, np.bool_))
+
+    def recall(self, batch: Batch, ids: Mapping[int, int]) -> None:
+        """Remembers samples of an earlier boot.
+
+        Args:
+            batch: as they were stored.
+            ids: id in its catalogue -> id in the present one.
+        """
+        known = np.array([s in ids for s in batch.signal.tolist()], np.bool_)
+        mine = batch.take(known)
+        self.fresh(replace(mine, signal=np.array([ids[s] for s in mine.signal.tolist()], np.uint32)))
 
     def _remember(self, signal: int, key: _Key) -> bool:
         known = self._known.get(signal)

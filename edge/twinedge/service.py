@@ -18,9 +18,7 @@ from twinmodel.clock import SystemClock
 from twinmodel.process import notify
 
 
-def serve(
-    config: Path, state: Path, *, kernel_cache: Path | None, offline: bool, ready_file: Path | None
-) -> None:
+def serve(config: Path, state: Path, *, kernel_cache: Path | None, offline: bool, ready_file: Path | None) -> None:
     """Runs an agent until SIGTERM or SIGINT; raises the TwinError that keeps it from starting."""
     set_up_logging()
     asyncio.run(_serve(Options(config, state, kernel_cache, offline=offline), ready_file))

@@ -10,7 +10,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from twinmodel.errors import ConflictError, UnreachableError
 from twinsim.serve.broker import broker
-from twinsim.serve.mqtt import serve_mqtt
+from twinsim.serve.mqtt import serve_mqtt, version_of
 from twinsim.served import read_served
 
 BRANDS = [pytest.param("mosquitto", marks=pytest.mark.service("mosquitto")), "amqtt"]
@@ -50,7 +50,7 @@ async def test_every_acknowledged_message_is_logged_and_arrives(tmp_path, device
     async with broker(0, tmp_path, brand) as url:
         with Subscriber(url) as subscriber:
             await eventually(subscriber.ready.is_set)
-            async with serve_mqtt(pumps, log, url) as publishers:
+            async with serve_mqtt(pumps, log, url, version_of(brand)) as publishers:
                 for _ in range(5):
                     clock.advance(1_000_000_000)
                     for device, publisher in zip(pumps, publishers, strict=True):
@@ -76,7 +76,7 @@ async def test_a_pump_that_drops_out_is_declared_offline_by_its_last_will_and_co
     async with broker(0, tmp_path, brand) as url:
         with Subscriber(url) as subscriber:
             await eventually(subscriber.ready.is_set)
-            async with serve_mqtt(pumps, log, url) as (publisher,):
+            async with serve_mqtt(pumps, log, url, version_of(brand)) as (publisher,):
                 await eventually(lambda: subscriber.status() == ["online"])
                 pumps[0].inject("dropout")
                 await eventually(lambda: subscriber.status() == ["online", "offline"])
@@ -86,6 +86,20 @@ async def test_a_pump_that_drops_out_is_declared_offline_by_its_last_will_and_co
                 await eventually(lambda: subscriber.status() == ["online", "offline", "online"])
                 publisher.publish()
                 await eventually(lambda: log.count == 1 and len(subscriber.telemetry()) == 1)
+
+
+@pytest.mark.service("mosquitto")
+async def test_what_nobody_subscribed_to_was_not_served(tmp_path, devices, log, eventually):
+    pumps = devices("mqtt", 1)
+    async with broker(0, tmp_path, "mosquitto") as url, serve_mqtt(pumps, log, url) as (publisher,):
+        publisher.publish()
+        await eventually(lambda: not publisher.pending)
+        with Subscriber(url) as subscriber:
+            await eventually(subscriber.ready.is_set)
+            publisher.publish()
+            await eventually(lambda: log.count == 1)
+    log.flush()
+    assert [r.n for r in read_served(tmp_path)] == [2]
 
 
 @pytest.mark.service("mosquitto")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc.aio
@@ -169,6 +170,7 @@ class GatewayStream:
                         action.catalogue,
                         self._clock.wall_ns(),
                     )
+                    await self._assign_defaults()
                 case Note():
                     await self._note(action.heartbeat)
                 case Settle():
@@ -180,6 +182,12 @@ class GatewayStream:
             if not isinstance(error, TwinError):
                 _log.error("session failed", gateway=self._gateway.gateway, exc_info=error)
             self.feed(refusal_of(error, self._limits.retry_after_ns))
+
+    async def _assign_defaults(self) -> None:
+        """Twins that are new here get the model their site.yaml names."""
+        assign = partial(self._store.assign_defaults, gateway=self._gateway, now_ns=self._clock.wall_ns())
+        if await self._in_thread(assign, self._gateway.tenant):
+            self._news.set()
 
     def _post(self, action: ServerAction) -> None:
         match action:

@@ -21,16 +21,23 @@ class Operator:
     def __init__(self, url: str, tenant: str, token: str) -> None:
         self.url = url.rstrip("/")
         self.tenant = tenant
-        self._token = token
+        self.token = token
 
-    def call(self, method: str, path: str, *, body: Mapping[str, object] | bytes | None = None, **query: object) -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, object] | bytes | None = None,
+        query: Mapping[str, object] | None = None,
+    ) -> Any:
         """One request below `/api/v1/tenants/TENANT`; raises TwinError with the reason of the problem document."""
         address = f"{self.url}/api/v1/tenants/{quote(self.tenant)}/{path}"
         if query:
             address += "?" + urlencode(query)
         packed = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         request = Request(address, data=packed, method=method)  # noqa: S310 - http to the coordinator of the demo
-        request.add_header("Authorization", f"Bearer {self._token}")
+        request.add_header("Authorization", f"Bearer {self.token}")
         request.add_header(
             "Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json"
         )
@@ -42,11 +49,11 @@ class Operator:
         except (URLError, OSError) as silent:
             raise UnreachableError("COORDINATOR_UNREACHABLE", f"{self.url} does not answer: {silent}") from silent
 
-    def pages(self, path: str, **query: object) -> Iterator[Any]:
+    def pages(self, path: str) -> Iterator[Any]:
         """Every item of a listing."""
         token = ""
         for _ in range(PAGES_MAX):
-            page = self.call("GET", path, **query, **({"page_token": token} if token else {}))
+            page = self.call("GET", path, query={"page_size": 100, **({"page_token": token} if token else {})})
             yield from page["items"]
             token = page["next_page_token"]
             if not token:
@@ -56,7 +63,7 @@ class Operator:
         """Every stored sample of a gateway, in commit order."""
         after = "0"
         for _ in range(PAGES_MAX):
-            page = self.call("GET", f"sites/{site}/gateways/{gateway}/samples", after=after)
+            page = self.call("GET", f"sites/{site}/gateways/{gateway}/samples", query={"after": after})
             yield from page["items"]
             after = page["next_page_token"]
             if not after:

@@ -7,6 +7,7 @@ devices ─▶ 6 agents ─▶ coordinator ─▶ console      each a process of
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -31,6 +32,7 @@ TENANT = "default"
 START_S = 90.0
 SETTLE_S = 2.0
 MIB = 2**20
+VIEWER_TOKEN = ("twincloud", "token", "create", "demo-viewer", "--role", "viewer", "--ttl", "12h", "--tenant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,10 @@ class Ports:
     @staticmethod
     def from_console(port: int) -> Ports:
         """The usual ports beside the console's, or free ones for 0."""
-        return Ports(port, port + 1, port + 2, 8500) if port else Ports(*_free_ports(3), 0)
+        if port:
+            return Ports(port, port + 1, port + 2, 8500)
+        console, sync, enrol = _free_ports(3)
+        return Ports(console, sync, enrol, 0)
 
 
 class Story:
@@ -78,7 +83,7 @@ class Story:
         """Runs the whole story and returns its figures; 0 seconds runs until interrupted."""
         with ended_together(self.programs):
             self.start()
-            watch = Watch(self.operator.url, TENANT, self.operator._token, self.clock, self.began_ns)  # noqa: SLF001 - same side
+            watch = Watch(self.operator.url, TENANT, self.operator.token, self.clock, self.began_ns)
             self._welcome(watch)
             try:
                 self._acts(seconds, watch)
@@ -130,11 +135,11 @@ class Story:
     def _build_models(self) -> list[bytes]:
         plants = find_examples()
         key = signing.generate_key()
-        signing.save_private(self.state / "model-key.pem", key)
+        signing.save_private_key(self.state / "model-key.pem", key)
         return [signing.sign(build(plants / name), key) for name in (*layout.MODEL_FILES, layout.NEXT_MODEL_FILE)]
 
     def _publish_models(self, packages: list[bytes]) -> None:
-        public = signing.public_pem(signing.load_private(self.state / "model-key.pem").public_key())
+        public = signing.public_pem(signing.load_private_key(self.state / "model-key.pem").public_key())
         self.operator.call("POST", "signers", body={"name": "demo", "public_key_pem": public.decode()})
         for package in packages:
             self.operator.call("POST", "models", body=package)
@@ -169,11 +174,10 @@ class Story:
             if watch.first_estimate_s is not None:
                 break
             threading.Event().wait(0.1)
-        url = self.operator.url
+        url, state = self.operator.url, str(self.state / "coordinator")
         code = run(
             "twincloud-token",
-            ["twincloud", "token", "create", "demo-viewer", "--role", "viewer", "--tenant", TENANT, "--ttl", "12h"]
-            + ["--state", str(self.state / "coordinator")],
+            [*VIEWER_TOKEN, TENANT, "--state", state],
             self.logs,
         ).strip()
         context = f"HYBRIDTWIN_URL={url} HYBRIDTWIN_TENANT={TENANT} HYBRIDTWIN_TOKEN={code}"
@@ -188,7 +192,7 @@ class Story:
     def _acts(self, seconds: int, watch: Watch) -> None:
         """One twin drifts after a minute, one gateway goes offline and comes back, one model is swapped."""
         scale = min(1.0, seconds / 120) if seconds else 1.0
-        plan: list[tuple[float, Callable[[], None]]] = [
+        plan: list[tuple[float, Callable[[], object]]] = [
             (20 * scale, lambda: self._cut(watch, 40 * scale)),
             (40 * scale, self._swap),
             (60 * scale, self._drift),
@@ -230,7 +234,9 @@ class Story:
             send_order(self.devices, {"do": "fault", "target": device["name"], "kind": "dropout"})
         threading.Event().wait(SETTLE_S)
         for program in self.agents.values():
-            program.stop()
+            program.signal(signal.SIGTERM)
+        for program in self.agents.values():
+            program.join()
         self._swaps = self._count_swaps()
         return audit(self.operator, self.devices, kills_ns)
 

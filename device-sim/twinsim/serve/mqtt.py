@@ -5,7 +5,8 @@
 
 What counts as served: a telemetry message whose PUBACK the broker has sent. What was published but not acknowledged
 when the connection broke is sent again after it is back (as duplicate, with its old time) and counts then. While a
-pump has no connection it publishes nothing: the sample was never given out.
+pump has no connection it publishes nothing: the sample was never given out. A PUBACK of MQTT 5 that says "no matching
+subscribers" means that nobody was given it, not even a session that is away; a broker of 3.1.1 cannot say so.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from urllib.parse import urlsplit
 
 import structlog
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from twinmodel.clock import MILLISECOND_NS
 from twinmodel.errors import UnreachableError
 from twinsim.background import background
 from twinsim.device import Device
+from twinsim.serve.broker import Brand
 from twinsim.served import ServedLog
 
 ROOT = "plants"
@@ -34,6 +36,7 @@ KEEPALIVE_S = 15
 PENDING_MAX = 1000
 RECONNECT_S = 1.0
 CONNECT_TIMEOUT_S = 10.0
+NO_SUBSCRIBERS = 0x10
 POINTS = ("flow", "head", "power", "speed", "running", "sample_no")
 
 _log = structlog.get_logger(__name__)
@@ -42,7 +45,7 @@ _log = structlog.get_logger(__name__)
 class Publisher:
     """One pump on the broker: paho's client, driven by the event loop instead of a thread."""
 
-    def __init__(self, device: Device, log: ServedLog, address: tuple[str, int]) -> None:
+    def __init__(self, device: Device, log: ServedLog, address: tuple[str, int], version: MQTTProtocolVersion) -> None:
         self.device = device
         self._log = log
         self._address = address
@@ -50,7 +53,7 @@ class Publisher:
         self._pending: dict[int, tuple[int, int]] = {}
         self.online = asyncio.Event()
         self._closing = False
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"twinsim-{device.name}")
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"twinsim-{device.name}", protocol=version)
         self._client.max_queued_messages_set(PENDING_MAX)
         self._client.will_set(self._topic("status"), "offline", qos=1, retain=True)
         self._client.on_connect = self._connected
@@ -113,10 +116,15 @@ class Publisher:
             _log.warning("pump is offline", device=self.device.name, reason=str(reason))
         self.online.clear()
 
-    def _acknowledged(self, _client: Any, _userdata: Any, mid: int, _reason: Any, _properties: Any) -> None:
+    def _acknowledged(self, _client: Any, _userdata: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         sent = self._pending.pop(mid, None)
-        if sent is not None:
+        if sent is not None and reason.value != NO_SUBSCRIBERS:
             self._log.add("mqtt", self.device.name, self.device.name, sent[0], sent[1], POINTS)
+
+    @property
+    def pending(self) -> int:
+        """Messages the broker has not acknowledged."""
+        return len(self._pending)
 
     def publish(self) -> None:
         """Publishes the device's latest readings, unless it is silent or without connection."""
@@ -139,16 +147,29 @@ class Publisher:
             await asyncio.sleep(0)
 
 
+def version_of(brand: Brand | None) -> MQTTProtocolVersion:
+    """The version of MQTT to speak to a broker; one that somebody else runs is taken for a modern one."""
+    return MQTTProtocolVersion.MQTTv311 if brand == "amqtt" else MQTTProtocolVersion.MQTTv5
+
+
 @asynccontextmanager
-async def serve_mqtt(devices: Sequence[Device], log: ServedLog, url: str) -> AsyncIterator[Sequence[Publisher]]:
+async def serve_mqtt(
+    devices: Sequence[Device], log: ServedLog, url: str, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
+) -> AsyncIterator[Sequence[Publisher]]:
     """Connects all pumps to the broker at `url` (`mqtt://HOST:PORT`) and yields their publishers.
+
+    Args:
+        devices: the pumps.
+        log: where what was given out is written.
+        url: the broker's.
+        version: of MQTT; 3.1.1 for a broker that knows no other.
 
     Raises:
         UnreachableError: DEVICE_UNREACHABLE when the broker does not take them within 10 s.
     """
     place = urlsplit(url)
     address = (place.hostname or "127.0.0.1", place.port or 1883)
-    publishers = [Publisher(device, log, address) for device in devices]
+    publishers = [Publisher(device, log, address, version) for device in devices]
     async with background() as tasks:
         for publisher, device in zip(publishers, devices, strict=True):
             tasks.start(publisher.run(), f"publisher {device.name}")

@@ -1,0 +1,363 @@
+"""The gateway agent: joins all stages; facts flow to the right, versions flow back.
+
+    device ─▶ driver ─▶ gate ─▶ align ─▶ estimate ─▶ lanes ─▶ spool ─▶ uplink ═gRPC═▶ coordinator
+                                            ▲                                              │
+                                          slot ◀─ modelstore ◀─ downlink ◀═════gRPC════════┘
+
+Every stage is a task of one group. None of them ends because something outside is away or broken: a device becomes
+quality, a full disk becomes a degraded state, a cut link becomes a backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import structlog
+
+from twinedge.config.load import LoadedSite, load_site
+from twinedge.downlink.outcomes import Outcomes
+from twinedge.downlink.receiver import Receiver
+from twinedge.drivers.registry import build_drivers
+from twinedge.enrol import Identity, load_identity
+from twinedge.gate.gate import Gate
+from twinedge.gate.rules import rules_of
+from twinedge.health import report
+from twinedge.health.server import StatusServer
+from twinedge.lanes import Flush, Lanes
+from twinedge.models import Models
+from twinedge.modelstore.store import ModelStore
+from twinedge.pipeline import Pipeline
+from twinedge.ports import Driver
+from twinedge.replays import Replays
+from twinedge.spool.store import Spool
+from twinedge.storage import Storage
+from twinedge.uplink.sender import Uplink
+from twinedge.uplink.spooled import SpooledItems
+from twinmodel.clock import SECOND_NS, Clock, ClockQuality
+from twinmodel.errors import StorageError, TwinError
+from twinmodel.process import notify, watchdog_period_s
+from twinmodel.signal import Catalogue, Stream
+from twinsync.channel import Credentials
+from twinsync.directive import DirectiveState
+
+log = structlog.get_logger(__name__)
+
+STATUS_S = 1.0
+DRAIN_S = 8.0
+DRIVER_RESTART_S = 5.0
+REPLAY_WINDOW_NS = 600 * SECOND_NS
+SOURCE_STAMPED = ("opcua", "mqtt")
+VERSION = importlib.metadata.version("hybridtwin")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an agent is started.
+
+    Attributes:
+        config: the gateway's site.yaml.
+        state: folder of identity, spool and models.
+        kernel_cache: folder of compiled kernels, None for the default.
+        offline: whether to leave the coordinator alone.
+    """
+
+    config: Path
+    state: Path
+    kernel_cache: Path | None = None
+    offline: bool = False
+
+
+class Agent:
+    """One agent; made by options, a clock and chance, run once."""
+
+    def __init__(self, options: Options, clock: Clock, random: Random) -> None:
+        self._options = options
+        self._clock = clock
+        self._random = random
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]) -> None:
+        """Runs until `stop` is set, then lets what is buffered become durable and, for a while, sent.
+
+        Raises:
+            TwinError: what keeps it from starting: configuration, identity, a taken port, a locked state directory.
+        """
+        loaded = load_site(self._options.config)
+        identity = self._identity()
+        server = StatusServer(loaded.site.status.host, loaded.site.status.port)
+        try:
+            storage = await Storage.open(lambda: self._open_spool(loaded))
+            try:
+                await _Running(self._options, loaded, identity, storage, server, self._clock, self._random).run(
+                    stop, ready
+                )
+            finally:
+                await storage.close()
+        finally:
+            server.close()
+
+    def _identity(self) -> Identity | None:
+        """Who this gateway is; with an expired certificate too, as it goes on reading under its own name.
+
+        Its sessions at brokers hang on that name. The uplink says CERT_EXPIRED until the gateway has joined anew.
+        """
+        try:
+            return load_identity(self._options.state, self._clock, expired_too=True)
+        except TwinError:
+            if not self._options.offline:
+                raise
+            return None
+
+    def _open_spool(self, loaded: LoadedSite) -> Spool:
+        return Spool.open(
+            self._options.state,
+            clock=self._clock,
+            rng_bytes=os.urandom,
+            disk_max_bytes=loaded.site.spool.disk,
+            when_full=loaded.site.spool.when_full,
+        )
+
+
+class _Running:
+    """The stages of a started agent."""
+
+    def __init__(
+        self,
+        options: Options,
+        loaded: LoadedSite,
+        identity: Identity | None,
+        storage: Storage,
+        server: StatusServer,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._options = options
+        self._loaded = loaded
+        self._identity = identity
+        self._storage = storage
+        self._server = server
+        self._clock = clock
+        self._random = random
+        self._models_changed = asyncio.Event()
+        store = ModelStore(options.state, options.state / "identity" / "signers")
+        self._models = Models(loaded, store, options.kernel_cache)
+        self._lanes = Lanes(_windows(loaded))
+        catalogue = self._models.catalogue()
+        self._replays = Replays(_source_stamped(loaded, catalogue))
+        gate = Gate(catalogue, rules_of(loaded, catalogue), clock)
+        self._pipeline = Pipeline(self._replays, gate, self._lanes, self._models.runners, self._commit, clock)
+        self._drivers = build_drivers(
+            loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state
+        )
+        self._receiver: Receiver | None = None
+        self._uplink = self._make_uplink(store)
+        self._progress = -1
+
+    @property
+    def name(self) -> str:
+        """`site/gateway`, or the site alone for an agent that has no identity."""
+        if self._identity is None:
+            return self._loaded.site.site
+        return f"{self._identity.site}/{self._identity.gateway}"
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]) -> None:
+        await asyncio.to_thread(self._models.start)
+        await self._recall()
+        await self._pipeline.use(self._models.catalogue())
+        reading: list[asyncio.Task[None]] = []
+        serving: list[asyncio.Task[None]] = []
+        async with asyncio.TaskGroup() as group:
+
+            def start(into: list[asyncio.Task[None]], name: str, work: Coroutine[Any, Any, Any]) -> None:
+                into.append(group.create_task(work, name=name))
+
+            for driver in self._drivers:
+                start(reading, f"driver {driver.name}", self._keep(driver))
+            start(reading, "ticks", self._pipeline.tick())
+            flushing = group.create_task(self._pipeline.flush(), name="flush")
+            start(serving, "models", self._follow_models())
+            start(serving, "status", self._tell())
+            if self._uplink is not None and self._receiver is not None:
+                start(serving, "uplink", self._uplink.run())
+                start(serving, "downlink", self._receiver.run())
+            ready({"gateway": self.name, "status_port": self._server.port, "devices": len(self._loaded.site.devices)})
+            await stop.wait()
+            notify("STOPPING=1\nSTATUS=sending what is buffered")
+            await self._end(reading, flushing)
+            for task in serving:
+                task.cancel()
+
+    async def _keep(self, driver: Driver) -> None:
+        """Runs a driver for ever: not even a defect in it may stop the other devices of the gateway."""
+        while True:
+            try:
+                await driver.run(self._pipeline)
+            except Exception:
+                log.exception("driver failed, it starts again", driver=driver.name, wait_s=DRIVER_RESTART_S)
+            await asyncio.sleep(DRIVER_RESTART_S)
+
+    async def _end(self, reading: list[asyncio.Task[None]], flushing: asyncio.Task[None]) -> None:
+        """Stops reading, makes everything durable, and gives the uplink a moment to send it."""
+        for task in reading:
+            task.cancel()
+        ended = asyncio.gather(*reading, return_exceptions=True)
+        while not ended.done():
+            # A driver that acknowledges after the commit waits for these.
+            await self._pipeline.commit(everything=True)
+            await asyncio.sleep(0.02)
+        self._pipeline.end()
+        await flushing
+        await self._pipeline.commit(everything=True)
+        end_ns = self._clock.boot_ns() + round(DRAIN_S * SECOND_NS)
+        while self._uplink is not None and self._uplink.status().connected and self._clock.boot_ns() < end_ns:
+            if (await self._storage.call(Spool.backlog)).items == 0:
+                break
+            await asyncio.sleep(0.05)
+        backlog = await self._storage.call(Spool.backlog)
+        log.info("stopped", samples_left=backlog.samples, samples_in_memory=len(self._lanes))
+
+    async def _commit(self, flush: Flush, catalogue: Catalogue) -> None:
+        await self._storage.call(Spool.append_many, flush.parts, catalogue, flush.records)
+        if self._uplink is not None:
+            self._uplink.wake()
+
+    async def _recall(self) -> None:
+        """Teaches `replays` what the boot before this one stored last: a broker may send it again."""
+        since_ns = self._clock.wall_ns() - REPLAY_WINDOW_NS
+        catalogue = self._models.catalogue()
+        for known, batches in await self._storage.call(Spool.recent, since_ns):
+            ids = {s.id: catalogue.by_name[s.name].id for s in known.signals if s.name in catalogue.by_name}
+            for batch in batches:
+                self._replays.recall(batch, ids)
+
+    # ---- models --------------------------------------------------------------------------------------------------
+
+    def _make_uplink(self, store: ModelStore) -> Uplink | None:
+        if self._identity is None or self._options.offline:
+            return None
+        outcomes = Outcomes(self._options.state / "outcomes.json")
+        fetch = _Late()
+        self._receiver = Receiver(
+            store,
+            outcomes,
+            self._models.slots,
+            self._models.build,
+            fetch,
+            clock=self._clock,
+            random=self._random,
+            on_state=self._directive_ended,
+        )
+        uplink = Uplink(
+            self._loaded.site.uplink or self._identity.sync_address,
+            self._credentials,
+            SpooledItems(self._storage, ClockQuality.FREE),
+            self._receiver,
+            clock=self._clock,
+            random=self._random,
+            agent_version=VERSION,
+        )
+        fetch.uplink = uplink
+        return uplink
+
+    def _credentials(self) -> Credentials:
+        identity = load_identity(self._options.state, self._clock)
+        return Credentials(identity.ca_pem, identity.cert_pem, identity.key_pem)
+
+    def _directive_ended(self, state: DirectiveState) -> None:
+        self._models_changed.set()
+        if self._uplink is not None:
+            self._uplink.report(state)
+
+    async def _follow_models(self) -> None:
+        """Publishes the outputs of models as they change; the samples before the change keep their catalogue."""
+        catalogue = self._models.catalogue()
+        while True:
+            await self._models_changed.wait()
+            self._models_changed.clear()
+            fresh = self._models.catalogue()
+            if fresh.digest != catalogue.digest:
+                await self._storage.call(Spool.put_catalogue, fresh)
+                await self._pipeline.use(fresh)
+                catalogue = fresh
+
+    # ---- health --------------------------------------------------------------------------------------------------
+
+    async def _tell(self) -> None:
+        """Publishes the status each second and feeds the watchdog while real work is done."""
+        period_s = watchdog_period_s()
+        fed_ns = 0
+        while True:
+            self._server.publish(await self._status())
+            now_ns = self._clock.boot_ns()
+            if period_s is not None and now_ns - fed_ns >= period_s / 2 * SECOND_NS and self._works():
+                notify("WATCHDOG=1")
+                fed_ns = now_ns
+            await asyncio.sleep(STATUS_S)
+
+    def _works(self) -> bool:
+        """Whether the ticks went on since the last look; the spool answered, or this line would not be reached."""
+        went_on, self._progress = self._pipeline.progress != self._progress, self._pipeline.progress
+        return went_on
+
+    async def _status(self) -> Mapping[str, Any]:
+        try:
+            waiting = await self._storage.call(Spool.backlog)
+            disk_bytes = await self._storage.call(Spool.disk_bytes)
+        except StorageError as error:
+            return self._document({"bytes": 0, "backlog_bytes": 0, "backlog_samples": 0, "backlog_age_s": 0.0}, [error])
+        age_ns = self._clock.wall_ns() - waiting.oldest_ns if waiting.oldest_ns is not None else 0
+        spool = {
+            "bytes": disk_bytes,
+            "backlog_bytes": waiting.bytes,
+            "backlog_samples": waiting.samples,
+            "backlog_age_s": max(age_ns, 0) / SECOND_NS,
+        }
+        return self._document(spool, [])
+
+    def _document(self, spool: Mapping[str, Any], troubles: list[StorageError]) -> Mapping[str, Any]:
+        uplink = self._uplink.status() if self._uplink is not None else None
+        troubles += [self._pipeline.trouble] if self._pipeline.trouble is not None else []
+        degraded = [error.reason for error in troubles]
+        if uplink is not None and uplink.needs_operator:
+            degraded.append(uplink.reason)
+        return {
+            "gateway": self.name,
+            "version": VERSION,
+            "degraded": degraded,
+            "devices": report.devices(self._drivers),
+            "twins": report.twins(self._models.runners),
+            "uplink": report.uplink(uplink),
+            "repeats": self._replays.found,
+            **report.buffers(self._lanes, self._pipeline, spool),
+        }
+
+
+class _Late:
+    """The uplink's `fetch`, for a receiver that is made before the uplink."""
+
+    uplink: Uplink
+
+    def __call__(self, digest: bytes, offset: int) -> Any:
+        return self.uplink.fetch(digest, offset)
+
+
+def _windows(loaded: LoadedSite) -> dict[Stream, int]:
+    spool = loaded.site.spool
+    return {
+        Stream.ALARM: 0,
+        Stream.STATE: spool.sync,
+        Stream.TELEMETRY: spool.sync_telemetry,
+        Stream.BULK: spool.sync_telemetry,
+    }
+
+
+def _source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> list[int]:
+    """Ids of signals whose samples carry the time of their source."""
+    devices = {name for name, profile in loaded.profiles.items() if profile.protocol in SOURCE_STAMPED}
+    return [s.id for s in catalogue.signals if s.role == "measured" and s.name.partition(".")[0] in devices]

@@ -1,0 +1,84 @@
+"""The models of one gateway: which run at the start, whether one fits its twin, and the signals they add.
+
+modelstore ─▶ first ─▶ slot ◀─ build ◀─ downlink
+                └──────▶ catalogue: outputs of the models that run, virtual ones included
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from twinedge.config.catalogue import ModelPorts, build_catalogue
+from twinedge.config.load import LoadedSite
+from twinedge.estimate.runner import TwinRunner, Wiring
+from twinedge.modelstore.store import ModelStore
+from twinedge.slot import Slot
+from twinmodel.errors import ConfigError, ConflictError, TwinError
+from twinmodel.estimator import Estimator
+from twinmodel.package.archive import ModelPackage
+from twinmodel.signal import Catalogue
+
+_log = structlog.get_logger(__name__)
+
+AGE_PERIODS = 3
+
+
+class Models:
+    """Slots and runners of all twins of a site."""
+
+    def __init__(self, loaded: LoadedSite, store: ModelStore, kernel_cache: Path | None) -> None:
+        self._loaded = loaded
+        self._store = store
+        self._kernel_cache = kernel_cache
+        self.slots: dict[str, Slot] = {name: Slot(name) for name in loaded.site.twins}
+        measured = build_catalogue(loaded)
+        self.runners = [TwinRunner(_wiring(loaded, measured, name), slot) for name, slot in self.slots.items()]
+
+    def start(self) -> None:
+        """Puts into each slot what should run; a model that cannot is told and left out. Blocks."""
+        for name, slot in self.slots.items():
+            package = self._store.first(name, self._loaded.site.twins[name].model)
+            if package is None:
+                continue
+            try:
+                slot.offer(self.build(name, package))
+            except TwinError as error:
+                _log.error("model cannot run", twin=name, reason=error.reason, detail=error.message)
+
+    def build(self, twin: str, package: ModelPackage) -> Estimator:
+        """The estimator of a package for a twin; raises MODEL_UNFIT, PARITY_FAILED. Blocks."""
+        try:
+            build_catalogue(self._loaded, {twin: ports_of(package)})
+        except ConfigError as clash:
+            raise ConflictError(
+                "MODEL_UNFIT", f"{package.name}@{package.version} does not fit {twin}: {clash.message}", twin=twin
+            ) from clash
+        return Estimator(package, cache_dir=self._kernel_cache)
+
+    def catalogue(self) -> Catalogue:
+        """Signals of the devices and of the models that run now; ids of devices' signals never change."""
+        return build_catalogue(self._loaded, self._running())
+
+    def _running(self) -> Mapping[str, ModelPorts]:
+        running = {name: slot.current() for name, slot in self.slots.items()}
+        return {name: ports_of(estimator.package) for name, estimator in running.items() if estimator is not None}
+
+
+def ports_of(package: ModelPackage) -> ModelPorts:
+    """What a package takes and gives, by name and unit."""
+    return ModelPorts({p.name: p.unit for p in package.inputs}, {p.name: p.unit for p in package.outputs})
+
+
+def _wiring(loaded: LoadedSite, measured: Catalogue, name: str) -> Wiring:
+    twin = loaded.site.twins[name]
+    inputs = {port: measured.by_name[signal] for port, signal in twin.inputs.items()}
+    outputs = {port: measured.by_name[signal] for port, signal in twin.outputs.items()}
+    limits = {}
+    for signal in (*inputs.values(), *outputs.values()):
+        device, _, point = signal.name.partition(".")
+        age = loaded.profiles[device].points[point].age
+        limits[signal.id] = age if age is not None else AGE_PERIODS * signal.period_ns
+    return Wiring(name, {port: s.id for port, s in inputs.items()}, {port: s.id for port, s in outputs.items()}, limits)

@@ -1,0 +1,55 @@
+"""The spool as the uplink asks for it: every call awaited in the spool's own thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twinedge.spool.store import Spool
+from twinedge.storage import Storage
+from twinedge.uplink.ports import Backlog, HelloFacts
+from twinmodel.clock import ClockQuality
+from twinmodel.signal import Catalogue
+from twinsync.item import Item, Mark
+
+
+class SpooledItems:
+    """Implements `SpoolPort` over the storage thread."""
+
+    def __init__(self, storage: Storage, clock_quality: ClockQuality) -> None:
+        self._storage = storage
+        self._clock_quality = clock_quality
+
+    async def hello_facts(self) -> HelloFacts:
+        """See `SpoolPort.hello_facts`."""
+        return await self._storage.call(self._hello_facts)
+
+    def _hello_facts(self, spool: Spool) -> HelloFacts:
+        return HelloFacts(
+            tuple(spool.boots_since(b"")), tuple(spool.ranges()), self._clock_quality, tuple(spool.schemas())
+        )
+
+    async def unsent(self, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
+        """See `SpoolPort.unsent`."""
+        return await self._storage.call(Spool.unsent, after, bytes_max=bytes_max, items_max=items_max)
+
+    async def acknowledge(self, marks: Sequence[Mark]) -> None:
+        """See `SpoolPort.acknowledge`."""
+        await self._storage.call(Spool.acknowledge, marks)
+
+    async def confirm_boot(self) -> None:
+        """See `SpoolPort.confirm_boot`."""
+        await self._storage.call(Spool.confirm_boot)
+
+    async def rewind(self, marks: Sequence[Mark]) -> None:
+        """See `SpoolPort.rewind`."""
+        for mark in marks:
+            await self._storage.call(Spool.rewind, mark.boot, mark.stream, mark.next_seq)
+
+    async def catalogue(self, digest: bytes) -> Catalogue | None:
+        """See `SpoolPort.catalogue`."""
+        return await self._storage.call(Spool.catalogue, digest)
+
+    async def backlog(self) -> Backlog:
+        """See `SpoolPort.backlog`."""
+        waiting = await self._storage.call(Spool.backlog)
+        return Backlog(waiting.bytes, waiting.samples, waiting.oldest_ns or 0)
