@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -164,11 +165,9 @@ class Batch:
     ) -> Batch:
         """Builds a batch from sequences; raises ValueError when their lengths differ."""
         signals = np.asarray(list(signal), np.uint32)
-        values = np.empty(len(signals), DTYPES[kind])
+        values: NDArray[Any] = np.empty(len(signals), DTYPES[kind])
         values[:] = list(value)
-        batch = Batch(
-            kind, signals, values, np.asarray(list(quality), np.uint16), np.asarray(list(t_ns), np.int64)
-        )
+        batch = Batch(kind, signals, values, np.asarray(list(quality), np.uint16), np.asarray(list(t_ns), np.int64))
         if not len(batch.signal) == len(batch.quality) == len(batch.t_ns):
             raise ValueError("columns of a batch differ in length")
         return batch

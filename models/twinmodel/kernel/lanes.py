@@ -1,6 +1,6 @@
 """What the compiled kernels share: how they are compiled, the op-list machine, detectors, the end of a tick.
 
-Imported only by `warmup`, because it pulls numba. Every function reads what is special to a model from arrays,
+Imported only by `compile`, because it pulls numba. Every function reads what is special to a model from arrays,
 so one compilation serves all models. Strict floating point: no fastmath, no BLAS, sums in the order written;
 `reference` does the same operations in the same order and gives the same bits. Symbols and offsets: see `arena`.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -20,12 +20,11 @@ import numpy as np
 from twinmodel.kernel.arena import F64, I32
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-STEP: Final = "void(int32[::1], float64[::1], float64[::1], float64[::1], float64[::1], float64[::1], int64)"
 
 
 def kernel(function: _F) -> _F:
-    """Declares a function that numba compiles strictly and keeps in its cache folder."""
-    strict = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
+    """Declares a function that numba compiles strictly."""
+    strict = numba.njit(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
     return cast("_F", strict(function))
 
 

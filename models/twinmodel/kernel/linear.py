@@ -1,4 +1,4 @@
-"""The compiled Kalman filter of the `linear` family; imported only by `warmup`.
+"""The compiled Kalman filter of the `linear` family; imported only by `compile`.
 
 Symbols: x state, P covariance, u input, y measurement, A B C D a c matrices of the state space, Q R noise,
 K gain, W lanes of a tile, T tiles. Offsets into the arrays: see `arena`.

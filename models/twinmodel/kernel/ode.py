@@ -1,4 +1,4 @@
-"""The compiled unscented Kalman filter of the `ode` family; imported only by `warmup`.
+"""The compiled unscented Kalman filter of the `ode` family; imported only by `compile`.
 
 An unscented filter rather than an extended one: its 2n + 1 points are lanes of the op-list machine, so it costs
 no more than finite differences would, needs no Jacobian, and is right to second order where sqrt bends near an

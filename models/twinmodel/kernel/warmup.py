@@ -1,32 +1,38 @@
-"""Compiled kernels without waiting for the compiler: a private cache folder and one background thread.
+"""Compiled kernels without waiting for the compiler: a private cache folder and a compiler in the background.
 
     request("ode", folder)  -> starts compiling (or loading from the cache) beside the caller
     compiled("ode")         -> None until it is ready, then the kernel
     warm(folder)            -> compiles everything now; for installers and images
 
-Cache files are pickles, so a folder that anyone else could write to would let them run code here; such a folder
-is refused and the interpreted tier goes on.
+Files of the cache are machine code, so a folder that anyone else could write to would let them run code here; such a
+folder is refused and the interpreted tier goes on. The compiler runs in a child: this process never loads numba.
 """
 
 from __future__ import annotations
 
 import atexit
-import importlib
+import fcntl
 import importlib.util
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import structlog
 
 from twinmodel.errors import ConflictError, StorageError
+from twinmodel.kernel import machine
 from twinmodel.kernel.arena import Step
 from twinmodel.kernel.reference import KERNELS
 
+COMPILE_S: Final = 600.0
+STOP_S: Final = 5.0
 FAMILIES: Final = tuple(KERNELS)
 _log = structlog.get_logger(__name__)
 
@@ -66,13 +72,13 @@ def _private(folder: Path) -> bool:
 
 
 class _Compiler:
-    """The compiled kernels of this process; numba keeps one set of them, so there is one compiler."""
+    """The compiled kernels of this process, and the children that compile what the folder does not hold yet."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._locks = {family: threading.Lock() for family in FAMILIES}
         self._ready: dict[str, Step] = {}
-        self._faults: dict[str, Exception] = {}
         self._threads: dict[str, threading.Thread] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = threading.Event()
 
     def ready(self, family: str) -> Step | None:
@@ -82,16 +88,15 @@ class _Compiler:
         """Starts a thread for a family that nobody has asked for yet."""
         if family in self._threads or family in self._ready:
             return
-        # A daemon, and joined at exit: the interpreter must not go away under LLVM.
         thread = threading.Thread(target=self._background, args=(family, folder), name=f"compile-{family}", daemon=True)
         self._threads[family] = thread
         thread.start()
 
-    def compile(self, family: str, folder: Path) -> Step:
-        """Compiles now, or waits for whoever does; raises what the compiler raises."""
-        with self._lock:
+    def obtain(self, family: str, folder: Path) -> Step:
+        """Loads a family, compiled first if need be; waits for whoever does so already."""
+        with self._locks[family]:
             if family not in self._ready:
-                self._ready[family] = self._build(family, folder)
+                self._ready[family] = self._load_or_compile(family, folder)
             return self._ready[family]
 
     def wait(self, timeout_s: float) -> None:
@@ -99,42 +104,59 @@ class _Compiler:
             thread.join(timeout_s)
 
     def stop(self) -> None:
+        """Ends the children; the interpreter must not go away while a thread is in LLVM."""
         self._stopping.set()
-        self.wait(30.0)
+        for child in list(self._children.values()):
+            if child.poll() is None:
+                child.kill()
+        self.wait(STOP_S)
 
     def _background(self, family: str, folder: Path) -> None:
         try:
             if not self._stopping.is_set():
-                self.compile(family, folder)
+                self.obtain(family, folder)
         except Exception as error:  # noqa: BLE001 - whatever LLVM or a broken install raises, the interpreted tier goes on
-            self._faults[family] = error
-            _log.warning("kernel_not_compiled", family=family, folder=str(folder), error=repr(error))
+            if not self._stopping.is_set():
+                _log.warning("kernel_not_compiled", family=family, folder=str(folder), error=repr(error))
 
-    def _build(self, family: str, folder: Path) -> Step:
-        try:
-            return _load(family, folder)
-        except ImportError:
-            raise
-        except Exception:  # noqa: BLE001 - a torn cache file raises anything a pickle can raise; it is dropped, once
-            for file in folder.glob("*/*.nb[ic]"):
-                file.unlink(missing_ok=True)
-            return _load(family, folder)
+    def _load_or_compile(self, family: str, folder: Path) -> Step:
+        path = folder / machine.file_name(family)
+        found = _load(path)
+        if found is not None:
+            return found
+        # Agents that start together share one compilation: the first compiles, the others wait and load.
+        with (folder / f"{family}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            found = _load(path)
+            if found is None:
+                self._compile(family, path)
+                found = machine.load(path)
+        return found
+
+    def _compile(self, family: str, path: Path) -> None:
+        # Vendor math libraries round differently from one processor to the next.
+        environment = {**os.environ, "NUMBA_DISABLE_INTEL_SVML": "1"}
+        command = [sys.executable, "-m", "twinmodel.kernel.compile", family, str(path)]
+        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:  # noqa: S603 - our own module
+            self._children[family] = child
+            try:
+                _, words = child.communicate(timeout=COMPILE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise
+        if child.returncode:
+            raise StorageError("STATE_INVALID", f"the compiler ended with {child.returncode}: {words.decode()[-500:]}")
 
 
-def _load(family: str, folder: Path) -> Step:
-    """Imports numba and the family's module with its cache in `folder`, then compiles or loads the one signature."""
-    # Vendor math libraries round differently from one processor to the next.
-    os.environ.setdefault("NUMBA_DISABLE_INTEL_SVML", "1")
-    config = importlib.import_module("numba").config
-    before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+def _load(path: Path) -> Step | None:
+    """The kernel of a file, None when there is none; a torn one is removed."""
     try:
-        lanes = importlib.import_module("twinmodel.kernel.lanes")
-        module = importlib.import_module(f"twinmodel.kernel.{family}")
-        step = getattr(module, f"{family}_step")
-        step.compile(lanes.STEP)
-    finally:
-        config.CACHE_DIR = before
-    return cast("Step", step)
+        return machine.load(path)
+    except FileNotFoundError:
+        return None
+    except StorageError:
+        path.unlink(missing_ok=True)
+        return None
 
 
 _compiler = _Compiler()
@@ -171,11 +193,10 @@ def compile_now(family: str, cache_dir: Path | None = None) -> Step:
     if folder is None:
         message = f"no private, writable folder for compiled kernels (tried {cache_dir or 'the defaults'})"
         raise StorageError("STATE_INVALID", message, hint="give a folder that this user owns with mode 0700")
-    try:
-        return _compiler.compile(family, folder)
-    except ImportError as error:
+    if importlib.util.find_spec("numba") is None:
         message = "compiled kernels need numba, of the extra hybridtwin[edge]"
-        raise ConflictError("EXTRA_MISSING", message, extra="edge") from error
+        raise ConflictError("EXTRA_MISSING", message, extra="edge")
+    return _compiler.obtain(family, folder)
 
 
 def warm(cache_dir: Path | None = None) -> tuple[str, ...]:
@@ -185,6 +206,6 @@ def warm(cache_dir: Path | None = None) -> tuple[str, ...]:
         StorageError: STATE_INVALID when there is no private folder to keep them in.
         ConflictError: EXTRA_MISSING when numba is not installed.
     """
-    for family in FAMILIES:
-        compile_now(family, cache_dir)
+    with ThreadPoolExecutor(len(FAMILIES)) as pool:
+        list(pool.map(lambda family: compile_now(family, cache_dir), FAMILIES))
     return FAMILIES

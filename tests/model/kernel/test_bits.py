@@ -10,8 +10,10 @@ import pytest
 
 from twinmodel.equations.oplist import Program, lower, verify
 from twinmodel.equations.parse import Name, Number, Op, Source
+from twinmodel.errors import ConflictError
 from twinmodel.kernel.arena import fresh_state, pack, plan_linear, plan_ode, unpack
 from twinmodel.kernel.parity import canonical, run_hash
+from twinmodel.kernel.proof import prove
 from twinmodel.kernel.reference import KERNELS
 
 DRIFT = np.array([0.05, 2.0, 0.5, 16.0, 4.0, 0.5])
@@ -205,3 +207,15 @@ def test_a_program_without_operations_runs(compiled):
     }  # fmt: skip
     plan = plan_ode(tensors, (*empty, *empty), 1, (10**9, 1), DRIFT)
     drive(plan, [KERNELS["ode"], compiled["ode"]], 1, 1, 5, 0)
+
+
+def test_the_proof_takes_compiled_code_and_refuses_one_wrong_bit(compiled):
+    for family, step in compiled.items():
+        prove(family, step)
+
+        def wrong(*arrays, step=step):
+            step(*arrays)
+            arrays[2][0] = np.nextafter(arrays[2][0], 9.0)
+
+        with pytest.raises(ConflictError, match="other bits"):
+            prove(family, wrong)

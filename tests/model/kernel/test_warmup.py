@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from twinmodel.errors import StorageError
-from twinmodel.kernel import warmup
+from twinmodel.kernel import machine, warmup
 
 
 def test_a_missing_folder_is_created_for_its_owner_alone(tmp_path):
@@ -71,42 +73,56 @@ def test_compiling_without_a_private_folder_is_refused_where_it_was_demanded():
     assert StorageError("STATE_INVALID", "").outcome.exit == 3
 
 
-def test_a_second_process_loads_what_the_first_has_compiled(kernel_cache, compiled):
+def test_a_second_process_loads_what_the_first_has_compiled_and_needs_no_numba(kernel_cache, compiled):
     code = (
-        "import sys, time; from pathlib import Path; from twinmodel.kernel import warmup\n"
-        "import numba.core.dispatcher as d\n"
-        "names = warmup.warm(Path(sys.argv[1]))\n"
-        "print(*[sum(warmup.compiled(n).stats.cache_misses.values()) for n in names])\n"
+        "import sys; from pathlib import Path; from twinmodel.kernel import warmup\n"
+        "warmup._Compiler._compile = None\n"
+        "print(*warmup.warm(Path(sys.argv[1])), 'numba' in sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(kernel_cache)], capture_output=True, text=True, timeout=100, check=True
     )
-    assert done.stdout.split() == ["0", "0"]
+    assert done.stdout.split() == [*warmup.FAMILIES, "False"]
 
 
-def test_a_torn_cache_file_is_dropped_and_the_kernel_loaded_once_more(tmp_path, monkeypatch):
-    torn = tmp_path / "kernel_x" / "linear.step.nbi"
-    torn.parent.mkdir()
-    torn.write_bytes(b"torn")
+@pytest.mark.parametrize("damage", [b"", b"torn", lambda blob: blob[:-1], lambda blob: blob[:-9] + b"x" + blob[-8:]])
+def test_a_torn_file_is_compiled_once_more(tmp_path, monkeypatch, damage):
+    path = tmp_path / machine.file_name("linear")
+    machine.write(path, "symbol", b"code")
+    blob = path.read_bytes()
+    path.write_bytes(damage(blob) if callable(damage) else damage)
+    made = []
+    monkeypatch.setattr(warmup._Compiler, "_compile", lambda self, family, path: made.append(path) or path.touch())
+    monkeypatch.setattr(warmup.machine, "Machine", lambda symbol, code: (symbol, code))
+    with pytest.raises(StorageError, match="no complete kernel"):
+        warmup._Compiler().obtain("linear", tmp_path)
+    assert made == [path]
 
-    def load(family, folder):
-        if torn.exists():
-            raise EOFError("Ran out of input")
-        return family
 
-    monkeypatch.setattr(warmup, "_load", load)
-    assert warmup._Compiler().compile("linear", tmp_path) == "linear"
-    assert not torn.exists()
+def test_the_compiler_writes_for_its_owner_alone_and_as_one_step(tmp_path):
+    path = tmp_path / "k.kernel"
+    machine.write(path, "symbol", b"code")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["k.kernel"]
+
+
+def test_processes_that_start_together_compile_once(tmp_path, monkeypatch):
+    made = []
+
+    def compile_slowly(self, family, path):
+        made.append(family)
+        machine.write(path, "symbol", b"code")
+
+    monkeypatch.setattr(warmup._Compiler, "_compile", compile_slowly)
+    monkeypatch.setattr(machine, "Machine", lambda symbol, code: (symbol, code))
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: warmup._Compiler().obtain("ode", tmp_path), range(6)))
+    assert made == ["ode"]
+    assert found == [("symbol", b"code")] * 6
 
 
 def test_a_compiler_that_fails_leaves_the_kernel_unready_and_says_so_once(tmp_path, monkeypatch):
-    calls = []
-
-    def load(family, folder):
-        calls.append(family)
-        raise RuntimeError("no LLVM here")
-
-    monkeypatch.setattr(warmup, "_load", load)
+    monkeypatch.setattr(warmup.sys, "executable", "/bin/false")
     with capture_logs() as logs:
         compiler = warmup._Compiler()
         for _ in range(3):
@@ -114,7 +130,14 @@ def test_a_compiler_that_fails_leaves_the_kernel_unready_and_says_so_once(tmp_pa
             compiler.wait(10)
     assert compiler.ready("ode") is None
     assert [entry["event"] for entry in logs] == ["kernel_not_compiled"]
-    assert calls == ["ode", "ode"]
+    assert "ended with 1" in logs[0]["error"]
+
+
+def test_an_array_the_code_could_not_read_is_refused_before_it_runs(compiled):
+    good = np.zeros(8)
+    for wrong in (np.zeros(8, np.float32), np.zeros((8, 2))[:, 0]):
+        with pytest.raises(TypeError, match="contiguous float64"):
+            compiled["linear"](np.zeros(8, np.int32), good, wrong, good, good, good, 1)
 
 
 @pytest.mark.parametrize("family", warmup.FAMILIES)
