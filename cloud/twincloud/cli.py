@@ -97,7 +97,7 @@ def serve(config: Path | None, state: Path | None, ready_file: Path | None, **fl
     """Serves until SIGTERM; a port of 0 takes a free one."""
     settings = _settings(config, state, **flags)
     from twincloud import service  # noqa: PLC0415 start-up time
-    from twincloud.logs import configure_logs  # noqa: PLC0415 start-up time
+    from twinmodel.logs import configure_logs  # noqa: PLC0415 start-up time
 
     configure_logs(settings.log)
     service.run(settings, SystemClock(), ready_file=ready_file)

@@ -39,9 +39,9 @@ from twincloud.identity.ledger import Ledger
 from twincloud.ingest.servicer import SyncServicer, serve
 from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
-from twincloud.supervision import notify, watchdog_period_s
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, TwinError
+from twinmodel.process import notify, watchdog_period_s
 from twinsync.channel import Credentials
 
 FACTS = "service.json"

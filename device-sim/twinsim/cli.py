@@ -133,10 +133,10 @@ def run_scenario(file: Path, state: Path) -> None:
 
 def _run(scenario: Scenario, state: Path) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
-    from twinsim.logs import speak_on_stderr  # noqa: PLC0415  # --help stays fast
+    from twinmodel.logs import configure_logs  # noqa: PLC0415  # --help stays fast
     from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
 
-    speak_on_stderr()
+    configure_logs()
     asyncio.run(_until_signal(lambda stop: run(scenario, state, SystemClock(), stop, _tell_ready)))
 
 

@@ -6,13 +6,14 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NoReturn
 
-from twinmodel.errors import Exit, TwinError
+from twinmodel.errors import ConflictError, Exit, TwinError
 
 
-def end(command: Callable[[], object], *, extra: str) -> NoReturn:
-    """Runs a command to its end and exits with the code its outcome has.
+def outcome(command: Callable[[], object], *, extra: str) -> int:
+    """Runs a command to its end; the exit code its outcome has.
 
     A TwinError becomes `error:` and, after a blank line, `hint:` on stderr. A library that is not installed names the
     extra that brings it.
@@ -23,19 +24,30 @@ def end(command: Callable[[], object], *, extra: str) -> NoReturn:
     """
     try:
         command()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else Exit.OK if ended.code is None else Exit.FAILED
     except TwinError as error:
-        sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
-        sys.exit(error.outcome.exit)
+        return _told(error)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0].startswith("twin"):
+        missing = (error.name or "").partition(".")[0]
+        # A module of ours, or one that is installed, is a defect and not a missing extra.
+        if not missing or missing.startswith("twin") or find_spec(missing) is not None:
             raise
-        sys.stderr.write(
-            f"error: EXTRA_MISSING: {error.name} is not installed\n\nhint: pip install 'hybridtwin[{extra}]'\n"
-        )
-        sys.exit(Exit.FAILED)
+        hint = f"pip install 'hybridtwin[{extra}]'"
+        return _told(ConflictError("EXTRA_MISSING", f"the module {missing} is not installed", hint=hint))
     except (KeyboardInterrupt, BrokenPipeError):
-        sys.exit(Exit.FAILED)
-    sys.exit(Exit.OK)
+        return Exit.FAILED
+    return Exit.OK
+
+
+def end(command: Callable[[], object], *, extra: str) -> NoReturn:
+    """Runs a command and ends the process with its `outcome`."""
+    sys.exit(outcome(command, extra=extra))
+
+
+def _told(error: TwinError) -> int:
+    sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
+    return error.outcome.exit
 
 
 def notify(state: str) -> bool:

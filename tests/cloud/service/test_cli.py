@@ -18,7 +18,7 @@ from twinmodel.errors import TwinError
 def twincloud(capsys, tmp_path, monkeypatch):
     """Function: arguments -> (exit code, stdout, stderr), with the state directory of this test."""
 
-    monkeypatch.setattr("twincloud.logs.configure_logs", lambda _: None)  # it would keep this test's stderr
+    monkeypatch.setattr("twinmodel.logs.configure_logs", lambda _: None)  # it would keep this test's stderr
 
     def call(*arguments: str, state: bool = True):
         code = run([*arguments, *(["--state", str(tmp_path / "state")] if state else [])])
@@ -100,7 +100,7 @@ def test_usage_errors_end_with_two(twincloud):
 
 
 def test_missing_extra_is_named(twincloud, monkeypatch):
-    monkeypatch.setattr("twincloud.__main__.find_spec", lambda _: None)
+    monkeypatch.setattr("twinmodel.process.find_spec", lambda _: None)
     monkeypatch.setattr(
         "twincloud.cli._settings", lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError(name="fastapi.x"))
     )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.types import Receive, Scope, Send
@@ -18,7 +18,7 @@ from twincloud.identity.policy import authorise
 router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["events"])
 
 Reader = Annotated[Access, Depends(allow("events.read"))]
-_OK = {200: {"description": "an endless stream of events", "content": {"text/event-stream": {}}}}
+_OK: dict[int | str, dict[str, Any]] = {200: {"description": "an endless stream of events", "content": {"text/event-stream": {}}}}
 
 
 class EventStream(Response):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response, status
 
@@ -23,7 +23,7 @@ SignerAdder = Annotated[Access, Depends(allow("signers.add"))]
 
 MEDIA_TYPE = "application/octet-stream"
 _BODY = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}}
-_BYTES = {200: {"description": "the package", "content": {MEDIA_TYPE: {}}}}
+_BYTES: dict[int | str, dict[str, Any]] = {200: {"description": "the package", "content": {MEDIA_TYPE: {}}}}
 
 
 @router.get("/models")
