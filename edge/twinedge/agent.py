@@ -29,18 +29,19 @@ from twinedge.enrol import Identity, load_identity
 from twinedge.gate.gate import Gate
 from twinedge.gate.rules import rules_of
 from twinedge.health import report
+from twinedge.health.clock import clock_quality
 from twinedge.health.server import StatusServer
 from twinedge.lanes import Flush, Lanes
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore
-from twinedge.pipeline import Pipeline
+from twinedge.pipeline import RETRY_S, Pipeline
 from twinedge.ports import Driver
 from twinedge.replays import Replays
 from twinedge.spool.store import Spool
 from twinedge.storage import Storage
 from twinedge.uplink.sender import Uplink
 from twinedge.uplink.spooled import SpooledItems
-from twinmodel.clock import SECOND_NS, Clock, ClockQuality
+from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import StorageError, TwinError
 from twinmodel.process import notify, watchdog_period_s
 from twinmodel.signal import Catalogue, Stream
@@ -52,6 +53,7 @@ log = structlog.get_logger(__name__)
 STATUS_S = 1.0
 DRAIN_S = 8.0
 DRIVER_RESTART_S = 5.0
+STOP_AGAIN_S = 5.0
 REPLAY_WINDOW_NS = 600 * SECOND_NS
 SOURCE_STAMPED = ("opcua", "mqtt")
 VERSION = importlib.metadata.version("hybridtwin")
@@ -121,6 +123,7 @@ class Agent:
             rng_bytes=os.urandom,
             disk_max_bytes=loaded.site.spool.disk,
             when_full=loaded.site.spool.when_full,
+            clock_quality=clock_quality(self._clock.wall_ns()),
         )
 
 
@@ -155,6 +158,7 @@ class _Running:
         self._drivers = build_drivers(
             loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state
         )
+        self._spooled = SpooledItems(storage, lambda: clock_quality(clock.wall_ns()))
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
         self._progress = -1
@@ -169,7 +173,7 @@ class _Running:
     async def run(self, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]) -> None:
         await asyncio.to_thread(self._models.start)
         await self._recall()
-        await self._pipeline.use(self._models.catalogue())
+        await self._publish(self._models.catalogue())
         reading: list[asyncio.Task[None]] = []
         serving: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as group:
@@ -204,10 +208,14 @@ class _Running:
 
     async def _end(self, reading: list[asyncio.Task[None]], flushing: asyncio.Task[None]) -> None:
         """Stops reading, makes everything durable, and gives the uplink a moment to send it."""
-        for task in reading:
-            task.cancel()
         ended = asyncio.gather(*reading, return_exceptions=True)
+        again_ns = 0
         while not ended.done():
+            if self._clock.boot_ns() >= again_ns:
+                # Up to Python 3.12 a TaskGroup or `wait_for` loses a cancellation that meets an error: it is said again.
+                again_ns = self._clock.boot_ns() + round(STOP_AGAIN_S * SECOND_NS)
+                for task in reading:
+                    task.cancel()
             # A driver that acknowledges after the commit waits for these.
             await self._pipeline.commit(everything=True)
             await asyncio.sleep(0.02)
@@ -256,7 +264,7 @@ class _Running:
         uplink = Uplink(
             self._loaded.site.uplink or self._identity.sync_address,
             self._credentials,
-            SpooledItems(self._storage, ClockQuality.FREE),
+            self._spooled,
             self._receiver,
             clock=self._clock,
             random=self._random,
@@ -282,9 +290,19 @@ class _Running:
             self._models_changed.clear()
             fresh = self._models.catalogue()
             if fresh.digest != catalogue.digest:
-                await self._storage.call(Spool.put_catalogue, fresh)
-                await self._pipeline.use(fresh)
+                await self._publish(fresh)
                 catalogue = fresh
+
+    async def _publish(self, catalogue: Catalogue) -> None:
+        """Makes a catalogue the present one of spool and pipeline; a disk that refuses is asked until it does not."""
+        while True:
+            try:
+                await self._spooled.use(catalogue)
+                break
+            except StorageError as error:
+                log.warning("catalogue not stored, trying again", reason=error.reason, detail=error.message)
+                await asyncio.sleep(RETRY_S)
+        await self._pipeline.use(catalogue)
 
     # ---- health --------------------------------------------------------------------------------------------------
 
@@ -330,6 +348,7 @@ class _Running:
             "gateway": self.name,
             "version": VERSION,
             "degraded": degraded,
+            "clock": clock_quality(self._clock.wall_ns()).name,
             "devices": report.devices(self._drivers),
             "twins": report.twins(self._models.runners),
             "uplink": report.uplink(uplink),

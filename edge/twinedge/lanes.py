@@ -18,8 +18,8 @@ from twinsync.item import NotAcquired
 
 SAMPLES_MAX = 200_000
 BLOCK_SAMPLES_MAX = 50_000
-UNACKNOWLEDGED_MAX = 10
-"""Deliveries that may wait for their commit: half of a broker's usual in-flight window."""
+UNACKNOWLEDGED_MAX = 64
+"""Deliveries that may wait for their commit, whether or not their driver says it is urgent."""
 
 
 class _Receipt:
@@ -84,6 +84,7 @@ class Lanes:
         self._since_ns: dict[Stream, int | None] = dict.fromkeys(Stream)
         self._records: list[NotAcquired] = []
         self._receipts = 0
+        self._hurry = False
         self._stream_of = np.zeros(0, np.uint8)
         self.pushed_out = 0
 
@@ -119,13 +120,17 @@ class Lanes:
         if entry.receipt is not None:
             entry.receipt.lanes += 1
 
+    def hurry(self) -> None:
+        """Has everything that is there now committed at once: a broker waits for acknowledgements."""
+        self._hurry = True
+
     def declare(self, record: NotAcquired) -> None:
         """Adds a declared hole to the next commit."""
         self._records.append(record)
 
     def due_ns(self) -> int | None:
         """Boot time at which the next lane must go, None while all are empty."""
-        if self._records or self._receipts >= UNACKNOWLEDGED_MAX:
+        if self._records or self._hurry or self._receipts >= UNACKNOWLEDGED_MAX:
             return 0
         due = [
             0 if self._counts[s] >= BLOCK_SAMPLES_MAX else since + self._windows_ns[s]
@@ -136,7 +141,8 @@ class Lanes:
 
     def take(self, boot_ns: int, *, everything: bool = False) -> Flush | None:
         """Takes the lanes whose window has passed, and with them every lane that holds an unacknowledged delivery."""
-        everything = everything or self._receipts >= UNACKNOWLEDGED_MAX
+        everything = everything or self._hurry or self._receipts >= UNACKNOWLEDGED_MAX
+        self._hurry = False
         entries: dict[Stream, tuple[_Entry, ...]] = {}
         for stream, since in self._since_ns.items():
             full = self._counts[stream] >= BLOCK_SAMPLES_MAX

@@ -82,6 +82,8 @@ class Pipeline:
             return
         gated = [self._gate.apply(self._replays.fresh(batch)) for batch in arrival.batches]
         self._lanes.add(gated, self._clock.boot_ns(), arrival.on_committed)
+        if arrival.urgent:
+            self._lanes.hurry()
         for runner in self._runners:
             for batch in gated:
                 runner.push(batch)

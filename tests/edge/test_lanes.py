@@ -69,6 +69,16 @@ def test_many_unacknowledged_deliveries_force_an_early_commit_of_all_lanes():
     assert held.due_ns() is None
 
 
+def test_an_urgent_delivery_takes_everything_along_at_once():
+    held = lanes()
+    held.add([batch(1, 2)], 0)
+    held.hurry()
+    assert held.due_ns() == 0
+    assert len(held.take(0)) == 2
+    held.add([batch(2)], 0)
+    assert held.due_ns() == 10 * S
+
+
 def test_an_empty_delivery_is_told_at_once():
     held, told = lanes(), []
     held.add([], 0, lambda: told.append(1))

@@ -22,7 +22,9 @@ def running_status(config: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(connection.getresponse().read())
     except (OSError, ValueError, http.client.HTTPException) as silent:
         raise UnreachableError(
-            "DEVICE_UNREACHABLE", f"no agent answers at {place.host}:{place.port}: {silent}", hint="is `twinedge run` up?"
+            "DEVICE_UNREACHABLE",
+            f"no agent answers at {place.host}:{place.port}: {silent}",
+            hint="is `twinedge run` up?",
         ) from silent
     finally:
         connection.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twinedge.spool.store import Spool
 from twinedge.storage import Storage
@@ -15,18 +15,27 @@ from twinsync.item import Item, Mark
 class SpooledItems:
     """Implements `SpoolPort` over the storage thread."""
 
-    def __init__(self, storage: Storage, clock_quality: ClockQuality) -> None:
+    def __init__(self, storage: Storage, clock_quality: Callable[[], ClockQuality]) -> None:
         self._storage = storage
         self._clock_quality = clock_quality
+        self._present: Catalogue | None = None
+
+    async def use(self, catalogue: Catalogue) -> None:
+        """Makes a catalogue the present one: durable, and the last of the schemas a session opens with."""
+        await self._storage.call(Spool.put_catalogue, catalogue)
+        self._present = catalogue
 
     async def hello_facts(self) -> HelloFacts:
         """See `SpoolPort.hello_facts`."""
         return await self._storage.call(self._hello_facts)
 
     def _hello_facts(self, spool: Spool) -> HelloFacts:
-        return HelloFacts(
-            tuple(spool.boots_since(b"")), tuple(spool.ranges()), self._clock_quality, tuple(spool.schemas())
-        )
+        # Every boot that is kept: a coordinator that was restored must find the head it remembers in the chain.
+        boots, schemas = tuple(spool.boots_since(b"")), spool.schemas()
+        if self._present is not None:
+            present = self._present.digest
+            schemas = [*(digest for digest in schemas if digest != present), present]
+        return HelloFacts(boots, tuple(spool.ranges()), self._clock_quality(), tuple(schemas))
 
     async def unsent(self, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
         """See `SpoolPort.unsent`."""
