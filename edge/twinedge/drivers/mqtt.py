@@ -213,7 +213,8 @@ class MqttDriver:
             # Commits under way are acknowledged before the connection goes, or all of it would come again.
             if self._in_flight.reachable and self._in_flight.pending:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._in_flight.settled(), self._linger_s)
+                    async with asyncio.timeout(self._linger_s):
+                        await self._in_flight.settled()
             raise
         raise aiomqtt.MqttError("messages came faster than they could be stored; the broker sends the rest again")
 
@@ -224,7 +225,8 @@ class MqttDriver:
         if deadlines:
             wait_s = max(0.001, (min(deadlines) - self._clock.boot_ns()) / SECOND_NS)
         try:
-            messages = [await asyncio.wait_for(arrived.get(), wait_s)]
+            async with asyncio.timeout(wait_s):
+                messages = [await arrived.get()]
         except TimeoutError:
             return []
         while len(messages) < DRAIN_MAX and not arrived.empty():
