@@ -1,0 +1,149 @@
+"""A twin's runner: frames on the model's grid, virtual outputs, swaps between ticks, published signals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from twinedge.estimate.runner import TwinRunner, Wiring
+from twinmodel.estimator import Estimate
+from twinmodel.quality import GOOD, QualityReason, uncertain
+from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
+
+S = 1_000_000_000
+T0 = 1_700_000_000 * S
+
+
+@dataclass
+class Port:
+    name: str
+
+
+@dataclass
+class Model:
+    """Stands for an estimator: remembers what it was given."""
+
+    inputs: tuple
+    outputs: tuple
+    dt_ns: int = S
+    settling: bool = False
+    seen: list = field(default_factory=list)
+
+    def step(self, t_ns, u, y):
+        self.seen.append((t_ns, u.tolist(), y.tolist()))
+        p = len(self.outputs)
+        says = np.arange(p, dtype=float) + 1.23456
+        innovation = np.where(np.isnan(y), np.nan, 0.5)
+        return Estimate(t_ns, says, says / 100, says, innovation, np.zeros(p), False, self.settling, True)
+
+
+class Slot:
+    def __init__(self, model=None):
+        self.model = model
+
+    def current(self):
+        return self.model
+
+
+def catalogue(*outputs):
+    signals = [Signal(0, "d.pump"), Signal(1, "d.level2")]
+    for output in outputs:
+        signals += [
+            Signal(len(signals) + k, f"tank/{output}#{role}", stream=Stream.STATE, exponent=3)
+            for k, role in enumerate(OUTPUT_ROLES)
+        ]
+    binding = TwinBinding("tank", "two-tanks", "", {}, tuple(outputs), {})
+    return Catalogue(tuple(signals), (binding,))
+
+
+WIRING = Wiring("tank", {"pump": 0}, {"level2": 1}, {0: 3 * S, 1: 3 * S})
+
+
+def samples(signal, *pairs):
+    return Batch.of(
+        Kind.FLOAT, [signal] * len(pairs), [v for _, v in pairs], [0] * len(pairs), [T0 + t for t, _ in pairs]
+    )
+
+
+def tanks(**more):
+    return Model((Port("pump"),), (Port("level1"), Port("level2")), **more)
+
+
+def test_a_virtual_output_is_never_measured_and_has_no_innovation():
+    model = tanks()
+    runner = TwinRunner(WIRING, Slot(model))
+    runner.publish_as(catalogue("level1", "level2"))
+    runner.run(T0)
+    runner.push(samples(0, (0, 5.0), (S, 6.0)))
+    runner.push(samples(1, (0, 0.25), (S, 0.26)))
+    found = runner.run(T0)
+    t_ns, u, y = model.seen[0]
+    assert (t_ns, u) == (T0, [5.0])
+    assert math.isnan(y[0])
+    assert y[1] == 0.25
+    names = [catalogue("level1", "level2").signals[s].name for s in found[0].signal]
+    assert "tank/level1#innovation" not in names
+    assert "tank/level2#innovation" in names
+    assert "tank/level1#sigma" in names
+
+
+def test_results_are_rounded_to_the_resolution_of_their_signal():
+    runner = TwinRunner(WIRING, Slot(tanks()))
+    runner.publish_as(catalogue("level2"))
+    runner.run(T0)
+    runner.push(samples(0, (0, 5.0), (S, 5.0)))
+    runner.push(samples(1, (0, 0.25), (S, 0.25)))
+    found = runner.run(T0)[0]
+    assert found.value.tolist()[0] == pytest.approx(2.235, abs=0)
+    assert set(found.t_ns.tolist()) == {T0}
+
+
+def test_without_a_model_samples_pass_and_nothing_is_said():
+    runner = TwinRunner(WIRING, Slot())
+    runner.push(samples(0, (0, 5.0)))
+    assert runner.run(T0 + 10 * S) == []
+    assert runner.steps == 0
+
+
+def test_a_swap_takes_effect_between_two_ticks_and_keeps_the_alignment():
+    old, new = tanks(), tanks()
+    slot = Slot(old)
+    runner = TwinRunner(WIRING, slot)
+    runner.publish_as(catalogue("level1", "level2"))
+    runner.run(T0)
+    runner.push(samples(0, (0, 5.0), (S, 6.0), (2 * S, 7.0)))
+    runner.push(samples(1, (0, 0.1), (S, 0.2)))
+    runner.run(T0)
+    slot.model = new
+    runner.push(samples(1, (2 * S, 0.3)))
+    runner.run(T0)
+    assert [t for t, _, _ in old.seen] == [T0, T0 + S]
+    assert [t for t, _, _ in new.seen] == [T0 + 2 * S]
+    assert new.seen[0][1:] == ([7.0], pytest.approx([math.nan, 0.3], nan_ok=True))
+
+
+def test_a_model_with_other_ports_gets_an_alignment_of_its_own():
+    slot = Slot(tanks())
+    wiring = Wiring("tank", {"pump": 0, "feed": 1}, {}, {})
+    runner = TwinRunner(wiring, slot)
+    runner.run(T0)
+    other = Model((Port("pump"), Port("feed")), (Port("level1"),))
+    slot.model = other
+    runner.run(T0)
+    runner.push(samples(0, (0, 1.0), (S, 1.0)))
+    runner.push(samples(1, (0, 2.0), (S, 2.0)))
+    runner.run(T0)
+    assert other.seen[0][1] == [1.0, 2.0]
+
+
+def test_settling_estimates_are_marked_uncertain():
+    runner = TwinRunner(WIRING, Slot(tanks(settling=True)))
+    runner.publish_as(catalogue("level2"))
+    runner.run(T0)
+    runner.push(samples(0, (0, 5.0), (S, 5.0)))
+    runner.push(samples(1, (0, 0.25), (S, 0.25)))
+    assert set(runner.run(T0)[0].quality.tolist()) == {uncertain(QualityReason.SETTLING)}
+    assert GOOD == 0

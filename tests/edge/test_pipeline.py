@@ -1,0 +1,146 @@
+"""The pipeline from driver to disk: what is committed, who is told, and that a refusing disk stops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from twinedge.gate.gate import Gate
+from twinedge.gate.rules import Rules
+from twinedge.lanes import Lanes
+from twinedge.pipeline import Pipeline
+from twinedge.ports import Delivery, NotAcquired
+from twinedge.replays import Replays
+from twinmodel.clock import ManualClock
+from twinmodel.errors import StorageError
+from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
+
+S = 1_000_000_000
+CATALOGUE = Catalogue((Signal(0, "d.state", stream=Stream.STATE), Signal(1, "d.slow", stream=Stream.TELEMETRY)))
+WINDOWS = {Stream.ALARM: 0, Stream.STATE: S, Stream.TELEMETRY: 10 * S, Stream.BULK: 10 * S}
+
+
+class Disk:
+    """Stands for the spool: keeps what is committed, refuses while told to."""
+
+    def __init__(self):
+        self.rows = []
+        self.records = []
+        self.catalogues = []
+        self.written = asyncio.Event()
+        self.full = False
+
+    async def commit(self, flush, catalogue):
+        await asyncio.sleep(0)
+        if self.full:
+            raise StorageError("STORE_FULL", "no space")
+        self.rows += [
+            (catalogue.signals[s].name, t)
+            for _, batches in flush.parts
+            for b in batches
+            for s, t in zip(b.signal.tolist(), b.t_ns.tolist(), strict=True)
+        ]
+        self.records += flush.records
+        self.catalogues.append(catalogue)
+        self.written.set()
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(boot_ns=100 * S)
+
+
+@pytest.fixture
+def disk():
+    return Disk()
+
+
+@pytest.fixture
+async def pipeline(clock, disk):
+    gate = Gate(CATALOGUE, Rules.none(2), clock)
+    made = Pipeline(Replays([0]), gate, Lanes(WINDOWS), [], disk.commit, clock)
+    await made.use(CATALOGUE)
+    return made
+
+
+def delivery(clock, *signals, told=None, t_ns=None, urgent=False):
+    t_ns = clock.wall_ns() if t_ns is None else t_ns
+    n = len(signals)
+    batch = Batch.of(Kind.FLOAT, signals, [1.0] * n, [0] * n, [t_ns] * n)
+    return Delivery("d", (batch,), None if told is None else lambda: told.append(1), urgent=urgent)
+
+
+async def test_a_state_is_committed_after_its_window_and_its_delivery_told(pipeline, clock, disk):
+    told = []
+    await pipeline.put(delivery(clock, 0, told=told))
+    assert await pipeline.commit(everything=False)
+    assert disk.rows == []
+    clock.advance(S)
+    await pipeline.commit(everything=False)
+    assert [name for name, _ in disk.rows] == ["d.state"]
+    assert told == [1]
+
+
+async def test_an_urgent_delivery_is_committed_at_once(pipeline, clock, disk):
+    told = []
+    await pipeline.put(delivery(clock, 1, told=told, urgent=True))
+    await pipeline.commit(everything=False)
+    assert told == [1]
+
+
+async def test_a_repeated_sample_is_acknowledged_and_not_stored_again(pipeline, clock, disk):
+    told = []
+    first, again = delivery(clock, 0, told=told), delivery(clock, 0, told=told)
+    await pipeline.put(first)
+    await pipeline.put(again)
+    await pipeline.commit(everything=True)
+    assert len(disk.rows) == 1
+    assert told == [1, 1]
+
+
+async def test_a_refusing_disk_keeps_samples_and_acknowledges_none_until_it_heals(pipeline, clock, disk):
+    told = []
+    disk.full = True
+    await pipeline.put(delivery(clock, 0, told=told))
+    assert not await pipeline.commit(everything=True)
+    assert pipeline.trouble is not None
+    assert pipeline.trouble.reason == "STORE_FULL"
+    await pipeline.put(delivery(clock, 1, told=told))
+    assert told == []
+    disk.full = False
+    assert await pipeline.commit(everything=True)
+    assert pipeline.trouble is None
+    assert sorted(name for name, _ in disk.rows) == ["d.slow", "d.state"]
+    assert told == [1, 1]
+
+
+async def test_a_declared_hole_goes_with_the_next_commit(pipeline, disk):
+    await pipeline.put(NotAcquired("d", "DEVICE_UNREACHABLE", 5, 9))
+    await pipeline.commit(everything=False)
+    assert [(r.device, r.reason, r.from_ns, r.to_ns) for r in disk.records] == [("d", "DEVICE_UNREACHABLE", 5, 9)]
+
+
+async def test_another_catalogue_is_used_only_after_what_was_buffered_is_stored_under_the_old_one(
+    pipeline, clock, disk
+):
+    await pipeline.put(delivery(clock, 0, t_ns=clock.wall_ns()))
+    grown = Catalogue((*CATALOGUE.signals, Signal(2, "twin/x#estimate", stream=Stream.STATE)))
+    await pipeline.use(grown)
+    assert [name for name, _ in disk.rows] == ["d.state"]
+    await pipeline.put(delivery(clock, 1))
+    await pipeline.commit(everything=True)
+    assert disk.catalogues == [CATALOGUE, grown]
+
+
+async def test_flush_commits_by_itself_and_ends_after_the_commit_that_runs(clock, disk):
+    gate = Gate(CATALOGUE, Rules.none(2), clock)
+    eager = Pipeline(Replays([]), gate, Lanes(dict.fromkeys(Stream, 0)), [], disk.commit, clock)
+    await eager.use(CATALOGUE)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        flushing = group.create_task(eager.flush())
+        await eager.put(delivery(clock, 0))
+        await disk.written.wait()
+        eager.end()
+        await flushing
+    assert eager.commits == 1
