@@ -136,7 +136,7 @@ def _run(scenario: Scenario, state: Path) -> None:
     from twinmodel.logs import configure_logs  # noqa: PLC0415  # --help stays fast
     from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
 
-    configure_logs()
+    configure_logs(silent=("pymodbus", "asyncua"))
     asyncio.run(_until_signal(lambda stop: run(scenario, state, SystemClock(), stop, _tell_ready)))
 
 
