@@ -1,0 +1,361 @@
+"""One deployment of real processes: simulated devices, a link, a coordinator and agents, all below one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import NameOID
+
+from twincloud.identity.ca import Authority
+from twincloud.storage.contract import GatewayKey
+from twinmodel.clock import SystemClock
+from twinmodel.package import signing
+from twinmodel.package.build import build
+from twinsim.control import send_order
+from twinsim.demo import layout
+from twinsim.demo.audit import nanoseconds
+from twinsim.demo.operator import Operator
+from twinsim.demo.processes import Program, command, ended_together, environment, run
+from twinsim.demo.story import find_examples, find_profiles, kernel_cache
+from twinsim.served import Declared, Stored
+
+TENANT, SITE = "default", "north"
+SYNC_S, SYNC_TELEMETRY_S = 1, 4
+START_S = 120.0
+WAIT_S = 90.0
+POLL_S = 0.1
+SCENARIO = "seed: 11\nmodbus: {devices: 5}\nopcua: {devices: 2}\nmqtt: {devices: 4, broker: mosquitto}\n"
+GATEWAYS: Mapping[str, tuple[str, ...]] = {
+    "mixed": ("T-1", "HX-1", "P-1"),
+    "far": ("T-2", "HX-2", "P-2"),
+    "single": ("T-3",),
+}
+"""Agents of the first hour: all protocols, all protocols behind the link, one protocol."""
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One agent: its files, and its process once it runs."""
+
+    name: str
+    devices: tuple[str, ...]
+    state: Path
+    config: Path
+    program: Program | None = None
+    status_port: int = 0
+
+
+class Plant:
+    """The deployment; every wait is bounded, every word of every process is kept in `logs`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.logs = root / "logs"
+        self.devices_state, self.link_state = root / "devices", root / "link"
+        self.coordinator_state = root / "coordinator"
+        self.clock = SystemClock()
+        self.programs: list[Program] = []
+        self.gateways: dict[str, Gateway] = {}
+        self.kills: dict[str, list[int]] = {}
+        self.packages: dict[str, bytes] = {}
+        self.addresses: dict[str, str] = {}
+        self.ports: dict[str, int] = {}
+        self.wan = ""
+        self.operator = Operator("", TENANT, "")
+        self.coordinator: Program | None = None
+        self.mounts: list[Path] = []
+        self.up_since = 0.0
+
+    # ---- start ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Brings up devices, coordinator, link and the first agents."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        scenario = self.root / "scenario.yaml"
+        scenario.write_text(SCENARIO)
+        simulate = ["twinsim", "run", "scenario", str(scenario), "--state", str(self.devices_state)]
+        devices = self._program("devices", simulate, ready=self.devices_state / "ready.json")
+        with ThreadPoolExecutor(3) as pool:
+            packages = pool.submit(self._build_models)
+            token = run("twincloud-init", ["twincloud", "init", "--state", str(self.coordinator_state)], self.logs)
+            self.operator.token = token.strip()
+            self.start_coordinator()
+            target = f"127.0.0.1:{self.ports['sync-port']}"
+            link = ["twinsim", "link", "--listen", "127.0.0.1:0", "--to", target, "--name", "wan"]
+            link_state = self.link_state
+            wan = self._program("link", [*link, "--state", str(link_state)], ready=link_state / "ready.json")
+            self.packages = packages.result()
+            self._publish_models()
+            self.addresses = devices.wait_ready(START_S)["addresses"]
+            self.wan = wan.wait_ready(START_S)["addresses"]["wan"]
+            list(pool.map(lambda item: self.add(*item), GATEWAYS.items()))
+        self.up_since = time.monotonic()
+
+    def _program(self, name: str, arguments: Sequence[str], ready: Path | None = None) -> Program:
+        made = Program(name, arguments, self.logs, ready=ready)
+        self.programs.append(made)
+        return made
+
+    def start_coordinator(self) -> None:
+        """Starts it on any free ports, and on the very same ones ever after."""
+        ready = self.root / "coordinator.json"
+        arguments = ["twincloud", "serve", "--state", str(self.coordinator_state), "--ready-file", str(ready)]
+        for option in ("port", "sync-port", "enrol-port"):
+            arguments += [f"--{option}", str(self.ports.get(option, 0))]
+        self.coordinator = self._program("coordinator", arguments, ready)
+        facts = self.coordinator.wait_ready(START_S)
+        self.operator.url = facts["rest"]
+        places = {"port": facts["rest"], "sync-port": facts["sync"], "enrol-port": facts["enrol"]}
+        self.ports = {option: int(place.rpartition(":")[2]) for option, place in places.items()}
+
+    def _build_models(self) -> dict[str, bytes]:
+        key = signing.generate_key()
+        signing.save_private_key(self.root / "model-key.pem", key)
+        plants = find_examples()
+        built = {name: build(plants / name) for name in (*layout.MODEL_FILES, layout.NEXT_MODEL_FILE)}
+        return {name: signing.sign(blob, key) for name, blob in built.items()}
+
+    def _publish_models(self) -> None:
+        public = signing.load_private_key(self.root / "model-key.pem").public_key()
+        body = {"name": "desk", "public_key_pem": signing.public_pem(public).decode()}
+        self.operator.call("POST", "signers", body=body)
+        for package in self.packages.values():
+            self.operator.call("POST", "models", body=package)
+
+    # ---- agents --------------------------------------------------------------------------------------------------
+
+    def add(self, name: str, devices: tuple[str, ...], *, state: Path | None = None, expired: bool = False) -> Gateway:
+        """Joins a gateway and starts its agent; `expired` replaces its certificate by one whose time is over."""
+        folder = state or self.root / "gateways" / name
+        made = Gateway(name, devices, folder, self.root / f"{name}.yaml")
+        self.gateways[name] = made
+        self.join(made)
+        if expired:
+            self._expire(made)
+        text = layout.site_file(SITE, devices, self.addresses, find_profiles())
+        windows = f"sync: {SYNC_S}s, sync_telemetry: {SYNC_TELEMETRY_S}s"
+        text = text.replace("spool: {disk: 64MiB}", f"spool: {{disk: 64MiB, {windows}}}")
+        assert windows in text
+        made.config.write_text(text + (f'uplink: "{self.wan}"\n' if name == "far" else ""))
+        self.run_agent(name)
+        return made
+
+    def invite(self, gateway: str) -> dict[str, Any]:
+        """A fresh invitation."""
+        invited: dict[str, Any] = self.operator.call("POST", "gateways:invite", body={"site": SITE, "gateway": gateway})
+        return invited
+
+    def join(self, gateway: Gateway) -> None:
+        """Enrols with a fresh invitation, also in place of an earlier identity."""
+        invited = self.invite(gateway.name)
+        run(f"join-{gateway.name}", [*join_line(invited), "--state", str(gateway.state)], self.logs)
+
+    def _expire(self, gateway: Gateway) -> None:
+        folder = gateway.state / "identity"
+        key = load_pem_private_key((folder / "key.pem").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        authority = Authority.load(self.coordinator_state, self.clock)
+        leaf = authority.issue(GatewayKey(TENANT, SITE, gateway.name), signing_request(key), days=-2 / 86_400)
+        (folder / "cert.pem").write_bytes(leaf.chain_pem)
+
+    def run_agent(self, name: str) -> None:
+        """Starts the agent of a gateway that has joined."""
+        gateway = self.gateways[name]
+        arguments = ["twinedge", "run", "--config", str(gateway.config), "--state", str(gateway.state)]
+        ready = self.root / f"{name}-ready.json"
+        arguments += ["--kernel-cache", str(kernel_cache()), "--ready-file", str(ready)]
+        gateway.program = self._program(f"agent-{name}", arguments, ready)
+        gateway.status_port = gateway.program.wait_ready(START_S)["status_port"]
+        self.until(lambda: self._tells(name), f"{name} tells its status")
+
+    def kill_agent(self, name: str) -> None:
+        """SIGKILL; the moment is kept, as only it excuses a loss."""
+        program = self.gateways[name].program
+        assert program is not None
+        program.kill()
+        self.kills.setdefault(name, []).append(self.clock.wall_ns())
+
+    def status(self, name: str) -> dict[str, Any]:
+        """What the agent says of itself."""
+        with urlopen(f"http://127.0.0.1:{self.gateways[name].status_port}/status", timeout=20) as answer:
+            document: dict[str, Any] = json.loads(answer.read())
+        return document
+
+    def _tells(self, name: str) -> bool:
+        try:
+            return bool(self.status(name))
+        except HTTPError as starting:
+            starting.close()
+            return False
+
+    # ---- looking -------------------------------------------------------------------------------------------------
+
+    def until(self, true: Callable[[], object], what: str, timeout_s: float = WAIT_S) -> None:
+        """Waits until something is true, and fails by name when it does not come in time."""
+        begun = time.monotonic()
+        while not true():
+            if time.monotonic() > begun + timeout_s:
+                raise AssertionError(f"not within {timeout_s:g} s: {what}")
+            for gateway in self.gateways.values():
+                if gateway.program is not None and not gateway.program.running and not self._was_killed(gateway):
+                    raise AssertionError(f"agent {gateway.name} ended: {gateway.program.last_words()}")
+            time.sleep(POLL_S)
+        with (self.logs / "waits.log").open("a") as sink:
+            sink.write(f"{time.monotonic() - begun:6.1f} s for: {what}\n")
+
+    def _was_killed(self, gateway: Gateway) -> bool:
+        return bool(self.kills.get(gateway.name))
+
+    def connected(self, name: str) -> bool:
+        """Whether the agent says that it has a session."""
+        return bool(self.status(name)["uplink"]["connected"])
+
+    def twin(self, name: str) -> dict[str, Any]:
+        """A twin as the coordinator shows it."""
+        view: dict[str, Any] = self.operator.call("GET", f"sites/{SITE}/twins/{name}")
+        return view
+
+    def losses(self, name: str) -> list[dict[str, Any]]:
+        """The loss ledger of a gateway."""
+        items: list[dict[str, Any]] = self.operator.call("GET", f"sites/{SITE}/gateways/{name}/losses")["items"]
+        return items
+
+    def sample_numbers(self) -> dict[str, int]:
+        """How many samples each device has made so far."""
+        devices = send_order(self.devices_state, {"do": "list"})["devices"]
+        return {device["name"]: device["sample_no"] for device in devices}
+
+    def call(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the project to its end, whatever its exit code."""
+        known = {
+            "HYBRIDTWIN_URL": self.operator.url,
+            "HYBRIDTWIN_TENANT": TENANT,
+            "HYBRIDTWIN_TOKEN": self.operator.token,
+            "XDG_CONFIG_HOME": str(self.root / "home"),
+        }
+        done = subprocess.run(
+            command(arguments),
+            env=environment() | known | env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        with (self.logs / "commands.log").open("a") as sink:
+            sink.write(f"$ {' '.join(arguments)} -> {done.returncode}\n{done.stderr}\n")
+        return done
+
+    # ---- end -----------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Silences all devices, waits until nothing is under way any more, and stops the agents properly."""
+        for device in self.sample_numbers():
+            send_order(self.devices_state, {"do": "fault", "target": device, "kind": "dropout"})
+        served = [-1, -1, -1]
+        self.until(lambda: self._still(served), "devices give nothing out any more")
+        names = list(self.gateways)
+        self.until(lambda: all(self.connected(n) for n in names), "all agents are connected")
+        self.until(lambda: all(self._sent(n) for n in names), "backlogs are sent")
+        for gateway in self.gateways.values():
+            assert gateway.program is not None
+            gateway.program.signal(signal.SIGTERM)
+        for gateway in self.gateways.values():
+            assert gateway.program is not None
+            gateway.program.join()
+
+    def exit_code(self, gateway: Gateway) -> int | None:
+        """How the agent's process ended, None while it runs."""
+        assert gateway.program is not None
+        return gateway.program._child.returncode
+
+    def _still(self, seen: list[int]) -> bool:
+        """Whether the served log did not grow for a second."""
+        time.sleep(0.5)
+        seen.append(send_order(self.devices_state, {"do": "list"})["served"])
+        return len(set(seen[-3:])) == 1
+
+    def _sent(self, name: str) -> bool:
+        return int(self.status(name)["spool"]["backlog_samples"]) < 50
+
+    def stored(self, names: Sequence[str]) -> dict[str, list[Stored]]:
+        """Gateway -> every measured sample the coordinator holds, in commit order."""
+        return {name: list(self._stored(name)) for name in names}
+
+    def _stored(self, name: str) -> Iterator[Stored]:
+        for sample in self.operator.samples(SITE, name):
+            device, _, point = sample["signal"].partition(".")
+            if point and "#" not in point:
+                yield device, point, None, sample["t_ns"], sample["value"]
+
+    def declared(self, name: str) -> list[Declared]:
+        """The closed intervals of a gateway's loss ledger."""
+        return [
+            Declared(nanoseconds(i["from_time"]), nanoseconds(i["to_time"]), "" if i["device"] == "*" else i["device"])
+            for i in self.losses(name)
+            if i["to_time"] is not None
+        ]
+
+    def small_disk(self, path: Path, mebibytes: int) -> None:
+        """A file system of this size at `path`, taken away with the deployment; only root may ask for one."""
+        path.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "e2e", str(path)], check=True)
+        self.mounts.append(path)
+
+    def close(self) -> None:
+        """Gives back what outlives the processes."""
+        for path in self.mounts:
+            subprocess.run(["umount", str(path)], check=True)
+
+    def tails(self) -> str:
+        """The last words of every process, for a failing test."""
+        paths = sorted(self.logs.glob("*.log"))
+        return "\n".join(f"---- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in paths)
+
+
+def join_line(invited: Mapping[str, Any]) -> list[str]:
+    """The command an invitation prints."""
+    return ["twinedge", "join", invited["url"], "--token", invited["token"], "--ca-sha256", invited["ca_sha256"]]
+
+
+def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A PKCS#10 request for a key."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
+    return (
+        x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    )
+
+
+def may_mount() -> bool:
+    """Whether a file system of a given size can be made here: by root, and outside most containers."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    with tempfile.TemporaryDirectory() as place:
+        tried = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "e2e", place], capture_output=True, check=False
+        )
+        if tried.returncode == 0:
+            subprocess.run(["umount", place], check=True)
+        return tried.returncode == 0
+
+
+__all__ = ["Gateway", "Plant", "ended_together", "join_line", "may_mount", "signing_request"]
