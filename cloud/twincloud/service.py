@@ -40,7 +40,7 @@ from twincloud.ingest.servicer import SyncServicer, serve
 from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
 from twinmodel.clock import Clock
-from twinmodel.errors import ConflictError, TwinError
+from twinmodel.errors import ConflictError, StorageError, TwinError
 from twinmodel.process import notify, watchdog_period_s
 from twinsync.channel import Credentials
 
@@ -122,6 +122,7 @@ async def run_service(
     ca.server_pair(settings.names)
     store = await asyncio.to_thread(open_store, settings.state, clock=clock)
     try:
+        await asyncio.to_thread(_forget_sessions, store, clock)
         parts = _join(settings, clock, store, ca)
         async with parts.app.router.lifespan_context(parts.app):
             await _serve(parts, stop, ready_file, on_ready)
@@ -130,6 +131,14 @@ async def run_service(
     finally:
         await asyncio.to_thread(_leave, store, [settings.state / FACTS, ready_file])
         _log.info("stopped")
+
+
+def _forget_sessions(store: Store, clock: Clock) -> None:
+    try:
+        store.end_sessions(clock.wall_ns())
+    except StorageError as error:
+        # With a full disk it must still start: people need to read, and gateways are told to wait.
+        _log.error("store refuses to be written", reason=error.reason, detail=error.message)
 
 
 def _leave(store: Store, files: Sequence[Path | None]) -> None:

@@ -20,7 +20,7 @@ from twincloud.identity.ledger import Ledger
 from twincloud.identity.tokens import hash_of, issue
 from twincloud.registry.packages import Description
 from twincloud.storage import create, open_store
-from twincloud.storage.contract import Arrival, GatewayKey, Hello, Running
+from twincloud.storage.contract import Arrival, Beat, GatewayKey, Hello, Running
 from twinmodel.clock import SECOND_NS, ClockQuality, ManualClock
 from twinmodel.errors import PackageError
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream, TwinBinding
@@ -94,8 +94,8 @@ class Gateway:
 
     def beat(self, **facts: int) -> None:
         backlog = {"backlog_bytes": 0, "backlog_samples": 0, "oldest_ns": 0} | facts
-        now_ns = self.plant.clock.wall_ns()
-        self.plant.store.heartbeat(self.key, self.session, **backlog, running=(), now_ns=now_ns)
+        beat = Beat(self.key, self.session, **backlog, running=(), at_ns=self.plant.clock.wall_ns())
+        assert self.plant.store.heartbeats([beat]) == [None]
 
 
 class Plant:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import pytest
 
-from tests.contract.plant import KEY, NOW, TWIN, Edge
-from twincloud.storage.contract import Running
+from tests.contract.plant import KEY, NOW, TWIN, Edge, catalogue, invite
+from twincloud.storage.contract import Beat, GatewayKey, Running, TwinKey
 from twinmodel.errors import ConflictError, MissingError, PackageError
 from twinmodel.package import signing
+from twinmodel.signal import Catalogue
 
 GOOD = "pump 1.0.0 {} speed=rpm flow=l/s,head=mm,wear=1"
 
@@ -127,10 +129,8 @@ def test_outcome_is_kept_once_and_what_runs_is_named_by_its_digest(store, edge):
     assert store.open_directives(KEY) == ()
     (found,) = store.directives("acme")
     assert (found.outcome, found.detail, found.ended_ns) == ("APPLIED", "ok", NOW + 1)
-    store.heartbeat(
-        KEY, edge.session, backlog_bytes=0, backlog_samples=0, oldest_ns=0, now_ns=NOW,
-        running=(Running("pump-0", bytes.fromhex(made.digest), "", "jit"),),
-    )  # fmt: skip
+    running = (Running("pump-0", bytes.fromhex(made.digest), "", "jit"),)
+    assert store.heartbeats([Beat(KEY, edge.session, 0, 0, 0, running, NOW)]) == [None]
     edge.send(store, [edge.tick(NOW)])
     twin = store.twin(TWIN)
     assert (twin.model.running, twin.model.tier, twin.model.outcome) == ("pump@1.0.0", "jit", "APPLIED")
@@ -149,3 +149,69 @@ def test_directives_rest_while_the_identity_is_forked(store, edge):
         clone.connect(store)
     assert store.open_directives(KEY) == ()
     assert len(store.directives("acme")) == 1
+
+
+def defaults(store, gateway=None, tenant="acme"):
+    return [(d.target, d.name, d.created_by) for d in store.assign_defaults(tenant, gateway=gateway, now_ns=NOW)]
+
+
+def test_model_that_site_yaml_names_is_assigned_once_to_each_twin(store, edge):
+    assert defaults(store) == [("pump-0", "pump@1.0.0", "site.yaml"), ("pump-1", "pump@1.0.0", "site.yaml")]
+    made = store.open_directives(KEY)
+    assert [(d.version, d.deadline_ns, d.gateway) for d in made] == [(1, 0, KEY), (1, 0, KEY)]
+    assert defaults(store) == []
+    for one in made:
+        store.settle_directive(KEY, one.id, "APPLIED", reason="", detail="", running=one.digest, now_ns=NOW + 1)
+    assert defaults(store) == []
+    assert store.open_directives(KEY) == ()
+
+
+@pytest.mark.parametrize("outcome", ["", "APPLIED", "REJECTED"])
+def test_what_a_person_assigned_is_never_replaced_by_the_default(store, edge, outcome):
+    chosen = assign(store, "pump@1.1.0")
+    if outcome:
+        store.settle_directive(KEY, chosen.id, outcome, reason="", detail="", running="", now_ns=NOW + 1)
+    assert [target for target, _, _ in defaults(store)] == ["pump-1"]
+    assert store.twin(TWIN).model.desired == "pump@1.1.0"
+    assign(store, "pump@1.1.0")
+    assert defaults(store) == []
+
+
+@pytest.mark.parametrize("ports", ["", "valve=1 flow=m3/h"])
+def test_default_that_is_unknown_or_unfit_is_passed_over_until_it_is_there_and_fits(store, signer, ports):
+    edge = Edge()
+    if ports:
+        store.put_model("acme", f"pump 1.0.0 {signer} {ports}".encode(), NOW)
+    edge.connect(store)
+    assert defaults(store) == []
+    assert store.directives("acme") == ()
+    if ports:
+        # The configuration names a version that fits.
+        old = edge.catalogue
+        twins = tuple(dataclasses.replace(binding, model="pump@1.0.1") for binding in old.twins)
+        edge.catalogue = Catalogue(old.signals, twins, old.time_step_ns)
+        store.put_catalogue(KEY, edge.session, edge.catalogue, NOW)
+        store.put_model("acme", package(signer).replace(b"1.0.0", b"1.0.1"), NOW)
+        assert {name for _, name, _ in defaults(store)} == {"pump@1.0.1"}
+    else:
+        store.put_model("acme", package(signer), NOW)
+        assert {name for _, name, _ in defaults(store)} == {"pump@1.0.0"}
+    assert len(store.open_directives(KEY)) == 2
+
+
+def test_default_goes_to_the_twins_asked_for_and_never_to_another_tenant(store, edge):
+    second, foreign = GatewayKey("acme", "dock", "gw-2"), GatewayKey("other", "mill", "gw-1")
+    for seed, key in ((2, second), (3, foreign)):
+        invite(store, key)
+        Edge(seed, catalogue(1)).connect(store, key)
+    assert [target for target, _, _ in defaults(store, second)] == ["pump-0"]
+    assert [d.gateway for d in store.directives("acme")] == [second]
+    assert len(defaults(store)) == 2
+    assert defaults(store, tenant="other") == []
+    assert store.directives("other") == ()
+    assert store.twin(TwinKey("other", "mill", "pump-0")).model.directive == ""
+
+
+def test_twin_that_retired_gets_no_default(store, edge):
+    store.put_catalogue(KEY, edge.session, catalogue(1), NOW)
+    assert [target for target, _, _ in defaults(store)] == ["pump-0"]

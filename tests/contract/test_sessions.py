@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, catalogue, invite, stored
-from twincloud.storage.contract import GatewayKey, Running, TwinKey
+from twincloud.storage.contract import Beat, GatewayKey, Running, TwinKey
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError
 from twinmodel.signal import Stream
@@ -27,10 +27,11 @@ def test_newer_session_fences_the_older_one_everywhere(store):
         lambda: store.commit(KEY, old, [tick], NOW),
         lambda: store.commit(KEY, old, [], NOW),
         lambda: store.put_catalogue(KEY, old, edge.catalogue, NOW),
-        lambda: store.heartbeat(KEY, old, backlog_bytes=0, backlog_samples=0, oldest_ns=0, running=(), now_ns=NOW),
     ):
         with pytest.raises(ConflictError, match="FENCED"):
             attempt()
+    (refusal,) = store.heartbeats([Beat(KEY, old, 0, 0, 0, (), NOW)])
+    assert refusal.reason == "FENCED"
     store.close_session(KEY, old, NOW)
     assert store.gateway(KEY).connected
     store.close_session(KEY, edge.session, NOW + 5)
@@ -162,12 +163,67 @@ def test_heartbeat_keeps_backlog_and_what_runs(store):
     edge = Edge()
     edge.connect(store)
     running = (Running("pump-0", b"\x01" * 32, "pump@0.9.0", "jit"),)
-    store.heartbeat(KEY, edge.session, backlog_bytes=5, backlog_samples=6, oldest_ns=7, running=running, now_ns=NOW + 1)
+    assert store.heartbeats([Beat(KEY, edge.session, 5, 6, 7, running, NOW + 1)]) == [None]
     found = store.gateway(KEY)
     assert (found.backlog_bytes, found.backlog_samples, found.oldest_ns, found.last_seen_ns) == (5, 6, 7, NOW + 1)
     model = store.twin(TWIN).model
     assert (model.running, model.running_digest, model.tier) == ("pump@0.9.0", "01" * 32, "jit")
     assert model.desired == "pump@1.0.0"
+
+
+def test_heartbeats_of_several_gateways_are_kept_and_a_superseded_one_is_told_alone(store):
+    second, nobody = GatewayKey("acme", "mill", "gw-2"), GatewayKey("acme", "mill", "gw-9")
+    invite(store, second)
+    a, b = Edge(1), Edge(2, catalogue(1, prefix="fan"))
+    a.connect(store)
+    b.connect(store, second)
+    old = a.session
+    a.connect(store)
+    before = store.last_event()
+    jit = (Running("pump-0", b"\x01" * 32, "pump@0.9.0", "jit"),)
+    beats = [
+        Beat(KEY, old, 9, 9, 9, (), NOW + 9),
+        Beat(nobody, 1, 9, 9, 9, (), NOW + 9),
+        Beat(second, b.session, 1, 2, 3, (), NOW + 4),
+        Beat(KEY, a.session, 4, 5, 6, jit, NOW + 3),
+    ]
+    answers = store.heartbeats(beats)
+    assert [answer and answer.reason for answer in answers] == ["FENCED", "UNKNOWN_GATEWAY", None, None]
+    kept = [
+        (g.backlog_bytes, g.backlog_samples, g.oldest_ns, g.last_seen_ns) for g in map(store.gateway, (KEY, second))
+    ]
+    assert kept == [(4, 5, 6, NOW + 3), (1, 2, 3, NOW + 4)]
+    assert store.heartbeats(beats[3:]) == [None]
+    assert [(e.kind, e.subject, e.body["running"]) for e in store.events("acme", after=before)] == [
+        ("twin", "pump-0", "pump@0.9.0")
+    ]
+    assert store.heartbeats([]) == []
+
+
+def test_heartbeat_written_late_neither_turns_back_the_time_nor_brings_back_a_gateway_that_left(store):
+    edge = Edge()
+    edge.connect(store)
+    store.close_session(KEY, edge.session, NOW + 5)
+    assert store.heartbeats([Beat(KEY, edge.session, 1, 2, 3, (), NOW + 4)]) == [None]
+    gateway = store.gateway(KEY)
+    assert (gateway.connected, gateway.last_seen_ns, gateway.backlog_samples) == (False, NOW + 5, 2)
+
+
+def test_sessions_of_a_service_that_was_killed_end_at_its_next_start(place, store):
+    edge = Edge()
+    edge.connect(store)
+    store.close()
+    again = place.open()
+    assert again.gateway(KEY).connected
+    before = again.last_event()
+    again.end_sessions(NOW + 60)
+    gateway = again.gateway(KEY)
+    assert (gateway.connected, gateway.last_seen_ns, gateway.session) == (False, NOW, edge.session)
+    assert [(e.subject, e.body) for e in again.events("acme", after=before)] == [("gw-1", {"connected": False})]
+    again.end_sessions(NOW + 61)
+    assert len(again.events("acme", after=before)) == 1
+    edge.connect(again)
+    assert again.gateway(KEY).connected
 
 
 def test_catalogue_comes_back_equal_and_only_to_the_gateway_that_sent_it(store):

@@ -13,7 +13,7 @@ import structlog
 
 from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.writer import Ticket, Writer, refusal_of
-from twincloud.storage.contract import GatewayKey, Ingest, Running
+from twincloud.storage.contract import Beat, GatewayKey, Ingest, Running
 from twincloud.storage.contract import Hello as StoredHello
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError
@@ -172,7 +172,7 @@ class GatewayStream:
                     )
                     await self._assign_defaults()
                 case Note():
-                    await self._note(action.heartbeat)
+                    self._note(action.heartbeat)
                 case Settle():
                     await self._settle(action.state)
                 case _:
@@ -225,18 +225,20 @@ class GatewayStream:
         granted = Granted(opened.session, opened.marks, opened.missing_schemas, self._writer.credit(), now_ns)
         for action in self._machine.receive(granted, self._clock.boot_ns()):
             self._post(action)
+        if not opened.missing_schemas:
+            await self._assign_defaults()
 
-    async def _note(self, heartbeat: Heartbeat) -> None:
-        await self._in_thread(
-            self._store.heartbeat,
+    def _note(self, heartbeat: Heartbeat) -> None:
+        beat = Beat(
             self._gateway,
             self.session,
-            backlog_bytes=heartbeat.backlog_bytes,
-            backlog_samples=heartbeat.backlog_samples,
-            oldest_ns=heartbeat.oldest_ns,
-            running=tuple(Running(r.twin, r.digest, r.name, r.tier) for r in heartbeat.running),
-            now_ns=self._clock.wall_ns(),
+            heartbeat.backlog_bytes,
+            heartbeat.backlog_samples,
+            heartbeat.oldest_ns,
+            tuple(Running(r.twin, r.digest, r.name, r.tier) for r in heartbeat.running),
+            self._clock.wall_ns(),
         )
+        self._writer.note(self, beat)
 
     async def _settle(self, state: DirectiveState) -> None:
         try:

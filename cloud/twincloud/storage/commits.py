@@ -62,7 +62,7 @@ class CommitStore(Part):
         for block, decoded in work.decoded.items():
             self._decoded.put(block, decoded)
         for twin, held in work.states.items():
-            self._states.put(twin, held)
+            self._states.put(twin, (held.revision, held.state))
         return [one if isinstance(one, TwinError) else work.finish(one) for one in taken]
 
     def _known_gateway(self, connection: Connection, key: GatewayKey) -> int | TwinError:
@@ -106,7 +106,7 @@ class CommitStore(Part):
         own = {name: twin for twin, name in connection.execute(_OWN, wanted)}
         depth = np.zeros(len(catalogue), np.uint8)
         signals = signals_of(catalogue)
-        targets: dict[int, tuple[tuple[int, str], ...]] = {}
+        targets: dict[int, tuple[tuple[int, str, int], ...]] = {}
         for binding in catalogue.twins:
             twin = own.get(binding.twin)
             if twin is None:
@@ -114,8 +114,8 @@ class CommitStore(Part):
             for signal in signals[binding.twin]:
                 name = catalogue.signals[signal].name
                 depth[signal] = depth_of(name)
-                targets[signal] = (*targets.get(signal, ()), (twin, name))
-        return Bound(schema_id, depth, targets)
+                targets[signal] = (*targets.get(signal, ()), (twin, name, depth_of(name)))
+        return Bound(schema_id, depth, targets, {twin: name for name, twin in own.items()})
 
 
 _OWN = select(t.twins.c.id, t.twins.c.twin).where(

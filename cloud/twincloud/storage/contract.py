@@ -11,6 +11,7 @@ from typing import Protocol
 
 from twincloud.storage.records import (
     Arrival,
+    Beat,
     Commit,
     DeadLetter,
     Directive,
@@ -39,6 +40,7 @@ from twinmodel.signal import Batch, Catalogue
 
 __all__ = [
     "Arrival",
+    "Beat",
     "Commit",
     "DeadLetter",
     "Directive",
@@ -80,6 +82,10 @@ class Ingest(Protocol):
         """Marks the gateway as away, when `session` is still its current one."""
         ...
 
+    def end_sessions(self, now_ns: int) -> None:
+        """Marks every gateway as away, when the service starts: one that was killed could not say so."""
+        ...
+
     def put_catalogue(self, gateway: GatewayKey, session: int, catalogue: Catalogue, now_ns: int) -> None:
         """Keeps a catalogue and makes or updates the twins it binds; raises FENCED."""
         ...
@@ -102,18 +108,12 @@ class Ingest(Protocol):
         """
         ...
 
-    def heartbeat(
-        self,
-        gateway: GatewayKey,
-        session: int,
-        *,
-        backlog_bytes: int,
-        backlog_samples: int,
-        oldest_ns: int,
-        running: Sequence[Running],
-        now_ns: int,
-    ) -> None:
-        """Keeps what the gateway says of itself; raises FENCED, so that a superseded writer finds out."""
+    def heartbeats(self, beats: Sequence[Beat]) -> list[TwinError | None]:
+        """Keeps what gateways say of themselves, all of them in one transaction.
+
+        An answer per beat, in their order: None, or the error of that beat alone (FENCED, so that a superseded writer
+        finds out; UNKNOWN_GATEWAY). Raises StorageError when nothing was kept.
+        """
         ...
 
     def assign_defaults(self, tenant: str, *, gateway: GatewayKey | None, now_ns: int) -> tuple[Directive, ...]:

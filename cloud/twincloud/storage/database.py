@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ClauseElement, Connection, Table
 
 Row = Mapping[str, Any]
 """Column -> value of one row to write."""
@@ -30,6 +30,17 @@ class Database(Protocol):
 
     def read(self) -> AbstractContextManager[Connection]:
         """A snapshot that no writer changes; raises StorageError."""
+        ...
+
+    def read_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """What the statement finds for each of these parameter sets, in their order; for the path of every commit.
+
+        Values come as the driver has them: use it for integers, text and bytes only.
+        """
+        ...
+
+    def write_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> None:
+        """Writes rows that name the same columns; each names every column that has no default in the database."""
         ...
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:

@@ -185,6 +185,19 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """What a gateway said of itself while its session was open, at server time `at_ns`."""
+
+    gateway: GatewayKey
+    session: int
+    backlog_bytes: int
+    backlog_samples: int
+    oldest_ns: int
+    running: tuple[Running, ...]
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A session granted; `session` is the fencing token, growing per gateway."""
 

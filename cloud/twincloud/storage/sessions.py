@@ -24,9 +24,9 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from twincloud.storage import schema as t
 from twincloud.storage.catalogues import CatalogueStore
-from twincloud.storage.contract import GatewayKey, Hello, Opened, Running
+from twincloud.storage.contract import Beat, GatewayKey, Hello, Opened, Running
 from twincloud.storage.part import News, check_session, gateway_row, record
-from twinmodel.errors import ConflictError, DeniedError, InputError
+from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, TwinError
 from twinmodel.signal import Stream
 from twinsync.item import Boot, Mark
 
@@ -54,24 +54,36 @@ class SessionStore(CatalogueStore):
                 connection.execute(_UPDATE, {"key": row["id"], "connected": False, "last_seen_ns": now_ns})
                 record(connection, [_news(gateway, now_ns, connected=False)])
 
-    def heartbeat(
-        self,
-        gateway: GatewayKey,
-        session: int,
-        *,
-        backlog_bytes: int,
-        backlog_samples: int,
-        oldest_ns: int,
-        running: Sequence[Running],
-        now_ns: int,
-    ) -> None:
-        """See `Ingest.heartbeat`."""
+    def end_sessions(self, now_ns: int) -> None:
+        """See `Ingest.end_sessions`."""
         with self._database.write() as connection:
-            row = gateway_row(connection, gateway)
-            check_session(gateway, row["session"], session)
-            backlog = {"backlog_bytes": backlog_bytes, "backlog_samples": backlog_samples, "oldest_ns": oldest_ns}
-            connection.execute(_UPDATE, {"key": row["id"], **backlog, "connected": True, "last_seen_ns": now_ns})
-            self._put_running(connection, gateway, row["id"], running, now_ns)
+            rows = connection.execute(_CONNECTED).all()
+            if rows:
+                connection.execute(_UPDATE, [{"key": row.id, "connected": False} for row in rows])
+                keys = [GatewayKey(row.tenant, row.site, row.gateway) for row in rows]
+                record(connection, [_news(key, now_ns, connected=False) for key in keys])
+
+    def heartbeats(self, beats: Sequence[Beat]) -> list[TwinError | None]:
+        """See `Ingest.heartbeats`; whether a gateway is connected is told by its session alone."""
+        if not beats:
+            return []
+        with self._database.write() as connection:
+            return [self._note(connection, beat) for beat in beats]
+
+    def _note(self, connection: Connection, beat: Beat) -> TwinError | None:
+        try:
+            gateway_id = self._gateway_id(connection, beat.gateway)
+            ((session, seen_ns),) = self._database.read_many(connection, _SESSION, [{"key": gateway_id}])
+            check_session(beat.gateway, session, beat.session)
+        except (ConflictError, MissingError) as refusal:
+            return refusal
+        row = {
+            "key": gateway_id, "new_bytes": beat.backlog_bytes, "new_samples": beat.backlog_samples,
+            "new_oldest": beat.oldest_ns, "seen": max(seen_ns, beat.at_ns),
+        }  # fmt: skip
+        self._database.write_many(connection, _BEAT, [row])
+        self._put_running(connection, beat.gateway, gateway_id, beat.running, beat.at_ns)
+        return None
 
     def suspend_gateway(self, gateway: GatewayKey, *, suspended: bool, now_ns: int) -> None:
         """Shuts a gateway out, and fences its session, or lets it in again."""
@@ -149,11 +161,11 @@ class SessionStore(CatalogueStore):
     ) -> None:
         if not running:
             return
-        known = {
-            row["twin"]: (row["digest"], row["name"], row["tier"])
-            for row in connection.execute(_RUNNING, {"gateway_id": gateway_id}).mappings()
-        }
+        found = self._database.read_many(connection, _RUNNING, [{"gateway_id": gateway_id}])
+        known = {twin: (digest, name, tier) for twin, digest, name, tier in found}
         changed = [r for r in running if known.get(r.twin) != (r.digest.hex(), r.name, r.tier)]
+        if not changed:
+            return
         rows = [
             {"gateway_id": gateway_id, "twin": r.twin, "digest": r.digest.hex(), "name": r.name, "tier": r.tier,
              "at_ns": now_ns}
@@ -194,4 +206,16 @@ _BOOTS = select(t.boots.c.boot).where(
 _BOOT_IDS = select(t.boots.c.id, t.boots.c.boot).where(
     t.boots.c.gateway_id == bindparam("gateway_id"), t.boots.c.boot.in_(bindparam("boots", expanding=True))
 )
-_RUNNING = select(t.running).where(t.running.c.gateway_id == bindparam("gateway_id"))
+_RUNNING = select(t.running.c.twin, t.running.c.digest, t.running.c.name, t.running.c.tier).where(
+    t.running.c.gateway_id == bindparam("gateway_id")
+)
+_CONNECTED = select(t.gateways.c.id, t.gateways.c.tenant, t.gateways.c.site, t.gateways.c.gateway).where(
+    t.gateways.c.connected.is_(True)
+)
+_SESSION = select(t.gateways.c.session, t.gateways.c.last_seen_ns).where(t.gateways.c.id == bindparam("key"))
+_BEAT = _UPDATE.values(
+    backlog_bytes=bindparam("new_bytes"),
+    backlog_samples=bindparam("new_samples"),
+    oldest_ns=bindparam("new_oldest"),
+    last_seen_ns=bindparam("seen"),
+)

@@ -12,12 +12,14 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ClauseElement, Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from twincloud.storage.database import Row
 from twinmodel.errors import ConflictError, StorageError, TwinError
@@ -53,6 +55,8 @@ class SqliteDatabase:
         self.path = path
         self._lock = threading.RLock()
         self._writer: Connection | None = None
+        self._texts: dict[tuple[ClauseElement, tuple[str, ...]], tuple[str, tuple[str, ...]]] = {}
+        self._upserts: dict[tuple[str, tuple[str, ...]], Insert] = {}
         self._writers = create_engine("sqlite://", creator=self._connect_writer, poolclass=QueuePool, pool_size=1,
                                       max_overflow=0, pool_reset_on_return=None)  # fmt: skip
         self._readers = create_engine("sqlite://", creator=self._connect_reader, poolclass=QueuePool, pool_size=4,
@@ -79,8 +83,8 @@ class SqliteDatabase:
             try:
                 with connection.begin():
                     yield connection
-            except DBAPIError as error:
-                if _code_of(error.orig) == sqlite3.SQLITE_IOERR:
+            except (DBAPIError, sqlite3.Error) as error:
+                if _code_of(error.orig if isinstance(error, DBAPIError) else error) == sqlite3.SQLITE_IOERR:
                     # After a failed fsync the kernel may forget dirty pages: only a new connection reads the truth.
                     self._drop_writer()
                 raise
@@ -95,14 +99,42 @@ class SqliteDatabase:
         """See `Database.upsert`."""
         if not rows:
             return
-        statement = insert(table)
-        keys = [column.name for column in table.primary_key]
-        new = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        if new:
-            statement = statement.on_conflict_do_update(index_elements=keys, set_=new)
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=keys)
-        connection.execute(statement, list(rows))
+        known = self._upserts.get((table.name, tuple(rows[0])))
+        if known is None:
+            statement = insert(table)
+            keys = [column.name for column in table.primary_key]
+            new = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+            if new:
+                known = statement.on_conflict_do_update(index_elements=keys, set_=new)
+            else:
+                known = statement.on_conflict_do_nothing(index_elements=keys)
+            self._upserts[table.name, tuple(rows[0])] = known
+        self.write_many(connection, known, rows)
+
+    def read_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        """See `Database.read_many`."""
+        if not rows:
+            return []
+        text, names = self._compiled(statement, rows[0])
+        execute = _driver(connection).execute
+        return [found for row in rows for found in execute(text, [row[name] for name in names]).fetchall()]
+
+    def write_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> None:
+        """See `Database.write_many`."""
+        if not rows:
+            return
+        text, names = self._compiled(statement, rows[0])
+        _driver(connection).executemany(text, [[row[name] for name in names] for row in rows])
+
+    def _compiled(self, statement: ClauseElement, row: Row) -> tuple[str, tuple[str, ...]]:
+        """SQL of a statement of a module, made once: it takes longer to compile, and to bind, than to run."""
+        key = (statement, tuple(row))
+        known = self._texts.get(key)
+        if known is None:
+            compiled = statement.compile(dialect=self._writers.dialect, column_keys=list(row), for_executemany=True)
+            assert isinstance(compiled, SQLCompiler)
+            known = self._texts[key] = (str(compiled), tuple(compiled.positiontup or ()))
+        return known
 
     def facts(self) -> dict[str, object]:
         """See `Database.facts`."""
@@ -131,10 +163,7 @@ class SqliteDatabase:
             self._readers.connect() as connection,
             contextlib.closing(sqlite3.connect(target, isolation_level=None)) as copy,
         ):
-            source = connection.connection.driver_connection
-            if not isinstance(source, sqlite3.Connection):
-                raise TypeError("not a SQLite connection")
-            source.backup(copy)
+            _driver(connection).backup(copy)
 
     def close(self) -> None:
         """See `Database.close`; readers go first, so that the writer does the last checkpoint."""
@@ -215,9 +244,16 @@ class SqliteDatabase:
 
 def _begin_with(engine: Engine, statement: str) -> None:
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(statement)
+        _driver(connection).execute(statement)
 
     event.listen(engine, "begin", begin)
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError("not a SQLite connection")
+    return driver
 
 
 def _code_of(error: BaseException | None) -> int:

@@ -96,20 +96,20 @@ def _value(
     period_ns: int | None = None,
 ) -> Value:
     """The envelope of a reading; a prediction at t is what the model said of t one period before."""
-    label = label or ModelLabel()
+    label, block = label or ModelLabel(), reading.origin
     return Value(
         value=None if isinstance(reading.value, float) and math.isnan(reading.value) else reading.value,
         unit=unit,
         quality=reading.quality,
         t_event_ns=reading.t_ns - (period_ns or 0),
-        t_received_ns=reading.received_ns,
-        t_committed_ns=reading.committed_ns,
+        t_received_ns=block.received_ns,
+        t_committed_ns=block.committed_ns,
         origin=origin,
         sigma=sigma,
         target_ns=None if period_ns is None else reading.t_ns,
         model=label.reference,
         model_id=label.model_id,
-        block=f"{reading.boot.hex()}/{reading.stream}/{reading.first_seq}",
+        block=f"{block.boot.hex()}/{block.stream}/{block.first_seq}",
     )
 
 

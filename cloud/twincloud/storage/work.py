@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, insert, select, update
+from sqlalchemy import ClauseElement, Connection, bindparam, func, insert, select, update
 
 from twincloud.storage import schema as t
 from twincloud.storage.contract import Arrival, Commit, GatewayKey, TwinKey
-from twincloud.storage.database import Database
+from twincloud.storage.database import Database, Row
 from twincloud.storage.dedupe import Verdict, judge, tail
-from twincloud.storage.part import NUMBERS, Bound, News, Recent, check_session, event_row, take_numbers
+from twincloud.storage.part import NUMBERS, Bound, News, Recent, check_session, event_row, take_numbers_fast
 from twincloud.twins.history import Decoded
-from twincloud.twins.state import Origin, Reading, State, depth_of, fold, newest, pack, unpack
+from twincloud.twins.state import Origin, State, fold, newest, pack, unpack
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Stream
@@ -46,6 +47,16 @@ class Taken:
     twins: set[int] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class Held:
+    """State of a twin in this transaction; `revision` is the one in the database, and after `write` the new one."""
+
+    name: str
+    revision: int
+    state: State
+    changed: bool = False
+
+
 class Work:
     """Everything one transaction reads and writes."""
 
@@ -59,14 +70,14 @@ class Work:
         received_ns: int,
     ) -> None:
         self.decoded: dict[int, Decoded] = {}
-        self.states: dict[int, tuple[int, State]] = {}
+        self.states: dict[int, Held] = {}
         self._connection = connection
         self._database = database
         self._known_boots = boots
         self._known_states = states
         self._now_ns = now_ns
         self._received_ns = received_ns
-        self._gateways: dict[int, RowMapping] = {}
+        self._sessions: dict[int, int] = {}
         self._boots: dict[tuple[int, bytes], tuple[int, int]] = {}
         self._marks: dict[Slot, int] = {}
         self._changed: set[Slot] = set()
@@ -74,15 +85,13 @@ class Work:
         self._losses: list[dict[str, object]] = []
         self._letters: list[dict[str, object]] = []
         self._letters_held: dict[int, tuple[int, int]] = {}
-        self._readings: dict[int, list[tuple[str, Reading]]] = {}
-        self._touched: dict[int, str] = {}
         self._taken: list[Taken] = []
         self._news: list[News] = []
 
     def load(self, requests: Sequence[tuple[int, Sequence[Arrival]]]) -> None:
         """Reads gateways, boots and marks of all requests, (gateway id, arrivals) each."""
         ids = sorted({gateway_id for gateway_id, _ in requests})
-        self._gateways = {row["id"]: row for row in self._connection.execute(_GATEWAYS, {"ids": ids}).mappings()}
+        self._sessions = dict(self._read(_SESSION, "key", ids))
         wanted = {(gateway_id, arrival.item.boot) for gateway_id, arrivals in requests for arrival in arrivals}
         for slot in wanted:
             known = self._known_boots.get(slot)
@@ -94,8 +103,7 @@ class Work:
             for gateway_id, boot, boot_id, counter in self._connection.execute(_BOOTS, names):
                 self._boots[gateway_id, boot] = self._known_boots.put((gateway_id, boot), (boot_id, counter))
         boots = sorted({boot_id for boot_id, _ in self._boots.values()})
-        for boot_id, stream, next_seq in self._connection.execute(_MARKS, {"boots": boots}):
-            self._marks[boot_id, stream] = next_seq
+        self._marks = {(boot_id, stream): next_seq for boot_id, stream, next_seq in self._read(_MARKS, "boot", boots)}
 
     def take(
         self, key: GatewayKey, gateway_id: int, session: int, arrivals: Sequence[Arrival], bounds: Mapping[bytes, Bound]
@@ -106,7 +114,7 @@ class Work:
             ConflictError: FENCED.
             InputError: PROTOCOL_VIOLATION for a boot that no hello has named; nothing was taken.
         """
-        check_session(key, self._gateways[gateway_id]["session"], session)
+        check_session(key, self._sessions[gateway_id], session)
         for arrival in arrivals:
             if (gateway_id, arrival.item.boot) not in self._boots:
                 raise InputError(
@@ -121,10 +129,7 @@ class Work:
     def finish(self, taken: Taken) -> Commit:
         """The answer to a request, once all is written."""
         marks = tuple(Mark(boot, Stream(slot[1]), self._marks.get(slot, 0)) for slot, boot in taken.slots.items())
-        twins = tuple(
-            TwinKey(taken.key.tenant, taken.key.site, self._touched[twin])
-            for twin in sorted(taken.twins & self._touched.keys())
-        )
+        twins = tuple(TwinKey(taken.key.tenant, taken.key.site, self.states[twin].name) for twin in sorted(taken.twins))
         return Commit(marks, tuple(taken.rejected), taken.nack, taken.samples, twins)
 
     def _take_one(self, taken: Taken, arrival: Arrival, bounds: Mapping[bytes, Bound]) -> None:
@@ -170,11 +175,13 @@ class Work:
         }  # fmt: skip
         order = (counter, item.boot, int(item.stream), item.first_seq)
         self._blocks.append((row, Decoded(order, bound.schema_id, tuple(batches))))
-        origin = Origin(item.boot, counter, int(item.stream), item.first_seq, self._received_ns, self._now_ns)
+        origin = Origin(counter, item.boot, int(item.stream), item.first_seq, self._received_ns, self._now_ns)
         for signal, reading in newest(batches, bound.depth, origin):
-            for twin, name in bound.targets[signal]:
-                self._readings.setdefault(twin, []).append((name, reading))
-                taken.twins.add(twin)
+            for twin, name, depth in bound.targets[signal]:
+                held = self.states.get(twin) or self._hold(twin, bound.twins[twin])
+                if fold(held.state, name, reading, depth):
+                    held.changed = True
+                    taken.twins.add(twin)
         taken.blocks += 1
         taken.samples += item.count
 
@@ -241,12 +248,12 @@ class Work:
         }  # fmt: skip
 
     def write(self) -> None:
-        """Folds the states and writes everything; the caller commits."""
+        """Writes everything; the caller commits."""
         self._write_states()
         news = self._news + [n for taken in self._taken if (n := self._news_of(taken)) is not None]
         rows = [row for row, _ in self._blocks] + self._losses + self._letters
         if rows or news:
-            number = take_numbers(self._connection, NUMBERS, 1 + len(rows) + len(news))
+            number = take_numbers_fast(self._database, self._connection, NUMBERS, 1 + len(rows) + len(news))
             for place, row in enumerate(rows, number + 1):
                 row |= {"id": place, "commit_no": number}
             for table, some in (
@@ -255,8 +262,7 @@ class Work:
                 (t.dead_letters, self._letters),
                 (t.events, [event_row(n, place) for place, n in enumerate(news, number + 1 + len(rows))]),
             ):
-                if some:
-                    self._connection.execute(_INSERTS[table.name], some)
+                self._write(_INSERTS[table.name], some)
             self.decoded = {number + 1 + place: decoded for place, (_, decoded) in enumerate(self._blocks)}
         marks = [{"boot_id": s[0], "stream": s[1], "next_seq": self._marks[s]} for s in sorted(self._changed)]
         self._database.upsert(self._connection, t.marks, marks)
@@ -266,47 +272,44 @@ class Work:
             for taken in self._taken
             if taken.slots
         ]  # fmt: skip
-        if gateways:
-            self._connection.execute(_COUNT, gateways)
+        self._write(_COUNT, gateways)
 
     def _news_of(self, taken: Taken) -> News | None:
         if not any(slot in self._changed for slot in taken.slots):
             return None
-        names = sorted(self._touched[twin] for twin in taken.twins & self._touched.keys())
+        names = sorted(self.states[twin].name for twin in taken.twins)
         body: dict[str, object] = {"samples": taken.samples, "twins": names}
         return News(taken.key.tenant, taken.key.site, "commit", taken.key.gateway, self._now_ns, body)
 
     def _write_states(self) -> None:
-        if not self._readings:
-            return
         changed = []
-        for twin, name, revision, state in self._load_states():
-            news = [fold(state, signal, reading, depth_of(signal)) for signal, reading in self._readings[twin]]
-            now = revision + any(news)
-            if now > revision:
-                self._touched[twin] = name
-                changed.append({"key": twin, "to": now, "now_ns": self._now_ns, "blob": pack(state)})
-            self.states[twin] = (now, state)
-        if changed:
-            self._connection.execute(_SET_STATE, changed)
+        for twin, held in self.states.items():
+            if held.changed:
+                held.revision += 1
+                changed.append({"key": twin, "to": held.revision, "now_ns": self._now_ns, "blob": pack(held.state)})
+        self._write(_SET_STATE, changed)
 
-    def _load_states(self) -> list[tuple[int, str, int, State]]:
-        """(twin id, name, revision, state) of the twins that have readings.
+    def _hold(self, twin: int, name: str) -> Held:
+        """The state of a twin.
 
-        A state held in memory counts when its revision is the one in the database. It leaves the memory until the
+        One held in memory counts when its revision is the one in the database. It leaves the memory until the
         transaction is through: what a rolled back one changed is never seen again.
         """
-        found, missing = [], {}
-        for twin, name, revision in self._connection.execute(_REVISIONS, {"ids": sorted(self._readings)}):
-            held = self._known_states.pop(twin)
-            if held is not None and held[0] == revision:
-                found.append((twin, name, revision, held[1]))
-            else:
-                missing[twin] = (name, revision)
-        if missing:
-            for twin, blob in self._connection.execute(_STATES, {"ids": sorted(missing)}):
-                found.append((twin, *missing[twin], unpack(blob)))
-        return found
+        ((revision,),) = self._read(_REVISION, "key", [twin])
+        known = self._known_states.pop(twin)
+        if known is not None and known[0] == revision:
+            state = known[1]
+        else:
+            ((blob,),) = self._read(_STATE, "key", [twin])
+            state = unpack(blob)
+        held = self.states[twin] = Held(name, revision, state)
+        return held
+
+    def _read(self, statement: ClauseElement, parameter: str, keys: Iterable[int]) -> list[tuple[Any, ...]]:
+        return self._database.read_many(self._connection, statement, [{parameter: key} for key in keys])
+
+    def _write(self, statement: ClauseElement, rows: Sequence[Row]) -> None:
+        self._database.write_many(self._connection, statement, rows)
 
 
 def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> str:
@@ -321,22 +324,14 @@ def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> 
     return "BLOCK_CORRUPT" if any(len(b) and int(b.signal.max()) >= signals for b in batches) else ""
 
 
-_GATEWAYS = select(t.gateways.c.id, t.gateways.c.session).where(t.gateways.c.id.in_(bindparam("ids", expanding=True)))
+_SESSION = select(t.gateways.c.id, t.gateways.c.session).where(t.gateways.c.id == bindparam("key"))
 _BOOTS = select(t.boots.c.gateway_id, t.boots.c.boot, t.boots.c.id, t.boots.c.counter).where(
     t.boots.c.gateway_id.in_(bindparam("gateways", expanding=True)),
     t.boots.c.boot.in_(bindparam("boots", expanding=True)),
 )
-_MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(
-    t.marks.c.boot_id.in_(bindparam("boots", expanding=True))
-)
-_REVISIONS = (
-    select(t.twins.c.id, t.twins.c.twin, t.twin_states.c.revision)
-    .join(t.twin_states, t.twin_states.c.twin_id == t.twins.c.id)
-    .where(t.twins.c.id.in_(bindparam("ids", expanding=True)))
-)
-_STATES = select(t.twin_states.c.twin_id, t.twin_states.c.state).where(
-    t.twin_states.c.twin_id.in_(bindparam("ids", expanding=True))
-)
+_MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(t.marks.c.boot_id == bindparam("boot"))
+_REVISION = select(t.twin_states.c.revision).where(t.twin_states.c.twin_id == bindparam("key"))
+_STATE = select(t.twin_states.c.state).where(t.twin_states.c.twin_id == bindparam("key"))
 _SET_STATE = (
     update(t.twin_states)
     .where(t.twin_states.c.twin_id == bindparam("key"))

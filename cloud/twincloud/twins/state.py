@@ -11,8 +11,8 @@ A sample from more than `FUTURE_NS` after its receipt never becomes the newest: 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgpack
@@ -27,39 +27,37 @@ DRIFT_LIMIT = 1.0
 """A drift score at which a model counts as drifting; the edge scales the score so that 1 is its limit."""
 
 _DEPTH = {"estimate": 2, "sigma": 2}
-_KEY = 5
-_SHARED = 8
 
 
-class Reading(NamedTuple):
-    """One sample in a state; the first five fields are its order, the last two say when it arrived."""
+class Origin(NamedTuple):
+    """Where and when a block came from; the readings of a block share one."""
 
-    t_ns: int
     counter: int
     boot: bytes
     stream: int
-    seq: int
-    value: float | int | bool | str
-    quality: int
     first_seq: int
     received_ns: int
     committed_ns: int
+
+
+class Reading(NamedTuple):
+    """One sample in a state."""
+
+    t_ns: int
+    seq: int
+    value: float | int | bool | str
+    quality: int
+    origin: Origin
+
+    @property
+    def order(self) -> tuple[int, int, bytes, int, int]:
+        """What decides which of two readings is the newer one."""
+        counter, boot, stream = self.origin[:3]
+        return (self.t_ns, counter, boot, stream, self.seq)
 
 
 State = dict[str, list[Reading]]
 """Signal name -> its newest readings, newest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where and when a block came from."""
-
-    boot: bytes
-    counter: int
-    stream: int
-    first_seq: int
-    received_ns: int
-    committed_ns: int
 
 
 def depth_of(signal: str) -> int:
@@ -92,15 +90,9 @@ def newest(batches: Iterable[Batch], depth: NDArray[np.uint8], origin: Origin) -
     seq = origin.first_seq
     for batch in batches:
         chosen = _newest_positions(batch, depth, latest_ns)
-        columns = (batch.signal[chosen], batch.t_ns[chosen], batch.value[chosen], batch.quality[chosen], chosen)
-        for signal, t_ns, value, quality, position in zip(*(c.tolist() for c in columns), strict=True):
-            yield (
-                signal,
-                Reading(
-                    t_ns, origin.counter, origin.boot, origin.stream, seq + position, value, quality,
-                    origin.first_seq, origin.received_ns, origin.committed_ns,
-                ),
-            )  # fmt: skip
+        columns = (batch.t_ns[chosen], chosen + seq, batch.value[chosen], batch.quality[chosen])
+        readings = map(Reading, *(column.tolist() for column in columns), itertools.repeat(origin))
+        yield from zip(batch.signal[chosen].tolist(), readings, strict=True)
         seq += len(batch)
 
 
@@ -110,11 +102,15 @@ def fold(state: State, signal: str, reading: Reading, depth: int) -> bool:
     if kept is None:
         state[signal] = [reading]
         return True
-    key = reading[:_KEY]
+    if reading[0] > kept[0][0]:  # a later time, as nearly always
+        kept.insert(0, reading)
+        del kept[depth:]
+        return True
+    order = reading.order
     for place, other in enumerate(kept):
-        if key == other[:_KEY]:
+        if order == other.order:
             return False
-        if key > other[:_KEY]:
+        if order > other.order:
             kept.insert(place, reading)
             del kept[depth:]
             return True
@@ -125,8 +121,15 @@ def fold(state: State, signal: str, reading: Reading, depth: int) -> bool:
 
 
 def pack(state: Mapping[str, Sequence[Reading]]) -> bytes:
-    """The state as one blob, the same for equal states."""
-    packed: bytes = msgpack.packb(sorted(state.items()), use_bin_type=True)
+    """The state as one blob, the same for equal states: the blocks its readings came in, once each, then those."""
+    names = sorted(state)
+    readings = itertools.chain.from_iterable(state[name] for name in names)
+    # Columns, since that is where Python's own loops are: a commit packs every state it touches.
+    *columns, origins = tuple(zip(*readings, strict=True)) or ((),) * len(Reading._fields)
+    place = {origin: n for n, origin in enumerate(dict.fromkeys(origins))}
+    counts = [len(state[name]) for name in names]
+    content = [list(place), names, counts, *columns, list(map(place.__getitem__, origins))]
+    packed: bytes = msgpack.packb(content, use_bin_type=True)
     return packed
 
 
@@ -134,12 +137,18 @@ def unpack(blob: bytes) -> State:
     """The state of a blob; b"" is the empty one."""
     if not blob:
         return {}
-    return {name: [Reading(*reading) for reading in readings] for name, readings in msgpack.unpackb(blob)}
+    origins, names, counts, *columns, places = msgpack.unpackb(blob)
+    known = [Origin(*origin) for origin in origins]
+    readings = map(Reading, *columns, map(known.__getitem__, places))
+    return {name: list(itertools.islice(readings, count)) for name, count in zip(names, counts, strict=True)}
 
 
 def state_hash(state: Mapping[str, Sequence[Reading]]) -> str:
     """SHA-256 over what does not depend on the moment of arrival."""
-    shared = [(name, [reading[:_SHARED] for reading in readings]) for name, readings in sorted(state.items())]
+    shared = [
+        (name, [(*r.order, r.value, r.quality, r.origin.first_seq) for r in readings])
+        for name, readings in sorted(state.items())
+    ]
     return hashlib.sha256(msgpack.packb(shared, use_bin_type=True)).hexdigest()
 
 
@@ -165,7 +174,10 @@ def _newest_positions(batch: Batch, depth: NDArray[np.uint8], latest_ns: int) ->
     index = np.flatnonzero(eligible)
     if not len(index):
         return index
-    signal, t_ns = batch.signal[index], batch.t_ns[index]
+    signal = batch.signal[index]
+    if (signal[1:] > signal[:-1]).all():  # one sample of each signal, as in most blocks of a second
+        return index
+    t_ns = batch.t_ns[index]
     # Stable: among equal times of a signal the later position, which has the larger seq, comes last.
     order = np.lexsort((t_ns, signal))
     signal = signal[order]

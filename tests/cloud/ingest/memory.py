@@ -43,8 +43,11 @@ class MemoryStore:
         self.catalogues: dict[bytes, Catalogue] = {}
         self.directives: dict[str, Directive] = {}
         self.outcomes: dict[str, tuple[str, str, str]] = {}
+        self.defaults: tuple[Directive, ...] = ()
         self.artifacts: dict[tuple[str, str], bytes] = {}
         self.beats = 0
+        self.beat_writes = 0
+        self.groups: list[list[GatewayKey]] = []
         self.backlog_samples = 0
         self.closed: list[int] = []
         self.commits = 0
@@ -79,7 +82,9 @@ class MemoryStore:
             self.catalogues[catalogue.digest] = catalogue
 
     def assign_defaults(self, tenant, *, gateway, now_ns):
-        return ()
+        opened, self.defaults = self.defaults, ()
+        self.directives |= {directive.id: directive for directive in opened}
+        return opened
 
     def catalogue(self, gateway, digest):
         try:
@@ -87,39 +92,56 @@ class MemoryStore:
         except KeyError:
             raise ConflictError("SCHEMA_UNKNOWN", digest.hex()) from None
 
-    def commit(self, gateway, session, arrivals: Sequence[Arrival], received_ns):
+    def commit_many(self, requests, received_ns):
         self.gate.wait(20)
         with self.lock:
-            self._check(gateway, session)
+            if self.failure is not None:
+                raise self.failure
             self.commits += 1
-            touched: dict[tuple[bytes, Stream], int] = {}
-            rejected, nack = [], None
-            for arrival in arrivals:
-                item = arrival.item
-                key = (gateway, item.boot, item.stream)
-                mark = self.marks.get(key, 0)
-                touched[item.boot, item.stream] = mark
-                if item.last_seq < mark:
-                    continue
-                if item.first_seq > mark:
-                    nack = Mark(item.boot, item.stream, mark)
-                    break
-                self.items.append(item)
-                if arrival.poison:
-                    self.dead.append((item.first_seq, arrival.poison))
-                    rejected.append((item.boot, item.stream, item.first_seq, arrival.poison))
-                self.history += [
-                    (item.boot, item.stream, n) for n in range(max(mark, item.first_seq), item.last_seq + 1)
-                ]
-                self.marks[key] = touched[item.boot, item.stream] = item.last_seq + 1
-            marks = tuple(Mark(b, s, n) for (b, s), n in touched.items())
-            return Commit(marks, tuple(rejected), nack, len(arrivals))
+            self.groups.append([gateway for gateway, _, _ in requests])
+            return [self._answer(*request) for request in requests]
 
-    def heartbeat(self, gateway, session, *, backlog_bytes, backlog_samples, oldest_ns, running, now_ns):
+    def _answer(self, gateway, session, arrivals):
+        try:
+            return self.commit_one(gateway, session, arrivals)
+        except TwinError as error:
+            return error
+
+    def commit_one(self, gateway, session, arrivals: Sequence[Arrival]):
+        self._check(gateway, session)
+        touched: dict[tuple[bytes, Stream], int] = {}
+        rejected, nack = [], None
+        for arrival in arrivals:
+            item = arrival.item
+            key = (gateway, item.boot, item.stream)
+            mark = self.marks.get(key, 0)
+            touched[item.boot, item.stream] = mark
+            if item.last_seq < mark:
+                continue
+            if item.first_seq > mark:
+                nack = Mark(item.boot, item.stream, mark)
+                break
+            self.items.append(item)
+            if arrival.poison:
+                self.dead.append((item.first_seq, arrival.poison))
+                rejected.append((item.boot, item.stream, item.first_seq, arrival.poison))
+            self.history += [(item.boot, item.stream, n) for n in range(max(mark, item.first_seq), item.last_seq + 1)]
+            self.marks[key] = touched[item.boot, item.stream] = item.last_seq + 1
+        marks = tuple(Mark(b, s, n) for (b, s), n in touched.items())
+        return Commit(marks, tuple(rejected), nack, len(arrivals))
+
+    def heartbeats(self, beats):
         with self.lock:
-            self._check(gateway, session)
-            self.beats += 1
-            self.backlog_samples = backlog_samples
+            if self.failure is not None:
+                raise self.failure
+            self.beats += len(beats)
+            self.beat_writes += 1
+            answers = []
+            for beat in beats:
+                fenced = self.sessions.get(beat.gateway) != beat.session
+                answers.append(ConflictError("FENCED", f"session {beat.session}") if fenced else None)
+                self.backlog_samples = beat.backlog_samples
+            return answers
 
     def open_directives(self, gateway):
         return tuple(d for d in self.directives.values() if d.gateway == gateway and d.id not in self.outcomes)

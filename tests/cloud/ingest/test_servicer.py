@@ -382,14 +382,14 @@ async def test_a_full_disk_of_the_coordinator_acknowledges_nothing_and_heals_by_
 async def test_a_bug_in_the_store_ends_one_session_and_not_the_service():
     other = GatewayKey("acme", "plant-a", "gw-2")
     spool, neighbour, coordinator = MemorySpool().boot(), MemorySpool(seed=2).boot(), Coordinator()
-    commit = coordinator.store.commit
+    commit_many = coordinator.store.commit_many
 
-    def broken(gateway, *args):
-        if gateway == GATEWAY:
+    def broken(requests, received_ns):
+        if GATEWAY in [gateway for gateway, _, _ in requests]:
             raise RuntimeError("bug")
-        return commit(gateway, *args)
+        return commit_many(requests, received_ns)
 
-    coordinator.store.commit = broken
+    coordinator.store.commit_many = broken
     spool.append()
     neighbour.append()
     async with coordinator.up(), dialling(coordinator, spool) as sender:
@@ -415,7 +415,7 @@ async def test_a_restored_coordinator_gets_the_acknowledged_tail_again():
 
 
 async def test_heartbeats_tell_the_backlog_and_an_away_gateway_is_noted():
-    coordinator = Coordinator(limits=IngestLimits(session=ServerLimits(heartbeat_ns=SECOND_NS // 5)))
+    coordinator = Coordinator(limits=IngestLimits(session=ServerLimits(heartbeat_ns=SECOND_NS // 5), beat_s=0.05))
     async with coordinator.up():
         async with dialling(coordinator, MemorySpool().boot()) as sender:
             await until(lambda: coordinator.store.beats >= 3)
@@ -510,6 +510,25 @@ async def test_directives_are_delivered_once_a_session_and_at_once_when_notified
         coordinator.servicer.notify_directive(GATEWAY)
         await asyncio.sleep(0.1)
         assert sender.status().connected
+
+
+async def test_a_model_assigned_when_the_catalogue_comes_is_delivered_in_the_same_session():
+    coordinator, downlink, spool = Coordinator(), SilentDownlink(), MemorySpool().boot()
+    coordinator.store.defaults = (directive("d1", 1),)
+    spool.append()
+    async with coordinator.up(), dialling(coordinator, spool, downlink=downlink):
+        await until(lambda: downlink.offered)
+    assert [d.id for d in downlink.offered] == ["d1"]
+    assert coordinator.store.sessions == {GATEWAY: 1}
+
+
+async def test_a_model_assigned_when_a_known_gateway_comes_back_is_delivered_in_that_session():
+    coordinator, downlink, spool = Coordinator(), SilentDownlink(), MemorySpool().boot()
+    coordinator.store.catalogues[CATALOGUE.digest] = CATALOGUE
+    coordinator.store.defaults = (directive("d1", 1),)
+    async with coordinator.up(), dialling(coordinator, spool, downlink=downlink):
+        await until(lambda: downlink.offered)
+    assert coordinator.store.sessions == {GATEWAY: 1}
 
 
 async def test_outcomes_are_told_at_the_start_of_a_session():

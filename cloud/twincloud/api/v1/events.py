@@ -18,7 +18,9 @@ from twincloud.identity.policy import authorise
 router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["events"])
 
 Reader = Annotated[Access, Depends(allow("events.read"))]
-_OK: dict[int | str, dict[str, Any]] = {200: {"description": "an endless stream of events", "content": {"text/event-stream": {}}}}
+_OK: dict[int | str, dict[str, Any]] = {
+    200: {"description": "an endless stream of events", "content": {"text/event-stream": {}}}
+}
 
 
 class EventStream(Response):
