@@ -212,7 +212,7 @@ class _Running:
         again_ns = 0
         while not ended.done():
             if self._clock.boot_ns() >= again_ns:
-                # Up to Python 3.12 a TaskGroup or `wait_for` loses a cancellation that meets an error: it is said again.
+                # Before Python 3.13 a TaskGroup loses a cancellation that meets an error: it is said again.
                 again_ns = self._clock.boot_ns() + round(STOP_AGAIN_S * SECOND_NS)
                 for task in reading:
                     task.cancel()

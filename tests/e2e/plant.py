@@ -30,11 +30,10 @@ from twinmodel.package import signing
 from twinmodel.package.build import build
 from twinsim.control import send_order
 from twinsim.demo import layout
-from twinsim.demo.audit import nanoseconds
 from twinsim.demo.operator import Operator
 from twinsim.demo.processes import Program, command, ended_together, environment, run
 from twinsim.demo.story import find_examples, find_profiles, kernel_cache
-from twinsim.served import Declared, Stored
+from twinsim.served import Stored
 
 TENANT, SITE = "default", "north"
 SYNC_S, SYNC_TELEMETRY_S = 1, 4
@@ -304,14 +303,6 @@ class Plant:
             device, _, point = sample["signal"].partition(".")
             if point and "#" not in point:
                 yield device, point, None, sample["t_ns"], sample["value"]
-
-    def declared(self, name: str) -> list[Declared]:
-        """The closed intervals of a gateway's loss ledger."""
-        return [
-            Declared(nanoseconds(i["from_time"]), nanoseconds(i["to_time"]), "" if i["device"] == "*" else i["device"])
-            for i in self.losses(name)
-            if i["to_time"] is not None
-        ]
 
     def small_disk(self, path: Path, mebibytes: int) -> None:
         """A file system of this size at `path`, taken away with the deployment; only root may ask for one."""

