@@ -7,9 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from twinmodel.clock import SECOND_NS
+from twinmodel.quality import QualityReason, bad
+from twinsim.demo.layout import SORTS
 from twinsim.demo.operator import Operator
 from twinsim.served import Declared, Stored, Verdict, check, read_served
 
+SILENCE = (bad(QualityReason.NOT_CONNECTED), bad(QualityReason.STALE))
 WINDOW_NS = 10 * SECOND_NS
 """The longest `sync` window in use: what a kill may cost."""
 
@@ -25,8 +28,16 @@ def audit(operator: Operator, devices_state: Path, kills_ns: Sequence[int] = ())
 def _stored(operator: Operator, site: str, gateway: str) -> Iterator[Stored]:
     for sample in operator.samples(site, gateway):
         device, _, point = sample["signal"].partition(".")
-        if point and "#" not in point:
+        if point and "#" not in point and not _stamped_by_gateway(device, sample["quality"]):
             yield device, point, None, sample["t_ns"], sample["value"]
+
+
+def _stamped_by_gateway(device: str, quality: int) -> bool:
+    """Whether no device gave this sample out: the gateway says by it that nothing comes.
+
+    Only OPC UA devices can say such a thing themselves.
+    """
+    return quality in SILENCE and SORTS[device.partition("-")[0]].protocol != "opcua"
 
 
 def _declared(operator: Operator, site: str, gateway: str) -> Iterator[Declared]:

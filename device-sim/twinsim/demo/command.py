@@ -26,13 +26,14 @@ def default_state() -> Path:
 @click.option("--state", type=click.Path(file_okay=False, path_type=Path), default=default_state, help="Made anew.")
 @click.option("--port", type=click.IntRange(0, 65000), default=8420, show_default=True, help="Console; 0 for any.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Repeats the plants exactly.")
-def demo(seconds: int, state: Path, port: int, seed: int) -> None:
+@click.option("--broker", type=click.Choice(["mosquitto", "amqtt"]), help="MQTT broker.  [default: what is installed]")
+def demo(seconds: int, state: Path, port: int, seed: int, broker: str | None) -> None:
     """Live twins of simulated devices: 3 sites, 6 gateways, 24 twins; one drifts, one gateway goes offline.
 
     Everything is real but the plants: protocol servers, a broker, agents, mutual TLS, coordinator, console.
     """
     _make_anew(state)
-    story = Story(state, Ports.from_console(port), seed, SystemClock(), click.echo)
+    story = Story(state, Ports.from_console(port), SystemClock(), click.echo, seed=seed, broker=broker or "")
     figures = story.tell(seconds)
     click.echo(json.dumps(figures))
     if figures["lost"] or figures["duplicates"]:

@@ -6,15 +6,18 @@ devices ─▶ 6 agents ─▶ coordinator ─▶ console      each a process of
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import ConflictError, MissingError
@@ -31,6 +34,7 @@ from twinsim.served import Verdict
 TENANT = "default"
 START_S = 90.0
 SETTLE_S = 2.0
+POLL_S = 0.1
 MIB = 2**20
 VIEWER_TOKEN = ("twincloud", "token", "create", "demo-viewer", "--role", "viewer", "--ttl", "12h", "--tenant")
 
@@ -56,10 +60,13 @@ class Ports:
 class Story:
     """One telling of the demo in a fresh state directory."""
 
-    def __init__(self, state: Path, ports: Ports, seed: int, clock: Clock, say: Callable[[str], object]) -> None:
+    def __init__(
+        self, state: Path, ports: Ports, clock: Clock, say: Callable[[str], object], *, seed: int = 1, broker: str = ""
+    ) -> None:
         self.state = state
         self.ports = ports
         self.seed = seed
+        self.broker = broker
         self.clock = clock
         self.say = say
         self.programs: list[Program] = []
@@ -104,21 +111,43 @@ class Story:
             self._start_coordinator()
             self._publish_models(packages.result())
             self.addresses = self.programs[0].wait_ready(START_S)["addresses"]
+            # A broker of MQTT 3.1.1 cannot say that nobody listens, so pumps are switched on when somebody does.
+            self._switch_pumps("dropout")
             list(pool.map(self._join_and_run, [(s, g) for s, gs in layout.GATEWAYS.items() for g in gs]))
+            list(pool.map(self._wait_connected, self.agents.values()))
+            self._switch_pumps("")
 
     def _start_devices(self) -> None:
         self.devices.mkdir(parents=True, exist_ok=True)
         port = self.ports.devices
         lines = [f"seed: {self.seed}"]
         for offset, protocol in enumerate(("modbus", "opcua", "mqtt")):
+            brand = f", broker: {self.broker}" if protocol == "mqtt" and self.broker else ""
             lines.append(
-                f"{protocol}: {{devices: {layout.DEVICES_PER_PROTOCOL}, port: {port + offset if port else 0}}}"
+                f"{protocol}: {{devices: {layout.DEVICES_PER_PROTOCOL}, port: {port + offset if port else 0}{brand}}}"
             )
         lines.append(f'links: {{wan: {{listen: "127.0.0.1:0", to: "127.0.0.1:{self.ports.sync}"}}}}')
         scenario = self.state / "scenario.yaml"
         scenario.write_text("\n".join(lines) + "\n")
         arguments = ["twinsim", "run", "scenario", str(scenario), "--state", str(self.devices)]
         self.programs.append(Program("devices", arguments, self.logs, ready=self.devices / "ready.json"))
+
+    def _switch_pumps(self, fault: str) -> None:
+        """Switches a fault of all pumps on, or all of theirs off."""
+        for number in range(1, layout.DEVICES_PER_PROTOCOL + 1):
+            order = {"do": "fault", "kind": fault} if fault else {"do": "clear"}
+            send_order(self.devices, {**order, "target": f"P-{number}"})
+
+    def _wait_connected(self, agent: Program) -> None:
+        """Waits until an agent has reached its brokers and servers, as its status page tells."""
+        page = f"http://127.0.0.1:{agent.wait_ready(START_S)['status_port']}/status"
+        for _ in range(int(START_S / POLL_S)):
+            with suppress(OSError), urlopen(page, timeout=START_S) as answer:
+                devices = json.load(answer)["devices"]
+                if all(d["connected"] for d in devices if d["protocol"] == "mqtt"):
+                    return
+            threading.Event().wait(POLL_S)
+        raise ConflictError("STATE_INVALID", f"{agent.name} has not reached its broker", hint=f"read {agent.log}")
 
     def _start_coordinator(self) -> None:
         state = str(self.state / "coordinator")
@@ -161,8 +190,9 @@ class Story:
         """Starts an agent whose gateway has joined."""
         state = self.state / "gateways" / gateway
         arguments = ["twinedge", "run", "--config", str(self.state / f"{gateway}.yaml"), "--state", str(state)]
-        arguments += ["--kernel-cache", str(kernel_cache())]
-        program = Program(f"agent-{gateway}", arguments, self.logs)
+        ready = self.state / f"{gateway}-ready.json"
+        arguments += ["--kernel-cache", str(kernel_cache()), "--ready-file", str(ready)]
+        program = Program(f"agent-{gateway}", arguments, self.logs, ready=ready)
         self.programs.append(program)
         self.agents[site, gateway] = program
         return program
