@@ -15,6 +15,12 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def test_tenants_are_listed_with_the_first_one_first(store):
+    store.create_tenant("zinc", NOW - 1)
+    store.create_tenant("bronze", NOW + 1)
+    assert store.tenants() == ("zinc", "acme", "bronze")
+
+
 def test_sites_are_made_once_and_listed_in_order(store):
     store.create_site("acme", "dock", NOW)
     store.create_site("acme", "dock", NOW)

@@ -34,7 +34,7 @@ from fastapi import FastAPI
 
 from twincloud.api import health, problems
 from twincloud.api.addresses import Addresses
-from twincloud.api.console import console_router
+from twincloud.api.console import DEFAULT_TENANT, console_router
 from twincloud.api.fleet import Fleet
 from twincloud.api.metrics import Metrics
 from twincloud.api.shell import Shell
@@ -98,7 +98,7 @@ def create_app(
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
     for module in (health, session, fleet, gateways, twins, models, directives, events):
         app.include_router(module.router)
-    app.include_router(console_router())
+    app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))
     return app
 
 

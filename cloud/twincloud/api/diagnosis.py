@@ -35,7 +35,7 @@ def diagnose_twin(twin: Twin, gateway: Gateway | None, *, fresh_s: float | None,
     """
     found = [*_of_gateway(twin, gateway, now_ns), *_of_properties(twin), *_of_model(twin)]
     if fresh_s is None:
-        found.append(("warn", "no value has been reported yet"))
+        found.append(("warn", "no value has been reported yet (rule: one at least)"))
     elif fresh_s * SECOND_NS > stale_ns:
         found.append(("warn", f"the newest value is {span(fresh_s)} old (limit {span(stale_ns / SECOND_NS)})"))
     if gateway is not None:
@@ -50,12 +50,13 @@ def diagnose_gateway(gateway: Gateway, *, now_ns: int, stale_ns: int) -> Finding
         found.append(("bad", f"gateway {gateway.key.gateway} is {gateway.state.lower()} (rule: it must be active)"))
     left_ns = gateway.certificate_until_ns - now_ns
     if gateway.certificate_until_ns and left_ns <= 0:
-        found.append(("bad", f"its certificate expired {span(-left_ns / SECOND_NS)} ago"))
+        found.append(("bad", f"its certificate expired {span(-left_ns / SECOND_NS)} ago (rule: it must be valid)"))
     elif gateway.certificate_until_ns and left_ns < CERTIFICATE_LEFT_MIN_NS:
         limit = span(CERTIFICATE_LEFT_MIN_NS / SECOND_NS)
         found.append(("warn", f"its certificate expires in {span(left_ns / SECOND_NS)} (limit {limit})"))
-    if gateway.connected and gateway.clock <= ClockQuality.FREE:
-        found.append(("warn", f"its clock is {gateway.clock.name} (rule: HOLDOVER or SYNCED)"))
+    # FREE is a fact to show, no fault: such a clock runs, only nothing proves that it is right.
+    if gateway.connected and gateway.clock is ClockQuality.UNSET:
+        found.append(("warn", "its clock was never set, so that times are not trusted (rule: FREE or better)"))
     found += _of_backlog(gateway, now_ns, stale_ns)
     return _worst(found)
 
@@ -87,15 +88,15 @@ def _of_link(gateway: Gateway, now_ns: int) -> Iterator[Finding]:
         return
     name = gateway.key.gateway
     if not gateway.last_seen_ns:
-        yield "offline", f"gateway {name} has never been connected"
+        yield "offline", f"gateway {name} has never connected: run the join line"
         return
     away = span((now_ns - gateway.last_seen_ns) / SECOND_NS)
-    yield "offline", f"gateway {name} is not connected for {away} (limit {span(AWAY_MAX_NS / SECOND_NS)})"
+    yield "offline", f"gateway {name} has not been connected for {away} (limit {span(AWAY_MAX_NS / SECOND_NS)})"
 
 
 def _of_gateway(twin: Twin, gateway: Gateway | None, now_ns: int) -> Iterator[Finding]:
     if gateway is None:
-        yield "offline", f"gateway {twin.gateway} is not known"
+        yield "offline", f"gateway {twin.gateway} is not known (rule: each twin has one)"
         return
     yield from _of_link(gateway, now_ns)
 
@@ -114,38 +115,35 @@ def _of_properties(twin: Twin) -> Iterator[Finding]:
         if worst is not None and worst.drift is not None:
             yield (
                 "bad",
-                f"the model drifts from {worst.name}: drift score {worst.drift:.3g} (limit {DRIFT_LIMIT:g})",
+                f"the model has drifted from {worst.name}: drift score {worst.drift:.3g} (limit {DRIFT_LIMIT:g})",
             )
         else:
-            yield "bad", f"the model drifts from the measurement (rule: drift score below {DRIFT_LIMIT:g})"
+            yield "bad", f"the model has drifted from the measurement (rule: drift score below {DRIFT_LIMIT:g})"
+    reported = sum(p.reported is not None for p in twin.properties)
     for klass, health in ((QualityClass.BAD, "bad"), (QualityClass.UNCERTAIN, "warn")):
         hit = [p for p in twin.properties if p.reported is not None and class_of(p.reported.quality) is klass]
         if hit:
-            yield _quality_finding(health, hit, len(twin.properties))
-    settling = [p.name for p in twin.properties if p.estimated is not None and _settles(p)]
+            yield _quality_finding(health, hit, reported)
+    estimates = [p.estimated for p in twin.properties if p.estimated is not None]
+    settling = sum(estimate.quality & 0xFF == QualityReason.SETTLING for estimate in estimates)
     if settling:
-        yield (
-            "warn",
-            f"the model settles: {len(settling)} of {len(twin.properties)} estimates, first {settling[0]} (rule: 0)",
-        )
+        waiting = f"{settling} of {len(estimates)} estimates not yet trusted (rule: all)"
+        yield "warn", f"model is settling after a start or swap: {waiting}"
 
 
 def _quality_finding(health: str, hit: list[Property], total: int) -> Finding:
     first = hit[0]
     assert first.reported is not None
     code = describe(first.reported.quality)
-    sentence = f"{first.name} is {code}; {len(hit)} of {total} properties are not good (rule: 0)"
+    sentence = f"{len(hit)} of {total} measured values not good: {first.name} is {code} (rule: all good)"
     return ("bad" if health == "bad" else "warn"), sentence
-
-
-def _settles(prop: Property) -> bool:
-    return prop.estimated is not None and prop.estimated.quality & 0xFF == QualityReason.SETTLING
 
 
 def _of_model(twin: Twin) -> Iterator[Finding]:
     model = twin.model
     if model.outcome == "REJECTED":
         runs = model.running or "no model"
-        yield "bad", f"model {model.desired} was rejected: {model.reason or 'no reason given'}; {runs} runs instead"
+        why = model.reason or "no reason given"
+        yield "bad", f"model {model.desired} was rejected ({why}) and {runs} runs (rule: the desired one runs)"
     elif model.desired and model.running and model.desired != model.running and model.outcome != "":
-        yield "warn", f"{model.running} runs, {model.desired} is desired (rule: they are the same)"
+        yield "warn", f"{model.running} runs while {model.desired} is desired (rule: the desired one runs)"

@@ -104,9 +104,10 @@ def summarise(
         health_of[site, name] = health
         if twin.model.running:
             versions[twin.model.running] += 1
-        if age_s is not None:
+        # A gateway that is away is told by its health; its old values say nothing of how fast the others come.
+        lag = lag_s(twin)
+        if gateway is not None and gateway.connected and age_s is not None and lag is not None:
             fresh.append(age_s)
-        if (lag := lag_s(twin)) is not None:
             lags.append(lag)
         if health != "ok":
             attention.append(Attention(severity=health, kind="twin", site=site, name=name, why=why))

@@ -231,6 +231,10 @@ class Identity(Protocol):
         """Makes a tenant; the same twice is no error."""
         ...
 
+    def tenants(self) -> tuple[str, ...]:
+        """Names of all tenants, the oldest first."""
+        ...
+
     def create_site(self, tenant: str, site: str, now_ns: int) -> None:
         """Makes a site; the same twice is no error."""
         ...

@@ -29,6 +29,11 @@ class PeopleStore(Part):
             if connection.execute(_TENANT, {"tenant": tenant}).first() is None:
                 connection.execute(insert(t.tenants), {"tenant": tenant, "created_ns": now_ns})
 
+    def tenants(self) -> tuple[str, ...]:
+        """See `Identity.tenants`."""
+        with self._database.read() as connection:
+            return tuple(connection.execute(_TENANTS).scalars())
+
     def create_site(self, tenant: str, site: str, now_ns: int) -> None:
         """See `Identity.create_site`; raises NOT_FOUND for an unknown tenant."""
         with self._database.write() as connection:
@@ -111,6 +116,7 @@ def _lookup(token_hash: bytes) -> bytes:
     return token_hash[:_LOOKUP_BYTES]
 
 
+_TENANTS = select(t.tenants.c.tenant).order_by(t.tenants.c.created_ns, t.tenants.c.tenant)
 _TENANT = select(t.tenants.c.tenant).where(t.tenants.c.tenant == bindparam("tenant"))
 _SITE = select(t.sites.c.site).where(t.sites.c.tenant == bindparam("tenant"), t.sites.c.site == bindparam("site"))
 _SITES = select(t.sites.c.site).where(t.sites.c.tenant == bindparam("tenant")).order_by(t.sites.c.site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from twincloud.identity.policy import POLICY, ROLES
@@ -108,3 +109,14 @@ async def test_cookie_reads_but_changes_only_from_the_consoles_own_pages(plant, 
         refused = await client.post(invite, json=body, headers=headers)
         assert (refused.status_code, refused.json()["reason"]) == (403, "FORBIDDEN"), headers
     assert (await client.post(invite, json=body, headers={"Origin": "http://twins"})).status_code == 201
+
+
+async def test_console_leads_a_principal_of_all_tenants_to_the_tenant_made_first(plant):
+    plant.store.create_tenant("zinc", 1)
+    plant.gateway("acme", "north", "gw-1", "tank-1")
+    app = plant.app()
+    token = plant.token("admin", "*")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://twins") as client:
+        answer = await client.post("/login", data={"token": token})
+    app.state.threads.close()
+    assert answer.headers["location"] == "/t/zinc/fleet"

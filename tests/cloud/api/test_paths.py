@@ -35,7 +35,7 @@ async def test_fleet_counts_health_and_says_what_needs_attention(plant, api, tan
     assert fleet.freshness_p95_s == 0.0
     assert [(a.severity, a.name) for a in fleet.attention] == [("bad", "pump-1")]
     assert "bad(FROZEN)" in fleet.attention[0].why
-    assert "1 of 2" in fleet.attention[0].why
+    assert "1 of 1" in fleet.attention[0].why
     assert fleet.last_event == plant.store.last_event()
     assert {site.site: site.bad for site in fleet.sites} == {"north": 0, "south": 1}
     sites = await get(api("viewer"), "/sites", s.SiteList)
@@ -82,7 +82,7 @@ async def test_twin_of_a_gateway_that_left_is_offline_after_ten_seconds(plant, a
     plant.clock.advance(2 * SECOND_NS)
     view = (await client.get(f"{BASE}/sites/north/twins/tank-1")).json()
     assert view["health"] == "offline"
-    assert view["why"] == "gateway gw-1 is not connected for 11 s (limit 10 s)"
+    assert view["why"] == "gateway gw-1 has not been connected for 11 s (limit 10 s)"
 
 
 async def test_lists_are_paged_by_opaque_tokens_bound_to_their_filters(plant, api):
@@ -203,7 +203,7 @@ async def test_model_is_pushed_listed_fetched_and_assigned(plant, api, tank):
     )
     view = await get(operator, "/sites/north/twins/tank-1", s.TwinView)
     assert view.health == "bad"
-    assert view.why == "model tanks@1.0.0 was rejected: PARITY_FAILED; no model runs instead"
+    assert view.why == "model tanks@1.0.0 was rejected (PARITY_FAILED) and no model runs (rule: the desired one runs)"
 
 
 async def test_model_that_is_no_package_is_refused_by_its_reason(api, tank):
@@ -232,7 +232,11 @@ async def test_invitation_carries_the_whole_join_line(plant, api, tank):
     )
     assert invite.expires == "2023-11-15T22:13:20.000000000Z"
     view = await get(api("viewer"), "/sites/north/gateways/gw-9", s.GatewayView)
-    assert (view.health, view.why, view.last_seen) == ("offline", "gateway gw-9 has never been connected", None)
+    assert (view.health, view.why, view.last_seen) == (
+        "offline",
+        "gateway gw-9 has never connected: run the join line",
+        None,
+    )
 
 
 async def test_dead_letters_are_listed(api, tank):
@@ -270,4 +274,4 @@ async def test_uncertain_quality_warns_with_the_property_and_the_rule(plant, api
     tank.send({"tank-1-dev.flow": 3.0}, quality=uncertain(QualityReason.SPIKE), t_ns=plant.clock.wall_ns() + 1)
     view = await get(api("viewer"), "/sites/north/twins/tank-1", s.TwinView)
     assert view.health == "warn"
-    assert view.why == "flow is uncertain(SPIKE); 1 of 2 properties are not good (rule: 0)"
+    assert view.why == "1 of 2 measured values not good: flow is uncertain(SPIKE) (rule: all good)"

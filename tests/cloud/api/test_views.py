@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twincloud.api.diagnosis import diagnose_gateway, diagnose_twin, span
-from twincloud.api.fleet import nearest_rank
+from twincloud.api.fleet import nearest_rank, summarise
 from twincloud.api.times import parse, to_text
 from twincloud.api.v1.paging import seal, unseal
-from twincloud.api.views import scalar
+from twincloud.api.views import gateway_view, scalar
 from twincloud.storage.contract import Gateway, GatewayKey, Origin, Property, Twin, TwinKey, TwinModel, Value
 from twinmodel.clock import SECOND_NS, ClockQuality
 from twinmodel.errors import TwinError
@@ -117,10 +117,10 @@ def test_well_twin_is_ok_and_says_nothing():
         (lambda: judge(replace(TWIN, properties=prop(reported=value(uncertain(QualityReason.RATE))))), "warn", "RATE"),
         (
             lambda: judge(replace(TWIN, properties=prop(estimated=value(QualityReason.SETTLING, Origin.ESTIMATED)))),
-            "warn", "model settles: 1 of 1",
+            "warn", "model is settling after a start or swap: 1 of 1 estimates not yet trusted (rule: all)",
         ),
         (lambda: judge(replace(TWIN, model=replace(MODEL, outcome="REJECTED", reason="PARITY"))), "bad", "PARITY"),
-        (lambda: judge(replace(TWIN, model=replace(MODEL, running="m@0"))), "warn", "m@0 runs, m@1 is desired"),
+        (lambda: judge(replace(TWIN, model=replace(MODEL, running="m@0"))), "warn", "m@0 runs while m@1 is desired"),
         (lambda: judge(fresh_s=31), "warn", "31 s old (limit 30 s)"),
         (lambda: judge(fresh_s=None), "warn", "no value"),
         (
@@ -144,16 +144,69 @@ def test_worst_rule_wins():
 @pytest.mark.parametrize(
     ("changed", "health", "words"),
     [
-        ({"connected": False, "last_seen_ns": NOW - 95 * SECOND_NS}, "offline", "not connected for 95 s (limit 10 s)"),
-        ({"connected": False, "last_seen_ns": 0}, "offline", "never"),
+        ({"connected": False, "last_seen_ns": NOW - 95 * SECOND_NS}, "offline", "been connected for 95 s (limit"),
+        (
+            {"connected": False, "last_seen_ns": 0, "state": "invited"}, "offline",
+            "gateway g has never connected: run the join line",
+        ),
         ({"state": "forked"}, "bad", "forked"),
         ({"certificate_until_ns": NOW - 86_400 * SECOND_NS}, "bad", "expired 24.0 h ago"),
         ({"certificate_until_ns": NOW + 86_400 * SECOND_NS}, "warn", "expires in 24.0 h (limit 3 d)"),
-        ({"clock": ClockQuality.FREE}, "warn", "clock is FREE"),
+        ({"clock": ClockQuality.UNSET}, "warn", "its clock was never set"),
+        ({"clock": ClockQuality.FREE}, "ok", ""),
         ({}, "ok", ""),
     ],
-)
+)  # fmt: skip
 def test_gateway_is_judged_by_link_state_certificate_and_clock(changed, health, words):
     found, why = diagnose_gateway(replace(GATEWAY, **changed), now_ns=NOW, stale_ns=STALE)
     assert found == health
     assert words in why
+
+
+def test_a_clock_that_runs_free_is_told_and_alarms_nobody():
+    free = replace(GATEWAY, clock=ClockQuality.FREE)
+    assert judge(gateway=free) == ("ok", "")
+    assert gateway_view(free, twins=1, now_ns=NOW, stale_ns=STALE).clock == "FREE"
+    assert summary([TWIN], [free]).attention == []
+
+
+def test_every_reason_is_one_sentence():
+    found = [
+        judge(replace(TWIN, properties=prop(reported=value(bad(QualityReason.STALE))))),
+        judge(replace(TWIN, model=replace(MODEL, outcome="REJECTED", reason="PARITY"))),
+        judge(fresh_s=None),
+        judge(gateway=None),
+    ]
+    for _, why in found:
+        assert ";" not in why
+        assert "(rule: " in why
+
+
+def summary(twins, gateways):
+    by_name = {(g.key.site, g.key.gateway): g for g in gateways}
+    return summarise("a", ["s"], by_name, twins, now_ns=NOW, stale_ns=STALE, last_event=1).summary
+
+
+def aged(name: str, gateway: str, age_s: float, lag_s: float) -> Twin:
+    t_ns = round(NOW - age_s * SECOND_NS)
+    newest = Value(1.0, "m", 0, t_ns, t_ns, round(t_ns + lag_s * SECOND_NS), Origin.MEASURED)
+    older = Value(1.0, "m", 0, t_ns - 60 * SECOND_NS, t_ns, NOW, Origin.MEASURED)
+    said = replace(newest, t_event_ns=NOW, origin=Origin.ESTIMATED)
+    values = (Property("level", "m", "d.level", newest, said), Property("flow", "m", "d.flow", older))
+    return replace(TWIN, key=TwinKey("a", "s", name), gateway=gateway, properties=values)
+
+
+def test_freshness_and_lag_are_of_the_newest_measured_value_of_each_twin_that_is_connected():
+    away = replace(GATEWAY, key=GatewayKey("a", "s", "away"), connected=False, last_seen_ns=NOW - 3_600 * SECOND_NS)
+    twins = [aged(f"t{n}", "g", 0.1 * n, 0.05 * n) for n in range(1, 21)]
+    found = summary([*twins, aged("old", "away", 3_600, 900)], [GATEWAY, away])
+    assert found.freshness_p50_s == pytest.approx(1.0)
+    assert found.freshness_p95_s == pytest.approx(1.9)
+    assert found.lag_p95_s == pytest.approx(0.95)
+    assert (found.ok, found.offline) == (20, 1)
+
+
+def test_freshness_of_a_fleet_that_is_not_connected_is_not_known():
+    away = replace(GATEWAY, connected=False)
+    found = summary([aged("t", "g", 5, 1)], [away])
+    assert (found.freshness_p50_s, found.freshness_p95_s, found.lag_p95_s) == (None, None, None)
