@@ -14,6 +14,7 @@ import asyncio
 import importlib.metadata
 import os
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -30,7 +31,7 @@ from twinedge.gate.gate import Gate
 from twinedge.gate.rules import rules_of
 from twinedge.health import report
 from twinedge.health.clock import clock_quality
-from twinedge.health.server import StatusServer
+from twinedge.health.server import PORT_FILE, StatusServer
 from twinedge.lanes import Flush, Lanes
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore
@@ -95,6 +96,8 @@ class Agent:
         server = StatusServer(loaded.site.status.host, loaded.site.status.port)
         try:
             storage = await Storage.open(lambda: self._open_spool(loaded))
+            with suppress(OSError):  # a full disk keeps nobody from running
+                (self._options.state / PORT_FILE).write_text(str(server.port))
             try:
                 await _Running(self._options, loaded, identity, storage, server, self._clock, self._random).run(
                     stop, ready

@@ -74,12 +74,13 @@ def run(config: Path, state: Path, kernel_cache: Path | None, ready_file: Path |
 
 @cli.command()
 @_config
+@_state
 @_output
-def status(config: Path, output: str) -> None:
+def status(config: Path, state: Path, output: str) -> None:
     """Ask the running agent how it is."""
     from twinedge.health.client import render, running_status  # noqa: PLC0415 - --help stays fast
 
-    document = running_status(config)
+    document = running_status(config, state)
     click.echo(json.dumps(document, indent=2) if output == "json" else render(document))
 
 
@@ -149,8 +150,9 @@ def spool() -> None:
 def spool_status(state: Path, output: str) -> None:
     """What waits, what was lost, how large it is."""
     from twinedge.spool.inspect import status as inspect  # noqa: PLC0415 - --help stays fast
+    from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 
-    document = inspect(state)
+    document = inspect(state, SystemClock().wall_ns())
     click.echo(json.dumps(document, indent=2) if output == "json" else _lines(document))
 
 

@@ -76,9 +76,12 @@ def _wiring(loaded: LoadedSite, measured: Catalogue, name: str) -> Wiring:
     twin = loaded.site.twins[name]
     inputs = {port: measured.by_name[signal] for port, signal in twin.inputs.items()}
     outputs = {port: measured.by_name[signal] for port, signal in twin.outputs.items()}
-    limits = {}
+    limits, units = {}, {}
     for signal in (*inputs.values(), *outputs.values()):
         device, _, point = signal.name.partition(".")
         age = loaded.profiles[device].points[point].age
         limits[signal.id] = age if age is not None else AGE_PERIODS * signal.period_ns
-    return Wiring(name, {port: s.id for port, s in inputs.items()}, {port: s.id for port, s in outputs.items()}, limits)
+        units[signal.id] = signal.unit
+    return Wiring(
+        name, {port: s.id for port, s in inputs.items()}, {port: s.id for port, s in outputs.items()}, limits, units
+    )

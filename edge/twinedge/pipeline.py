@@ -20,13 +20,15 @@ from twinedge.ports import Delivery, NotAcquired
 from twinedge.replays import Replays
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import StorageError
-from twinmodel.signal import Catalogue
+from twinmodel.signal import Batch, Catalogue
 from twinsync import item
 
 log = structlog.get_logger()
 
 TICK_S = 0.1
 RETRY_S = 1.0
+REST_S = 60.0
+"""How long a model that failed is left alone."""
 
 Commit = Callable[[Flush, Catalogue], Awaitable[None]]
 """Makes a flush durable or raises a StorageError, having stored nothing of it."""
@@ -48,6 +50,7 @@ class Pipeline:
         self._gate = gate
         self._lanes = lanes
         self._runners = runners
+        self._rests_until_ns: dict[str, int] = {}
         self._commit = commit
         self._clock = clock
         self._catalogue = Catalogue(())
@@ -84,19 +87,30 @@ class Pipeline:
         self._lanes.add(gated, self._clock.boot_ns(), arrival.on_committed)
         if arrival.urgent:
             self._lanes.hurry()
-        for runner in self._runners:
-            for batch in gated:
-                runner.push(batch)
-        self._estimate()
+        self._estimate(gated)
 
-    def _estimate(self) -> None:
-        """Steps every model whose tick has closed."""
-        watermark_ns = self._clock.wall_ns()
+    def _estimate(self, arrived: Sequence[Batch] = ()) -> None:
+        """Hands samples to the models and steps every one whose tick has closed."""
         for runner in self._runners:
-            found = runner.run(watermark_ns)
+            found = self._run(runner, arrived)
             if found:
                 self._lanes.add(found, self._clock.boot_ns())
         self._due.set()
+
+    def _run(self, runner: TwinRunner, arrived: Sequence[Batch]) -> list[Batch]:
+        now_ns, twin = self._clock.wall_ns(), runner.wiring.twin
+        if self._clock.boot_ns() < self._rests_until_ns.get(twin, 0):
+            return []
+        try:
+            for batch in arrived:
+                runner.push(batch, now_ns)
+            return runner.run(now_ns)
+        except Exception:
+            # Not even a defect in one model may stop the devices and the other models of the gateway.
+            log.exception("model failed, it goes on after a rest", twin=twin, rest_s=REST_S)
+            self._rests_until_ns[twin] = self._clock.boot_ns() + round(REST_S * SECOND_NS)
+            runner.start_over()
+            return []
 
     async def tick(self) -> None:
         """Closes ticks for which nothing more comes; runs until cancelled."""

@@ -76,7 +76,9 @@ REASONS: dict[str, Reason] = {
     "PACKAGE_ALTERED": _reason(_INPUT, "fetch the package again from the coordinator"),
     "PACKAGE_INVALID": _reason(_INPUT, "rebuild it with `twinctl model build`"),
     "PACKAGE_UNSIGNED": _reason(_DENIED, "sign it with `twinctl model sign`"),
-    "SIGNER_UNKNOWN": _reason(_DENIED, "register the key with `twinctl model trust`"),
+    "SIGNER_UNKNOWN": _reason(
+        _DENIED, "register the key with `twinctl model trust`, then let the gateway join again to learn it"
+    ),
     "EQUATION_INVALID": _reason(_INPUT, "correct the expression at the caret"),
     "PARITY_FAILED": _reason(_CONFLICT, "run `twinedge doctor`; this machine computes other bits"),
     # wire
@@ -92,7 +94,9 @@ REASONS: dict[str, Reason] = {
     "CERT_EXPIRED": _reason(_DENIED, "run `twinedge join` with a new invitation"),
     "CERT_INVALID": _reason(_DENIED, "run `twinedge join` with a new invitation"),
     "FINGERPRINT_MISMATCH": _reason(_DENIED, "copy the join line again; if it still differs, do not join"),
-    "TOKEN_INVALID": _reason((Exit.NOT_ALLOWED, 401, "UNAUTHENTICATED"), "use a token that `twincloud token` printed"),
+    "TOKEN_INVALID": _reason(
+        (Exit.NOT_ALLOWED, 401, "UNAUTHENTICATED"), "use a token that `twincloud token create` printed"
+    ),
     "INVITE_INVALID": _reason(_DENIED, "ask for a new line with `twinctl gateway invite`"),
     "NOT_JOINED": _reason(_CONFLICT, "run the line that `twinctl gateway invite` printed"),
     "FORBIDDEN": _reason(_DENIED, "ask an administrator for the role named"),

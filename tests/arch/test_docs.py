@@ -143,7 +143,7 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
         "twins": [],
         "spool": {"bytes": 0, "backlog_samples": 0, "backlog_age_s": 0.0, "commits": 0, "errors": 0},
         "lanes": {"samples": 0, "pushed_out": 0},
-        "uplink": {"connected": False, "items_acked": 0, "reconnects": 0},
+        "uplink": {"connected": False, "items_acked": 0, "reconnects": 0, "certificate_until_ns": 0},
     }
     families = [*registry(lambda: status).collect(), *Metrics().registry.collect()]
     real = {(f"{f.name}_total" if f.type == "counter" else f.name, f.type) for f in families}

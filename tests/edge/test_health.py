@@ -21,9 +21,7 @@ STATUS = {
         {"device": "T-<1>", "connected": True, "samples": 7, "errors": 1, "last_error": "x"},
         {"device": "T-2", "connected": False, "samples": 0, "errors": 9, "last_error": "DEVICE_UNREACHABLE"},
     ],
-    "twins": [
-        {"twin": "tank-1", "model": "two-tanks@1.0.0", "tier": "jit", "steps": 5, "swaps": 1, "drifting": True}
-    ],
+    "twins": [{"twin": "tank-1", "model": "two-tanks@1.0.0", "tier": "jit", "steps": 5, "swaps": 1, "drifting": True}],
     "spool": {
         "bytes": 4096,
         "backlog_bytes": 10,
@@ -34,7 +32,13 @@ STATUS = {
         "trouble": "",
     },
     "lanes": {"samples": 2, "pushed_out": 0},
-    "uplink": {"connected": True, "items_acked": 4, "reconnects": 0, "last_error": ""},
+    "uplink": {
+        "connected": True,
+        "items_acked": 4,
+        "reconnects": 0,
+        "last_error": "",
+        "certificate_until_ns": 5 * 10**9,
+    },
 }
 
 
@@ -72,6 +76,7 @@ def test_metrics_name_devices_and_twins(server):
     assert 'twinedge_model_drifting{twin="tank-1"} 1.0' in body
     assert "twinedge_spool_backlog_samples 3.0" in body
     assert "twinedge_uplink_acknowledged_items_total 4.0" in body
+    assert "twinedge_certificate_expiry_seconds 5.0" in body
     assert "twinedge_process_resident_memory_bytes" in body
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,3 +145,42 @@ async def test_flush_commits_by_itself_and_ends_after_the_commit_that_runs(clock
         eager.end()
         await flushing
     assert eager.commits == 1
+
+
+class Runner:
+    """Stands for a twin whose model fails while told to."""
+
+    def __init__(self, twin):
+        self.wiring = SimpleNamespace(twin=twin)
+        self.fails = False
+        self.runs = 0
+        self.begun = 0
+
+    def publish_as(self, catalogue): ...
+
+    def push(self, batch, now_ns): ...
+
+    def start_over(self):
+        self.begun += 1
+
+    def run(self, watermark_ns):
+        if self.fails:
+            raise ValueError("a defect")
+        self.runs += 1
+        return []
+
+
+async def test_a_model_that_fails_rests_and_stops_neither_samples_nor_other_models(clock, disk):
+    broken, sound = Runner("a"), Runner("b")
+    made = Pipeline(Replays([]), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [broken, sound], disk.commit, clock)
+    await made.use(CATALOGUE)
+    broken.fails = True
+    await made.put(delivery(clock, 0))
+    broken.fails = False
+    await made.put(delivery(clock, 0))
+    assert (broken.runs, broken.begun, sound.runs) == (0, 1, 2)
+    clock.advance(61 * S)
+    await made.put(delivery(clock, 0))
+    assert broken.runs == 1
+    await made.commit(everything=True)
+    assert len(disk.rows) == 3

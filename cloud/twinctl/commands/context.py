@@ -79,7 +79,7 @@ def login(ctx: click.Context, *, token_stdin: bool) -> None:
     else:
         token = click.prompt("API token", hide_input=True, err=True).strip()
     if not token:
-        raise InputError("REQUEST_INVALID", "no token was given", hint="`twincloud token` prints one")
+        raise InputError("REQUEST_INVALID", "no token was given", hint="`twincloud token create` prints one")
     known = contexts_of(ctx)
     name = options_of(ctx).context or known.current or "default"
     wanted = replace(context_of(ctx), token=token)

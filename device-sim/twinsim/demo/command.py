@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import click
@@ -33,6 +34,8 @@ def demo(seconds: int, state: Path, port: int, seed: int, broker: str | None) ->
     Everything is real but the plants: protocol servers, a broker, agents, mutual TLS, coordinator, console.
     """
     _make_anew(state)
+    # Whoever ends the demo ends its programs with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     story = Story(state, Ports.from_console(port), SystemClock(), click.echo, seed=seed, broker=broker or "")
     figures = story.tell(seconds)
     click.echo(json.dumps(figures))

@@ -268,6 +268,7 @@ class Story:
         for program in self.agents.values():
             program.join()
         self._swaps = self._count_swaps()
+        self.say("counting what was given out and what is stored")
         return audit(self.operator, self.devices, kills_ns)
 
     def _wait_online(self) -> None:

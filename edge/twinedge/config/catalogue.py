@@ -94,6 +94,9 @@ class _Builder:
                 signal = self._signal((*keys, role, port), signal_name)
                 unit = expected.get(port)
                 if unit is not None:
+                    if signal.kind is Kind.STRING:
+                        message = f"the model takes {port} as a number, {signal.name} is text"
+                        raise self.error("VALUE_INVALID", (*keys, role, port), message)
                     self._same_dimension((*keys, role, port), port, unit, signal)
                 if port in properties and properties[port] != signal_name:
                     message = f"property {port} is bound to {properties[port]} and to {signal_name}"
@@ -114,7 +117,7 @@ class _Builder:
         sensor = self.by_name.get(properties[output])
         exponent = EXPONENT_DEFAULT
         if sensor is not None and sensor.exponent > 0:
-            exponent = min(sensor.exponent + 1, EXPONENT_MAX)
+            exponent = min(sensor.exponent + 1 + _digits_between(unit, sensor.unit), EXPONENT_MAX)
         for role in OUTPUT_ROLES:
             self.add(
                 keys,
@@ -158,6 +161,11 @@ class _Builder:
         if clash:
             message = f"the model takes {port} in {unit or '1'}, {signal.name} is in {signal.unit or '1'}"
             raise self.error("UNIT_CLASH", keys, message)
+
+
+def _digits_between(coarse: str, fine: str) -> int:
+    """Decimal digits that values gain when they go from a fine unit to a coarse one: 3 from mm to m, 0 from m to mm."""
+    return max(math.ceil(math.log10(units.parse(coarse).scale / units.parse(fine).scale) - 1e-9), 0)
 
 
 def storage_step(point: Point) -> tuple[int, int]:

@@ -7,9 +7,10 @@ signals its results are published as. Event time alone decides what a tick sees.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from twinedge.slot import Slot
@@ -18,9 +19,16 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.estimator import Estimate, Estimator
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind
+from twinmodel.units import parse
+
+log = structlog.get_logger(__name__)
 
 LATENESS_NS = 2 * SECOND_NS
 """How long a tick waits for a sample that does not come."""
+AHEAD_MAX_NS = 60 * SECOND_NS
+"""A sample further ahead of the wall clock has a wrong time: it would close ticks that nothing else has reached."""
+BEHIND_MAX_NS = 7 * 86_400 * SECOND_NS
+"""A sample older than any broker keeps for us has a wrong time, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +40,15 @@ class Wiring:
         inputs: model input -> id of its measured signal.
         outputs: model output -> id of the signal that measures it; virtual outputs are not named.
         age_limits_ns: id of a signal -> age beyond which its last value is STALE.
+        units: id of a signal -> its unit; values are converted to the unit of the model's port. A signal that is not
+            named is in that unit already.
     """
 
     twin: str
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
     age_limits_ns: Mapping[int, int]
+    units: Mapping[int, str] = field(default_factory=dict)
 
 
 class TwinRunner:
@@ -52,26 +63,29 @@ class TwinRunner:
         self._bound: Estimator | None = None
         self._aligner: Aligner | None = None
         self._mine = np.array(sorted({*wiring.inputs.values(), *wiring.outputs.values()}), np.uint32)
-        self._u_columns: NDArray[np.intp] = np.zeros(0, np.intp)
-        self._y_columns: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._tick_ns: int | None = None
+        self._u_columns = self._y_columns = _Columns.of([], {}, [])
         self._published: _Published | None = None
 
     def publish_as(self, catalogue: Catalogue) -> None:
         """Takes the ids and resolutions of the twin's output signals from a new catalogue."""
         self._published = _Published.of(self.wiring.twin, catalogue)
 
-    def push(self, batch: Batch) -> None:
-        """Hands over gated samples; those of other twins are passed over."""
-        if self._aligner is None:
-            self._bind()
+    def push(self, batch: Batch, now_ns: int) -> None:
+        """Hands over gated samples; those of other twins, or of a time that cannot be right, are passed over."""
+        self._bind()
         if self._aligner is None:
             return
         mine = np.isin(batch.signal, self._mine)
+        mine &= (batch.t_ns <= now_ns + AHEAD_MAX_NS) & (batch.t_ns >= now_ns - BEHIND_MAX_NS)
         if mine.any():
             self.late += self._aligner.push(batch if mine.all() else batch.take(mine))
 
     def run(self, watermark_ns: int) -> list[Batch]:
         """Steps every tick that closed at the watermark; returns what the model says about them."""
+        if self._tick_ns is not None and self._tick_ns > watermark_ns + AHEAD_MAX_NS:
+            log.warning("the clock was put back, ticks begin anew", twin=self.wiring.twin, tick_ns=self._tick_ns)
+            self.start_over()
         self._bind()
         if self._aligner is None:
             return []
@@ -81,13 +95,22 @@ class TwinRunner:
             estimator = self._bind()
             if estimator is None:
                 break
-            found += self._step(estimator, frame)
+            # A fresh alignment may begin with ticks that the model before it has done.
+            if self._tick_ns is None or frame.t_ns > self._tick_ns:
+                found += self._step(estimator, frame)
         return found
 
+    def start_over(self) -> None:
+        """Aligns what comes from now on, whatever its times; the model keeps its state."""
+        if self._bound is not None:
+            self._bound.rejoin()
+        self._bound = self._aligner = self._tick_ns = None
+
     def _step(self, estimator: Estimator, frame: Frame) -> list[Batch]:
-        u = _pick(frame.values, self._u_columns)
-        y = _pick(frame.values, self._y_columns)
+        u = self._u_columns.pick(frame.values)
+        y = self._y_columns.pick(frame.values)
         self.last = estimate = estimator.step(frame.t_ns, u, y)
+        self._tick_ns = frame.t_ns
         self.steps += 1
         return [] if self._published is None else self._published.batches(estimate, estimator)
 
@@ -107,20 +130,40 @@ class TwinRunner:
         inputs = [self.wiring.inputs[p.name] for p in estimator.inputs]
         measured = [self.wiring.outputs.get(p.name) for p in estimator.outputs]
         used = list(dict.fromkeys([*inputs, *(m for m in measured if m is not None)]))
-        column = {signal: position for position, signal in enumerate(used)}
         limits = self.wiring.age_limits_ns
         self._aligner = Aligner(
             estimator.dt_ns, [AlignInput(s, "hold", limits.get(s, 3 * SECOND_NS)) for s in used], LATENESS_NS
         )
-        self._u_columns = np.array([column[s] for s in inputs], np.intp)
-        self._y_columns = np.array([-1 if m is None else column[m] for m in measured], np.intp)
+        units = self.wiring.units
+        self._u_columns = _Columns.of(used, units, [(s, p.unit) for s, p in zip(inputs, estimator.inputs, strict=True)])
+        self._y_columns = _Columns.of(
+            used, units, [(s, p.unit) for s, p in zip(measured, estimator.outputs, strict=True)]
+        )
 
 
-def _pick(values: NDArray[np.float64], columns: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Values by column, NaN where the column is -1 (a virtual output is never measured)."""
-    if not len(values):
-        return np.full(len(columns), np.nan)
-    return np.where(columns >= 0, values[columns], np.nan)
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where the ports of a model lie in a frame, and how values get from the unit of a signal to that of its port."""
+
+    at: NDArray[np.intp]
+    gain: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    @staticmethod
+    def of(used: Sequence[int], units: Mapping[int, str], ports: Sequence[tuple[int | None, str]]) -> _Columns:
+        """Ports as (signal, or None for a virtual output, and unit)."""
+        at, gain, shift = [], [], []
+        for signal, unit in ports:
+            theirs = parse(unit)
+            ours = theirs if signal is None else parse(units.get(signal, unit))
+            at.append(-1 if signal is None else used.index(signal))
+            gain.append(1.0 if ours == theirs else ours.scale / theirs.scale)
+            shift.append(0.0 if ours == theirs else (ours.offset - theirs.offset) / theirs.scale)
+        return _Columns(np.array(at, np.intp), np.array(gain, np.float64), np.array(shift, np.float64))
+
+    def pick(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values in the ports' units, NaN where nothing is measured."""
+        return np.where(self.at >= 0, values[self.at] * self.gain + self.shift, np.nan)
 
 
 def _same_ports(a: Estimator, b: Estimator) -> bool:
@@ -164,9 +207,10 @@ class _Published:
                 if role == 3 and np.isnan(x):
                     continue  # an output that nothing measured at this tick has no innovation
                 scale = self.scales[port.name][role]
+                usable = bool(np.isfinite(x * scale))
                 signal.append(self.ids[port.name][role])
-                value.append(round(x * scale) / scale if np.isfinite(x) else np.nan)
-                code.append(plain if np.isfinite(x) else bad(QualityReason.DECODE))
+                value.append(round(x * scale) / scale if usable else np.nan)
+                code.append(plain if usable else bad(QualityReason.DECODE))
         return [Batch.of(Kind.FLOAT, signal, value, code, [estimate.t_ns] * len(signal))] if signal else []
 
 

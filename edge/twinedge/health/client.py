@@ -8,22 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from twinedge.config.load import load_site
+from twinedge.health.server import PORT_FILE
 from twinmodel.errors import UnreachableError
 
 TIMEOUT_S = 5.0
 
 
-def running_status(config: Path) -> dict[str, Any]:
-    """The status document of the agent that site.yaml describes; raises UnreachableError when none answers."""
+def running_status(config: Path, state: Path) -> dict[str, Any]:
+    """The status document of the agent that site.yaml describes; raises UnreachableError when none answers.
+
+    Where site.yaml leaves the port to the system, the agent has noted it in its state directory.
+    """
     place = load_site(config).site.status
-    connection = http.client.HTTPConnection(place.host, place.port, timeout=TIMEOUT_S)
+    noted = state / PORT_FILE
+    port = place.port or (int(noted.read_text()) if noted.exists() else 0)
+    connection = http.client.HTTPConnection(place.host, port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/status")
         document: dict[str, Any] = json.loads(connection.getresponse().read())
     except (OSError, ValueError, http.client.HTTPException) as silent:
         raise UnreachableError(
             "DEVICE_UNREACHABLE",
-            f"no agent answers at {place.host}:{place.port}: {silent}",
+            f"no agent answers at {place.host}:{port}: {silent}",
             hint="is `twinedge run` up?",
         ) from silent
     finally:

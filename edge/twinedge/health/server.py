@@ -19,6 +19,7 @@ from twinedge.health.status import Status, registry
 from twinmodel.errors import ConflictError
 
 REQUEST_TIMEOUT_S = 5
+PORT_FILE = "status.port"
 
 
 class StatusServer:

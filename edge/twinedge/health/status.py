@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from twinmodel.clock import SECOND_NS
+
 Status = Mapping[str, Any]
 """Document of `/status`: {gateway, version, boot, degraded, devices[], twins[], spool, lanes, uplink}."""
 
@@ -37,6 +39,9 @@ class StatusCollector(Collector):
         yield _gauge("uplink_connected", "1 while a session with the coordinator is open.", uplink["connected"])
         yield _counter("uplink_acknowledged_items", "Items the coordinator committed.", uplink["items_acked"])
         yield _counter("uplink_reconnects", "Sessions opened after the first.", uplink["reconnects"])
+        yield _gauge(
+            "certificate_expiry_seconds", "End of our certificate.", uplink["certificate_until_ns"] / SECOND_NS
+        )
 
 
 def registry(newest: Callable[[], Status | None]) -> CollectorRegistry:

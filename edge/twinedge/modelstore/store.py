@@ -207,9 +207,11 @@ class ModelStore:
             return None
         try:
             return self.find(reference, folder)
+        except MissingError:
+            _log.info("model of site.yaml is not here yet, the coordinator sends it", twin=twin, model=reference)
         except TwinError as error:
             _log.error("model of site.yaml cannot start", twin=twin, reason=error.reason, detail=error.message)
-            return None
+        return None
 
     def prune(self, keep: Iterable[str] = ()) -> None:
         """Removes the oldest packages beyond the bounds, never one that a twin needs or that `keep` names."""

@@ -31,8 +31,8 @@ COLUMNS = ("boot", "stream", "seq", "signal", "t_ns", "value", "quality")
 _COPY_PAGES = 256
 
 
-def status(state_dir: Path) -> dict[str, Any]:
-    """What the spool of a state directory holds, as plain values for people and for JSON.
+def status(state_dir: Path, now_ns: int) -> dict[str, Any]:
+    """What the spool of a state directory holds at a wall time, as plain values for people and for JSON.
 
     Raises:
         MissingError: when there is no spool.
@@ -51,7 +51,7 @@ def status(state_dir: Path) -> dict[str, Any]:
             "backlog_bytes": backlog.bytes,
             "backlog_samples": backlog.samples,
             "backlog_items": backlog.items,
-            "backlog_oldest_s": None if backlog.oldest_ns is None else backlog.oldest_ns / SECOND_NS,
+            "backlog_age_s": 0.0 if backlog.oldest_ns is None else max(0, now_ns - backlog.oldest_ns) / SECOND_NS,
             "kept_items": number(db, "SELECT count(*) FROM items"),
             "lost_samples": sum(line.samples for line in losses),
             "lost": {reason: sum(x.samples for x in losses if x.reason == reason) for reason in _reasons(losses)},

@@ -123,6 +123,16 @@ def test_units_of_one_dimension_fit(site):
     catalogue = build_catalogue(load_site(site(text)), PORTS)
     assert catalogue.twins[0].units["lower"] == "m"
     assert catalogue.by_name["rig.level1"].unit == "mm"
+    # The sensor tells half a millimetre: estimates in metres keep a digit more than that.
+    assert catalogue.by_name["rig.level1"].exponent == 1
+    assert catalogue.by_name["tank-1/lower#estimate"].exponent == 5
+
+
+def test_text_cannot_feed_a_model(site):
+    profile = PROFILE.replace("level2: {at: holding 4, as: uint16, unit: m, resolution: 0.001}",
+                              "level2: {at: holding 4, as: string(8)}")  # fmt: skip
+    error = refused(site(profile=profile), PORTS)
+    assert "rig.level2 is text" in error.message
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from twinedge.estimate.runner import TwinRunner, Wiring
 from twinmodel.estimator import Estimate
-from twinmodel.quality import GOOD, QualityReason, uncertain
+from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 
 S = 1_000_000_000
@@ -20,6 +20,7 @@ T0 = 1_700_000_000 * S
 @dataclass
 class Port:
     name: str
+    unit: str = ""
 
 
 @dataclass
@@ -31,6 +32,10 @@ class Model:
     dt_ns: int = S
     settling: bool = False
     seen: list = field(default_factory=list)
+    rejoined: int = 0
+
+    def rejoin(self):
+        self.rejoined += 1
 
     def step(self, t_ns, u, y):
         self.seen.append((t_ns, u.tolist(), y.tolist()))
@@ -77,8 +82,8 @@ def test_a_virtual_output_is_never_measured_and_has_no_innovation():
     runner = TwinRunner(WIRING, Slot(model))
     runner.publish_as(catalogue("level1", "level2"))
     runner.run(T0)
-    runner.push(samples(0, (0, 5.0), (S, 6.0)))
-    runner.push(samples(1, (0, 0.25), (S, 0.26)))
+    runner.push(samples(0, (0, 5.0), (S, 6.0)), T0)
+    runner.push(samples(1, (0, 0.25), (S, 0.26)), T0)
     found = runner.run(T0)
     t_ns, u, y = model.seen[0]
     assert (t_ns, u) == (T0, [5.0])
@@ -94,8 +99,8 @@ def test_results_are_rounded_to_the_resolution_of_their_signal():
     runner = TwinRunner(WIRING, Slot(tanks()))
     runner.publish_as(catalogue("level2"))
     runner.run(T0)
-    runner.push(samples(0, (0, 5.0), (S, 5.0)))
-    runner.push(samples(1, (0, 0.25), (S, 0.25)))
+    runner.push(samples(0, (0, 5.0), (S, 5.0)), T0)
+    runner.push(samples(1, (0, 0.25), (S, 0.25)), T0)
     found = runner.run(T0)[0]
     assert found.value.tolist()[0] == pytest.approx(2.235, abs=0)
     assert set(found.t_ns.tolist()) == {T0}
@@ -103,7 +108,7 @@ def test_results_are_rounded_to_the_resolution_of_their_signal():
 
 def test_without_a_model_samples_pass_and_nothing_is_said():
     runner = TwinRunner(WIRING, Slot())
-    runner.push(samples(0, (0, 5.0)))
+    runner.push(samples(0, (0, 5.0)), T0)
     assert runner.run(T0 + 10 * S) == []
     assert runner.steps == 0
 
@@ -114,11 +119,11 @@ def test_a_swap_takes_effect_between_two_ticks_and_keeps_the_alignment():
     runner = TwinRunner(WIRING, slot)
     runner.publish_as(catalogue("level1", "level2"))
     runner.run(T0)
-    runner.push(samples(0, (0, 5.0), (S, 6.0), (2 * S, 7.0)))
-    runner.push(samples(1, (0, 0.1), (S, 0.2)))
+    runner.push(samples(0, (0, 5.0), (S, 6.0), (2 * S, 7.0)), T0)
+    runner.push(samples(1, (0, 0.1), (S, 0.2)), T0)
     runner.run(T0)
     slot.model = new
-    runner.push(samples(1, (2 * S, 0.3)))
+    runner.push(samples(1, (2 * S, 0.3)), T0)
     runner.run(T0)
     assert [t for t, _, _ in old.seen] == [T0, T0 + S]
     assert [t for t, _, _ in new.seen] == [T0 + 2 * S]
@@ -133,17 +138,86 @@ def test_a_model_with_other_ports_gets_an_alignment_of_its_own():
     other = Model((Port("pump"), Port("feed")), (Port("level1"),))
     slot.model = other
     runner.run(T0)
-    runner.push(samples(0, (0, 1.0), (S, 1.0)))
-    runner.push(samples(1, (0, 2.0), (S, 2.0)))
+    runner.push(samples(0, (0, 1.0), (S, 1.0)), T0)
+    runner.push(samples(1, (0, 2.0), (S, 2.0)), T0)
     runner.run(T0)
     assert other.seen[0][1] == [1.0, 2.0]
+
+
+def test_values_reach_the_model_in_the_units_of_its_ports():
+    model = Model((Port("pump", "K"),), (Port("level2", "m"),))
+    units = {0: "degC", 1: "cm"}
+    runner = TwinRunner(Wiring("tank", {"pump": 0}, {"level2": 1}, {}, units), Slot(model))
+    runner.run(T0)
+    runner.push(samples(0, (0, 20.0), (S, 20.0)), T0)
+    runner.push(samples(1, (0, 25.0), (S, 25.0)), T0)
+    runner.run(T0)
+    assert model.seen[0][1:] == (pytest.approx([293.15]), pytest.approx([0.25]))
+
+
+def test_a_sample_of_a_wrong_time_closes_no_tick():
+    model = tanks()
+    runner = TwinRunner(WIRING, Slot(model))
+    runner.run(T0)
+    day = 86_400 * S
+    for signal in (0, 1):
+        runner.push(samples(signal, (day, 9.0), (-T0 + S, 9.0)), T0)
+        runner.push(samples(signal, (0, 5.0), (S, 6.0)), T0)
+    runner.run(T0)
+    assert [t for t, _, _ in model.seen] == [T0, T0 + S]
+
+
+def test_the_model_goes_on_when_the_clock_is_put_back():
+    model = tanks()
+    runner = TwinRunner(WIRING, Slot(model))
+    hour = 3600 * S
+    runner.run(T0)
+    for signal in (0, 1):
+        runner.push(samples(signal, (hour, 5.0)), T0 + hour)
+    runner.run(T0 + hour)
+    runner.run(T0)
+    assert model.rejoined == 1
+    for signal in (0, 1):
+        runner.push(samples(signal, (S, 6.0)), T0)
+    runner.run(T0)
+    assert [t for t, _, _ in model.seen] == [T0 + hour, T0 + S]
+
+
+def test_a_model_with_other_ports_does_no_tick_again_that_the_one_before_it_did():
+    old, new = tanks(), Model((Port("pump"), Port("feed")), (Port("level1"),))
+    slot = Slot(old)
+    runner = TwinRunner(Wiring("tank", {"pump": 0, "feed": 1}, {}, {}), slot)
+    runner.run(T0)
+    runner.push(samples(0, (0, 5.0), (2 * S, 5.0)), T0)
+    runner.run(T0)
+    assert [t for t, _, _ in old.seen] == [T0, T0 + S, T0 + 2 * S]
+    slot.model = new
+    runner.push(samples(0, (S, 4.0), (3 * S, 6.0)), T0)
+    runner.push(samples(1, (S, 4.0), (3 * S, 6.0)), T0)
+    runner.run(T0)
+    assert [t for t, _, _ in new.seen] == [T0 + 3 * S]
+
+
+def test_a_result_too_large_for_its_resolution_is_marked_and_stops_nothing():
+    class Diverged(Model):
+        def step(self, t_ns, u, y):
+            return replace(super().step(t_ns, u, y), estimate=np.array([1e307, 1.0]))
+
+    runner = TwinRunner(WIRING, Slot(Diverged((Port("pump"),), (Port("level1"), Port("level2")))))
+    runner.publish_as(catalogue("level1", "level2"))
+    runner.run(T0)
+    for signal in (0, 1):
+        runner.push(samples(signal, (0, 5.0), (S, 5.0)), T0)
+    found = runner.run(T0)[0]
+    assert math.isnan(found.value[0])
+    assert found.quality[0] == bad(QualityReason.DECODE)
 
 
 def test_settling_estimates_are_marked_uncertain():
     runner = TwinRunner(WIRING, Slot(tanks(settling=True)))
     runner.publish_as(catalogue("level2"))
     runner.run(T0)
-    runner.push(samples(0, (0, 5.0), (S, 5.0)))
-    runner.push(samples(1, (0, 0.25), (S, 0.25)))
+    runner.push(samples(0, (0, 5.0), (S, 5.0)), T0)
+    runner.push(samples(1, (0, 0.25), (S, 0.25)), T0)
     assert set(runner.run(T0)[0].quality.tolist()) == {uncertain(QualityReason.SETTLING)}
     assert GOOD == 0

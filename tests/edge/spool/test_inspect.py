@@ -23,7 +23,7 @@ def spool(bench):
 
 
 def test_status_tells_what_waits_beside_a_running_agent(bench, spool):
-    document = json.loads(json.dumps(status(bench.folder)))
+    document = json.loads(json.dumps(status(bench.folder, bench.clock.wall_ns())))
     assert (document["backlog_samples"], document["backlog_items"], document["kept_items"]) == (20, 1, 2)
     assert (document["boot"], document["boots"]) == (spool.boot.id.hex(), 1)
     assert (document["lost_samples"], document["lost"]) == (0, {})
@@ -57,7 +57,7 @@ def test_verify_counts_a_sound_spool_and_names_a_damaged_item(bench, spool):
 
 
 def test_folder_without_a_spool_or_another_kind_of_file_is_refused(tmp_path, bench, spool):
-    for look in (status, verify):
+    for look in (lambda folder: status(folder, 0), verify):
         with pytest.raises(MissingError):
             look(tmp_path)
     with pytest.raises(InputError, match="neither"):
@@ -67,4 +67,4 @@ def test_folder_without_a_spool_or_another_kind_of_file_is_refused(tmp_path, ben
 def test_file_that_is_no_spool_is_told_as_damage(tmp_path):
     (tmp_path / FILE).write_bytes(b"something else" * 100)
     with pytest.raises(StorageError, match="STORE_CORRUPT"):
-        status(tmp_path)
+        status(tmp_path, 0)
