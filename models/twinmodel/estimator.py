@@ -211,6 +211,10 @@ class Estimator:
         self._adopt_inputs(previous)
         self._last_ns = previous._last_ns if self.dt_ns == previous.dt_ns else None
 
+    def rejoin(self) -> None:
+        """Lets the next tick have any time, with the state as it is: the clock that ticks come from was set."""
+        self._last_ns = None
+
     def _adopt_inputs(self, previous: Estimator) -> None:
         layout = previous._layout
         held = previous._state[layout.held : layout.drift]

@@ -172,7 +172,9 @@ class Runner:
 
 async def test_a_model_that_fails_rests_and_stops_neither_samples_nor_other_models(clock, disk):
     broken, sound = Runner("a"), Runner("b")
-    made = Pipeline(Replays([]), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [broken, sound], disk.commit, clock)
+    made = Pipeline(
+        Replays([]), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [broken, sound], disk.commit, clock
+    )
     await made.use(CATALOGUE)
     broken.fails = True
     await made.put(delivery(clock, 0))

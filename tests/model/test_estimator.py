@@ -337,3 +337,16 @@ def test_the_short_way_opens_a_package(blobs, trusted):
     assert [p.name for p in estimator.outputs] == ["hot_out", "cold_out"]
     with pytest.raises(ValueError, match="tier"):
         Estimator(estimator.package, tier="gpu")
+
+
+def test_after_the_clock_was_put_back_a_filter_goes_on_with_its_state(packages):
+    estimator = Estimator(packages["two-tanks"], tier="interpreted")
+    u, y = np.full(len(estimator.inputs), 5.0), np.full(len(estimator.outputs), 0.2)
+    estimator.step(START + 3600 * NS, u, y)
+    state = estimator.state
+    with pytest.raises(InputError):
+        estimator.step(START, u, y)
+    estimator.rejoin()
+    np.testing.assert_array_equal(estimator.state, state)
+    assert estimator.step(START, u, y).t_ns == START
+    assert estimator.resets == 0

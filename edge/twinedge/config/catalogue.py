@@ -165,6 +165,8 @@ class _Builder:
 
 def _digits_between(coarse: str, fine: str) -> int:
     """Decimal digits that values gain when they go from a fine unit to a coarse one: 3 from mm to m, 0 from m to mm."""
+    if coarse == fine:
+        return 0
     return max(math.ceil(math.log10(units.parse(coarse).scale / units.parse(fine).scale) - 1e-9), 0)
 
 
