@@ -2,7 +2,8 @@
 
 The window is the length of a block and what a power cut may cost (`sync` in site.yaml): alarms go at once, states
 after a second, telemetry after ten. While the spool refuses, the newest samples stay here; what the bound pushes out
-is declared, never silently dropped.
+is declared, never silently dropped. A delivery that its sender wants acknowledged is never pushed out: a broker stops
+at a few of them, and it would wait for ever for one that is gone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ SAMPLES_MAX = 200_000
 BLOCK_SAMPLES_MAX = 50_000
 UNACKNOWLEDGED_MAX = 64
 """Deliveries that may wait for their commit, whether or not their driver says it is urgent."""
+RECORDS_MAX = 1024
+"""Declared holes that are kept apart; beyond it those of one device become one."""
 
 
 class _Receipt:
@@ -126,6 +129,12 @@ class Lanes:
 
     def declare(self, record: NotAcquired) -> None:
         """Adds a declared hole to the next commit."""
+        if len(self._records) >= RECORDS_MAX:
+            for place, known in enumerate(self._records):
+                if (known.device, known.reason) == (record.device, record.reason):
+                    from_ns, to_ns = min(known.from_ns, record.from_ns), max(known.to_ns, record.to_ns)
+                    self._records[place] = NotAcquired(record.device, record.reason, from_ns, to_ns)
+                    return
         self._records.append(record)
 
     def due_ns(self) -> int | None:
@@ -181,22 +190,28 @@ class Lanes:
         self._keep_bound()
 
     def _keep_bound(self) -> None:
-        """Pushes out the oldest samples of the least important lane and declares them."""
-        while len(self) > self._samples_max:
-            stream = next(s for s in reversed(Stream) if self._entries[s])
-            entry = self._entries[stream].popleft()
-            self._counts[stream] -= len(entry.batch)
-            self.pushed_out += len(entry.batch)
-            if not self._entries[stream]:
+        """Pushes out the oldest samples of the least important lane that has any to give, and declares them."""
+        excess = len(self) - self._samples_max
+        for stream in reversed(Stream):
+            if excess <= 0:
+                return
+            lane, kept = self._entries[stream], deque[_Entry]()
+            while lane and excess > 0:
+                entry = lane.popleft()
+                if entry.receipt is not None:
+                    kept.append(entry)
+                    continue
+                excess -= len(entry.batch)
+                self._counts[stream] -= len(entry.batch)
+                self.pushed_out += len(entry.batch)
+                self._declare_pushed_out(int(entry.batch.t_ns.min()), int(entry.batch.t_ns.max()))
+            lane.extendleft(reversed(kept))
+            if not lane:
                 self._since_ns[stream] = None
-            if entry.receipt is not None:
-                # Never acknowledged, so that its sender keeps it and sends it again.
-                continue
-            self._declare_pushed_out(int(entry.batch.t_ns.min()), int(entry.batch.t_ns.max()))
 
     def _declare_pushed_out(self, from_ns: int, to_ns: int) -> None:
         last = self._records[-1] if self._records else None
         if last is not None and last.reason == "STORE_FULL" and last.device == "*":
             self._records[-1] = NotAcquired("*", "STORE_FULL", min(last.from_ns, from_ns), max(last.to_ns, to_ns))
         else:
-            self._records.append(NotAcquired("*", "STORE_FULL", from_ns, to_ns))
+            self.declare(NotAcquired("*", "STORE_FULL", from_ns, to_ns))

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinedge.lanes import UNACKNOWLEDGED_MAX, Lanes
+from twinedge.lanes import RECORDS_MAX, UNACKNOWLEDGED_MAX, Lanes
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
+from twinsync.item import NotAcquired
 
 S = 1_000_000_000
 CATALOGUE = Catalogue(
@@ -107,12 +108,28 @@ def test_the_bound_pushes_out_telemetry_first_and_declares_it():
     assert flush.parts[0][0] is Stream.ALARM
 
 
-def test_a_pushed_out_delivery_is_never_acknowledged_so_that_its_broker_repeats_it():
-    held, told = lanes(samples_max=1), []
-    held.add([batch(2)], 0, lambda: told.append("first"))
-    held.add([batch(2)], 0, lambda: told.append("second"))
-    held.take(0, everything=True).committed()
-    assert told == ["second"]
+def test_what_a_broker_wants_acknowledged_is_never_pushed_out_or_the_broker_would_wait_for_ever():
+    held, told = lanes(samples_max=2), []
+    held.add([batch(2, t_ns=1)], 0, lambda: told.append("first"))
+    for t in range(2, 6):
+        held.add([batch(2, t_ns=t)], 0)
+    held.add([batch(2, t_ns=9)], 0, lambda: told.append("second"))
+    flush = held.take(0, everything=True)
+    assert flush.parts[0][1][0].t_ns.tolist() == [1, 9]
+    assert [(r.from_ns, r.to_ns) for r in flush.records] == [(2, 5)]
+    flush.committed()
+    assert told == ["first", "second"]
+    assert held.due_ns() is None
+
+
+def test_a_device_that_comes_and_goes_while_the_disk_refuses_costs_no_memory_without_bound():
+    held = lanes()
+    for n in range(3 * RECORDS_MAX):
+        held.declare(NotAcquired(f"d{n % 2}", "DEVICE_UNREACHABLE", n, n + 1))
+    records = held.take(0).records
+    assert len(records) == RECORDS_MAX
+    assert min(r.from_ns for r in records) == 0
+    assert max(r.to_ns for r in records) == 3 * RECORDS_MAX
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=5), st.integers(0, 3)), max_size=40))
