@@ -31,14 +31,14 @@ check: setup ## formatting, lint, types, layers, protos
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
-	$(BIN)/python -m pytest -q tests/arch
+	$(BIN)/python -m pytest -q -n0 tests/arch
 
 format: setup ## format and mend what can be mended
 	$(BIN)/ruff format $(TESTED)
 	$(BIN)/ruff check --fix $(TESTED)
 
-bench: setup ## BENCH=wire (default all), quick figures as JSON
-	$(BIN)/python -m bench $(or $(BENCH),all) --quick --json
+bench: setup ## quick figures as JSON; BENCH=wire for one of them
+	$(BIN)/python -m bench $(BENCH) --quick --json
 
 campaign: setup services ## the long reliability runs
 	$(BIN)/python -m pytest -q tests/e2e -m e2e --campaign
