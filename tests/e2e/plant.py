@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,6 @@ from twinsim.demo import layout
 from twinsim.demo.operator import Operator
 from twinsim.demo.processes import Program, command, ended_together, environment, run
 from twinsim.demo.story import find_examples, find_profiles, kernel_cache
-from twinsim.served import Stored
 
 TENANT, SITE = "default", "north"
 SYNC_S, SYNC_TELEMETRY_S = 1, 4
@@ -294,15 +293,9 @@ class Plant:
     def _sent(self, name: str) -> bool:
         return int(self.status(name)["spool"]["backlog_samples"]) < 50
 
-    def stored(self, names: Sequence[str]) -> dict[str, list[Stored]]:
-        """Gateway -> every measured sample the coordinator holds, in commit order."""
-        return {name: list(self._stored(name)) for name in names}
-
-    def _stored(self, name: str) -> Iterator[Stored]:
-        for sample in self.operator.samples(SITE, name):
-            device, _, point = sample["signal"].partition(".")
-            if point and "#" not in point:
-                yield device, point, None, sample["t_ns"], sample["value"]
+    def samples(self, name: str) -> list[dict[str, Any]]:
+        """Every measured sample the coordinator holds of a gateway, in commit order."""
+        return [s for s in self.operator.samples(SITE, name) if "." in s["signal"] and "#" not in s["signal"]]
 
     def small_disk(self, path: Path, mebibytes: int) -> None:
         """A file system of this size at `path`, taken away with the deployment; only root may ask for one."""

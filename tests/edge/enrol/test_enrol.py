@@ -38,6 +38,7 @@ def test_expired_or_foreign_identity_is_refused_by_the_agents_own_clock(tmp_path
     clock.advance(86_400 * SECOND_NS)
     with pytest.raises(TwinError, match="CERT_EXPIRED"):
         enrol.load_identity(edge, clock)
+    assert enrol.load_identity(edge, clock, expired_too=True).gateway == "gw-1"  # its name outlives its certificate
     clock.jump_wall(-3_600 * SECOND_NS)
     enrol._replace_folder(edge, files | {"coordinator.json": files["coordinator.json"].replace(b"gw-1", b"gw-2")})
     with pytest.raises(TwinError, match="CERT_INVALID"):
