@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,7 +37,6 @@ from twinedge.lanes import Flush, Lanes
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore
 from twinedge.pipeline import RETRY_S, Pipeline
-from twinedge.ports import Driver
 from twinedge.replays import Replays
 from twinedge.spool.store import Spool
 from twinedge.storage import Storage
@@ -53,9 +53,8 @@ log = structlog.get_logger(__name__)
 
 STATUS_S = 1.0
 DRAIN_S = 8.0
-DRIVER_RESTART_S = 5.0
+RESTART_S = 5.0
 STOP_AGAIN_S = 5.0
-REPLAY_WINDOW_NS = 600 * SECOND_NS
 SOURCE_STAMPED = ("opcua", "mqtt")
 VERSION = importlib.metadata.version("hybridtwin")
 
@@ -165,6 +164,7 @@ class _Running:
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
         self._progress = -1
+        self._stop = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -174,9 +174,11 @@ class _Running:
         return f"{self._identity.site}/{self._identity.gateway}"
 
     async def run(self, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]) -> None:
+        self._stop = stop
         await asyncio.to_thread(self._models.start)
         await self._recall()
-        await self._publish(self._models.catalogue())
+        if not await self._publish(self._models.catalogue()):
+            return
         reading: list[asyncio.Task[None]] = []
         serving: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as group:
@@ -185,14 +187,14 @@ class _Running:
                 into.append(group.create_task(work, name=name))
 
             for driver in self._drivers:
-                start(reading, f"driver {driver.name}", self._keep(driver))
+                start(reading, f"driver {driver.name}", self._keep(driver.name, partial(driver.run, self._pipeline)))
             start(reading, "ticks", self._pipeline.tick())
             flushing = group.create_task(self._pipeline.flush(), name="flush")
             start(serving, "models", self._follow_models())
             start(serving, "status", self._tell())
             if self._uplink is not None and self._receiver is not None:
-                start(serving, "uplink", self._uplink.run())
-                start(serving, "downlink", self._receiver.run())
+                start(serving, "uplink", self._keep("uplink", self._uplink.run))
+                start(serving, "downlink", self._keep("downlink", self._receiver.run))
             ready({"gateway": self.name, "status_port": self._server.port, "devices": len(self._loaded.site.devices)})
             await stop.wait()
             notify("STOPPING=1\nSTATUS=sending what is buffered")
@@ -200,14 +202,14 @@ class _Running:
             for task in serving:
                 task.cancel()
 
-    async def _keep(self, driver: Driver) -> None:
-        """Runs a driver for ever: not even a defect in it may stop the other devices of the gateway."""
+    async def _keep(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs what speaks to the outside for ever: not even a defect in it may stop the other devices."""
         while True:
             try:
-                await driver.run(self._pipeline)
+                await run()
             except Exception:
-                log.exception("driver failed, it starts again", driver=driver.name, wait_s=DRIVER_RESTART_S)
-            await asyncio.sleep(DRIVER_RESTART_S)
+                log.exception("stage failed, it starts again", stage=name, wait_s=RESTART_S)
+            await asyncio.sleep(RESTART_S)
 
     async def _end(self, reading: list[asyncio.Task[None]], flushing: asyncio.Task[None]) -> None:
         """Stops reading, makes everything durable, and gives the uplink a moment to send it."""
@@ -224,14 +226,24 @@ class _Running:
             await asyncio.sleep(0.02)
         self._pipeline.end()
         await flushing
-        await self._pipeline.commit(everything=True)
+        # After an outage of the disk there is more than one block a lane.
+        while await self._pipeline.commit(everything=True) and len(self._lanes):
+            continue
+        try:
+            left = await self._drained()
+        except StorageError as error:
+            log.warning("stopped while the spool refuses", reason=error.reason, samples_in_memory=len(self._lanes))
+        else:
+            log.info("stopped", samples_left=left, samples_in_memory=len(self._lanes))
+
+    async def _drained(self) -> int:
+        """Waits a while for the uplink to send what waits; returns the samples that are left."""
         end_ns = self._clock.boot_ns() + round(DRAIN_S * SECOND_NS)
         while self._uplink is not None and self._uplink.status().connected and self._clock.boot_ns() < end_ns:
             if (await self._storage.call(Spool.backlog)).items == 0:
                 break
             await asyncio.sleep(0.05)
-        backlog = await self._storage.call(Spool.backlog)
-        log.info("stopped", samples_left=backlog.samples, samples_in_memory=len(self._lanes))
+        return (await self._storage.call(Spool.backlog)).samples
 
     async def _commit(self, flush: Flush, catalogue: Catalogue) -> None:
         await self._storage.call(Spool.append_many, flush.parts, catalogue, flush.records)
@@ -240,9 +252,8 @@ class _Running:
 
     async def _recall(self) -> None:
         """Teaches `replays` what the boot before this one stored last: a broker may send it again."""
-        since_ns = self._clock.wall_ns() - REPLAY_WINDOW_NS
         catalogue = self._models.catalogue()
-        for known, batches in await self._storage.call(Spool.recent, since_ns):
+        for known, batches in await self._storage.call(Spool.recent):
             ids = {s.id: catalogue.by_name[s.name].id for s in known.signals if s.name in catalogue.by_name}
             for batch in batches:
                 self._replays.recall(batch, ids)
@@ -253,7 +264,11 @@ class _Running:
         if self._identity is None or self._options.offline:
             return None
         outcomes = Outcomes(self._options.state / "outcomes.json")
-        fetch = _Late()
+
+        def fetch(digest: bytes, offset: int) -> Any:
+            assert self._uplink is not None, "a receiver runs beside its uplink"
+            return self._uplink.fetch(digest, offset)
+
         self._receiver = Receiver(
             store,
             outcomes,
@@ -264,7 +279,7 @@ class _Running:
             random=self._random,
             on_state=self._directive_ended,
         )
-        uplink = Uplink(
+        return Uplink(
             self._loaded.site.uplink or self._identity.sync_address,
             self._credentials,
             self._spooled,
@@ -273,8 +288,6 @@ class _Running:
             random=self._random,
             agent_version=VERSION,
         )
-        fetch.uplink = uplink
-        return uplink
 
     def _credentials(self) -> Credentials:
         identity = load_identity(self._options.state, self._clock)
@@ -292,20 +305,29 @@ class _Running:
             await self._models_changed.wait()
             self._models_changed.clear()
             fresh = self._models.catalogue()
-            if fresh.digest != catalogue.digest:
-                await self._publish(fresh)
+            if fresh.digest != catalogue.digest and await self._publish(fresh):
                 catalogue = fresh
 
-    async def _publish(self, catalogue: Catalogue) -> None:
-        """Makes a catalogue the present one of spool and pipeline; a disk that refuses is asked until it does not."""
-        while True:
+    async def _publish(self, catalogue: Catalogue) -> bool:
+        """Makes a catalogue the present one of spool and pipeline; a disk that refuses is asked until it does not.
+
+        False when the agent is to stop before that.
+        """
+        told = False
+        while not self._stop.is_set():
             try:
                 await self._spooled.use(catalogue)
-                break
             except StorageError as error:
-                log.warning("catalogue not stored, trying again", reason=error.reason, detail=error.message)
-                await asyncio.sleep(RETRY_S)
-        await self._pipeline.use(catalogue)
+                if not told:
+                    log.warning("catalogue not stored, trying on", reason=error.reason, detail=error.message)
+                told = True
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY_S):
+                        await self._stop.wait()
+            else:
+                await self._pipeline.use(catalogue)
+                return True
+        return False
 
     # ---- health --------------------------------------------------------------------------------------------------
 
@@ -358,15 +380,6 @@ class _Running:
             "repeats": self._replays.found,
             **report.buffers(self._lanes, self._pipeline, spool),
         }
-
-
-class _Late:
-    """The uplink's `fetch`, for a receiver that is made before the uplink."""
-
-    uplink: Uplink
-
-    def __call__(self, digest: bytes, offset: int) -> Any:
-        return self.uplink.fetch(digest, offset)
 
 
 def _windows(loaded: LoadedSite) -> dict[Stream, int]:

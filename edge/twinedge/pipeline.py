@@ -67,15 +67,23 @@ class Pipeline:
 
         Signals of devices keep their ids over all catalogues of a run, so that drivers and gate need not know.
         """
+        used = await self._used(catalogue)
+        while not used:
+            # Others commit meanwhile: a stop must not wait for a disk that refuses.
+            await asyncio.sleep(RETRY_S)
+            used = await self._used(catalogue)
+
+    async def _used(self, catalogue: Catalogue) -> bool:
         async with self._committing:
             while (flush := self._lanes.take(self._clock.boot_ns(), everything=True)) is not None:
                 if not await self._store(flush):
-                    await asyncio.sleep(RETRY_S)
+                    return False
             # No await between the last take and the next two lines: nothing comes in between.
             self._lanes.use(catalogue)
             self._catalogue = catalogue
             for runner in self._runners:
                 runner.publish_as(catalogue)
+        return True
 
     async def put(self, arrival: Delivery | NotAcquired) -> None:
         """Takes what a driver read, up to the lanes; never waits."""

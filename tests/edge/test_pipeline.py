@@ -30,11 +30,13 @@ class Disk:
         self.records = []
         self.catalogues = []
         self.written = asyncio.Event()
+        self.refused = asyncio.Event()
         self.full = False
 
     async def commit(self, flush, catalogue):
         await asyncio.sleep(0)
         if self.full:
+            self.refused.set()
             raise StorageError("STORE_FULL", "no space")
         self.rows += [
             (catalogue.signals[s].name, t)
@@ -132,6 +134,22 @@ async def test_another_catalogue_is_used_only_after_what_was_buffered_is_stored_
     await pipeline.put(delivery(clock, 1))
     await pipeline.commit(everything=True)
     assert disk.catalogues == [CATALOGUE, grown]
+
+
+async def test_a_new_catalogue_that_waits_for_the_disk_keeps_nobody_else_from_committing(
+    pipeline, clock, disk, monkeypatch
+):
+    monkeypatch.setattr("twinedge.pipeline.RETRY_S", 0.01)
+    disk.full = True
+    await pipeline.put(delivery(clock, 0))
+    grown = Catalogue((*CATALOGUE.signals, Signal(2, "twin/x#estimate", stream=Stream.STATE)))
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        using = group.create_task(pipeline.use(grown))
+        await disk.refused.wait()
+        assert not await pipeline.commit(everything=True)
+        disk.full = False
+        await using
+    assert disk.catalogues == [CATALOGUE]
 
 
 async def test_flush_commits_by_itself_and_ends_after_the_commit_that_runs(clock, disk):

@@ -142,10 +142,7 @@ class Receiver:
         directive = waiting.directive
         try:
             self._check_deadline(directive)
-            handler = self._handlers.get(directive.kind)
-            if handler is None:
-                raise InputError("PROTOCOL_VIOLATION", "this agent knows no such kind of directive")
-            await handler(directive)
+            await self._handlers.get(directive.kind, _unknown_kind)(directive)
         except _SupersededError:
             await self._end(waiting, Outcome.SUPERSEDED, "", "a newer version for this target is in place")
         except (UnreachableError, StorageError) as error:
@@ -158,6 +155,9 @@ class Receiver:
                 self._retry(waiting)
             else:
                 await self._end(waiting, Outcome.REJECTED, error.reason, error.message)
+        except Exception as error:  # noqa: BLE001 - one that meets a defect must not keep the others waiting for ever
+            _log.exception("directive met a defect", directive=directive.id)
+            await self._end(waiting, Outcome.REJECTED, "INTERNAL", f"{type(error).__name__}: {error}")
         else:
             await self._end(waiting, Outcome.APPLIED, "", "")
 
@@ -253,3 +253,7 @@ class Receiver:
     def _check_deadline(self, directive: Directive) -> None:
         if 0 < directive.deadline_ns < self._clock.wall_ns():
             raise ConflictError("DEADLINE_PASSED", f"{directive.name or directive.id} came too late")
+
+
+async def _unknown_kind(_directive: Directive) -> None:
+    raise InputError("PROTOCOL_VIOLATION", "this agent knows no such kind of directive")

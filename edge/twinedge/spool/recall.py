@@ -7,20 +7,28 @@ import apsw
 from twinedge.spool.catalogues import catalogue_of, digests_of
 from twinedge.spool.rows import Row, RowKind
 from twinedge.spool.schema import run
+from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Catalogue
 from twinsync.block import decode
 
 BLOCKS_MAX = 2000
+WINDOW_NS = 600 * SECOND_NS
 
 
-def recent_of(db: apsw.Connection, since_ns: int) -> list[tuple[Catalogue, list[Batch]]]:
-    """Blocks stored since a wall time, acknowledged or not, in the order they were stored; the newest 2,000.
+def recent_of(db: apsw.Connection) -> list[tuple[Catalogue, list[Batch]]]:
+    """Blocks of the last ten minutes in which any were stored, acknowledged or not, in order; at most 2,000.
 
-    A damaged block is passed over here: reading it to send it is what declares it.
+    The time is counted back from the newest block, not from now: a broker keeps what it was not told to forget for as
+    long as the gateway is away. A damaged block is passed over here: reading it to send it is what declares it.
     """
-    sql = "SELECT * FROM items WHERE kind = ? AND at_ns >= ? ORDER BY row DESC LIMIT ?"
-    rows = [Row(*values) for values in run(db, sql, (RowKind.BLOCK, since_ns, BLOCKS_MAX))]
+    newest = run(db, "SELECT row, at_ns FROM items WHERE kind = ? ORDER BY row DESC LIMIT 1", (RowKind.BLOCK,))
+    if not newest:
+        return []
+    # Rows grow with time, so that a large spool is not read to its beginning.
+    sql = "SELECT * FROM items WHERE row > ? AND kind = ? AND at_ns >= ? ORDER BY row DESC"
+    last, at_ns = newest[0]
+    rows = [Row(*values) for values in run(db, sql, (last - BLOCKS_MAX, RowKind.BLOCK, at_ns - WINDOW_NS))]
     digests = digests_of(db)
     catalogues = {n: catalogue_of(db, digests[n]) for n in {row.catalogue for row in rows} if n in digests}
     found = []

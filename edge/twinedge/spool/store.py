@@ -254,9 +254,9 @@ class Spool:
         """Digests of the catalogues that stored blocks and the present configuration need."""
         return list(self._file.steps(digests_of).values())
 
-    def recent(self, since_ns: int) -> list[tuple[Catalogue, list[Batch]]]:
-        """Samples stored since a wall time, by any boot, see `recall`."""
-        return self._file.steps(lambda db: recent_of(db, since_ns))
+    def recent(self) -> list[tuple[Catalogue, list[Batch]]]:
+        """Samples stored last, by any boot, see `recall`."""
+        return self._file.steps(recent_of)
 
     def backlog(self) -> Backlog:
         """What waits for the coordinator."""

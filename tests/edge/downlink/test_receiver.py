@@ -246,3 +246,14 @@ def test_outcomes_are_bounded_and_survive(tmp_path):
     assert again.get("d0") is None
     (tmp_path / "o.json").write_bytes(b"[[1]]")
     assert Outcomes(tmp_path / "o.json").states() == ()
+
+
+async def test_a_directive_that_meets_a_defect_is_rejected_and_the_next_one_runs(gateway, monkeypatch):
+    def broken(_digest):
+        raise IndexError("a defect")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway.store, "part", broken)
+        state = await gateway.outcome(gateway.directive(OLD, 1))
+    assert (state.outcome, state.reason) == (Outcome.REJECTED, "INTERNAL")
+    assert (await gateway.outcome(gateway.directive(NEW, 2))).outcome is Outcome.APPLIED

@@ -244,3 +244,17 @@ def test_budget_or_policy_that_cannot_be_is_refused(bench):
         bench.open(disk_max_bytes=1000)
     with pytest.raises(InputError, match="drop_all"):
         bench.open(when_full="drop_all")
+
+
+def test_what_was_stored_last_is_recalled_however_long_the_gateway_was_away(bench):
+    spool = bench.open()
+    bench.append(spool, count=3)
+    bench.clock.advance(3600 * 10**9)
+    bench.append(spool, count=2)
+    spool.close()
+    bench.clock.advance(7 * 86_400 * 10**9)
+    spool = bench.open()
+    [(catalogue, batches)] = spool.recent()
+    assert catalogue == bench.catalogue
+    assert sorted(v for b in batches for v in b.value.tolist()) == [3.0, 4.0]
+    spool.close()
