@@ -2,14 +2,15 @@
 
 A broker sends again what was not acknowledged, also when the commit had happened and only the acknowledgement was
 lost with the process. An OPC UA server answers a new subscription with its last value. Both carry the time of their
-source, so the same signal, time and value is the same sample; it is stored once. Values that the gateway stamps with
-its own clock (Modbus) cannot repeat.
+source, so the same signal, time and value is the same sample; it is stored once. The same value of the same time with
+another quality is news: a source that got better or worse without a new stamp. Values that the gateway stamps with its
+own clock (Modbus) cannot repeat.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,17 +32,12 @@ class Replays:
 
     def __init__(self, signals: Iterable[int]) -> None:
         self._order: dict[int, deque[_Key]] = {s: deque(maxlen=REMEMBERED) for s in signals}
-        self._known: dict[int, set[_Key]] = {s: set() for s in self._order}
+        self._known: dict[int, dict[_Key, int | None]] = {s: {} for s in self._order}
         self.found = 0
 
     def fresh(self, batch: Batch) -> Batch:
         """The samples of a batch that were not there before; these are remembered."""
-        keep = [
-            self._remember(signal, (t_ns, value if value == value else None))  # noqa: PLR0124 - NaN alone differs from itself
-            for signal, t_ns, value in zip(
-                batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), strict=True
-            )
-        ]
+        keep = self._remembered(batch, batch.quality.tolist())
         if all(keep):
             return batch
         self.found += len(keep) - sum(keep)
@@ -54,19 +50,29 @@ class Replays:
             batch: as they were stored.
             ids: id in its catalogue -> id in the present one.
         """
-        known = np.array([s in ids for s in batch.signal.tolist()], np.bool_)
-        mine = batch.take(known)
-        self.fresh(replace(mine, signal=np.array([ids[s] for s in mine.signal.tolist()], np.uint32)))
+        mine = batch.take(np.array([s in ids for s in batch.signal.tolist()], np.bool_))
+        mine = replace(mine, signal=np.array([ids[s] for s in mine.signal.tolist()], np.uint32))
+        # The gate may have changed the quality before it was stored: any will do.
+        self._remembered(mine, [None] * len(mine))
 
-    def _remember(self, signal: int, key: _Key) -> bool:
+    def _remembered(self, batch: Batch, qualities: Sequence[int | None]) -> list[bool]:
+        columns = zip(batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), qualities, strict=True)
+        return [
+            self._remember(signal, (t_ns, value if value == value else None), quality)  # noqa: PLR0124 - NaN alone differs from itself
+            for signal, t_ns, value, quality in columns
+        ]
+
+    def _remember(self, signal: int, key: _Key, quality: int | None) -> bool:
         known = self._known.get(signal)
         if known is None:
             return True
         if key in known:
-            return False
+            news = known[key] not in (None, quality)
+            known[key] = quality
+            return news
         order = self._order[signal]
         if len(order) == REMEMBERED:
-            known.discard(order[0])
+            del known[order[0]]
         order.append(key)
-        known.add(key)
+        known[key] = quality
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from twinedge.replays import REMEMBERED, Replays
 from twinmodel.signal import Batch, Kind
 
@@ -43,3 +45,18 @@ def test_memory_is_bounded_and_keeps_the_newest():
     again = replays.fresh(batch(1, *((t, 0.0) for t in range(3 * REMEMBERED))))
     assert len(again) == 3 * REMEMBERED, "the oldest were forgotten, and push out what follows"
     assert len(replays.fresh(batch(1, (3 * REMEMBERED - 1, 0.0)))) == 0
+
+
+def test_another_quality_of_the_same_value_and_time_is_news():
+    replays = Replays([1])
+    replays.fresh(batch(1, (10, 1.0)))
+    doubted = batch(1, (10, 1.0)).with_quality(np.array([0x100], np.uint16))
+    assert len(replays.fresh(doubted)) == 1
+    assert len(replays.fresh(doubted)) == 0
+    assert len(replays.fresh(batch(1, (10, 1.0)))) == 1
+
+
+def test_what_an_earlier_boot_stored_is_a_repeat_whatever_the_gate_made_of_its_quality():
+    replays = Replays([1])
+    replays.recall(batch(7, (10, 1.0)).with_quality(np.array([0x201], np.uint16)), {7: 1})
+    assert len(replays.fresh(batch(1, (10, 1.0)))) == 0
