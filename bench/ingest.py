@@ -3,17 +3,24 @@
 ingest_blocks_per_s           24 twins on 4 gateways, 1 s blocks of about 20 samples, one block per gateway a commit
 ingest_blocks_per_s_backlog   the same blocks, 64 of each gateway a commit
 ingest_msps                   416-sample blocks of 64 gateways, one block per gateway a commit; million samples/s
+ingest_blocks_per_s_writer    64 gateways with one twin each, one block of 16 samples in flight, through the writer:
+                              decoded, committed, acknowledged; what waits of all gateways shares a transaction
 history_ms_cold, _warm        one hour of two properties in six roles out of 1 s blocks
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import tempfile
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from twincloud.ingest.limits import IngestLimits
+from twincloud.ingest.writer import Ticket, Writer
 from twincloud.storage import SqliteStore, create, open_store
 from twincloud.storage.contract import Arrival, GatewayKey, Hello, TwinKey
 from twincloud.twins.history import ROLES
@@ -21,6 +28,7 @@ from twinmodel.clock import SECOND_NS, ClockQuality, SystemClock
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 from twinsync import block
 from twinsync.item import Block, Boot, Item
+from twinsync.session.server import Credit, Refused, Stored
 
 T0 = 1_700_000_000 * SECOND_NS
 HOUR_S = 3_600
@@ -94,6 +102,51 @@ def commit_rate(store: SqliteStore, gateways: Sequence[Gateway], commits: int, b
     return commits * blocks * len(gateways) / elapsed, samples / elapsed
 
 
+class Sender:
+    """A stream that sends its next block when the one before it was acknowledged."""
+
+    def __init__(self, gateway: Gateway, writer: Writer, items: Sequence[Item]) -> None:
+        self.gateway = gateway.key
+        self.alive = True
+        self.done = asyncio.Event()
+        self._session = gateway.session
+        self._writer = writer
+        self._items = deque(items)
+
+    def feed(self, event: Stored | Refused) -> None:
+        """Takes the answer."""
+        if isinstance(event, Refused):
+            raise TypeError(f"{self.gateway.gateway} was refused: {event.detail}")
+        if not self._items:
+            self.done.set()
+            return
+        item = self._items.popleft()
+        # Half a second after its last sample.
+        received_ns = item.content.t_max_ns + SECOND_NS // 2 if isinstance(item.content, Block) else T0
+        self._writer.submit(Ticket(self, self._session, (item,), 1, received_ns))
+
+    def start(self) -> None:
+        """Sends the first one."""
+        self.feed(Stored((), (), None, 0, 0, Credit(0, 0)))
+
+
+async def writer_rate(store: SqliteStore, gateways: Sequence[Gateway], blocks: int) -> float:
+    """Blocks per second from arrival to acknowledgement, `blocks` of each gateway, one in flight."""
+    writer = Writer(store, SystemClock(), lambda _gateway, _commit: None, IngestLimits())
+    senders = [Sender(g, writer, [arrival.item for arrival in g.blocks(range(blocks))]) for g in gateways]
+    running = asyncio.ensure_future(writer.run())
+    begin = time.perf_counter()
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        await sender.done.wait()
+    elapsed = time.perf_counter() - begin
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    return blocks * len(gateways) / elapsed
+
+
 def history_ms(store: SqliteStore, key: TwinKey) -> float:
     """Milliseconds for one hour of two properties in all roles, as a twin's page asks for them."""
     begin = time.perf_counter()
@@ -113,6 +166,8 @@ def run(*, quick: bool = False) -> Mapping[str, float]:
         figures["ingest_blocks_per_s"], _ = commit_rate(store, small, 50 if quick else 500, 1)
         late = [Gateway(store, f"late{n}", plant(6, 3, 0, f"late{n}")) for n in range(4)]
         figures["ingest_blocks_per_s_backlog"], _ = commit_rate(store, late, 4 if quick else 30, 64)
+        many = [Gateway(store, f"many{n}", plant(1, 6, 2, f"many{n}")) for n in range(64)]
+        figures["ingest_blocks_per_s_writer"] = asyncio.run(writer_rate(store, many, 10 if quick else 100))
         large = [Gateway(store, f"wide{n}", plant(26, 6, 2, f"wide{n}")) for n in range(8 if quick else 64)]
         _, samples = commit_rate(store, large, 4 if quick else 10, 1)
         figures["ingest_msps"] = samples / 1e6

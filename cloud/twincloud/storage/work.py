@@ -54,7 +54,6 @@ class Held:
     name: str
     revision: int
     state: State
-    changed: bool = False
 
 
 class Work:
@@ -180,7 +179,6 @@ class Work:
             for twin, name, depth in bound.targets[signal]:
                 held = self.states.get(twin) or self._hold(twin, bound.twins[twin])
                 if fold(held.state, name, reading, depth):
-                    held.changed = True
                     taken.twins.add(twin)
         taken.blocks += 1
         taken.samples += item.count
@@ -283,10 +281,10 @@ class Work:
 
     def _write_states(self) -> None:
         changed = []
-        for twin, held in self.states.items():
-            if held.changed:
-                held.revision += 1
-                changed.append({"key": twin, "to": held.revision, "now_ns": self._now_ns, "blob": pack(held.state)})
+        for twin in sorted({twin for taken in self._taken for twin in taken.twins}):
+            held = self.states[twin]
+            held.revision += 1
+            changed.append({"key": twin, "to": held.revision, "now_ns": self._now_ns, "blob": pack(held.state)})
         self._write(_SET_STATE, changed)
 
     def _hold(self, twin: int, name: str) -> Held:

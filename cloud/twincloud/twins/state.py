@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgpack
@@ -56,6 +57,9 @@ class Reading(NamedTuple):
         return (self.t_ns, counter, boot, stream, self.seq)
 
 
+_reading = partial(tuple.__new__, Reading)
+"""`Reading._make` without its check of the length."""
+
 State = dict[str, list[Reading]]
 """Signal name -> its newest readings, newest first."""
 
@@ -91,7 +95,7 @@ def newest(batches: Iterable[Batch], depth: NDArray[np.uint8], origin: Origin) -
     for batch in batches:
         chosen = _newest_positions(batch, depth, latest_ns)
         columns = (batch.t_ns[chosen], chosen + seq, batch.value[chosen], batch.quality[chosen])
-        readings = map(Reading, *(column.tolist() for column in columns), itertools.repeat(origin))
+        readings = map(_reading, zip(*(column.tolist() for column in columns), itertools.repeat(origin), strict=False))
         yield from zip(batch.signal[chosen].tolist(), readings, strict=True)
         seq += len(batch)
 
@@ -103,8 +107,11 @@ def fold(state: State, signal: str, reading: Reading, depth: int) -> bool:
         state[signal] = [reading]
         return True
     if reading[0] > kept[0][0]:  # a later time, as nearly always
-        kept.insert(0, reading)
-        del kept[depth:]
+        if depth == 1:
+            kept[0] = reading
+        else:
+            kept.insert(0, reading)
+            del kept[depth:]
         return True
     order = reading.order
     for place, other in enumerate(kept):
@@ -123,12 +130,15 @@ def fold(state: State, signal: str, reading: Reading, depth: int) -> bool:
 def pack(state: Mapping[str, Sequence[Reading]]) -> bytes:
     """The state as one blob, the same for equal states: the blocks its readings came in, once each, then those."""
     names = sorted(state)
-    readings = itertools.chain.from_iterable(state[name] for name in names)
+    kept = [state[name] for name in names]
     # Columns, since that is where Python's own loops are: a commit packs every state it touches.
-    *columns, origins = tuple(zip(*readings, strict=True)) or ((),) * len(Reading._fields)
-    place = {origin: n for n, origin in enumerate(dict.fromkeys(origins))}
-    counts = [len(state[name]) for name in names]
-    content = [list(place), names, counts, *columns, list(map(place.__getitem__, origins))]
+    *columns, origins = tuple(zip(*itertools.chain.from_iterable(kept), strict=True)) or ((),) * len(Reading._fields)
+    # Most readings share a few origins: to hash those once, they are found by identity first, then by value.
+    ids = list(map(id, origins))
+    known = dict(zip(ids, origins, strict=True))
+    place = {origin: n for n, origin in enumerate(dict.fromkeys(known.values()))}
+    place_of = {i: place[origin] for i, origin in known.items()}
+    content = [list(place), names, list(map(len, kept)), *columns, list(map(place_of.__getitem__, ids))]
     packed: bytes = msgpack.packb(content, use_bin_type=True)
     return packed
 

@@ -18,11 +18,14 @@ from twincloud.config import Settings
 from twincloud.identity.ledger import Ledger
 from twincloud.identity.tokens import issue
 from twincloud.service import run_service
+from twincloud.storage import open_store
+from twincloud.storage.contract import GatewayKey, Hello
 from twinedge import enrol
-from twinmodel.clock import SystemClock
+from twinmodel.clock import SECOND_NS, ClockQuality, SystemClock
 from twinmodel.errors import TwinError
 from twinmodel.package import signing
 from twinsync.channel import Credentials, open_channel
+from twinsync.item import Boot
 from twinsync.v1 import sync_pb2, sync_pb2_grpc
 
 
@@ -191,3 +194,19 @@ async def test_supervisor_hears_ready_watchdog_and_stopping(state, tmp_path, mon
                 heard.append((await loop.sock_recv(supervisor, 100)).decode())
         assert heard[0] == "READY=1"
         assert heard[-1] == "STOPPING=1"
+
+
+async def test_gateways_of_a_service_that_was_killed_are_away_until_they_come_back(state):
+    store = open_store(state, clock=SystemClock())
+    now_ns, key = SystemClock().wall_ns(), GatewayKey("acme", "north", "gw-1")
+    store.create_tenant("acme", now_ns)
+    store.create_invite(key, b"t" * 32, now_ns, now_ns + SECOND_NS)
+    store.redeem_invite(b"t" * 32, now_ns)
+    boot = Boot(b"b" * 16, b"", 1, now_ns, ClockQuality.SYNCED)
+    store.open_session(key, Hello((boot,), "0.1.0", ClockQuality.SYNCED, (), ()), now_ns)
+    assert store.gateway(key).connected
+    store.close()
+    async with serving(state) as service:
+        answer = await service.client.get("/api/v1/tenants/acme/sites/north/gateways/gw-1")
+    assert (answer.json()["connected"], answer.json()["state"]) == (False, "active")
+    assert answer.json()["last_seen"] is not None
