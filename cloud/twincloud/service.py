@@ -29,6 +29,7 @@ from fastapi import FastAPI
 
 from twincloud.api.addresses import Addresses, bracketed
 from twincloud.api.app import create_app
+from twincloud.api.connections import EnrolmentProtocol, ImpatientProtocol
 from twincloud.api.enrolment import create_enrolment_app
 from twincloud.api.metrics import Metrics
 from twincloud.config import Settings
@@ -186,7 +187,7 @@ async def _serve(
         _bound(settings.host, settings.port, "port") as rest_socket,
         _bound(settings.gateway_host, settings.enrol_port, "enrol_port") as enrol_socket,
     ):
-        rest = Listener(_config(parts.app, CONNECTIONS_MAX))
+        rest = Listener(_config(parts.app, CONNECTIONS_MAX, ImpatientProtocol))
         enrol = Listener(_tls_config(parts))
         sync_port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         async with asyncio.TaskGroup() as group:
@@ -231,6 +232,8 @@ def _tell_ready(
     _log.info("ready", **facts)
     if not parts.settings.names and parts.settings.gateway_host not in LOOPBACK_NAMES:
         _log.warning("gateways are told the listening address; name this host with `names:` or --name", **facts)
+    if parts.settings.host not in LOOPBACK_NAMES:
+        _log.warning("REST and console are reachable without TLS; tokens pass in the clear", rest=addresses.rest)
     if on_ready is not None:
         on_ready(addresses)
 
@@ -326,9 +329,10 @@ def _bound(host: str, port: int, setting: str) -> Iterator[socket.socket]:
         yield listener
 
 
-def _config(app: FastAPI, connections_max: int) -> uvicorn.Config:
+def _config(app: FastAPI, connections_max: int, protocol: type[ImpatientProtocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=protocol,
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -344,7 +348,7 @@ def _config(app: FastAPI, connections_max: int) -> uvicorn.Config:
 
 def _tls_config(parts: Parts) -> uvicorn.Config:
     chain, key = parts.ca.server_pair(parts.settings.names)
-    config = _config(parts.enrolment, ENROLMENTS_MAX)
+    config = _config(parts.enrolment, ENROLMENTS_MAX, EnrolmentProtocol)
     config.ssl_certfile, config.ssl_keyfile = str(chain), str(key)
     config.load()
     assert config.ssl is not None

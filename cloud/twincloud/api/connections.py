@@ -1,0 +1,72 @@
+"""HTTP connections that nobody can hold for nothing: one that is silent, or speaks drop by drop, is cut.
+
+uvicorn bounds how many connections there are, not how long one may take to say what it wants; a peer that opens all of
+them and is silent would lock everybody else out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+LOOK_S = 10.0
+BODY_LOOKS_MAX = 12
+ENROLMENTS_PER_PEER_MAX = 20
+
+
+class ImpatientProtocol(H11Protocol):
+    """Looks each `look_s` seconds whether a request came on, and ends the connection when none did.
+
+    Attributes:
+        look_s: a request line with its headers is whole after this long, at most twice as long when the connection
+            was used before; a body after `BODY_LOOKS_MAX` times as long. Answers may take for ever.
+        peer_max: connections of one address at once, 0 for any number.
+    """
+
+    look_s = LOOK_S
+    peer_max = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._seen: tuple[object, bool] = (None, True)
+        self._looks = 0
+        self._next_look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        """Begins to look, unless its peer has too many connections already."""
+        super().connection_made(transport)
+        if self.peer_max and self._connections_of_peer() > self.peer_max:
+            transport.abort()
+            return
+        self._next_look = self.loop.call_later(self.look_s, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Looks no more."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        waits = self.cycle is None or self.cycle.response_complete
+        seen = (self.cycle, waits)
+        stuck = seen == self._seen and (waits or self.cycle.more_body)
+        self._looks = self._looks + 1 if stuck else 0
+        self._seen = seen
+        if self._looks >= (1 if waits else BODY_LOOKS_MAX):
+            # A polite end of TLS would wait for the very peer that does not answer.
+            self.transport.abort()
+            return
+        self._next_look = self.loop.call_later(self.look_s, self._look)
+
+    def _connections_of_peer(self) -> int:
+        host = self.client[0] if self.client else ""
+        ours = (one for one in self.connections if isinstance(one, H11Protocol) and one.client)
+        return sum(one.client is not None and one.client[0] == host for one in ours)
+
+
+class EnrolmentProtocol(ImpatientProtocol):
+    """For the listener that strangers reach: one address cannot take all its places."""
+
+    peer_max = ENROLMENTS_PER_PEER_MAX
