@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from twincloud.storage.contract import StoreStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -35,7 +36,8 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one answer; event streams count, but say nothing of latency."""
-        self._requests.labels(method, route, str(status)).inc()
+        # A method is whatever a stranger sends; each new one would be a series kept for ever.
+        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         if not route.endswith("/events"):
             self._seconds.labels(route).observe(seconds)
 

@@ -9,6 +9,8 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
+_PARSED_NS_MAX = 9_200_000_000 * SECOND_NS
+"""Years 1679 to 2261: what 64 bits of nanoseconds hold, with room to add and to subtract a span."""
 _SECOND_MAX = 253_402_300_799
 _SECOND_MIN = -62_135_596_800
 
@@ -29,16 +31,24 @@ def parse(text: str, field: str) -> int:
     """Nanoseconds of RFC 3339 text or of a plain integer of nanoseconds.
 
     Raises:
-        InputError: REQUEST_INVALID naming the field.
+        InputError: REQUEST_INVALID naming the field, also for a time outside of the years 1679 to 2261.
     """
-    if re.fullmatch(r"-?\d{1,19}", text):
-        return int(text)
-    found = _RFC3339.fullmatch(text.strip())
     try:
-        day, time, digits, zone = found.groups() if found is not None else ("", "", "", "")
-        whole = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}")
-        return int(whole.timestamp()) * SECOND_NS + int((digits or "0").ljust(9, "0"))
+        t_ns = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else _of_rfc3339(text.strip())
+        if abs(t_ns) <= _PARSED_NS_MAX:
+            return t_ns
+        said = "is out of range"
     except (ValueError, OverflowError):
-        raise InputError(
-            "REQUEST_INVALID", f"{field}: {text[:40]!r} is no time", hint="write e.g. 2026-03-01T12:00:00Z", field=field
-        ) from None
+        said = "is no time"
+    raise InputError(
+        "REQUEST_INVALID", f"{field}: {text[:40]!r} {said}", hint="write e.g. 2026-03-01T12:00:00Z", field=field
+    )
+
+
+def _of_rfc3339(text: str) -> int:
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    day, time, digits, zone = found.groups()
+    whole = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}")
+    return int(whole.timestamp()) * SECOND_NS + int((digits or "0").ljust(9, "0"))

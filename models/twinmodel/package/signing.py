@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -72,7 +73,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     """
     try:
         key = load_pem_private_key(_read(path), None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("VALUE_INVALID", "the file holds no private key in PEM form", path=str(path)) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError("VALUE_INVALID", "the key is no Ed25519 private key", path=str(path))
@@ -92,7 +93,7 @@ def parse_public_key(pem: bytes, path: str = "") -> Ed25519PublicKey:
     """
     try:
         key = load_pem_public_key(pem)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError("VALUE_INVALID", "no public key in PEM form", path=path or None) from error
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError("VALUE_INVALID", "the key is no Ed25519 public key", path=path or None)

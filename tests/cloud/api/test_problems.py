@@ -97,3 +97,31 @@ def test_reasons_of_http_are_in_the_registry():
     from twincloud.api import problems
 
     assert set(problems._OF_STATUS.values()) <= set(REASONS)
+
+
+async def test_methods_nobody_knows_are_counted_as_one(plant, api):
+    client = api()
+    for method in ("BREW", "WHEN", "get"):
+        assert (await client.request(method, "/healthz")).status_code in (200, 405)
+    counted = [line for line in (await client.get("/metrics")).text.splitlines() if "http_requests_total" in line]
+    assert any('method="other"' in line for line in counted)
+    assert not any("BREW" in line or "WHEN" in line for line in counted)
+
+
+async def test_numbers_and_times_beyond_64_bits_are_wrong_requests_not_failures(plant, api):
+    plant.gateway("acme", "north", "gw-1", "tank-1")
+    client = api("operator")
+    history = "/api/v1/tenants/acme/sites/north/twins/tank-1/history?property=level"
+    for span in (
+        "&from=1970-01-01T00:00:00Z&to=9999-12-31T00:00:00Z",
+        "&from=0001-01-01T00:00:00Z",
+        "&to=9999999999999999999",
+        "&from=-9223372036854775809",
+    ):
+        answer = await client.get(history + span)
+        assert (answer.status_code, answer.json()["reason"]) == (422, "REQUEST_INVALID"), span
+    assert (await client.get(f"{history}&from=1700-01-01T00:00:00Z&to=2250-01-01T00:00:00Z")).status_code == 200
+    samples = "/api/v1/tenants/acme/sites/north/gateways/gw-1/samples?after="
+    for after in ("9" * 20, "9223372036854775808", "\u0663"):
+        assert (await client.get(samples + after)).status_code == 422
+    assert (await client.get(samples + "9223372036854775807")).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from datetime import timedelta
 
@@ -88,6 +89,15 @@ def test_request_that_is_forged_weak_or_no_request_is_refused(ca):
     forged = x509.load_der_x509_csr(bytes(body)).public_bytes(Encoding.PEM)
     wrong = [forged, csr_of(ec.generate_private_key(ec.SECP384R1())), b"junk", good[:-40], good * 30]
     wrong.append(csr_of(rsa.generate_private_key(65537, 2048)))
+    der = x509.load_pem_x509_csr(good).public_bytes(Encoding.DER)
+    for known, strange in (
+        (b"\x2a\x86\x48\xce\x3d\x02\x01", b"\x02\x7f"),
+        (b"\x2a\x86\x48\xce\x3d\x03\x01\x07", b"\x01\x7f"),
+    ):
+        unheard = der.replace(known, known[:-2] + strange)
+        assert unheard != der
+        text = base64.encodebytes(unheard)
+        wrong.append(b"-----BEGIN CERTIFICATE REQUEST-----\n" + text + b"-----END CERTIFICATE REQUEST-----\n")
     for csr in wrong:
         with pytest.raises(TwinError, match="REQUEST_INVALID"):
             ca.issue(KEY, csr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
@@ -17,6 +18,7 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, InputError
 
 SAMPLES_MAX = 50_000
+NUMBER_MAX = 2**63 - 1
 
 router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["gateways"])
 
@@ -64,7 +66,7 @@ async def list_samples(
 ) -> Response:
     """Every stored sample in commit order, for audits."""
     state = request.app.state
-    if after and not after.isdecimal():
+    if after and (re.fullmatch(r"[0-9]{1,19}", after) is None or int(after) > NUMBER_MAX):
         raise InputError("REQUEST_INVALID", "after: it is no token of this list", field="after")
     key = GatewayKey(access.tenant, s, g)
     body = await state.threads.run(_samples, state.store, key, int(after or 0), limit)
