@@ -29,6 +29,7 @@ PERIOD_S = 0.5
 REST_SHARE = 4
 SWEEP_NS = 5 * SECOND_NS
 HEARTBEAT_S = 10.0
+SHARES = 4
 RETRY_MS = 2_000
 EVENTS_PAGE = 500
 EVENTS_READ_MAX = 20_000
@@ -59,6 +60,7 @@ class Watcher:
     tenant: str
     site: str
     twin: str
+    holder: str = ""
     delivered: int = 0
     cursor: int = 0
     pending: dict[Change, Frame] = field(default_factory=dict)
@@ -172,6 +174,7 @@ class Stream:
         site: str = "",
         twin: str = "",
         after: int | None = None,
+        holder: str = "",
         still_allowed: Callable[[], Awaitable[object]] | None = None,
     ) -> AsyncIterator[bytes]:
         """Opens a stream, already counted; iterate it to the end or close it.
@@ -181,6 +184,7 @@ class Stream:
             site: only of this site, "" for all.
             twin: only of this twin, "" for all things.
             after: outbox id the client has; None starts at the present.
+            holder: name of the token; one token gets a quarter of all streams, so that it cannot lock others out.
             still_allowed: asked every ten seconds; the stream ends when it raises a TwinError.
 
         Raises:
@@ -188,7 +192,10 @@ class Stream:
         """
         if len(self._watchers) >= self._max:
             raise UnreachableError("RATE_LIMITED", f"{self._max} event streams are open already")
-        watcher = Watcher(tenant, site, twin)
+        share = max(1, self._max // SHARES)
+        if holder and sum(1 for one in self._watchers if one.holder == holder) >= share:
+            raise UnreachableError("RATE_LIMITED", f"token {holder!r} has {share} event streams open already")
+        watcher = Watcher(tenant, site, twin, holder)
         self._watchers.add(watcher)
         self._metrics.watchers.set(len(self._watchers))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from contextlib import aclosing
 
@@ -181,3 +182,15 @@ async def test_bus_collects_rings_from_other_threads_and_says_when_it_overflowed
     assert news.overflow
     assert len(news.changes) == 2
     assert bus.take() == type(news)((), overflow=False)
+
+
+async def test_one_token_cannot_take_the_streams_of_all_others(plant, api, tank):
+    stream = api.app.state.stream
+    share = api.app.state.settings.watchers_max // 4
+    async with contextlib.AsyncExitStack() as open_streams:
+        for _ in range(share):
+            events = await stream.watch("acme", holder="wall")
+            await open_streams.enter_async_context(aclosing(events))
+        with pytest.raises(TwinError, match="RATE_LIMITED"):
+            await stream.watch("acme", holder="wall")
+        await open_streams.enter_async_context(aclosing(await stream.watch("globex", holder="desk")))

@@ -73,6 +73,11 @@ async def watch_events(
         authorise(await identify(request), access.tenant, "events.read")
 
     events = await request.app.state.stream.watch(
-        access.tenant, site=site, twin=twin, after=known, still_allowed=still_allowed
+        access.tenant,
+        site=site,
+        twin=twin,
+        after=known,
+        holder=access.principal.name,
+        still_allowed=still_allowed,
     )
     return EventStream(events)
