@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from twinctl.contexts import Context
+from twinctl.contexts import Context, check_token, check_url
 from twinctl.paths import gateway_path, twin_path
 from twinmodel.errors import (
     REASONS,
@@ -61,6 +61,8 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        check_url(context.url)
+        check_token(context.token)
         self.context = context
         self._pause = pause
         headers = {"accept": "application/json"}
@@ -74,8 +76,8 @@ class Client:
                 transport=transport,
                 trust_env=False,
             )
-        except (httpx.InvalidURL, UnicodeEncodeError) as cause:
-            raise InputError("REQUEST_INVALID", f"cannot use the URL or token of this context: {cause}") from cause
+        except httpx.InvalidURL as cause:
+            raise InputError("REQUEST_INVALID", f"cannot use the URL {context.url!r}: {cause}") from cause
 
     def close(self) -> None:
         """Ends its connections."""
@@ -210,6 +212,8 @@ class Client:
 
     def _unreachable(self, cause: object) -> UnreachableError:
         hint = "check the address with `twinctl context show` and that the coordinator runs"
+        if "WRONG_VERSION_NUMBER" in str(cause):
+            hint = "this address speaks no TLS: write http:// instead of https://"
         text = f"{self.context.url} does not answer: {cause or type(cause).__name__}"
         return UnreachableError("COORDINATOR_UNREACHABLE", text, hint=hint)
 

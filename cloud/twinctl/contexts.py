@@ -89,5 +89,18 @@ def check_context(name: str, url: str) -> None:
     """Raises REQUEST_INVALID for a name or a URL that cannot be meant."""
     if not _NAME.fullmatch(name):
         raise InputError("REQUEST_INVALID", f"{name!r} is no name for a context; use letters, digits, . _ -")
+    check_url(url)
+
+
+def check_url(url: str) -> None:
+    """Raises REQUEST_INVALID for what is no http:// or https:// address."""
     if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
-        raise InputError("REQUEST_INVALID", f"{url!r} is no URL; write e.g. http://127.0.0.1:8420")
+        hint = "write e.g. http://127.0.0.1:8420"
+        raise InputError("REQUEST_INVALID", f"{url!r} is no URL of a coordinator", hint=hint)
+
+
+def check_token(token: str) -> None:
+    """Raises REQUEST_INVALID, without showing it, for a token that no header can carry; "" is none yet."""
+    if not re.fullmatch(r"[!-~]*", token):
+        hint = "run `twinctl login` again, or correct HYBRIDTWIN_TOKEN"
+        raise InputError("REQUEST_INVALID", "the token holds spaces or characters no token has", hint=hint)

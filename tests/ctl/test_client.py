@@ -135,3 +135,11 @@ def test_the_token_travels_in_the_header_alone():
     client(lambda request: seen.append(request) or httpx.Response(200, json={})).get("/fleet", site="a")
     assert seen[0].headers["authorization"] == "Bearer t"
     assert str(seen[0].url) == "http://plant:8420/api/v1/tenants/acme/fleet?site=a"
+
+
+@pytest.mark.parametrize(("url", "token"), [("plant:8420", "t"), ("plant", "t"), ("http://127.0.0.1:1", "twt_a\nb")])
+def test_a_malformed_address_or_token_is_a_wrong_request_that_shows_no_token(url, token):
+    for ask in (lambda c: c.get("/fleet"), lambda c: next(c.events())):
+        with pytest.raises(InputError) as refused:
+            ask(Client(Context(url, "acme", token)))
+        assert "twt_a" not in str(refused.value)
