@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from random import SystemRandom
@@ -18,6 +19,8 @@ from twinmodel.process import notify
 
 def serve(config: Path, state: Path, *, kernel_cache: Path | None, offline: bool, ready_file: Path | None) -> None:
     """Runs an agent until SIGTERM or SIGINT; raises the TwinError that keeps it from starting."""
+    # Spool and identity are for this user alone, whoever made the state directory.
+    os.umask(0o077)
     # Connection errors of these libraries are told once by the drivers, with the device's name.
     configure_logs(silent=("asyncua", "pymodbus", "mqtt"))
     asyncio.run(_serve(Options(config, state, kernel_cache, offline=offline), ready_file))

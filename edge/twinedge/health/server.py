@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -19,6 +20,7 @@ from twinedge.health.status import Status, registry
 from twinmodel.errors import ConflictError
 
 REQUEST_TIMEOUT_S = 5
+REQUESTS_MAX = 8
 PORT_FILE = "status.port"
 
 
@@ -30,14 +32,13 @@ class StatusServer:
         self._status: Status | None = None
         self._registry = registry(lambda: self._status)
         try:
-            self._http = ThreadingHTTPServer((host, port), _handler(lambda: self._status, self._metrics))
+            self._http = _BoundedServer((host, port), _handler(lambda: self._status, self._metrics))
         except OSError as error:
             if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
                 raise
             raise ConflictError(
                 "PORT_IN_USE", f"status port {host}:{port} cannot be used: {error.strerror}", host=host, port=port
             ) from error
-        self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.5,), name="status", daemon=True)
         self._thread.start()
 
@@ -58,6 +59,32 @@ class StatusServer:
 
     def _metrics(self) -> bytes:
         return generate_latest(self._registry)
+
+
+class _BoundedServer(ThreadingHTTPServer):
+    """Whoever reaches the port must not take the threads the agent itself needs: what is too much is hung up on."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._places = threading.BoundedSemaphore(REQUESTS_MAX)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
 
 def _handler(newest: Callable[[], Status | None], metrics: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
@@ -89,6 +116,7 @@ def _handler(newest: Callable[[], Status | None], metrics: Callable[[], bytes]) 
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'")
             self.end_headers()
             self.wfile.write(body)
 
@@ -114,6 +142,7 @@ def page(status: Status) -> str:
     link = "connected" if uplink["connected"] else f"AWAY: {uplink['last_error']}"
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>"
+        "<meta name=viewport content='width=device-width'><meta name=color-scheme content='light dark'>"
         f"<title>{html.escape(status['gateway'])}</title><h1>{html.escape(status['gateway'])}</h1>"
         f"<p>{html.escape('; '.join(status['degraded']) or 'healthy')}; coordinator {html.escape(link)}; "
         f"{spool['backlog_samples']} samples wait ({spool['backlog_bytes']} bytes)</p>"
