@@ -40,8 +40,9 @@ format: setup ## format and mend what can be mended
 bench: setup ## quick figures as JSON; BENCH=wire for one of them
 	$(BIN)/python -m bench $(BENCH) --quick --json
 
-campaign: setup services ## the long reliability runs
-	$(BIN)/python -m pytest -q tests/e2e -m e2e --campaign
+campaign: setup services ## hours: properties of codec, session, spool, store and models with up to 5,000 examples each, then real processes
+	$(BIN)/python -m pytest -q --campaign --timeout 20000 tests/sync tests/edge/spool tests/contract tests/model tests/cloud/twins
+	$(BIN)/python -m pytest -q --campaign --timeout 20000 tests/e2e
 
 protos: setup .tools/.ready ## stubs from protos/, with the oldest accepted tools
 	PATH="$$PWD/.tools/bin:$$PATH" .tools/bin/python -m grpc_tools.protoc -Iprotos --python_out=sync --grpc_python_out=sync \

@@ -11,7 +11,7 @@ from hypothesis import settings
 
 # A busy machine is no reason to fail: no test asserts a time.
 settings.register_profile("project", deadline=None, print_blob=True)
-settings.load_profile("project")
+settings.register_profile("campaign", settings.get_profile("project"), max_examples=5_000)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +23,11 @@ def find_service(name: str) -> str | None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--campaign", action="store_true", help="run the long campaigns as well")
+    parser.addoption("--campaign", action="store_true", help="search properties with up to 5,000 examples each")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("campaign" if config.getoption("--campaign") else "project")
 
 
 @pytest.fixture(scope="session")
