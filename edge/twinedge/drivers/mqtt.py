@@ -14,11 +14,13 @@ import random
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import MQTTMessage, topic_matches_sub
+from paho.mqtt.client import ConnectFlags, MQTTMessage, topic_matches_sub
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -37,6 +39,7 @@ TIMEOUT_S = 5.0
 LINGER_S = 3.0
 QUEUE_MAX = 4096
 DRAIN_MAX = 512
+RECEIVE_MAX = 1024  # messages a broker of MQTT 5 may leave unacknowledged: they stay in memory while a disk refuses
 URGENT_PENDING = 10  # half of what mosquitto sends a 3.1.1 client before it waits for acknowledgements
 SESSION_EXPIRY_S = 7 * 86400
 REFUSED_CODES = frozenset({2, 4, 5, 0x85, 0x86, 0x87, 0x8C})
@@ -124,11 +127,12 @@ class MqttDriver:
             client = self._client()
             arrived: asyncio.Queue[MQTTMessage] = asyncio.Queue(QUEUE_MAX)
             overflow = _receive_into(client, arrived)
+            kept = _session_kept(client)
             async with client:
                 entered = True
                 self._in_flight.connected(_paho(client).ack)
                 await client.subscribe([(topic, 1) for topic in self._topics], timeout=TIMEOUT_S)
-                await self._session(client, arrived, overflow, sink)
+                await self._session(client, arrived, overflow, sink, backfilled=kept.is_set())
         except* (aiomqtt.MqttError, OSError) as lost:
             first = _leaf(lost)
             if not entered and client is not None:
@@ -155,6 +159,7 @@ class MqttDriver:
         properties = Properties(PacketTypes.CONNECT) if five else None  # type: ignore[no-untyped-call]  # paho's
         if properties is not None:
             properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.ReceiveMaximum = RECEIVE_MAX
         return aiomqtt.Client(
             self._host,
             self._port,
@@ -179,12 +184,19 @@ class MqttDriver:
             self._version = aiomqtt.ProtocolVersion.V5
 
     async def _session(
-        self, client: aiomqtt.Client, arrived: asyncio.Queue[MQTTMessage], overflow: asyncio.Event, sink: Sink
+        self,
+        client: aiomqtt.Client,
+        arrived: asyncio.Queue[MQTTMessage],
+        overflow: asyncio.Event,
+        sink: Sink,
+        *,
+        backfilled: bool,
     ) -> None:
         self._backoff.reset()
         for link in self._links:
             hole = link.answered()
-            if hole is not None:
+            # A broker that kept our session sends all of it now: nothing is missing.
+            if hole is not None and not backfilled:
                 await sink.put(hole)
         now_ns = self._clock.boot_ns()
         for subscription in self._subscriptions:
@@ -239,22 +251,23 @@ class MqttDriver:
         entries: list[Entry] = []
         for message in messages:
             matching = self._matching(message)
+            payload = bytes(message.payload)
+            content, broken = _parsed(payload)
             if message.qos:
-                has_time = any(s.field.time is not None for s in matching)
-                key = message_key(message.topic, bytes(message.payload), message.mid, has_time=has_time)
+                # Of equal payloads without a time each is a sample of its own.
+                has_time = any(read_time_ns(content, s.field) is not None for s in matching)
+                key = message_key(message.topic, payload, message.mid, has_time=has_time)
                 if (message.dup or has_time) and self._in_flight.is_duplicate(key, message.mid, message.qos):
                     continue
                 entries.append(self._in_flight.add(key, message.mid, message.qos))
-            self._decode(bytes(message.payload), matching, columns)
+            self._decode(content, broken, matching, columns)
         if not len(columns):
             self._in_flight.committed(entries)  # nothing to store: a topic or a payload that no point wants
             return
         urgent = self._in_flight.pending >= URGENT_PENDING
-
-        def committed() -> None:
-            self._in_flight.committed(entries)
-
-        await sink.put(Delivery(self._links[0].name, columns.batches(), committed, urgent))
+        # What comes at most once has nobody who waits for its commit.
+        told = partial(self._in_flight.committed, entries) if entries else None
+        await sink.put(Delivery(self._links[0].name, columns.batches(), told, urgent))
 
     def _matching(self, message: MQTTMessage) -> list[Subscription]:
         """Points that a topic feeds; remembered per topic, for matching wildcards is slow."""
@@ -267,13 +280,9 @@ class MqttDriver:
             self._matches[topic] = found
         return found
 
-    def _decode(self, payload: bytes, matching: list[Subscription], columns: Columns) -> None:
+    def _decode(self, content: object, broken: str, matching: list[Subscription], columns: Columns) -> None:
         """One sample per point; what cannot be read is bad(DECODE), counted and kept."""
         now_boot_ns = self._clock.boot_ns()
-        try:
-            content, broken = parse_payload(payload), ""
-        except PayloadError as wrong:
-            content, broken = None, str(wrong)
         for subscription in matching:
             link, field = subscription.link, subscription.field
             subscription.heard_boot_ns, subscription.stale = now_boot_ns, False
@@ -316,6 +325,14 @@ def _subscriptions(link: DeviceLink) -> list[Subscription]:
     return made
 
 
+def _parsed(payload: bytes) -> tuple[object, str]:
+    """The content of a payload, or what is wrong with it."""
+    try:
+        return parse_payload(payload), ""
+    except PayloadError as wrong:
+        return None, str(wrong)
+
+
 def _read(content: object, field: Field, broken: str) -> tuple[object, int, str]:
     """Value, quality and what is wrong with them; `broken` says that there is no content at all."""
     if not broken:
@@ -352,6 +369,21 @@ def _receive_into(client: aiomqtt.Client, arrived: asyncio.Queue[MQTTMessage]) -
     paho.manual_ack_set(True)
     paho.on_message = receive
     return overflow
+
+
+def _session_kept(client: aiomqtt.Client) -> asyncio.Event:
+    """Set once the broker has said that it kept our session, and with it what was published meanwhile."""
+    kept = asyncio.Event()
+    paho = _paho(client)
+    told: Any = paho.on_connect  # of aiomqtt, which does not pass the flag on
+
+    def connected(paho: PahoClient, userdata: object, flags: ConnectFlags, *rest: object) -> None:
+        if flags.session_present:
+            kept.set()
+        told(paho, userdata, flags, *rest)
+
+    paho.on_connect = connected
+    return kept
 
 
 def _leaf(lost: BaseException) -> BaseException:

@@ -163,7 +163,6 @@ async def test_redelivery_after_a_lost_connection_is_stored_once_and_acknowledge
         broker.stop()
         await sink.until(lambda: sink.samples(0)[-1][2] == AWAY)
         await broker.start()
-        await sink.until(lambda: sink.holes)
         await broker.publish("plant/tank", reading(3))
         await sink.until(lambda: 0.3 in levels(sink))
         assert levels(sink) == [0.1, 0.2, 0.3]
@@ -172,8 +171,40 @@ async def test_redelivery_after_a_lost_connection_is_stored_once_and_acknowledge
             delivery.done()
         await asyncio.sleep(0.1)
         assert driver._in_flight.pending == 0
-    assert sink.holes[0].reason == "DEVICE_UNREACHABLE"
+    assert sink.holes == [], "the broker kept the session, and sent what was published meanwhile"
     assert sum(row[2] == AWAY for row in sink.samples(0)) == 1
+
+
+@service
+async def test_a_broker_that_lost_the_session_leaves_a_declared_hole(make, sink, running, broker, tmp_path):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", reading(1))
+        await sink.until(lambda: levels(sink))
+        broker.stop(hard=True)
+        (tmp_path / "mosquitto.db").unlink(missing_ok=True)
+        await sink.until(lambda: sink.samples(0)[-1][2] == AWAY)
+        await broker.start()
+        await sink.until(lambda: sink.holes)
+    assert sink.holes[0].reason == "DEVICE_UNREACHABLE"
+
+
+@service
+async def test_equal_payloads_that_lack_the_time_they_should_carry_are_all_stored(make, sink, running, broker):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", *[reading(1, t=None)] * 3)
+        await sink.until(lambda: len(sink.samples(0)) == 3)
+        assert driver._in_flight.duplicates == 0
+
+
+@service
+async def test_nobody_waits_for_the_commit_of_messages_that_come_at_most_once(make, sink, running, broker):
+    async with running(make(broker.port), sink) as driver:
+        await connected(driver)
+        await broker.publish("plant/tank", reading(1), qos=0)
+        await sink.until(lambda: levels(sink))
+    assert next(d.on_committed for d in sink.deliveries if len(d)) is None
 
 
 @service
