@@ -415,7 +415,7 @@ async def test_a_restored_coordinator_gets_the_acknowledged_tail_again():
 
 
 async def test_heartbeats_tell_the_backlog_and_an_away_gateway_is_noted():
-    coordinator = Coordinator(limits=IngestLimits(session=ServerLimits(heartbeat_ns=SECOND_NS // 5), beat_s=0.05))
+    coordinator = Coordinator(limits=IngestLimits(session=ServerLimits(heartbeat_ns=SECOND_NS // 2), beat_s=0.05))
     async with coordinator.up():
         async with dialling(coordinator, MemorySpool().boot()) as sender:
             await until(lambda: coordinator.store.beats >= 3)
