@@ -183,6 +183,30 @@ def test_failed_sync_reopens_the_connection(state, monkeypatch):
     store.close()
 
 
+def test_failed_write_within_a_commit_reopens_the_connection_and_the_items_can_be_sent_again(state, monkeypatch):
+    store = reopen(state)
+    invite(store)
+    edge = Edge()
+    edge.connect(store)
+    before, items = store._database._writer, [edge.tick(NOW)]
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+
+    def fail(*_args) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._database, "write_many", fail)
+        with pytest.raises(StorageError, match="STORE_SYNC_FAILED"):
+            edge.send(store, items)
+    assert store._database._writer is None
+    assert stored(store) == []
+    assert edge.send(store, items).samples == 24
+    assert store._database._writer is not before
+    assert store.gateway(KEY).samples == 24
+    store.close()
+
+
 def test_backup_is_complete_while_the_store_is_in_use(state, tmp_path):
     store = reopen(state)
     invite(store)
