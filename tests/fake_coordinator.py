@@ -87,6 +87,9 @@ class FakeCoordinator:
     def __init__(self, extra_twins: int = 0) -> None:
         self.twins = TWINS + [(f"site-{k % 7}", f"V-{k:04d}", f"gw-{k % 7}", "ok") for k in range(extra_twins)]
         self.frozen_s: float | None = None
+        self.began_s = 0.0
+        self.quality = good()
+        self.kick = 0.0
         self.streaming = True
         self.streams = 0
         self.requests: list[str] = []
@@ -136,12 +139,15 @@ class FakeCoordinator:
         if k % 240 > 215 and prop == "head":
             code = good(QualityReason.BACKFILLED)
         drift = min(1.6, abs(wander) / sigma * 0.45 + 0.18 + 0.08 * noise(twin, k // 20))
+        code = code or self.quality
         return {
             "measured": None if what == "virtual" else measured,
             "estimate": None if what == "input" else truth,
             "sigma": None if what == "input" else sigma,
             "prediction": None if what == "input" else truth + 0.3 * sigma,
-            "innovation": None if what != "output" else measured - truth,
+            "innovation": None
+            if what != "output"
+            else measured - truth + (self.kick if k == int(self.began_s * 2) else 0),
             "drift": None if what != "output" else drift,
             "quality": code,
         }
@@ -200,7 +206,8 @@ class FakeCoordinator:
         if prop not in PROPERTIES:
             raise MissingError("NOT_FOUND", f"twin {twin} has no property {prop!r}")
         until = min(span[1], self.now_ns() - (8_040 * S if health == "offline" else 0))
-        ks = range(max(-(-span[0] // (S // 2)), until // (S // 2) - points + 1), until // (S // 2) + 1)
+        first = max(-(-span[0] // (S // 2)), int(self.began_s * 2))
+        ks = range(max(first, until // (S // 2) - points + 1), until // (S // 2) + 1)
         rows = [self.point(twin, prop, health, k) for k in ks]
         series = {}
         for role in roles:
@@ -209,7 +216,7 @@ class FakeCoordinator:
                 t_ns=[k * (S // 2) for k, _ in kept],
                 value=[row[role] for _, row in kept],
                 quality=[row["quality"] if role == "measured" else 0 for _, row in kept],
-                truncated=ks.start * (S // 2) > span[0] + S,
+                truncated=ks.start > first,
             )
         return s.HistoryView(
             property=prop, unit=PROPERTIES[prop][0], from_time=stamp(span[0]), to_time=stamp(span[1]), series=series

@@ -2,11 +2,14 @@
 
 import re
 import shutil
+import time
 from urllib.parse import urlsplit
 
 import pytest
 from fake_coordinator import TOKEN
 from playwright.sync_api import expect, sync_playwright
+
+from twinmodel.quality import QualityReason, bad, uncertain
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGS = [
@@ -104,6 +107,57 @@ def test_the_live_chart_moves_with_the_stream(visit):
     assert int(page.locator("#charts").get_attribute("data-points")) > 3_000
     settle(page, beyond=before[0] + 2)
     assert int(page.locator("#charts").get_attribute("data-frames")) > before[1]
+
+
+def test_a_history_younger_than_the_window_begins_at_its_first_value(visit, fake):
+    fake.began_s = time.time() - 120
+    page = visit().open(TWIN)
+    live(page)
+    settle(page, beyond=1)
+    assert 115 <= int(page.locator("#charts").get_attribute("data-span")) <= 150
+    fake.began_s = 0
+    page.reload()
+    live(page)
+    expect(page.locator("#charts")).to_have_attribute("data-span", "300")
+
+
+def test_one_wild_residual_does_not_set_the_scale_of_all(visit, fake):
+    fake.began_s, fake.kick = time.time() - 60, 1e6
+    page = visit().open(TWIN)
+    live(page)
+    settle(page, beyond=1)
+    track = (
+        "import('/static/x/series.js').then(({ Track }) => { const t = new Track(); const t_ns = [...Array(60).keys()]"
+        ".map((s) => s * 1e9); const run = (value) => ({ t_ns, value, quality: t_ns.map(() => 0) });"
+        "const v = t_ns.map((_, i) => i % 2 ? 1 : -1);"
+        "t.merge({ series: { innovation: run([1e6, ...v.slice(1)]), sigma: run(v.map(() => 0.1)) } });"
+        "const c = t.residual(); return [Math.max(...c[1]), c[2].filter((x) => x != null).length]; })"
+    )
+    highest, marked = page.evaluate(track)
+    assert highest < 20
+    assert marked == 1
+
+
+@pytest.mark.parametrize(
+    ("quality", "mark", "line"),
+    [(uncertain(QualityReason.RATE), "uncertain", "none"), (bad(QualityReason.STALE), "bad", "line-through")],
+)
+def test_only_a_bad_value_is_struck_through(visit, fake, quality, mark, line):
+    fake.quality = quality
+    page = visit().open(TWIN)
+    reading = page.locator(".input .reading").first
+    expect(reading).to_have_class(re.compile(rf"\b{mark}\b"))
+    assert reading.evaluate("(e) => getComputedStyle(e).textDecorationLine") == line
+
+
+def test_twins_with_one_cause_share_one_line(visit, fake):
+    fake.twins = [*fake.twins, *(("harbour", f"Q-{k}", "gw-q", "offline") for k in range(12))]
+    page = visit().open(FLEET)
+    line = page.locator("#attention li").filter(has_text="Q-3")
+    expect(line).to_have_count(1)
+    expect(line).to_contain_text(re.compile(r"and \d+ more"))
+    line.locator("a").first.click()
+    page.wait_for_url(re.compile("/twins/"))
 
 
 def test_what_is_old_never_looks_live_and_comes_back(visit, fake):

@@ -10,6 +10,8 @@ addEventListener("look", () => { colours = null; });
 export const view = { from: 0, to: 1, stale: false };
 
 const paint = (name) => () => css(view.stale ? "stale" : name);
+/** Bands let the grid, the line and the points shine through, also where they are old. */
+const wash = (name) => () => view.stale ? css("stale") + css(name).slice(-2) : css(name);
 const FONT = '11px "Segoe UI", system-ui, sans-serif';
 const AXIS_PX = 58;
 const dots = (name, { size = 4, hollow = false } = {}) => ({
@@ -38,7 +40,7 @@ const KINDS = {
   band: {
     height: 216,
     series: [unseen, unseen, unseen, unseen, stroke("model", 1.5), specks("ink"), specks("bad", 4), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true })],
-    bands: [{ series: [1, 2], fill: paint("wide") }, { series: [3, 4], fill: paint("band") }],
+    bands: [{ series: [1, 2], fill: wash("wide") }, { series: [3, 4], fill: wash("band") }],
     columns: ({ model, points }) => uPlot.join([model, points], [[2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1]]),
   },
   residual: {

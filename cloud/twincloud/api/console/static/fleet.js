@@ -7,6 +7,7 @@ const { tenant } = document.body.dataset;
 const HEALTH = ["ok", "warn", "bad", "offline"];
 const ROWS_MAX = 200;
 const ATTENTION_MAX = 12;
+const NAMES_MAX = 8;
 let twins = [];
 let more = false;
 
@@ -47,12 +48,25 @@ async function readSummary() {
 
 function attention(list) {
   put($("attention-count"), list.length ? count(list.length) : "");
-  const shown = list.slice(0, ATTENTION_MAX);
+  const causes = grouped(list);
+  const shown = causes.slice(0, ATTENTION_MAX);
   if (!list.length) return $("attention").replaceChildren(el("li", { class: "calm" }, "Nothing. All twins report, and agree with their models."));
-  draw($("attention"), shown, (a) => a, (a) => el("li", {}, tag(a.severity),
-    a.kind === "twin" ? el("a", { href: page(a.site, a.name) }, a.name) : el("b", {}, a.name),
-    el("span", { class: "muted" }, a.kind === "twin" ? a.site : `${a.site}, gateway`), el("p", {}, a.why)));
-  if (list.length > shown.length) $("attention").append(el("li", { class: "muted" }, `and ${count(list.length - shown.length)} more; filter the table below`));
+  draw($("attention"), shown, (g) => g, (g) => el("li", {}, tag(g.severity), el("span", { class: "names" }, ...g.names.slice(0, NAMES_MAX).flatMap(([site, name]) =>
+    [g.kind === "twin" ? el("a", { href: page(site, name) }, name) : el("b", {}, name), " "]), g.names.length > NAMES_MAX ? `and ${count(g.names.length - NAMES_MAX)} more` : null),
+    el("span", { class: "muted" }, [...new Set(g.names.map(([site]) => site))].join(", ") + (g.kind === "twin" ? "" : g.names.length > 1 ? ", gateways" : ", gateway")), el("p", {}, g.why)));
+  const hidden = causes.slice(ATTENTION_MAX).reduce((sum, g) => sum + g.names.length, 0);
+  if (hidden) $("attention").append(el("li", { class: "muted" }, `and ${count(hidden)} more; filter the table below`));
+}
+
+/** One line per cause: a gateway that is away, or a clock nobody set, is not told once for each of its twins. */
+function grouped(list) {
+  const groups = new Map();
+  for (const { severity, kind, site, name, why } of list) {
+    const key = `${severity} ${kind} ${why}`;
+    if (!groups.has(key)) groups.set(key, { severity, kind, why, names: [] });
+    groups.get(key).names.push([site, name]);
+  }
+  return [...groups.values()];
 }
 
 function split(parts) {

@@ -1,19 +1,21 @@
 // The history of one property in the browser: a column of times, values and qualities per role, merged and trimmed.
 const POINTS_MAX = 4_000;
 const BACKFILLED = 12;
+const STEPS_MIN = 12;
 const Z90 = 1.645; // 90 % of a normal distribution
 const FAR = 3; // beyond this many sigma noise is no explanation any more
-const CUT = 8; // residuals beyond are drawn at the edge, so that one of them does not flatten all others
+const CUT = 4; // so many sigma of the residual are always shown
+const USUAL = 0.95; // and so much of all points; what lies beyond stands at the edge, so that one does not flatten all others
 
 export class Track {
   roles = {};
   truncated = false;
-  /** Sigma of the noise in measured minus predicted, by the median of its steps: deaf to outliers and to drift. */
-  spread = 0;
+  /** Sigma of the noise in measured minus predicted, by the median of its steps: deaf to outliers and to drift; null while too few are known to judge. */
+  spread = null;
 
   clear() {
     this.roles = {};
-    this.spread = 0;
+    this.spread = null;
     this.truncated = false;
   }
 
@@ -37,7 +39,7 @@ export class Track {
     }
     const known = (this.roles.innovation?.v ?? []).slice(-1_000).filter(Number.isFinite);
     const steps = known.slice(1).map((v, i) => Math.abs(v - known[i]));
-    this.spread = steps.length < 20 ? 0 : 1.4826 / Math.SQRT2 * median(steps);
+    this.spread = steps.length < STEPS_MIN ? null : 1.4826 / Math.SQRT2 * median(steps);
   }
 
   /** Drops what lies before `t`, in seconds. */
@@ -89,7 +91,7 @@ export class Track {
       const q = measured.q[i];
       const e = estimateAt(t);
       const bad = q >> 8 > 0;
-      const out = !bad && e != null && Math.abs(v - e) > FAR * Math.max(spreadAt(t) ?? Infinity, this.spread);
+      const out = !bad && e != null && this.spread != null && Math.abs(v - e) > FAR * Math.max(spreadAt(t) ?? Infinity, this.spread);
       const late = !bad && !out && (q & 255) === BACKFILLED;
       outside += out;
       push(points, t, bad || out || late ? null : v, out ? v : null, late ? v : null, bad ? v : null);
@@ -115,12 +117,15 @@ export class Track {
     const columns = [[], [], [], [], [], [], []];
     const { innovation, sigma } = this.roles;
     const sigmaAt = stepper(sigma);
+    const spreads = innovation?.t.map((t) => { const s = sigmaAt(t); return s == null || this.spread == null ? null : Math.max(s, this.spread); }) ?? [];
+    const usual = ranked(innovation?.v.filter(Number.isFinite).map(Math.abs) ?? [], USUAL);
+    const reach = Math.max(CUT * ranked(spreads.filter(Number.isFinite), 0.5), 1.1 * usual) || Infinity;
+    const cut = (v) => v == null ? v : Math.max(-reach, Math.min(reach, v));
     innovation?.t.forEach((t, i) => {
       const v = innovation.v[i];
-      const s = sigmaAt(t) == null ? null : Math.max(sigmaAt(t), this.spread);
+      const s = spreads[i];
       const far = s != null && Math.abs(v) > FAR * s;
-      const shown = s == null || v == null ? v : Math.max(-CUT * s, Math.min(CUT * s, v));
-      push(columns, t, shown, far ? shown : null, ...(s == null ? [null, null, null, null] : [2 * s, -2 * s, 3 * s, -3 * s]));
+      push(columns, t, cut(v), far ? cut(v) : null, ...(s == null ? [null, null, null, null] : [2 * s, -2 * s, 3 * s, -3 * s].map(cut)));
     });
     return columns;
   }
@@ -132,8 +137,11 @@ export class Track {
   }
 }
 
-function median(values) {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
+const median = (values) => ranked(values, 0.5);
+
+/** The value below which a share of all lies, 0 of none. */
+function ranked(values, share) {
+  return [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) * share)] ?? 0;
 }
 
 function push(columns, ...row) {

@@ -5,6 +5,7 @@ import { $, clock, el, moment, number, put, withSigma } from "./format.js";
 import { Track } from "./series.js";
 
 const SPANS_S = { live: 300, "1h": 3_600, "24h": 86_400, "7d": 604_800 };
+const WINDOW_MIN_S = 60;
 const POINTS = 4_000;
 const ROLES = { output: "measured,estimate,sigma,innovation,drift", virtual: "estimate,sigma", input: "measured" };
 const CHARTS = { output: ["band", "residual", "drift"], virtual: ["band"], input: ["input"] };
@@ -71,13 +72,14 @@ export function showReadings(properties) {
     row.property = p;
     const head = p.reported ?? p.estimated;
     put(row.value, p.reported ? number(p.reported.value) : withSigma(p.estimated?.value, p.estimated?.sigma));
-    row.value.classList.toggle("doubt", Boolean(head) && !head.quality.startsWith("good"));
+    // A value that is merely uncertain is still a value: only what is bad is struck through.
+    for (const doubt of ["uncertain", "bad"]) row.value.classList.toggle(doubt, Boolean(head?.quality.startsWith(doubt)));
     const facts = [];
     if (p.estimated) facts.push(["model", `${withSigma(p.estimated.value, p.estimated.sigma)} ± ${number(p.estimated.sigma, 2)}`, ""]);
-    const spread = Math.max(p.estimated?.sigma ?? 0, row.track.spread);
+    const spread = row.track.spread == null ? 0 : Math.max(p.estimated?.sigma ?? 0, row.track.spread);
     const z = p.innovation != null && spread ? p.innovation / spread : null;
-    if (z != null) facts.push(["residual", `${number(p.innovation, 2)} (${z.toFixed(1).replace("-", "−")}σ)`, Math.abs(z) > 3 ? "bad" : ""]);
-    if (p.drift != null) facts.push(["drift", `${p.drift.toFixed(2)} / 1.0`, p.drift >= 1 ? "warn" : ""]);
+    if (p.innovation != null && p.reported) facts.push(["residual", number(p.innovation, 2) + (z == null ? "" : ` (${z.toFixed(1).replace("-", "−")}σ)`), Math.abs(z) > 3 ? "bad" : ""]);
+    if (p.drift != null && p.reported) facts.push(["drift", `${p.drift.toFixed(2)} / 1.0`, p.drift >= 1 ? "warn" : ""]);
     if (head && !head.quality.startsWith("good")) facts.push(["quality", head.quality, head.quality.startsWith("bad") ? "bad" : "warn"]);
     if (row.lines.childElementCount !== facts.length) row.lines.replaceChildren(...facts.map(() => el("div", {}, el("dt"), el("dd"))));
     facts.forEach(([name, text, mood], i) => {
@@ -126,21 +128,28 @@ function tellRange() {
     ? `Only the newest ${POINTS} points of this range are shown, since ${moment(oldest * 1000)}. Download the rest under History.` : "");
 }
 
+/** Start of the window: of the range, or where a history that is younger than it begins. */
+function begin(to) {
+  const oldest = Math.min(...[...rows.values()].map(({ track }) => track.truncated ? -Infinity : track.oldest));
+  const young = Number.isFinite(oldest) ? oldest - (to - oldest) * 0.02 : -Infinity;
+  return Math.max(to - SPANS_S[range], Math.min(young, to - WINDOW_MIN_S));
+}
+
 /** Draws at the next frame, once, however often it is called. */
 export function redraw() {
   frame ||= requestAnimationFrame(() => {
     frame = 0;
     view.to = now() / 1000;
-    view.from = view.to - SPANS_S[range];
+    view.from = begin(view.to);
     let points = 0;
     let newest = 0;
     for (const { track, charts } of rows.values()) {
-      track.trim(view.from - SPANS_S[range] * 0.2);
+      track.trim(view.to - SPANS_S[range] * 1.2);
       const facts = { band: () => track.band(), residual: () => track.residual(), drift: () => track.drift(), input: () => track.line() };
       for (const plot of charts) { plot.draw(facts[plot.kind]()); points += plot.points; }
       newest = Math.max(newest, track.newest);
     }
-    Object.assign($("charts").dataset, { points, newest, frames: Number($("charts").dataset.frames ?? 0) + 1 });
+    Object.assign($("charts").dataset, { points, newest, span: Math.round(view.to - view.from), frames: Number($("charts").dataset.frames ?? 0) + 1 });
   });
 }
 

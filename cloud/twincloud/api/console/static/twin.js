@@ -7,6 +7,10 @@ import { follow, layTrends, redraw, refill, setStale, showReadings, usualPeriod 
 const { tenant, site, twin } = document.body.dataset;
 const here = `/${path("sites", site, "twins", twin)}`;
 const worst = (list) => ["bad", "uncertain", "good"].map((c) => list.find((q) => q.startsWith(c))).find(Boolean);
+const CLOCKS = {
+  synced: "follows a time source", holdover: "followed a time source until a while ago",
+  free: "follows no time source: times may be off", unset: "has not been set since the start: times may be wrong",
+};
 let shown = null;
 let trouble = "";
 
@@ -49,11 +53,11 @@ function header() {
   $("f-model").className = skew ? "warn" : "";
   const lags = properties.map((p) => p.reported).filter(Boolean).map((v) => (Date.parse(v.t_committed) - Date.parse(v.t_event)) / 1000);
   put($("f-lag"), lags.length ? seconds(Math.max(...lags)) : "–");
-  const drifts = properties.filter((p) => p.drift != null);
+  const drifts = properties.filter((p) => p.drift != null && p.reported);
   const top = drifts.sort((a, b) => b.drift - a.drift)[0];
   put($("f-drift"), top ? `${top.drift.toFixed(2)} / 1.0 ${drifts.length > 1 ? top.name : ""}` : "–");
   $("f-drift").className = top?.drift >= 1 || shown.drifting ? "warn" : "";
-  const quality = worst(properties.map((p) => p.reported?.quality).filter(Boolean)) ?? "–";
+  const quality = worst(properties.map((p) => (p.reported ?? p.estimated)?.quality).filter(Boolean)) ?? "–";
   put($("f-quality"), quality);
   $("f-quality").className = quality.startsWith("bad") ? "bad" : quality.startsWith("uncertain") ? "warn" : "";
 }
@@ -106,6 +110,7 @@ function modelPairs() {
 async function readAround() {
   const gateway = shown && await get(`/${path("sites", site, "gateways", shown.gateway)}`).catch(() => null);
   put($("f-clock"), gateway?.clock.toLowerCase() ?? "–");
+  $("f-clock").title = CLOCKS[gateway?.clock.toLowerCase()] ?? "";
   $("f-clock").className = ["SYNCED", "synced", undefined].includes(gateway?.clock) ? "" : "warn";
   const { items } = await all("/directives", {}, 500).catch(() => ({ items: [] }));
   const mine = items.filter((d) => d.site === site && d.target.split("/").pop() === twin);
