@@ -38,15 +38,14 @@ class Models:
         self.runners = [TwinRunner(_wiring(loaded, measured, name), slot) for name, slot in self.slots.items()]
 
     def start(self) -> None:
-        """Puts into each slot what should run; a model that cannot is told and left out. Blocks."""
+        """Puts into each slot what should run, or the next best of what can; what cannot is told. Blocks."""
         for name, slot in self.slots.items():
-            package = self._store.first(name, self._loaded.site.twins[name].model)
-            if package is None:
-                continue
-            try:
-                slot.offer(self.build(name, package))
-            except TwinError as error:
-                _log.error("model cannot run", twin=name, reason=error.reason, detail=error.message)
+            for package in self._store.candidates(name, self._loaded.site.twins[name].model):
+                try:
+                    slot.offer(self.build(name, package))
+                    break
+                except TwinError as error:
+                    _log.error("model cannot run", twin=name, reason=error.reason, detail=error.message)
 
     def build(self, twin: str, package: ModelPackage) -> Estimator:
         """The estimator of a package for a twin; raises MODEL_UNFIT, PARITY_FAILED. Blocks."""
@@ -79,8 +78,12 @@ def _wiring(loaded: LoadedSite, measured: Catalogue, name: str) -> Wiring:
     limits, units = {}, {}
     for signal in (*inputs.values(), *outputs.values()):
         device, _, point = signal.name.partition(".")
-        age = loaded.profiles[device].points[point].age
-        limits[signal.id] = age if age is not None else AGE_PERIODS * signal.period_ns
+        profile = loaded.profiles[device]
+        age = profile.points[point].age
+        if age is None:
+            # An OPC UA server tells changes alone: a constant value is as fresh as the keep-alives the driver watches.
+            age = 0 if profile.protocol == "opcua" else AGE_PERIODS * signal.period_ns
+        limits[signal.id] = age
         units[signal.id] = signal.unit
     return Wiring(
         name, {port: s.id for port, s in inputs.items()}, {port: s.id for port, s in outputs.items()}, limits, units

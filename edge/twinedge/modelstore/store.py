@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -191,27 +191,30 @@ class ModelStore:
         except OSError as error:
             raise storage_error(error, path) from error
 
-    def first(self, twin: str, reference: str, folder: Path | None = None) -> ModelPackage | None:
-        """What a twin starts with: what the coordinator wants, else what ran before it, else what site.yaml names.
+    def candidates(self, twin: str, reference: str, folder: Path | None = None) -> Iterator[ModelPackage]:
+        """What a twin may start with: what the coordinator wants, else what ran before it, else what site.yaml names.
 
-        Damaged or refused packages are passed over with a log line; None when nothing is left.
+        Damaged or refused packages are passed over with a log line.
         """
         desired = self._desired.get(twin)
         for digest in (desired.digest, desired.previous) if desired else ():
             if digest:
                 try:
-                    return self.load(bytes.fromhex(digest))
+                    yield self.load(bytes.fromhex(digest))
                 except TwinError as error:
                     _log.error("desired model cannot start", twin=twin, reason=error.reason, detail=error.message)
         if not reference:
-            return None
+            return
         try:
-            return self.find(reference, folder)
+            yield self.find(reference, folder)
         except MissingError:
             _log.info("model of site.yaml is not here yet, the coordinator sends it", twin=twin, model=reference)
         except TwinError as error:
             _log.error("model of site.yaml cannot start", twin=twin, reason=error.reason, detail=error.message)
-        return None
+
+    def first(self, twin: str, reference: str, folder: Path | None = None) -> ModelPackage | None:
+        """The best of `candidates`, None when there is none."""
+        return next(self.candidates(twin, reference, folder), None)
 
     def prune(self, keep: Iterable[str] = ()) -> None:
         """Removes the oldest packages beyond the bounds, never one that a twin needs or that `keep` names."""

@@ -1,0 +1,69 @@
+"""Models of a site: what starts when the first choice cannot, and how their inputs are wired."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.edge.downlink.packages import NEW, OLD, package, signed, trust
+from twinedge.config.load import load_site
+from twinedge.models import Models
+from twinedge.modelstore.store import ModelStore
+from twinmodel.errors import ConflictError
+
+S = 1_000_000_000
+SITE = """\
+site: plant-a
+profiles: profiles
+devices:
+  rig: {modbus: "tcp://127.0.0.1:502", profile: acme/rig}
+  press: {opcua: "opc.tcp://127.0.0.1:4840", profile: acme/press}
+twins:
+  tank:
+    definition: two-tanks
+    inputs: {pump: rig.pump}
+    outputs: {level2: press.level2}
+    model: two-tanks
+"""
+PROFILES = {
+    "rig": "profile: acme/rig\nprotocol: modbus\nbase: 0\npoints:\n  pump: {at: holding 0, as: float32, unit: mV}\n",
+    "press": 'profile: acme/press\nprotocol: opcua\nnamespace: "urn:acme"\npoints:\n  level2: {at: level2, unit: cm}\n',
+}
+
+
+@pytest.fixture
+def site(tmp_path):
+    for name, text in PROFILES.items():
+        folder = tmp_path / "profiles/acme" / name
+        folder.mkdir(parents=True)
+        (folder / "1.0.yaml").write_text(text)
+    path = tmp_path / "site.yaml"
+    path.write_text(SITE)
+    return load_site(path)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ModelStore(tmp_path / "state", trust(tmp_path / "signers"))
+
+
+def test_a_desired_model_that_cannot_run_gives_way_to_the_one_before_it(site, store, monkeypatch, tmp_path):
+    for version, plant in enumerate((OLD, NEW)):
+        store.put(signed(plant))
+        store.want("tank", digest=package(plant).digest, version=version, name=plant)
+    models = Models(site, store, tmp_path / "kernels")
+    build = models.build
+
+    def on_this_machine(twin, found):
+        if found.version == "1.1.0":
+            raise ConflictError("PARITY_FAILED", "other bits")
+        return build(twin, found)
+
+    monkeypatch.setattr(models, "build", on_this_machine)
+    models.start()
+    assert models.slots["tank"].current().package.version == "1.0.0"
+
+
+def test_silence_makes_a_polled_input_stale_and_a_subscribed_one_not(site, store):
+    [runner] = Models(site, store, None).runners
+    assert runner.wiring.age_limits_ns == {0: 3 * S, 1: 0}
+    assert runner.wiring.units == {0: "mV", 1: "cm"}
