@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinedge.lanes import RECORDS_MAX, UNACKNOWLEDGED_MAX, Lanes
+from twinedge.lanes import ENTRIES_LOOSE, RECORDS_MAX, UNACKNOWLEDGED_MAX, Lanes
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
 from twinsync.item import NotAcquired
 
@@ -130,6 +130,23 @@ def test_a_device_that_comes_and_goes_while_the_disk_refuses_costs_no_memory_wit
     assert len(records) == RECORDS_MAX
     assert min(r.from_ns for r in records) == 0
     assert max(r.to_ns for r in records) == 3 * RECORDS_MAX
+
+
+def test_small_batches_are_joined_while_the_disk_refuses_and_keep_their_order():
+    held, told = lanes(100_000), []
+    kinds = {1: Kind.FLOAT, 2: Kind.INT}
+    for n in range(6 * ENTRIES_LOOSE):
+        signal = 1 + n % 2
+        one = Batch.of(kinds[signal], [1], [n], [0], [n])
+        held.add([one], 0, (lambda: told.append(1)) if n == 5 * ENTRIES_LOOSE else None)
+    assert len(held._entries[Stream.STATE]) < ENTRIES_LOOSE + 20
+    flush = held.take(0, everything=True)
+    assert len(flush) == 6 * ENTRIES_LOOSE
+    for _, batches in flush.parts:
+        for part in batches:
+            assert (np.diff(part.t_ns) == 2).all()
+    flush.committed()
+    assert told == [1]
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=5), st.integers(0, 3)), max_size=40))
