@@ -67,12 +67,17 @@ def test_the_agent_may_compile_and_the_coordinator_may_not():
     assert one("twincloud", "MemoryDenyWriteExecute") == "yes"
 
 
-def test_the_agents_filter_allows_the_call_its_compiler_makes():
+def test_the_agents_filter_allows_the_calls_its_compiler_and_its_clock_make():
     compiler = Path(import_module("twinmodel.kernel").__path__[0]) / "compile.py"
     filters = [line.partition("=")[2] for line in lines("twinedge") if line.startswith("SystemCallFilter=")]
     assert filters[:2] == ["@system-service", "~@privileged @resources"]
     # `nice` is a call of @resources: refused, it would keep the agent on the interpreted tier for ever.
-    assert ("os.nice(" in compiler.read_text()) == (filters[2:] == ["setpriority"])
+    assert ("os.nice(" in compiler.read_text()) == ("setpriority" in filters[2:])
+    # Refused, it would have every gateway say that its clock follows nobody; nobody without CAP_SYS_TIME sets one.
+    assert ".adjtimex(" in Path(import_module("twinedge.health.clock").__file__).read_text()
+    assert "adjtimex clock_adjtime clock_adjtime64" in filters[2:]
+    assert "ProtectClock=yes" not in lines("twinedge")
+    assert one("twinedge", "CapabilityBoundingSet") == ""
 
 
 @pytest.mark.parametrize("unit", UNITS)
