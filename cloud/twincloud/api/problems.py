@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -10,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twincloud.api.v1.schemas import Problem
+from twincloud.api.v1.schemas import NAME, Problem
 from twinmodel.errors import REASONS, TwinError
 
+_PLACES = {"t": "tenant", "s": "site", "g": "gateway"}
 MEDIA_TYPE = "application/problem+json"
 _OF_STATUS = {401: "TOKEN_INVALID", 403: "FORBIDDEN", 404: "NOT_FOUND", 413: "LIMIT_EXCEEDED", 429: "RATE_LIMITED"}
 
@@ -60,8 +63,14 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     told = []
     for one in error.errors()[:10]:
         place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path")) or "body"
-        told.append(f"{place}: {one['msg']}")
+        told.append(f"{_PLACES.get(place, place)}: {_said(one)}")
     return problem("REQUEST_INVALID", "; ".join(told), path=request.url.path)
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "string_pattern_mismatch" and NAME in fault["ctx"]["pattern"]:
+        return "a name has letters, digits, - and _, at most 63, and begins with a letter or a digit"
+    return str(fault["msg"])
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

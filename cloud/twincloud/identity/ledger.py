@@ -106,14 +106,14 @@ class Ledger:
     def add_token(self, entry: TokenEntry) -> None:
         """Keeps a token; raises ALREADY_EXISTS when a valid one has its name."""
         with self._changing() as content:
-            if any(t.name == entry.name and not t.revoked_ns for t in content.tokens.values()):
+            if _valid_of(content, entry.name, entry.created_ns) is not None:
                 raise ConflictError("ALREADY_EXISTS", f"a token named {entry.name!r} exists", hint="revoke it first")
             self._write(replace(content, tokens={**content.tokens, entry.sha256: entry}))
 
     def revoke_token(self, name: str, now_ns: int) -> TokenEntry:
         """Revokes the valid token of a name; raises NOT_FOUND."""
         with self._changing() as content:
-            entry = next((t for t in content.tokens.values() if t.name == name and not t.revoked_ns), None)
+            entry = _valid_of(content, name, now_ns)
             if entry is None:
                 raise MissingError("NOT_FOUND", f"no valid token is named {name!r}", hint="see `twincloud token list`")
             entry = replace(entry, revoked_ns=now_ns)
@@ -169,3 +169,15 @@ class Ledger:
             yield self.content()
         finally:
             os.close(handle)
+
+
+def _valid_of(content: Content, name: str, now_ns: int) -> TokenEntry | None:
+    """The one token of a name that is neither revoked nor expired."""
+    return next(
+        (
+            token
+            for token in content.tokens.values()
+            if token.name == name and not token.revoked_ns and not 0 < token.expires_ns <= now_ns
+        ),
+        None,
+    )

@@ -74,7 +74,10 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(_read(path), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError("VALUE_INVALID", "the file holds no private key in PEM form", path=str(path)) from error
+        hint = "give the private key that `twinctl model keygen` made"
+        raise ConfigError(
+            "VALUE_INVALID", "the file holds no private key in PEM form", hint=hint, path=str(path)
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError("VALUE_INVALID", "the key is no Ed25519 private key", path=str(path))
     return key
@@ -94,7 +97,8 @@ def parse_public_key(pem: bytes, path: str = "") -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(pem)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError("VALUE_INVALID", "no public key in PEM form", path=path or None) from error
+        hint = "give the .pub file that `twinctl model keygen` made"
+        raise ConfigError("VALUE_INVALID", "no public key in PEM form", hint=hint, path=path or None) from error
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigError("VALUE_INVALID", "the key is no Ed25519 public key", path=path or None)
     return key

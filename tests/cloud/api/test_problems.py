@@ -42,6 +42,8 @@ async def test_wrong_request_names_the_field(plant, api):
         "/api/v1/tenants/acme/gateways:invite", content=b"{", headers={"content-type": "application/json"}
     )
     assert broken.status_code == 422
+    no_name = (await client.get("/api/v1/tenants/a%20b/twins")).json()["detail"]
+    assert no_name.startswith("tenant: a name has letters")
     wrong_page = await client.get("/api/v1/tenants/acme/twins?page_size=0")
     assert wrong_page.json()["detail"].startswith("page_size: ")
 

@@ -100,3 +100,13 @@ def test_each_role_may_do_all_that_lower_roles_may(role):
 def test_unknown_role_may_do_nothing():
     with pytest.raises(TwinError, match="FORBIDDEN"):
         authorise(Principal("x", "acme", "wizard"), "acme", "fleet.read")
+
+
+def test_the_name_of_an_expired_token_is_free_again_and_revoking_it_means_the_new_one(ledger):
+    clock = ManualClock()
+    old = issue(ledger, clock, name="desk", tenant="acme", role="viewer", ttl_s=1)
+    clock.advance(2 * SECOND_NS)
+    new = issue(ledger, clock, name="desk", tenant="acme", role="viewer")
+    ledger.revoke_token("desk", clock.wall_ns())
+    assert ledger.is_token_revoked(hash_of(new))
+    assert not ledger.is_token_revoked(hash_of(old))

@@ -87,9 +87,9 @@ function split(parts) {
 }
 
 function sites(list) {
-  const said = (s) => HEALTH.slice(1).filter((h) => s[h]).map((h) => `${s[h]} ${h}`).join(", ");
+  const said = (s) => HEALTH.slice(1).filter((h) => s[h]).map((h) => `${s[h]} ${h}`).join(", ") || (s.ok ? "all ok" : "no twins yet");
   draw($("sites"), list, (s) => s, (s) => el("tr", {}, el("th", { scope: "row" }, s.site),
-    el("td", {}, split(HEALTH.map((h) => [h, s[h]])), el("span", { class: "muted" }, said(s) || "all ok")),
+    el("td", {}, split(HEALTH.map((h) => [h, s[h]])), el("span", { class: "muted" }, said(s))),
     el("td", { class: "num" }, count(HEALTH.reduce((sum, h) => sum + s[h], 0))),
     el("td", { class: `num ${s.gateways_connected < s.gateways ? "warn" : ""}` }, `${s.gateways_connected}/${s.gateways}`)));
   const known = [...$("site").options].map((o) => o.value).slice(1);
