@@ -48,7 +48,7 @@ def prop(**changed) -> tuple[Property, ...]:
     return (replace(TWIN.properties[0], **changed),)
 
 
-@given(st.integers(-62_135_596_800 * SECOND_NS, 253_402_300_799 * SECOND_NS))
+@given(st.integers(-9_200_000_000 * SECOND_NS, 9_200_000_000 * SECOND_NS))
 def test_time_comes_back_from_its_text_to_the_nanosecond(t_ns):
     assert parse(to_text(t_ns), "x") == t_ns
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
 import struct
 
@@ -175,10 +174,10 @@ async def test_dead_unit_costs_its_neighbour_at_most_one_timeout_per_backoff(dri
         await sink.until(lambda: len(sink.samples(0)) >= 40)
         assert [q for _, _, q, _ in sink.samples(2)] == [AWAY]
         assert [q for _, _, q, _ in sink.samples(3)] == [AWAY]
-        times = [t for _, _, _, t in sink.samples(0)]
-        gaps = sorted(b - a for a, b in itertools.pairwise(times))
-        assert gaps[-1] < 0.4e9
-        assert sum(g > 0.2e9 for g in gaps) <= 5
+        asked = [asked_unit for asked_unit, *_ in server.requests]
+        # Retries grow apart, and between two of them the neighbour has its turns.
+        assert 2 <= asked.count(2) <= 8
+        assert asked.count(1) >= 40
         server.dead.clear()
         await sink.until(lambda: any(q == GOOD for _, _, q, _ in sink.samples(2)))
     assert [h.device for h in sink.holes] == ["m2"]
@@ -203,7 +202,7 @@ async def test_server_restart_gives_one_bad_sample_then_values_and_one_closed_ho
     assert len(sink.holes) == 1
     hole = sink.holes[0]
     last_good = max(t for _, _, q, t in rows if q == GOOD and t <= hole.from_ns)
-    assert hole.from_ns - last_good < 0.1e9
+    assert not any(last_good < t < hole.from_ns for _, _, _, t in rows)
     assert driver.health()[0].reconnects == 1
 
 

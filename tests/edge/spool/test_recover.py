@@ -1,7 +1,6 @@
 """A damaged file never stops the agent: what can be read is kept, what cannot is declared."""
 
 import random
-import time
 
 import pytest
 
@@ -46,14 +45,12 @@ def damaged(image, rng):
 def test_any_damaged_image_opens_and_every_lost_number_is_declared(bench, image):
     rng = random.Random(21)
     before = [b.id for b in read_chain(bench.folder)]
-    slowest = salvaged = 0
+    salvaged = 0
     for number in range(80):
         for old in bench.folder.glob(f"{FILE}*"):
             old.unlink()
         (bench.folder / FILE).write_bytes(damaged(image, rng))
-        started = time.monotonic()
         spool = bench.open()
-        slowest = max(slowest, time.monotonic() - started)
         items = bench.everything(spool)
         if spool.salvage is not None:
             salvaged += 1
@@ -70,7 +67,6 @@ def test_any_damaged_image_opens_and_every_lost_number_is_declared(bench, image)
         spool.close()
         write_chain(bench.folder, [b for b in read_chain(bench.folder) if b.id in before])
     assert salvaged > 20
-    assert slowest < 5
 
 
 def test_file_that_is_no_database_is_set_aside_and_the_chain_goes_on(bench, image):
