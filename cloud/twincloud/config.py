@@ -31,6 +31,7 @@ class Settings(BaseModel):
         port, sync_port, enrol_port: REST, gRPC, enrolment; 0 takes a free one.
         names: public names and addresses; the first one stands in join lines, all stand in the server certificate.
         leaf_days: lifetime of a gateway's certificate.
+        renew_grace_days: how long after its end a gateway's certificate may still be renewed.
         period_s: nominal distance of a twin's newest values; older than three of them is stale.
         threads: workers that read the store for REST.
         watchers_max: event streams served at once.
@@ -48,6 +49,7 @@ class Settings(BaseModel):
     enrol_port: int = Field(8422, ge=0, le=65_535)
     names: tuple[str, ...] = ()
     leaf_days: float = Field(30.0, gt=0, le=825)
+    renew_grace_days: float = Field(90.0, ge=0, le=365)
     period_s: float = Field(10.0, gt=0, le=86_400)
     threads: int = Field(8, ge=1, le=64)
     watchers_max: int = Field(100, ge=1, le=10_000)

@@ -169,6 +169,7 @@ def _join(settings: Settings, clock: Clock, store: Store, ca: Authority) -> Part
         bus=bus,
         metrics=metrics,
         leaf_days=settings.leaf_days,
+        renew_grace_days=settings.renew_grace_days,
     )
     parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, enrolment)
     return parts

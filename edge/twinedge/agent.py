@@ -37,7 +37,8 @@ from twinedge.lanes import Flush, Lanes
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore
 from twinedge.pipeline import RETRY_S, Pipeline
-from twinedge.replays import Replays
+from twinedge.renewal import Renewal
+from twinedge.replays import Replays, source_stamped
 from twinedge.spool.store import Spool
 from twinedge.storage import Storage
 from twinedge.uplink.sender import Uplink
@@ -55,7 +56,6 @@ STATUS_S = 1.0
 DRAIN_S = 8.0
 RESTART_S = 5.0
 STOP_AGAIN_S = 5.0
-SOURCE_STAMPED = ("opcua", "mqtt")
 VERSION = importlib.metadata.version("hybridtwin")
 
 
@@ -109,7 +109,7 @@ class Agent:
     def _identity(self) -> Identity | None:
         """Who this gateway is; with an expired certificate too, as it goes on reading under its own name.
 
-        Its sessions at brokers hang on that name. The uplink says CERT_EXPIRED until the gateway has joined anew.
+        Its sessions at brokers hang on that name. The uplink says CERT_EXPIRED until there is a new certificate.
         """
         try:
             return load_identity(self._options.state, self._clock, expired_too=True)
@@ -154,7 +154,7 @@ class _Running:
         self._models = Models(loaded, store, options.kernel_cache)
         self._lanes = Lanes(_windows(loaded))
         catalogue = self._models.catalogue()
-        self._replays = Replays(_source_stamped(loaded, catalogue))
+        self._replays = Replays(source_stamped(loaded, catalogue))
         gate = Gate(catalogue, rules_of(loaded, catalogue), clock)
         self._pipeline = Pipeline(self._replays, gate, self._lanes, self._models.runners, self._commit, clock)
         self._drivers = build_drivers(
@@ -195,6 +195,8 @@ class _Running:
             if self._uplink is not None and self._receiver is not None:
                 start(serving, "uplink", self._keep("uplink", self._uplink.run))
                 start(serving, "downlink", self._keep("downlink", self._receiver.run))
+                renewal = Renewal(self._options.state, self._clock, self._random, self._uplink.retry_now)
+                start(serving, "renewal", self._keep("renewal", renewal.run))
             ready({"gateway": self.name, "status_port": self._server.port, "devices": len(self._loaded.site.devices)})
             await stop.wait()
             notify("STOPPING=1\nSTATUS=sending what is buffered")
@@ -390,9 +392,3 @@ def _windows(loaded: LoadedSite) -> dict[Stream, int]:
         Stream.TELEMETRY: spool.sync_telemetry,
         Stream.BULK: spool.sync_telemetry,
     }
-
-
-def _source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> list[int]:
-    """Ids of signals whose samples carry the time of their source."""
-    devices = {name for name, profile in loaded.profiles.items() if profile.protocol in SOURCE_STAMPED}
-    return [s.id for s in catalogue.signals if s.role == "measured" and s.name.partition(".")[0] in devices]

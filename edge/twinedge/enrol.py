@@ -2,13 +2,15 @@
 
     GET /ca     over TLS nobody vouches for yet ─▶ root certificate, compared with the fingerprint of the join line
     POST /enrol over TLS that trusts this root alone: one-time token, signing request ─▶ certificate
+    POST /renew likewise: certificate held until now, signing request, signature of the old key ─▶ certificate
 
 What was obtained lies in `state_dir/identity`: key.pem, cert.pem, ca.pem, coordinator.json and signers/<key id>.pem,
-all of mode 0600. The folder is replaced as a whole, so that a join that was cut off leaves the identity before it.
+all of mode 0600. The folder is replaced as a whole, so that one that was cut off leaves the identity before it.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
@@ -17,8 +19,9 @@ import re
 import shutil
 import ssl
 import tempfile
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,6 +34,8 @@ from cryptography.x509.oid import NameOID
 
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import REASONS, ConflictError, DeniedError, InputError, StorageError, TwinError, UnreachableError
+from twinsync.renewal import renewal_bytes
+from twinsync.transfer import sync_folder
 
 TIMEOUT_S = 20.0
 ANSWER_BYTES_MAX = 1 << 20
@@ -41,6 +46,8 @@ OLD_FOLDER = ".identity-old"
 
 _URI = re.compile(r"spiffe://hybridtwin/t/([A-Za-z0-9_-]{1,63})/s/([A-Za-z0-9_-]{1,63})/gw/([A-Za-z0-9_-]{1,63})")
 _KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+# The folder is read while a renewal of the same process replaces it.
+_swap = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,8 @@ class Identity:
         cert_pem: own certificate, then the issuing one.
         ca_pem: root certificate of the coordinator.
         serial: serial of the own certificate, lower-case hex.
-        not_after_ns: end of its life.
+        not_before_ns, not_after_ns: its life.
+        enrol_url: where it can be renewed, "" for an identity that does not know.
         signers: public keys whose models may run, PEM by key id.
     """
 
@@ -75,7 +83,9 @@ class Identity:
     cert_pem: bytes = field(repr=False)
     ca_pem: bytes = field(repr=False)
     serial: str
+    not_before_ns: int
     not_after_ns: int
+    enrol_url: str
     signers: Mapping[str, bytes] = field(repr=False)
 
 
@@ -101,15 +111,51 @@ def join(url: str, token: str, ca_sha256: str, state_dir: Path, clock: Clock) ->
         raise InputError("REQUEST_INVALID", "--ca-sha256 is no SHA-256 fingerprint", hint="copy the join line again")
     root = _pinned_root(host, port, fingerprint)
     key = ec.generate_private_key(ec.SECP256R1())
-    answer = _enrol(host, port, root, {"token": token, "csr_pem": _request(key)})
-    joined, files = _unpack(answer, root, key)
+    answer = _trade(host, port, root, "/enrol", {"token": token, "csr_pem": _pem(_request(key))})
+    joined, files = _unpack(answer, root, key, url)
     _parse_certificate(files["cert.pem"], key.public_key(), clock)
     _replace_folder(state_dir, files)
     return joined
 
 
+def renew(state_dir: Path, url: str, clock: Clock) -> Joined:
+    """Trades the certificate for one of a new key, also when it has expired; all else of the identity stays.
+
+    Args:
+        state_dir: the agent's state directory.
+        url: `https://host:port` of the enrolment listener.
+        clock: dates the request and checks that the new certificate is valid now.
+
+    Raises:
+        ConflictError: NOT_JOINED, IDENTITY_FORK.
+        UnreachableError: COORDINATOR_UNREACHABLE, RATE_LIMITED.
+        DeniedError: CERT_INVALID, CERT_EXPIRED when the coordinator renews it no more, SUSPENDED.
+        StorageError: the disk refuses.
+    """
+    old = load_identity(state_dir, clock, expired_too=True)
+    host, port = _address(url)
+    old_key, key = load_pem_private_key(old.key_pem, None), ec.generate_private_key(ec.SECP256R1())
+    assert isinstance(old_key, ec.EllipticCurvePrivateKey), "load_identity refuses other keys"
+    request, t_ns = _request(key), clock.wall_ns()
+    certificate = x509.load_pem_x509_certificate(old.cert_pem)
+    signed = renewal_bytes(certificate.public_bytes(Encoding.DER), request.public_bytes(Encoding.DER), t_ns)
+    asked = {
+        "certificate_pem": certificate.public_bytes(Encoding.PEM).decode(),
+        "csr_pem": _pem(request),
+        "t_ns": t_ns,
+        "signature": base64.b64encode(old_key.sign(signed, ec.ECDSA(hashes.SHA256()))).decode(),
+    }
+    fresh_pem = str(_trade(host, port, old.ca_pem, "/renew", asked).get("certificate_pem", "")).encode()
+    joined = Joined(old.tenant, old.site, old.gateway, old.sync_address)
+    if _names(_parse_certificate(fresh_pem, key.public_key(), clock)) != (old.tenant, old.site, old.gateway):
+        raise DeniedError("CERT_INVALID", "the renewed certificate is of another gateway")
+    if load_identity(state_dir, clock, expired_too=True).serial == old.serial:  # else it was joined anew meanwhile
+        _replace_folder(state_dir, _files(joined, fresh_pem, old.ca_pem, key, url, old.signers))
+    return joined
+
+
 def load_identity(state_dir: Path, clock: Clock, *, expired_too: bool = False) -> Identity:
-    """Reads what `join` wrote.
+    """Reads what `join` or `renew` wrote.
 
     Args:
         state_dir: the agent's state directory.
@@ -123,11 +169,12 @@ def load_identity(state_dir: Path, clock: Clock, *, expired_too: bool = False) -
     """
     folder = state_dir / FOLDER
     try:
-        if not folder.exists() and (state_dir / OLD_FOLDER).exists():
-            (state_dir / OLD_FOLDER).rename(folder)  # a join was cut off between its two renames
-        facts = json.loads((folder / "coordinator.json").read_text())
-        key_pem, cert_pem, ca_pem = ((folder / name).read_bytes() for name in ("key.pem", "cert.pem", "ca.pem"))
-        signers = {path.stem: path.read_bytes() for path in sorted((folder / "signers").glob("*.pem"))}
+        with _swap:
+            if not folder.exists() and (state_dir / OLD_FOLDER).exists():
+                (state_dir / OLD_FOLDER).rename(folder)  # a join was cut off between its two renames
+            facts = json.loads((folder / "coordinator.json").read_text())
+            key_pem, cert_pem, ca_pem = ((folder / name).read_bytes() for name in ("key.pem", "cert.pem", "ca.pem"))
+            signers = {path.stem: path.read_bytes() for path in sorted((folder / "signers").glob("*.pem"))}
         key = load_pem_private_key(key_pem, None)
         joined = Joined(*(str(facts[name]) for name in ("tenant", "site", "gateway", "sync_address")))
     except FileNotFoundError as error:
@@ -139,7 +186,6 @@ def load_identity(state_dir: Path, clock: Clock, *, expired_too: bool = False) -
     certificate = _parse_certificate(cert_pem, key.public_key(), clock, expired_too=expired_too)
     if _names(certificate) != (joined.tenant, joined.site, joined.gateway):
         raise DeniedError("CERT_INVALID", f"the certificate in {folder} is of another gateway")
-    until_ns = int(certificate.not_valid_after_utc.timestamp()) * SECOND_NS
     return Identity(
         joined.tenant,
         joined.site,
@@ -149,7 +195,9 @@ def load_identity(state_dir: Path, clock: Clock, *, expired_too: bool = False) -
         cert_pem,
         ca_pem,
         f"{certificate.serial_number:x}",
-        until_ns,
+        int(certificate.not_valid_before_utc.timestamp()) * SECOND_NS,
+        int(certificate.not_valid_after_utc.timestamp()) * SECOND_NS,
+        str(facts.get("enrol_url", "")),
         signers,
     )
 
@@ -186,11 +234,11 @@ def _pinned_root(host: str, port: int, fingerprint: str) -> bytes:
     return root.public_bytes(Encoding.PEM)
 
 
-def _enrol(host: str, port: int, root_pem: bytes, body: Mapping[str, str]) -> Mapping[str, object]:
+def _trade(host: str, port: int, root_pem: bytes, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
     trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusted.minimum_version = ssl.TLSVersion.TLSv1_3
     trusted.load_verify_locations(cadata=root_pem.decode())
-    status, raw = _exchange(host, port, trusted, "POST", "/enrol", json.dumps(body).encode())
+    status, raw = _exchange(host, port, trusted, "POST", path, json.dumps(body).encode())
     try:
         answer = json.loads(raw)
     except ValueError:
@@ -235,39 +283,45 @@ def _exchange(host: str, port: int, context: ssl.SSLContext, method: str, path: 
     return status, content
 
 
-def _request(key: ec.EllipticCurvePrivateKey) -> str:
+def _request(key: ec.EllipticCurvePrivateKey) -> x509.CertificateSigningRequest:
     # The names of a certificate are the coordinator's to give; the request only proves the key.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
-    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+
+
+def _pem(request: x509.CertificateSigningRequest) -> str:
     return request.public_bytes(Encoding.PEM).decode()
 
 
 def _unpack(
-    answer: Mapping[str, object], root_pem: bytes, key: ec.EllipticCurvePrivateKey
+    answer: Mapping[str, object], root_pem: bytes, key: ec.EllipticCurvePrivateKey, url: str
 ) -> tuple[Joined, dict[str, bytes]]:
     signers = answer.get("signers")
     if not isinstance(signers, dict) or len(signers) > SIGNERS_MAX or not all(map(_KEY_ID.fullmatch, signers)):
         raise UnreachableError("COORDINATOR_UNREACHABLE", "the coordinator's answer lacks valid `signers`")
     try:
         joined = Joined(*(str(answer[name]) for name in ("tenant", "site", "gateway", "sync_address")))
-        files = {
-            "key.pem": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-            "cert.pem": str(answer["certificate_pem"]).encode(),
-            "ca.pem": root_pem,
-            "coordinator.json": json.dumps(
-                {
-                    "tenant": joined.tenant,
-                    "site": joined.site,
-                    "gateway": joined.gateway,
-                    "sync_address": joined.sync_address,
-                },
-                indent=1,
-            ).encode(),
-        }
-        files |= {f"signers/{key_id}.pem": str(pem).encode() for key_id, pem in signers.items()}
+        chain_pem = str(answer["certificate_pem"]).encode()
     except KeyError as error:
         raise UnreachableError("COORDINATOR_UNREACHABLE", f"the coordinator's answer lacks {error}") from error
-    return joined, files
+    trusted = {key_id: str(pem).encode() for key_id, pem in signers.items()}
+    return joined, _files(joined, chain_pem, root_pem, key, url, trusted)
+
+
+def _files(
+    joined: Joined,
+    chain_pem: bytes,
+    root_pem: bytes,
+    key: ec.EllipticCurvePrivateKey,
+    url: str,
+    signers: Mapping[str, bytes],
+) -> dict[str, bytes]:
+    return {
+        "key.pem": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        "cert.pem": chain_pem,
+        "ca.pem": root_pem,
+        "coordinator.json": json.dumps(asdict(joined) | {"enrol_url": url}, indent=1).encode(),
+    } | {f"signers/{key_id}.pem": pem for key_id, pem in signers.items()}
 
 
 def _parse_certificate(
@@ -303,7 +357,7 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 def _replace_folder(state_dir: Path, files: Mapping[str, bytes]) -> None:
     """Puts a whole new folder in place of the old one, durable when it returns."""
-    target = state_dir / FOLDER
+    target, old, draft = state_dir / FOLDER, state_dir / OLD_FOLDER, None
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=state_dir))
@@ -314,17 +368,16 @@ def _replace_folder(state_dir: Path, files: Mapping[str, bytes]) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-        old = state_dir / OLD_FOLDER
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        draft.rename(target)
-        for directory in (target / "signers", target, state_dir):
-            handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        sync_folder(draft / "signers")
+        sync_folder(draft)
+        with _swap:
+            shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                target.rename(old)
+            draft.rename(target)
+        sync_folder(state_dir)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
         raise StorageError("STORE_READ_ONLY", f"{target}: {error.strerror}", path=str(target)) from error

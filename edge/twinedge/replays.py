@@ -15,8 +15,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from twinmodel.signal import Batch
+from twinedge.config.load import LoadedSite
+from twinmodel.signal import Batch, Catalogue
 
+SOURCE_STAMPED = ("opcua", "mqtt")
 REMEMBERED = 128
 """Samples remembered per signal: several times what a broker keeps in flight for one topic."""
 
@@ -76,3 +78,9 @@ class Replays:
         order.append(key)
         known[key] = quality
         return True
+
+
+def source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> list[int]:
+    """Ids of signals whose samples carry the time of their source."""
+    devices = {name for name, profile in loaded.profiles.items() if profile.protocol in SOURCE_STAMPED}
+    return [s.id for s in catalogue.signals if s.role == "measured" and s.name.partition(".")[0] in devices]

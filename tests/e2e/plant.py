@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from twincloud.identity.ca import Authority
 from twincloud.storage.contract import GatewayKey
-from twinmodel.clock import SystemClock
+from twinmodel.clock import SECOND_NS, ManualClock, SystemClock
 from twinmodel.package import signing
 from twinmodel.package.build import build
 from twinsim.control import send_order
@@ -140,7 +140,7 @@ class Plant:
     # ---- agents --------------------------------------------------------------------------------------------------
 
     def add(self, name: str, devices: tuple[str, ...], *, state: Path | None = None, expired: bool = False) -> Gateway:
-        """Joins a gateway and starts its agent; `expired` replaces its certificate by one whose time is over."""
+        """Joins a gateway and starts its agent; `expired` replaces its certificate by one too old to renew."""
         folder = state or self.root / "gateways" / name
         made = Gateway(name, devices, folder, self.root / f"{name}.yaml")
         self.gateways[name] = made
@@ -169,8 +169,10 @@ class Plant:
         folder = gateway.state / "identity"
         key = load_pem_private_key((folder / "key.pem").read_bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        authority = Authority.load(self.coordinator_state, self.clock)
-        leaf = authority.issue(GatewayKey(TENANT, SITE, gateway.name), signing_request(key), days=-2 / 86_400)
+        # Beyond `renew_grace_days`: a younger one the agent would renew before anybody has seen that it expired.
+        long_ago = ManualClock(self.clock.wall_ns() - 130 * 86_400 * SECOND_NS)
+        authority = Authority.load(self.coordinator_state, long_ago)
+        leaf = authority.issue(GatewayKey(TENANT, SITE, gateway.name), signing_request(key), days=30)
         (folder / "cert.pem").write_bytes(leaf.chain_pem)
 
     def run_agent(self, name: str) -> None:

@@ -16,11 +16,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from twincloud.identity.files import SECRET_MODE, make_directory, write_secret
+from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, MissingError, StorageError
 
 FILE = "ledger.json"
 LOCK = "ledger.lock"
 ENTRIES_MAX = 100_000
+REVOKED_KEPT_NS = 366 * 86_400 * SECOND_NS
+"""An expired certificate may be renewed for up to a year (`renew_grace_days`): a revoked one must be known as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +124,9 @@ class Ledger:
             return entry
 
     def add_certificate(self, entry: CertificateEntry) -> None:
-        """Keeps an issued certificate; those whose time is over are dropped, they cannot come back."""
+        """Keeps an issued certificate; those whose time is over are dropped, revoked ones a year later."""
         with self._changing() as content:
-            kept = {s: c for s, c in content.certificates.items() if c.until_ns > entry.issued_ns}
+            kept = {s: c for s, c in content.certificates.items() if _kept_until_ns(c) > entry.issued_ns}
             kept[entry.serial] = entry
             self._write(replace(content, certificates=kept))
 
@@ -169,6 +172,10 @@ class Ledger:
             yield self.content()
         finally:
             os.close(handle)
+
+
+def _kept_until_ns(entry: CertificateEntry) -> int:
+    return entry.until_ns + (REVOKED_KEPT_NS if entry.revoked_ns else 0)
 
 
 def _valid_of(content: Content, name: str, now_ns: int) -> TokenEntry | None:

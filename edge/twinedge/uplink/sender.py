@@ -335,11 +335,20 @@ class Uplink:
     def _named(self, ended: Close) -> Close:
         """An expired certificate looks like a cut cable to gRPC: look at our own."""
         until_ns = self._tally.certificate_until_ns
+        if ended.reason == "CERT_EXPIRED" and self._renewed():
+            return Close("RETRY_AFTER", "the session's certificate ended, it was renewed meanwhile", 0, False)
         if ended.reason != "COORDINATOR_UNREACHABLE" or not 0 < until_ns < self._clock.wall_ns():
             return ended
         verdict = verdict_of("CERT_EXPIRED")
         detail = "this gateway's certificate has expired, the coordinator does not answer to it"
         return Close("CERT_EXPIRED", detail, verdict.wait_ns, verdict.needs_operator)
+
+    def _renewed(self) -> bool:
+        """Whether the certificate at hand lives longer than the one of the last session."""
+        try:
+            return valid_until_ns(self._credentials().chain) > self._tally.certificate_until_ns > 0
+        except TwinError:
+            return False
 
     def _stir(self) -> None:
         if self._inbox.empty():

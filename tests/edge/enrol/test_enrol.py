@@ -28,10 +28,11 @@ def test_expired_or_foreign_identity_is_refused_by_the_agents_own_clock(tmp_path
     edge = tmp_path / "edge"
     with pytest.raises(TwinError, match="NOT_JOINED"):
         enrol.load_identity(edge, clock)
-    _, files = enrol._unpack(answer, ca.root_pem, key)
+    _, files = enrol._unpack(answer, ca.root_pem, key, "https://h:1")
     enrol._replace_folder(edge, files)
     identity = enrol.load_identity(edge, clock)
     assert identity.not_after_ns == leaf.not_after_ns
+    assert identity.enrol_url == "https://h:1"
     assert "PRIVATE" not in repr(identity)
     (edge / "identity").rename(edge / ".identity-old")
     assert enrol.load_identity(edge, clock).serial == leaf.serial  # a cut between two renames heals
@@ -44,7 +45,7 @@ def test_expired_or_foreign_identity_is_refused_by_the_agents_own_clock(tmp_path
     with pytest.raises(TwinError, match="CERT_INVALID"):
         enrol.load_identity(edge, clock)
     other = ec.generate_private_key(ec.SECP256R1())
-    enrol._replace_folder(edge, enrol._unpack(answer, ca.root_pem, other)[1])
+    enrol._replace_folder(edge, enrol._unpack(answer, ca.root_pem, other, "https://h:1")[1])
     with pytest.raises(TwinError, match="CERT_INVALID"):
         enrol.load_identity(edge, clock)
     (edge / "identity" / "key.pem").write_text("damaged")
@@ -83,4 +84,17 @@ def test_answer_that_lacks_or_bends_a_part_writes_nothing(wrong):
     answer |= wrong
     answer = {name: value for name, value in answer.items() if value is not None}
     with pytest.raises(TwinError, match="COORDINATOR_UNREACHABLE"):
-        enrol._unpack(answer, b"", ec.generate_private_key(ec.SECP256R1()))
+        enrol._unpack(answer, b"", ec.generate_private_key(ec.SECP256R1()), "https://h:1")
+
+
+def test_folder_that_cannot_be_replaced_leaves_the_one_before_and_no_draft(tmp_path, monkeypatch):
+    enrol._replace_folder(tmp_path, {"key.pem": b"old"})
+    monkeypatch.setattr(enrol.os, "fsync", refuse)
+    with pytest.raises(TwinError, match="STORE_READ_ONLY"):
+        enrol._replace_folder(tmp_path, {"key.pem": b"new"})
+    assert (tmp_path / "identity" / "key.pem").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["identity"]
+
+
+def refuse(_handle):
+    raise OSError(28, "No space left on device")

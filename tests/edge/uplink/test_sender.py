@@ -16,11 +16,13 @@ from twinedge.uplink.status import Tally
 from twinmodel.clock import MILLISECOND_NS, ClockQuality
 from twinmodel.errors import ConflictError, StorageError
 from twinsync.backoff import Backoff
+from twinsync.channel import valid_until_ns
 from twinsync.item import Boot
 from twinsync.session import EdgeSession
 from twinsync.session.edge import Close
 
-CLIENT = Authority().gateway()
+AUTHORITY = Authority()
+CLIENT = AUTHORITY.gateway()
 
 
 def boot(number: int, previous: int | None = None) -> Boot:
@@ -81,6 +83,17 @@ async def test_a_spool_that_refuses_ends_the_session_and_it_is_tried_again():
     async with running(sender.run()):
         await until(lambda: sender._backoff.failures >= 2)
     assert sender.status().reason == "STORE_READ_ONLY"
+
+
+def test_session_that_outlived_its_renewed_certificate_is_no_case_for_an_operator():
+    chain = [AUTHORITY.gateway(days=-1)]
+    sender = uplink("127.0.0.1:1", lambda: chain[0])
+    sender._tally.certificate_until_ns = valid_until_ns(chain[0].chain)
+    cut = Close("CERT_EXPIRED", "the certificate has expired", 60, needs_operator=True)
+    assert sender._named(cut) == cut
+    chain[0] = CLIENT
+    assert not sender._named(cut).needs_operator
+    assert sender._named(cut).wait_ns == 0
 
 
 def test_waking_and_reporting_while_nothing_listens_costs_nothing():
