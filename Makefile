@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_SECONDS ?= 0
+# Programs start in a second only with their libraries compiled; without, each start compiles them anew.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := models sync edge cloud device-sim
 TESTED := $(SOURCES) tests bench
 
