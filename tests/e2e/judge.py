@@ -9,10 +9,12 @@ from tests.e2e.plant import SITE, SYNC_TELEMETRY_S, Plant
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import QualityReason, bad
 from twinsim.demo.audit import nanoseconds
-from twinsim.served import Stored, check, read_served
+from twinsim.served import Declared, Stored, check, read_served
 
 KILL_WINDOW_NS = (SYNC_TELEMETRY_S + 2) * SECOND_NS
 """What a kill may cost: one `sync` window of the slowest stream, and the time a loaded machine takes to commit."""
+LATE_MAX = 40
+"""Samples (four a poll) that may be declared for polls that timed out."""
 AROUND_SWAP_NS = 10 * SECOND_NS
 SILENCE = (bad(QualityReason.NOT_CONNECTED), bad(QualityReason.STALE))
 
@@ -70,18 +72,21 @@ def verdict(plant: Plant, record_property) -> None:
     stored = {name: [stored_of(s) for s in mine if not from_gateway(s)] for name, mine in samples.items()}
     (kill_ns,) = plant.kills["mixed"]
     every = [sample for mine in stored.values() for sample in mine]
-    found = check(served, every, kills_ns=[kill_ns], window_ns=KILL_WINDOW_NS)
+    # A poll that a loaded machine answers after its time-out is discarded and declared, as contracts with plants say.
+    late = [hole for name in plant.gateways for hole in unanswered(plant, name)]
+    found = check(served, every, late, kills_ns=[kill_ns], window_ns=KILL_WINDOW_NS)
     record_property("verdict", str(found))
-    assert (found.lost, found.duplicates, found.declared_missing) == (0, 0, 0), found
+    assert (found.lost, found.duplicates) == (0, 0), found
+    assert found.declared_missing <= LATE_MAX, found
     assert found.samples_acquired > 1000
     for gateway in plant.gateways.values():
         mine = [record for record in served if record.device in gateway.devices]
         alone = check(mine, stored[gateway.name])
         # Only the killed agent may miss anything, and nothing of what a broker kept for it.
         excused = {"T-1", "HX-1"} if gateway.name == "mixed" else set()
-        strict = check([r for r in mine if r.device not in excused], stored[gateway.name])
+        strict = check([r for r in mine if r.device not in excused], stored[gateway.name], late)
         assert strict.lost == 0, (gateway.name, strict)
-        assert alone.lost <= found.excusable
+        assert alone.lost <= found.excusable + found.declared_missing
         check_order(samples[gateway.name])
         assert plant.exit_code(gateway) == 0, f"{gateway.name}: {gateway.program.last_words()}"
         letters = [one for one in plant.operator.pages("deadLetters") if one["gateway"] == gateway.name]
@@ -89,6 +94,15 @@ def verdict(plant: Plant, record_property) -> None:
     rate = 4 + 6
     assert found.excusable <= rate * KILL_WINDOW_NS / SECOND_NS
     check_ledger(plant, kill_ns)
+
+
+def unanswered(plant: Plant, name: str) -> list[Declared]:
+    """The holes a gateway declared for its Modbus devices; the other protocols lose nothing by being slow."""
+    return [
+        Declared(nanoseconds(hole["from_time"]), nanoseconds(hole["to_time"]), hole["device"])
+        for hole in plant.losses(name)
+        if hole["kind"] == "NOT_ACQUIRED" and hole["to_time"] is not None and hole["device"].startswith("T-")
+    ]
 
 
 def check_ledger(plant: Plant, kill_ns: int) -> None:

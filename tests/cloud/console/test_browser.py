@@ -161,7 +161,7 @@ def test_twins_with_one_cause_share_one_line(visit, fake):
     expect(line).to_have_count(1)
     expect(line).to_contain_text(re.compile(r"and \d+ more"))
     line.locator("a").first.click()
-    page.wait_for_url(re.compile("/twins/"))
+    expect(page).to_have_url(re.compile("/twins/"), timeout=30_000)
 
 
 def test_what_is_old_never_looks_live_and_comes_back(visit, fake):
@@ -328,7 +328,7 @@ def test_a_session_that_ended_leads_to_the_sign_in_and_back(visit):
     page = visitor.open(TWIN)
     live(page)
     visitor.context.clear_cookies()
-    page.wait_for_url(re.compile(r"/login\?next="), timeout=30_000)
+    expect(page).to_have_url(re.compile(r"/login\?next="), timeout=30_000)
     page.locator("#token").fill(TOKEN)
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(re.escape(TWIN)))
+    expect(page).to_have_url(re.compile(re.escape(TWIN)), timeout=30_000)

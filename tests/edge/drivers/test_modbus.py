@@ -100,7 +100,7 @@ def unit(port, unit_id=1):
 
 @pytest.fixture
 def drive(assign, clock, rng, running, sink):
-    def start(*entries, timeout_s=0.25):
+    def start(*entries, timeout_s=1.0):
         assignments, _ = assign(*entries)
         return running(ModbusDriver(assignments, clock=clock, rng=rng, timeout_s=timeout_s), sink)
 
@@ -248,7 +248,7 @@ async def test_wrong_transaction_id_never_becomes_a_value(drive, sink, server):
 
 async def test_exception_code_becomes_device_fault_and_the_device_stays_connected(drive, sink, server):
     server.exception = 4
-    async with drive(("m", unit(server.port), profile())) as driver:
+    async with drive(("m", unit(server.port), profile()), timeout_s=20) as driver:
         await sink.until(lambda: len(sink.samples(0)) >= 2)
         assert {q for _, _, q, _ in sink.samples(0)} == {FAULT}
         assert driver.health()[0].connected
@@ -257,7 +257,7 @@ async def test_exception_code_becomes_device_fault_and_the_device_stays_connecte
 
 async def test_reply_of_wrong_length_is_bad(drive, sink, server):
     server.short = True
-    async with drive(("m", unit(server.port), profile())):
+    async with drive(("m", unit(server.port), profile()), timeout_s=20):
         await sink.until(lambda: len(sink.samples(0)) >= 1)
     assert sink.samples(0)[0][2] == DECODE
 
