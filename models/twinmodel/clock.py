@@ -8,6 +8,8 @@ from typing import Protocol
 
 SECOND_NS = 1_000_000_000
 MILLISECOND_NS = 1_000_000
+# 2025-01-01: no right time is older than this software; a clock that says less was never set.
+BUILD_NS = 1_735_689_600 * SECOND_NS
 
 
 class ClockQuality(IntEnum):

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from twinedge.gate.checks import frozen_since, in_runs, outside, steep
 from twinedge.gate.rules import Rules
-from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.clock import BUILD_NS, SECOND_NS, Clock
 from twinmodel.quality import QualityClass, QualityReason, bad, uncertain
 from twinmodel.signal import Batch, Catalogue, Kind
 
 FUTURE_MAX_NS = 5 * SECOND_NS
-# No sample of this software is older than the software: an unset clock says 1970.
-BUILD_NS = 1_735_689_600 * SECOND_NS  # 2025-01-01T00:00:00Z
 RANGE_MARGIN = 0.1
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ctypes
 
-from twinmodel.clock import ClockQuality
+from twinmodel.clock import BUILD_NS, ClockQuality
 
 _STA_UNSYNC = 0x0040
 _TIME_ERROR = 5
 # struct timex of 64-bit Linux as words: modes, offset, freq, maxerror, esterror, status ...
 _WORDS = 64
 _STATUS = 5
-# The software is older than any right time: a clock before it was never set since the machine lost power.
-BUILD_NS = 1_735_689_600 * 10**9
 
 
 def clock_quality(wall_ns: int) -> ClockQuality:

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinedge.gate import Gate, Rules, rules_of
-from twinedge.gate.gate import BUILD_NS
-from twinmodel.clock import SECOND_NS, ManualClock
+from twinmodel.clock import BUILD_NS, SECOND_NS, ManualClock
 from twinmodel.quality import GOOD, QualityReason, bad, good, uncertain
 from twinmodel.signal import Batch, Catalogue, Kind, Signal
 
