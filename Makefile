@@ -40,6 +40,7 @@ format: setup ## format and mend what can be mended
 	$(BIN)/ruff check --fix $(TESTED)
 
 bench: setup ## quick figures as JSON; BENCH=wire for one of them
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/bench.txt
 	$(BIN)/python -m bench $(BENCH) --quick --json
 
 campaign: setup services ## hours: properties of codec, session, spool, store and models with up to 5,000 examples each, then real processes

@@ -1,0 +1,1 @@
+"""Calibration and identification: parameters and noise of a model from measured data, with a report."""
