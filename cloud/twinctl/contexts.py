@@ -7,13 +7,13 @@ HYBRIDTWIN_URL, HYBRIDTWIN_TENANT and HYBRIDTWIN_TOKEN override what the context
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from twinmodel.errors import ConfigError, InputError, MissingError
+from twinmodel.files import write_durably
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 DEFAULT_TENANT = "default"
@@ -70,12 +70,7 @@ def save_contexts(path: Path, contexts: Contexts) -> None:
     """Writes the file in one step, readable by its owner alone, because it holds tokens."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     tree = {"current": contexts.current, "contexts": {name: asdict(item) for name, item in contexts.items.items()}}
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(tree, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    write_durably(path, json.dumps(tree, indent=1).encode())
 
 
 def resolve(contexts: Contexts, name: str, environ: Mapping[str, str]) -> Context:

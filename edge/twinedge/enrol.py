@@ -34,8 +34,9 @@ from cryptography.x509.oid import NameOID
 
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import REASONS, ConflictError, DeniedError, InputError, StorageError, TwinError, UnreachableError
+from twinmodel.files import sync_folder
+from twinsync.identity import names_of
 from twinsync.renewal import renewal_bytes
-from twinsync.transfer import sync_folder
 
 TIMEOUT_S = 20.0
 ANSWER_BYTES_MAX = 1 << 20
@@ -44,7 +45,6 @@ FILE_MODE = 0o600
 FOLDER = "identity"
 OLD_FOLDER = ".identity-old"
 
-_URI = re.compile(r"spiffe://hybridtwin/t/([A-Za-z0-9_-]{1,63})/s/([A-Za-z0-9_-]{1,63})/gw/([A-Za-z0-9_-]{1,63})")
 _KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # The folder is read while a renewal of the same process replaces it.
 _swap = threading.Lock()
@@ -349,10 +349,9 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except (x509.ExtensionNotFound, ValueError):
         uris = []
-    found = _URI.fullmatch(uris[0]) if len(uris) == 1 else None
-    if found is None:
+    if len(uris) != 1:
         raise DeniedError("CERT_INVALID", "the certificate does not name exactly one gateway")
-    return found.groups()
+    return names_of(uris[0])
 
 
 def _replace_folder(state_dir: Path, files: Mapping[str, bytes]) -> None:

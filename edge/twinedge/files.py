@@ -1,33 +1,17 @@
-"""Small files that survive a power cut: written beside, synced, renamed; a damaged one is set aside."""
+"""Facts of the agent as JSON files: replaced as one step; a damaged one is set aside."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import structlog
 
-from twinsync.transfer import storage_error, sync_folder
+from twinmodel.files import write_durably
 
 _log = structlog.get_logger(__name__)
 
 JSON_BYTES_MAX = 4 << 20
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Replaces a file as one step, readable by its owner alone; raises StorageError."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise storage_error(error, path) from error
 
 
 def write_json(path: Path, document: object) -> None:

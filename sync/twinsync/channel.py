@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +13,11 @@ from cryptography import x509
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, DeniedError
 from twinsync import limits
+from twinsync.identity import names_of
 
-DOMAIN = "hybridtwin"
 METADATA_BYTES_MAX = 16 << 10
 MESSAGE_SLACK_BYTES = 64 << 10
 HANDSHAKE_TIMEOUT_MS = 4000
-
-_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
-_IDENTITY = re.compile(rf"spiffe://{DOMAIN}/t/({_NAME})/s/({_NAME})/gw/({_NAME})")
 
 _COMMON: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX + MESSAGE_SLACK_BYTES),
@@ -108,14 +104,6 @@ class Identity:
     until_ns: int
 
 
-def identity_uri(tenant: str, site: str, gateway: str) -> str:
-    """The one URI name of a gateway's certificate; raises DeniedError CERT_INVALID when a part is no plain name."""
-    uri = f"spiffe://{DOMAIN}/t/{tenant}/s/{site}/gw/{gateway}"
-    if _IDENTITY.fullmatch(uri) is None:
-        raise DeniedError("CERT_INVALID", f"{uri} is no name of a gateway", uri=uri)
-    return uri
-
-
 def peer_identity(pem: bytes) -> Identity:
     """Who the holder of a verified leaf certificate is.
 
@@ -133,10 +121,8 @@ def peer_identity(pem: bytes) -> Identity:
         raise DeniedError("CERT_INVALID", f"the certificate carries no name of a gateway: {error}") from error
     if len(uris) != 1:
         raise DeniedError("CERT_INVALID", f"the certificate carries {len(uris)} URI names, not one")
-    found = _IDENTITY.fullmatch(uris[0])
-    if found is None:
-        raise DeniedError("CERT_INVALID", f"{uris[0]!r} is no name of a gateway", uri=uris[0])
-    return Identity(found[1], found[2], found[3], f"{leaf.serial_number:x}", _nanoseconds(leaf.not_valid_after_utc))
+    tenant, site, gateway = names_of(uris[0])
+    return Identity(tenant, site, gateway, f"{leaf.serial_number:x}", _nanoseconds(leaf.not_valid_after_utc))
 
 
 def valid_until_ns(chain_pem: bytes) -> int:

@@ -7,12 +7,12 @@ used before its SHA-256 is the digest that was asked for; what differs is thrown
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from pathlib import Path
 
-from twinmodel.errors import InputError, PackageError, StorageError
+from twinmodel.errors import InputError, PackageError
+from twinmodel.files import storage_error, sync_folder
 from twinsync import limits
 
 ARTIFACT_BYTES_MAX = 64 << 20
@@ -122,19 +122,3 @@ class PartFile:
         """Throws away what is here."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def storage_error(error: OSError, path: Path) -> StorageError:
-    """An OSError of a file as the project's error."""
-    reasons = {errno.ENOSPC: "STORE_FULL", errno.EDQUOT: "STORE_FULL", errno.EROFS: "STORE_READ_ONLY"}
-    reason = reasons.get(error.errno or 0, "STORE_SYNC_FAILED")
-    return StorageError(reason, f"{path}: {error.strerror or error}", path=str(path))

@@ -7,7 +7,8 @@ from cryptography import x509
 
 from tests.cloud.ingest.memory import Authority
 from twinmodel.errors import ConflictError, DeniedError
-from twinsync.channel import Credentials, identity_uri, peer_identity, valid_until_ns
+from twinsync.channel import Credentials, peer_identity, valid_until_ns
+from twinsync.identity import gateway_uri
 
 AUTHORITY = Authority()
 
@@ -52,9 +53,9 @@ def test_what_is_no_certificate_is_refused():
 
 
 def test_a_name_that_could_be_read_otherwise_is_not_issued():
-    assert identity_uri("acme", "a", "g") == "spiffe://hybridtwin/t/acme/s/a/gw/g"
+    assert gateway_uri("acme", "a", "g") == "spiffe://hybridtwin/t/acme/s/a/gw/g"
     with pytest.raises(DeniedError):
-        identity_uri("acme/s/b", "a", "g")
+        gateway_uri("acme/s/b", "a", "g")
 
 
 def test_credentials_never_show_their_key_and_name_the_missing_file(tmp_path):

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinmodel.errors import InputError, PackageError, StorageError
-from twinsync.transfer import PartFile, Transfer, storage_error
+from twinmodel.files import storage_error
+from twinsync.transfer import PartFile, Transfer
 
 BLOB = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(BLOB).digest()

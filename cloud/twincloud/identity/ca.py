@@ -11,7 +11,6 @@ All keys are ECDSA P-256. The root key signs nothing but the issuing certificate
 from __future__ import annotations
 
 import ipaddress
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +29,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from twincloud.identity.files import make_directory, write_secret
+from twincloud.identity.files import make_directory
 from twincloud.storage.contract import GatewayKey
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import ConflictError, DeniedError, InputError, StorageError
+from twinmodel.errors import ConflictError, InputError, StorageError
+from twinmodel.files import write_durably
+from twinsync.identity import gateway_uri, names_of
 
 ROOT_DAYS = 20 * 365
 ISSUING_DAYS = 10 * 365
@@ -43,23 +44,15 @@ SKEW = timedelta(minutes=5)
 CSR_BYTES_MAX = 8_192
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
-_URI = re.compile(
-    r"spiffe://hybridtwin/t/([A-Za-z0-9][A-Za-z0-9_-]{0,62})/s/([A-Za-z0-9][A-Za-z0-9_-]{0,62})"
-    r"/gw/([A-Za-z0-9][A-Za-z0-9_-]{0,62})"
-)
-
 
 def uri_of(gateway: GatewayKey) -> str:
-    """The identity of a gateway as its certificate carries it."""
-    return f"spiffe://hybridtwin/t/{gateway.tenant}/s/{gateway.site}/gw/{gateway.gateway}"
+    """The identity of a gateway as its certificate carries it; raises CERT_INVALID for what is no plain name."""
+    return gateway_uri(gateway.tenant, gateway.site, gateway.gateway)
 
 
 def gateway_of(uri: str) -> GatewayKey:
     """The gateway a URI names; raises CERT_INVALID for any other URI."""
-    found = _URI.fullmatch(uri)
-    if found is None:
-        raise DeniedError("CERT_INVALID", f"{uri[:200]!r} names no gateway")
-    return GatewayKey(found[1], found[2], found[3])
+    return GatewayKey(*names_of(uri))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +120,9 @@ class Authority:
             .sign(root_key, hashes.SHA256())
         )
         for name, key in (("root.key", root_key), ("issuing.key", issuing_key)):
-            write_secret(directory / name, _key_pem(key))
-        write_secret(directory / "issuing.pem", _pem(issuing))
-        write_secret(directory / "root.pem", _pem(root))
+            write_durably(directory / name, _key_pem(key))
+        write_durably(directory / "issuing.pem", _pem(issuing))
+        write_durably(directory / "root.pem", _pem(root))
         return Authority(directory, root, Pair(issuing, issuing_key), clock)
 
     @staticmethod
@@ -224,8 +217,8 @@ class Authority:
             .add_extension(self._authority_key(), critical=False)
             .sign(self.issuing.key, hashes.SHA256())
         )
-        write_secret(self.directory / "server.key", _key_pem(key))
-        write_secret(self.directory / "server.pem", _pem(certificate) + _pem(self.issuing.certificate))
+        write_durably(self.directory / "server.key", _key_pem(key))
+        write_durably(self.directory / "server.pem", _pem(certificate) + _pem(self.issuing.certificate))
 
     def _authority_key(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.issuing.key.public_key())

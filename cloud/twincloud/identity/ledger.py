@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from twincloud.identity.files import SECRET_MODE, make_directory, write_secret
+from twincloud.identity.files import make_directory
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, MissingError, StorageError
+from twinmodel.files import OWNER_ONLY, write_durably
 
 FILE = "ledger.json"
 LOCK = "ledger.lock"
@@ -161,12 +162,12 @@ class Ledger:
             "tokens": [asdict(t) for t in content.tokens.values()],
             "certificates": [asdict(c) for c in content.certificates.values()],
         }
-        write_secret(self._path, json.dumps(body, indent=1).encode())
+        write_durably(self._path, json.dumps(body, indent=1).encode())
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[Content]:
         make_directory(self._directory)
-        handle = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+        handle = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield self.content()

@@ -12,6 +12,7 @@ from typing import Self
 from twincloud.storage import migrate
 from twincloud.storage.sqlite import SqliteDatabase
 from twinmodel.errors import ConflictError, StorageError, TwinError
+from twinmodel.files import sync_folder
 
 DATABASE = "coordinator.db"
 LOCK = "coordinator.lock"
@@ -74,7 +75,7 @@ def create(state_dir: Path) -> None:
         with contextlib.closing(SqliteDatabase(draft)) as database, database.write() as connection:
             migrate.upgrade(connection)
         draft.rename(path)
-        sync_directory(state_dir)
+        sync_folder(state_dir)
 
 
 def open_database(state_dir: Path) -> SqliteDatabase:
@@ -102,15 +103,6 @@ def open_database(state_dir: Path) -> SqliteDatabase:
     return database
 
 
-def sync_directory(directory: Path) -> None:
-    """Makes new names in a directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _backup(database: SqliteDatabase, target: Path) -> None:
     draft = target.with_name(target.name + ".new")
     draft.unlink(missing_ok=True)
@@ -121,7 +113,7 @@ def _backup(database: SqliteDatabase, target: Path) -> None:
     finally:
         os.close(handle)
     draft.rename(target)
-    sync_directory(target.parent)
+    sync_folder(target.parent)
 
 
 def _remove_database(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import UnreachableError
+from twinmodel.files import write_durably
 
 KEY_BITS = 2048
 VALID_DAYS = 3650
@@ -37,8 +37,8 @@ def ensure_certificate(state_dir: Path, clock: Clock) -> tuple[Path, Path]:
     written = secret.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(key, written)
-    _write(certificate, _self_signed(secret, clock).public_bytes(serialization.Encoding.DER))
+    write_durably(key, written)
+    write_durably(certificate, _self_signed(secret, clock).public_bytes(serialization.Encoding.DER))
     return certificate, key
 
 
@@ -72,15 +72,6 @@ def _self_signed(secret: rsa.RSAPrivateKey, clock: Clock) -> x509.Certificate:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .sign(secret, hashes.SHA256())
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
 
 
 def thumbprint(der: bytes) -> str:
@@ -118,7 +109,7 @@ def check_server(presented: bytes, trusted: Path | None, pending: Path, device: 
     pending.mkdir(parents=True, exist_ok=True)
     kept = pending / f"{thumbprint(presented)}.der"
     if not kept.exists() and len(list(pending.iterdir())) < PENDING_MAX:
-        _write(kept, presented)
+        write_durably(kept, presented)
     why = f"differs from {trusted.name}" if trusted is not None else "is not trusted yet"
     step = f"if that is the thumbprint the server shows, set security.server_certificate to {kept}"
     raise UnreachableError(

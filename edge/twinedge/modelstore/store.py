@@ -21,11 +21,12 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from twinedge.files import read_json, set_aside, write_durably, write_json
+from twinedge.files import read_json, set_aside, write_json
 from twinmodel.errors import MissingError, PackageError, TwinError
+from twinmodel.files import storage_error, write_durably
 from twinmodel.package.archive import ModelPackage, inspect, load
 from twinmodel.package.signing import key_id, load_public_key
-from twinsync.transfer import ARTIFACT_BYTES_MAX, PartFile, storage_error
+from twinsync.transfer import ARTIFACT_BYTES_MAX, PartFile
 
 _log = structlog.get_logger(__name__)
 

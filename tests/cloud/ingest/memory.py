@@ -21,7 +21,8 @@ from twinmodel.clock import ClockQuality, SystemClock
 from twinmodel.errors import ConflictError, InputError, MissingError, TwinError
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
 from twinsync import block
-from twinsync.channel import Credentials, identity_uri
+from twinsync.channel import Credentials
+from twinsync.identity import gateway_uri
 from twinsync.item import Block, Boot, Item, Mark, Range
 from twinsync.session.messages import item_bytes
 
@@ -304,7 +305,7 @@ class Authority:
         return self.issue([x509.DNSName("localhost")])
 
     def gateway(self, key: GatewayKey = GATEWAY, **kwargs) -> Credentials:
-        uri = identity_uri(key.tenant, key.site, key.gateway)
+        uri = gateway_uri(key.tenant, key.site, key.gateway)
         return self.issue([x509.UniformResourceIdentifier(uri)], **kwargs)
 
 
