@@ -213,6 +213,44 @@ class Aligner:
         return Frame(tick, values, quality, cut_off)
 
 
+def resample(
+    t_ns: NDArray[np.int64],
+    values: NDArray[np.float64],
+    ticks_ns: NDArray[np.int64],
+    age_limit_ns: int,
+    how: Literal["hold", "linear"] = "hold",
+) -> NDArray[np.float64]:
+    """What an `Aligner` gives for one signal at many ticks, once all of its samples have come.
+
+    Args:
+        t_ns: times of the samples, strictly rising.
+        values: their values, finite.
+        ticks_ns: times wanted.
+        age_limit_ns: see `AlignInput`.
+        how: see `AlignInput`.
+
+    Returns:
+        Values at the ticks, NaN where there is none.
+    """
+    if not len(t_ns):
+        return np.full(len(ticks_ns), np.nan)
+    at = np.searchsorted(t_ns, ticks_ns, "right") - 1
+    before = np.maximum(at, 0)
+    age = ticks_ns - t_ns[before]
+    missing = at < 0
+    if age_limit_ns:
+        missing |= age > age_limit_ns
+    found = values[before]
+    if how == "linear":
+        after = np.minimum(before + 1, len(t_ns) - 1)
+        apart = t_ns[after] - t_ns[before]
+        between = (apart > 0) & (age > 0)
+        if age_limit_ns:
+            between &= apart <= age_limit_ns
+        found = np.where(between, found + (values[after] - found) * (age / np.maximum(apart, 1)), found)
+    return np.where(missing, np.nan, found)
+
+
 def _on_grid(lane: _Lane, at: int, tick: int, entry: AlignInput) -> tuple[float, int, int]:
     """Value, quality and newest time used of one input at a tick; `at` is its last sample up to the tick."""
     t, value, code = int(lane.t[at]), float(lane.value[at]), int(lane.quality[at])
