@@ -14,6 +14,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NoReturn
@@ -64,7 +65,8 @@ class Unit:
         if exponent.denominator == 2:
             scale = math.sqrt(scale)
         elif exponent.denominator != 1:
-            scale = scale ** (1 / exponent.denominator)
+            # In decimal, because pow of one C library rounds other than that of the next.
+            scale = float(Decimal(scale) ** (Decimal(1) / exponent.denominator))
         return Unit(tuple(a * exponent for a in self.dimension), scale if exponent > 0 else 1.0 / scale)
 
     def __str__(self) -> str:
