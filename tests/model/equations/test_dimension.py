@@ -106,7 +106,8 @@ def test_a_table_takes_its_own_units_and_gives_them():
 @pytest.mark.parametrize(
     ("text", "message"),
     [("lookup(curve, h)", "table curve takes"), ("lookup(curve, v, h)", "has 1 coordinates, 2 given"),
-     ("lookup(map, T - U, h)", "with its own zero"), ("lookup(curv, v)", "table 'curv' is unknown; the nearest is 'curve'")],
+     ("lookup(map, T - U, h)", "with its own zero"),
+     ("lookup(curv, v)", "table 'curv' is unknown; the nearest is 'curve'")],
 )  # fmt: skip
 def test_a_table_refuses_what_its_coordinates_are_not(text, message):
     source = Source(text)
