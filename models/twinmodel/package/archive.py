@@ -16,6 +16,7 @@ lengths, hash and signature are right, and no length is believed before it is co
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,14 +61,14 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class ModelPackage:
-    """A verified package; only `load` makes one.
+    """A verified package; only `load` makes one, and `open_at_desk` one that nobody vouches for.
 
     Attributes:
         model_id: hex SHA-256 of the content; the same for every signer.
         digest: SHA-256 of the whole file, what artifacts are addressed by.
         manifest: every fact but the arrays.
         tensors: arrays by name, read-only.
-        signer: id of the key that vouches for it.
+        signer: id of the key that vouches for it, empty at the desk.
     """
 
     model_id: str
@@ -133,10 +134,19 @@ def load(blob: bytes, trusted: Mapping[str, Ed25519PublicKey]) -> ModelPackage:
         key.verify(envelope.signature[8:], envelope.model_id)
     except InvalidSignature as error:
         raise PackageError("PACKAGE_ALTERED", f"the signature of key {signer} does not fit", key=signer) from error
-    manifest = read(envelope.manifest)
-    tensors = _tensors(manifest, envelope.tensors)
-    check(manifest, tensors)
-    return ModelPackage(envelope.model_id.hex(), hashlib.sha256(blob).digest(), manifest, tensors, signer)
+    return _opened(blob, envelope, signer)
+
+
+def open_at_desk(blob: bytes) -> ModelPackage:
+    """Opens a package without asking who vouches for it; its `signer` is empty.
+
+    For a person's own machine (`twinctl model run`, `verify`), where the file was built a moment ago. Gateways and
+    the coordinator use `load` alone. Content is checked as completely as there.
+
+    Raises:
+        PackageError: as `load`, without the two about signers.
+    """
+    return _opened(blob, unpack(blob), "")
 
 
 def inspect(blob: bytes) -> Manifest:
@@ -145,10 +155,7 @@ def inspect(blob: bytes) -> Manifest:
     Raises:
         PackageError: as `load`, without the two about signers.
     """
-    envelope = unpack(blob)
-    manifest = read(envelope.manifest)
-    check(manifest, _tensors(manifest, envelope.tensors))
-    return manifest
+    return open_at_desk(blob).manifest
 
 
 def model_id(blob: bytes) -> str:
@@ -184,7 +191,7 @@ def unpack(blob: bytes) -> Envelope:
         raise PackageError("PACKAGE_ALTERED", f"{len(blob) - total} bytes too many")
     manifest = blob[_HEADER.size : _HEADER.size + manifest_size]
     tensors = blob[first : first + tensors_size]
-    if any(blob[_HEADER.size + manifest_size : first]) or identify(manifest, tensors) != expected:
+    if blob[_HEADER.size + manifest_size : first].strip(b"\0") or identify(manifest, tensors) != expected:
         raise PackageError("PACKAGE_ALTERED", "the content does not have the hash the file names")
     return Envelope(expected, manifest, tensors, blob[first + tensors_size :])
 
@@ -217,6 +224,13 @@ def lay_out(tensors: Mapping[str, NDArray[Any]]) -> tuple[list[TensorEntry], byt
     return entries, b"".join(parts)
 
 
+def _opened(blob: bytes, envelope: Envelope, signer: str) -> ModelPackage:
+    manifest = read(envelope.manifest)
+    tensors = _tensors(manifest, envelope.tensors)
+    check(manifest, tensors)
+    return ModelPackage(envelope.model_id.hex(), hashlib.sha256(blob).digest(), manifest, tensors, signer)
+
+
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
@@ -230,11 +244,11 @@ def _tensors(manifest: Manifest, raw: bytes) -> dict[str, NDArray[Any]]:
     tensors: dict[str, NDArray[Any]] = {}
     offset = 0
     for entry in manifest.tensors:
-        size = int(np.prod(entry.shape, dtype=np.int64)) * int(entry.dtype[1])
+        size = math.prod(entry.shape) * int(entry.dtype[1])
         if entry.offset != offset or offset + size > len(raw):
             _invalid(f"array {entry.name} does not lie where it must")
         end = min(_aligned(offset + size), len(raw))
-        if any(raw[offset + size : end]):
+        if raw[offset + size : end].strip(b"\0"):
             _invalid(f"the gap behind array {entry.name} is not empty")
         tensor = np.frombuffer(raw, f"<{entry.dtype}", size // int(entry.dtype[1]), offset)
         tensors[entry.name] = tensor.reshape(entry.shape)

@@ -30,6 +30,7 @@ from twinmodel.units import parse
 SCHEMA: Final = "twin/1"
 KERNEL_VERSION: Final = 1
 MANIFEST_MAX: Final = 256 * 1024
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 UnitText = Annotated[str, Field(max_length=64)]
 
@@ -138,9 +139,7 @@ class Manifest(Strict):
 
 def dump(manifest: Manifest) -> bytes:
     """The one byte string of a manifest: sorted keys, no whitespace, UTF-8, no NaN."""
-    fields = manifest.model_dump(mode="json", by_alias=True)
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
+    return _CANONICAL.encode(manifest.model_dump(mode="json", by_alias=True)).encode()
 
 
 def read(raw: bytes) -> Manifest:
@@ -150,11 +149,12 @@ def read(raw: bytes) -> Manifest:
         PackageError: PACKAGE_INVALID for anything `dump` would not have written.
     """
     try:
-        manifest = Manifest.model_validate(json.loads(raw.decode()))
+        manifest = Manifest.model_validate_json(raw)
+        # What was not written by `dump` - blanks, another order, a key that stands twice - differs from it.
         canonical = dump(manifest)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(map(str, fault["loc"]))
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "its text"
         raise PackageError("PACKAGE_INVALID", f"manifest: {where}: {fault['msg']}") from error
     except (ValueError, RecursionError) as error:
         raise PackageError("PACKAGE_INVALID", f"the manifest is no JSON: {error}") from error
