@@ -31,6 +31,7 @@ def item_to_proto(item: Item) -> pb.Item:
         message.block.payload = content.payload
         message.block.t_min_ns = content.t_min_ns
         message.block.t_max_ns = content.t_max_ns
+        message.block.kept = content.kept
     elif isinstance(content, Gap):
         gap = pb.Gap(reason=content.reason, count=content.count, from_ns=content.from_ns, to_ns=content.to_ns)
         message.gap.CopyFrom(gap)
@@ -205,7 +206,9 @@ def _block_from_proto(block: pb.Block, count: int) -> Block:
         _refuse("block.payload", f"{len(block.payload)} bytes, not in [1, {limits.BLOCK_BYTES_MAX}]")
     if block.t_min_ns > block.t_max_ns:
         _refuse("block.t_min_ns", f"{block.t_min_ns} is later than t_max_ns {block.t_max_ns}")
-    return Block(block.schema, block.crc32c, block.payload, block.t_min_ns, block.t_max_ns)
+    if len(block.kept) > limits.KEPT_BYTES_MAX:
+        _refuse("block.kept", f"{len(block.kept)} bytes, at most {limits.KEPT_BYTES_MAX}")
+    return Block(block.schema, block.crc32c, block.payload, block.t_min_ns, block.t_max_ns, block.kept)
 
 
 def _signal_from_proto(position: int, signal: pb.Signal) -> Signal:

@@ -1,6 +1,7 @@
 """What travels up: items that occupy sequence numbers, boots that number them, marks that acknowledge them.
 
-A stream of one boot is a sequence of items without holes. A `Gap` occupies the numbers of what was dropped;
+A stream of one boot is a sequence of items without holes. A `Gap` occupies the numbers of what was dropped, a
+thinned `Block` those of all it once held, and it says which of them it kept;
 an `Outage` or a `NotAcquired` record occupies one number of its own and declares what never got a number.
 """
 
@@ -21,6 +22,8 @@ class Block:
         crc32c: checksum of the payload.
         payload: the transposed columns.
         t_min_ns, t_max_ns: event times of the earliest and the latest sample.
+        kept: of a thinned block, which of its item's numbers the payload still holds, see `twinsync.kept`; empty
+            when it holds all of them.
     """
 
     schema: bytes
@@ -28,6 +31,7 @@ class Block:
     payload: bytes
     t_min_ns: int
     t_max_ns: int
+    kept: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

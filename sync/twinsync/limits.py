@@ -23,6 +23,9 @@ BLOCK_BYTES_MAX = 2 << 20
 BLOCK_RAW_BYTES_MAX = 16 << 20
 """Bytes of a block's columns once decompressed."""
 
+KEPT_BYTES_MAX = BLOCK_SAMPLES_MAX // 8 + 256
+"""Bytes of the bitmap of a thinned block as it travels; one that does not deflate grows a little."""
+
 MESSAGE_BYTES_MAX = 4 << 20
 """Bytes of one gRPC message; a message always has room for one block."""
 

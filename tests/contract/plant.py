@@ -6,11 +6,14 @@ import hashlib
 import random
 from collections.abc import Sequence
 
+import numpy as np
+
 from twincloud.storage.contract import Arrival, Commit, GatewayKey, Hello, TwinKey
 from twinmodel.clock import SECOND_NS, ClockQuality
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 from twinsync import block
 from twinsync.item import Block, Boot, Gap, Item, NotAcquired, Outage
+from twinsync.kept import pack_kept
 
 NOW = 1_700_000_000 * SECOND_NS
 KEY = GatewayKey("acme", "mill", "gw-1")
@@ -88,10 +91,15 @@ class Edge:
         self.next[boot_id, stream] = first + count
         return boot_id, first, first + count - 1
 
-    def block(self, batches: Sequence[Batch], stream: Stream = Stream.STATE, boot: Boot | None = None) -> Arrival:
+    def block(
+        self, batches: Sequence[Batch], stream: Stream = Stream.STATE, boot: Boot | None = None, lost: int = 0
+    ) -> Arrival:
+        """A block; of a thinned one, `lost` samples behind those given went away."""
         packed = block.encode(batches, self.catalogue)
-        boot_id, first, last = self._number(stream, packed.count, boot)
-        content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns)
+        count = packed.count + lost
+        boot_id, first, last = self._number(stream, count, boot)
+        kept = pack_kept(np.arange(count) < packed.count) if lost else b""
+        content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns, kept)
         item = Item(boot_id, stream, first, last, content)
         return Arrival(item, tuple(block.decode(packed.payload, self.catalogue)))
 

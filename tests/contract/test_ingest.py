@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, InputError, MissingError
 from twinmodel.signal import Stream
 from twinsync.item import Gap, Item, Mark, NotAcquired, Outage
+from twinsync.kept import pack_kept
 
 
 def test_commit_moves_the_mark_and_keeps_every_sample_as_it_came(store):
@@ -139,6 +141,30 @@ def test_dead_letters_beyond_the_quota_are_declared_lost(store):
     assert len(store.dead_letters("acme").items) == 8
     (loss,) = store.losses(KEY)
     assert (loss.kind, loss.reason, loss.count) == ("GAP", "DEAD_LETTER_QUOTA", 10)
+
+
+def test_thinned_blocks_are_stored_and_what_they_lack_is_declared_in_one_line(store):
+    edge = Edge()
+    edge.connect(store)
+    sent = [edge.tick(NOW + place * SECOND_NS, lost=4) for place in range(3)]
+    commit = edge.send(store, sent)
+    assert (commit.marks[0].next_seq, commit.samples, commit.rejected) == (3 * 28, 3 * 24, ())
+    assert len(stored(store)) == 3 * 24
+    (loss,) = store.losses(KEY)
+    assert (loss.kind, loss.reason, loss.first_seq, loss.count) == ("THINNED", "STORE_FULL", 0, 12)
+    assert (loss.from_ns, loss.to_ns) == (NOW, NOW + 2 * SECOND_NS)
+    assert edge.send(store, sent[:1]).samples == 0
+    assert len(store.losses(KEY)) == 1
+
+
+def test_thinned_block_that_holds_another_number_of_samples_is_a_dead_letter(store):
+    edge = Edge()
+    edge.connect(store)
+    whole = edge.tick(NOW, lost=4)
+    content = dataclasses.replace(whole.item.content, kept=pack_kept(np.arange(28) < 20))
+    commit = edge.send(store, [dataclasses.replace(whole, item=dataclasses.replace(whole.item, content=content))])
+    assert commit.rejected[0][3] == "BLOCK_CORRUPT"
+    assert (stored(store), store.losses(KEY)) == ([], ())
 
 
 def test_outage_and_not_acquired_records_are_declared_and_an_open_interval_is_closed_once(store):

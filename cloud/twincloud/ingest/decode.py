@@ -11,6 +11,7 @@ from twinmodel.errors import InputError, StorageError, TwinError
 from twinmodel.signal import Batch
 from twinsync import block
 from twinsync.item import Block, Item
+from twinsync.kept import samples_of
 
 _log = structlog.get_logger(__name__)
 
@@ -42,8 +43,9 @@ def _arrival_of(store: Ingest, gateway: GatewayKey, item: Item) -> Arrival:
 def _batches_of(store: Ingest, gateway: GatewayKey, item: Item, content: Block) -> tuple[Batch, ...]:
     block.verify(content.payload, content.crc32c)
     catalogue = store.catalogue(gateway, content.schema)
-    batches = tuple(block.decode(content.payload, catalogue, count_max=item.count))
+    samples = samples_of(item)
+    batches = tuple(block.decode(content.payload, catalogue, count_max=samples))
     count = sum(map(len, batches))
-    if count != item.count:
-        raise InputError("BLOCK_CORRUPT", f"a block of {count} samples over {item.count} sequence numbers")
+    if count != samples:
+        raise InputError("BLOCK_CORRUPT", f"a block of {count} samples over {samples} sequence numbers")
     return batches

@@ -137,7 +137,7 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One declared hole of a gateway: a Gap, an Outage or a NOT_ACQUIRED interval."""
+    """One declared hole of a gateway: a Gap, what was thinned out of blocks, an Outage or a NOT_ACQUIRED interval."""
 
     gateway: GatewayKey
     kind: str

@@ -21,7 +21,9 @@ Key = tuple[bytes, Stream]
 def item_bytes(item: Item) -> int:
     """What an item counts against the credit: an upper bound of its size on the wire."""
     content = item.content
-    return _ITEM_OVERHEAD_BYTES + (len(content.payload) if isinstance(content, Block) else _ITEM_OVERHEAD_BYTES * 4)
+    if isinstance(content, Block):
+        return _ITEM_OVERHEAD_BYTES + len(content.payload) + len(content.kept)
+    return _ITEM_OVERHEAD_BYTES * 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,11 +304,14 @@ class Block(google.protobuf.message.Message):
     PAYLOAD_FIELD_NUMBER: builtins.int
     T_MIN_NS_FIELD_NUMBER: builtins.int
     T_MAX_NS_FIELD_NUMBER: builtins.int
+    KEPT_FIELD_NUMBER: builtins.int
     schema: builtins.bytes
     crc32c: builtins.int
     payload: builtins.bytes
     t_min_ns: builtins.int
     t_max_ns: builtins.int
+    kept: builtins.bytes
+    """Of a thinned block: which of its sequence numbers were kept, a deflated bitmap. Empty: all of them."""
     def __init__(
         self,
         *,
@@ -317,8 +320,9 @@ class Block(google.protobuf.message.Message):
         payload: builtins.bytes = ...,
         t_min_ns: builtins.int = ...,
         t_max_ns: builtins.int = ...,
+        kept: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["crc32c", b"crc32c", "payload", b"payload", "schema", b"schema", "t_max_ns", b"t_max_ns", "t_min_ns", b"t_min_ns"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["crc32c", b"crc32c", "kept", b"kept", "payload", b"payload", "schema", b"schema", "t_max_ns", b"t_max_ns", "t_min_ns", b"t_min_ns"]) -> None: ...
 
 global___Block = Block
 

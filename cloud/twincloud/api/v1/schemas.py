@@ -156,7 +156,7 @@ class GatewayList(Shape):
 class LossView(Shape):
     """One declared hole."""
 
-    kind: Literal["GAP", "OUTAGE", "NOT_ACQUIRED"]
+    kind: Literal["GAP", "THINNED", "OUTAGE", "NOT_ACQUIRED"]
     reason: str
     device: str
     boot: str
