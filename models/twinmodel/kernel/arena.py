@@ -1,13 +1,15 @@
 """Where every number of a kernel lies: flat arrays of tiles `[T, rows, W]`, constant row offsets, W lanes.
 
-One tile holds up to W instances of one model; row r of tile t, lane w is element `(t*rows + r)*W + w`. W is
-handed in at run time: a constant lane count would be unrolled by the compiler and never vectorised.
+One tile holds up to W instances of one model; the models of one call share I, their signature, and differ in M. Row r
+of tile t, lane w is element `(t*rows + r)*W + w`. W is handed in at run time: a constant lane count would be unrolled
+by the compiler and never vectorised.
 
-    S  state      x | packed upper P | u held | ewma | cusum up | cusum down | flag | bad
+    S  state      x | packed upper P | u held | watch rows of each output (see `drift`) | flag | bad
     Z  what comes u | y | q factor | r factor | mute
-    O  results    estimate | sigma | prediction | innovation | score | nis
+    O  results    estimate | sigma | prediction | innovation | score | spread | nis
     I  integers   n m p substeps params consts registers, then the programs
-    M  reals      drift settings | low | high | R | Q | Q held | family's own
+    M  reals      models x (drift settings | low | high | R | Q | Q held | family's own)
+    K  models     which model of M each tile holds, int32 [T]
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ from numpy.typing import NDArray
 
 LANES: Final = 8
 HEADER: Final = 9
-DRIFT: Final = 6
+DRIFT: Final = 11
+WATCH: Final = 7
 LARGEST: Final = 1e300
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
-# Arguments: I, M, S, Z, O, a scratch array and the number of lanes.
-Step = Callable[[I32, F64, F64, F64, F64, F64, int], None]
+# Arguments: I, M, K, S, Z, O, a scratch array G and the number of lanes W.
+Step = Callable[[I32, F64, I32, F64, F64, F64, F64, int], None]
+# A step with all of its arguments prepared, see `machine.bind`.
+Bound = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Layout:
     @property
     def flag(self) -> int:
         """Row of the drift flag."""
-        return self.drift + 3 * self.p
+        return self.drift + WATCH * self.p
 
     @property
     def bad(self) -> int:
@@ -81,7 +86,7 @@ class Layout:
     @property
     def output_rows(self) -> int:
         """Rows of O."""
-        return 5 * self.p + 1
+        return 6 * self.p + 1
 
     @property
     def scratch_rows(self) -> int:

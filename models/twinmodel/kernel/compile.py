@@ -25,27 +25,25 @@ numba: Any = importlib.import_module("numba")
 def compile_family(family: str) -> tuple[str, bytes]:
     """Symbol and object code of a family's step, for the processor of this machine.
 
-    The entry takes each array as address and length, then the number of lanes, see `machine.ENTRY`.
+    The entry takes the addresses of its arrays and their lengths, then the number of lanes, see `machine.ENTRY`.
     """
     module = importlib.import_module(f"twinmodel.kernel.{family}")
     step = getattr(module, f"{family}_step")
     types = numba.types
-    integers, reals, size = types.CPointer(types.int32), types.CPointer(types.float64), types.int64
 
-    def entry(
-        i: Any, ni: int, m: Any, nm: int, s: Any, ns: int, z: Any, nz: int, o: Any, no: int, g: Any, ng: int, w: int
-    ) -> None:
+    def entry(places: Any, sizes: Any) -> None:
         step(
-            numba.carray(i, (ni,), np.int32),
-            numba.carray(m, (nm,), np.float64),
-            numba.carray(s, (ns,), np.float64),
-            numba.carray(z, (nz,), np.float64),
-            numba.carray(o, (no,), np.float64),
-            numba.carray(g, (ng,), np.float64),
-            w,
+            numba.carray(places[0], (sizes[0],), np.int32),
+            numba.carray(places[1], (sizes[1],), np.float64),
+            numba.carray(places[2], (sizes[2],), np.int32),
+            numba.carray(places[3], (sizes[3],), np.float64),
+            numba.carray(places[4], (sizes[4],), np.float64),
+            numba.carray(places[5], (sizes[5],), np.float64),
+            numba.carray(places[6], (sizes[6],), np.float64),
+            sizes[7],
         )
 
-    signature = types.void(integers, size, *[reals, size] * 5, size)
+    signature = types.void(types.CPointer(types.voidptr), types.CPointer(types.int64))
     compiled = numba.cfunc(signature, nopython=True)(entry)
     # The library of a cfunc holds everything it calls; there is no public name for its object code.
     code: bytes = compiled._library._get_compiled_object()  # noqa: SLF001 - see above

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 
-from twinmodel.kernel.arena import F64, I32
-from twinmodel.kernel.lanes import clip, detect, finish, hold, kernel, measure
+from twinmodel.kernel.arena import DRIFT, F64, I32, WATCH
+from twinmodel.kernel.drift import finish, observe
+from twinmodel.kernel.lanes import clip, hold, kernel
 
 
 @kernel
 def _offsets(n: int, m: int, p: int) -> tuple[int, int, int, int, int, int, int, int, int]:
     """Where R, Q, Q held, A, B, a, C, D and c begin in M."""
     nP = n * (n + 1) // 2
-    R = 6 + 2 * n
+    R = DRIFT + 2 * n
     Q = R + p
     held = Q + nP
     A = held + nP
@@ -129,8 +130,8 @@ def _gain(S: F64, s: int, G: F64, gi: int, n: int, W: int) -> None:
 
 
 @kernel
-def _sigma(M: F64, S: F64, P: int, O: F64, o: int, oC: int, G: F64, gi: int, n: int, W: int) -> None:  # noqa: E741
-    """Standard deviation of one output, sqrt(C P C'), into O[o:o+W]."""
+def _quadratic(M: F64, S: F64, P: int, oC: int, G: F64, gi: int, n: int, W: int) -> None:
+    """Variance of one output, C P C', into G[gi:gi+W]."""
     for w in range(W):
         G[gi + w] = 0.0
     for i in range(n):
@@ -142,37 +143,51 @@ def _sigma(M: F64, S: F64, P: int, O: F64, o: int, oC: int, G: F64, gi: int, n: 
                 G[gi + w] = G[gi + w] + v * S[q + w]
     for w in range(W):
         v = G[gi + w]
-        O[o + w] = math.sqrt(v if v > 0.0 else 0.0)
+        G[gi + w] = v if v > 0.0 else 0.0
 
 
 @kernel
-def linear_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
+def _spread(M: F64, S: F64, P: int, Z: F64, fr: int, O: F64, o: int, r: int, G: F64, gi: int, n: int, m: int, p: int, W: int) -> None:  # noqa: E501, E741
+    """Standard deviation of a measurement to come, sqrt(C P C' + R), into O[o:o+W]."""
+    oR, _, _, _, _, _, oC, _, _ = _offsets(n, m, p)
+    _quadratic(M, S, P, oC + r * n, G, gi, n, W)
+    noise = M[oR + r]
+    for w in range(W):
+        O[o + w] = math.sqrt(G[gi + w] + noise * Z[fr + w])
+
+
+@kernel
+def linear_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
     """One tick of a Kalman filter for all tiles: predict, then one scalar update an output."""
     n, m, p = int(I[0]), int(I[1]), int(I[2])
     nP = n * (n + 1) // 2
-    KS, KZ, KO = n + nP + m + 3 * p + 2, m + p + 3, 5 * p + 1
+    KS, KZ, KO = n + nP + m + WATCH * p + 2, m + p + 3, 6 * p + 1
     oC = _offsets(n, m, p)[6]
     gi = (n + n * n + n) * W
+    size = _offsets(n, m, p)[8] + p
+    models = M
     for t in range(S.shape[0] // (KS * W)):
+        M = models[K[t] * size : (K[t] + 1) * size]
         s, z, o = t * KS * W, t * KZ * W, t * KO * W
-        P, u, ewma = s + n * W, s + (n + nP) * W, s + (n + nP + m) * W
+        P, u, watch = s + n * W, s + (n + nP) * W, s + (n + nP + m) * W
         zy = z + m * W
-        fq, fr = zy + p * W, zy + (p + 1) * W
-        mute = Z[fr + W : fr + 2 * W]
+        fq, fr, mute = zy + p * W, zy + (p + 1) * W, zy + (p + 2) * W
         _predict(M, S, s, Z, fq, G, n, m, p, W)
         clip(M, S, s, n, W)
         hold(S, u, Z, z, m, W)
         for r in range(p):
             _output(M, S, s, u, O, o + (2 * p + r) * W, r, n, m, p, W)
+            _spread(M, S, P, Z, fr, O, o + (5 * p + r) * W, r, G, gi, n, m, p, W)
         for w in range(W):
-            O[o + 5 * p * W + w] = 0.0
+            O[o + 6 * p * W + w] = 0.0
         for r in range(p):
             _variance(M, S, P, Z, fr, G, gi, r, n, m, p, W)
             _output(M, S, s, u, O, o + r * W, r, n, m, p, W)
-            measure(Z, zy + r * W, O, o, p, r, G, gi, W)
+            observe(M, S, watch, Z, zy + r * W, mute, O, o, p, r, G, gi, W)
             _gain(S, s, G, gi, n, W)
-            detect(M, S, ewma + r * W, p, O, o + (4 * p + r) * W, G, gi + 2 * W, mute, W)
         finish(M, S, s, O, o, n, m, p, W)
         for r in range(p):
             _output(M, S, s, u, O, o + r * W, r, n, m, p, W)
-            _sigma(M, S, P, O, o + (p + r) * W, oC + r * n, G, gi, n, W)
+            _quadratic(M, S, P, oC + r * n, G, gi, n, W)
+            for w in range(W):
+                O[o + (p + r) * W + w] = math.sqrt(G[gi + w])

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 
-from twinmodel.kernel.arena import F64, I32
-from twinmodel.kernel.lanes import clip, detect, finish, hold, kernel, measure, run
+from twinmodel.kernel.arena import DRIFT, F64, I32, WATCH
+from twinmodel.kernel.drift import finish, observe
+from twinmodel.kernel.lanes import clip, hold, kernel, run
 
 
 @kernel
@@ -207,16 +208,15 @@ def _condition(S: F64, s: int, O: F64, o: int, n: int, p: int, r: int, G: F64, g
 
 
 @kernel
-def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
+def ode_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
     """One tick of an unscented Kalman filter over RK4 of the op-list; sigma points are lanes of the machine."""
     n, m, p, fixed, nreg = int(I[0]), int(I[1]), int(I[2]), int(I[4]) + int(I[5]), int(I[6])
     nP = n * (n + 1) // 2
     L = (2 * n + 1) * W
-    KS, KZ, KO = n + nP + m + 3 * p + 2, m + p + 3, 5 * p + 1
-    oR = 6 + 2 * n
+    KS, KZ, KO = n + nP + m + WATCH * p + 2, m + p + 3, 6 * p + 1
+    oR = DRIFT + 2 * n
     oQ = oR + p
     own = oQ + 2 * nP
-    h, spread = M[own], M[own + 1]
     # Scratch: registers | x, sum, next | outputs | factor of P | yy | xy | c | K | 1/v, nu, e
     gx = nreg * L
     gy = gx + 3 * n * L
@@ -224,19 +224,24 @@ def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  #
     gyy = gl + nP * W
     gc = gyy + (p * (p + 1) // 2 + n * p) * W
     gi = gc + (p + n) * W
-    for i in range(fixed):
-        v = M[own + 4 + i]
-        for w in range(L):
-            G[(n + m + i) * L + w] = v
+    size = own + 4 + fixed
+    models, model = M, -1
     for t in range(S.shape[0] // (KS * W)):
+        M = models[K[t] * size : (K[t] + 1) * size]
+        h, spread = M[own], M[own + 1]
+        if K[t] != model:
+            model = K[t]
+            for i in range(fixed):
+                v = M[own + 4 + i]
+                for w in range(L):
+                    G[(n + m + i) * L + w] = v
         s, z, o = t * KS * W, t * KZ * W, t * KO * W
-        u, ewma, bad = s + (n + nP) * W, s + (n + nP + m) * W, s + (KS - 1) * W
+        u, watch, bad = s + (n + nP) * W, s + (n + nP + m) * W, s + (KS - 1) * W
         zy = z + m * W
-        fq, fr = zy + p * W, zy + (p + 1) * W
-        mute = Z[fr + W : fr + 2 * W]
+        fq, fr, mute = zy + p * W, zy + (p + 1) * W, zy + (p + 2) * W
         for w in range(W):
             S[bad + w] = 0.0
-            O[o + 5 * p * W + w] = 0.0
+            O[o + 6 * p * W + w] = 0.0
         _sigma_points(S, s, n, G, gl, 0, spread, bad, W)
         _fill(S, u, n, m, G, W)
         _integrate(I, h, n, G, gx, L)
@@ -247,15 +252,19 @@ def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  #
         _sigma_points(S, s, n, G, gl, 0, spread, bad, W)
         _read(I, M, own, S, s, O, o, G, gx, gy, gyy, W)
         for r in range(p):
+            c = gyy + (r * p - r * (r - 1) // 2) * W
+            for w in range(W):
+                v = G[c + w]
+                O[o + (5 * p + r) * W + w] = math.sqrt((v if v > 0.0 else 0.0) + M[oR + r] * Z[fr + w])
+        for r in range(p):
             for q in range(p):
                 c = gyy + (r * p - r * (r - 1) // 2 + q - r if r <= q else q * p - q * (q - 1) // 2 + r - q) * W
                 for w in range(W):
                     G[gc + q * W + w] = G[c + w]
             for w in range(W):
                 G[gi + w] = G[gc + r * W + w] + M[oR + r] * Z[fr + w]
-            measure(Z, zy + r * W, O, o, p, r, G, gi, W)
+            observe(M, S, watch, Z, zy + r * W, mute, O, o, p, r, G, gi, W)
             _condition(S, s, O, o, n, p, r, G, gyy, gc, W)
-            detect(M, S, ewma + r * W, p, O, o + (4 * p + r) * W, G, gi + 2 * W, mute, W)
         for w in range(W):
             G[gi + w] = S[bad + w]
         finish(M, S, s, O, o, n, m, p, W)

@@ -63,10 +63,10 @@ def _run(plan: Plan, step: Step, start: tuple[F64, F64, F64], u: F64, y: F64) ->
     layout = plan.layout
     state = fresh_state(layout, *start)
     results, scratch = np.zeros(layout.output_rows), np.zeros(layout.scratch_rows)
-    trace = []
+    trace, models = [], np.zeros(1, np.int32)
     for tick in range(len(u)):
         coming = np.concatenate([u[tick], y[tick], [float(tick % 4 == 3), 1.0, 0.0]])
-        step(plan.integers, plan.reals, state, coming, results, scratch, 1)
+        step(plan.integers, plan.reals, models, state, coming, results, scratch, 1)
         trace.append((state.copy(), results.copy()))
     return trace
 

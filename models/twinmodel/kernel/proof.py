@@ -18,7 +18,7 @@ TICKS: Final = 40
 LANES: Final = (1, 8)
 _TILES: Final = 2
 _SEED: Final = 7
-_DRIFT: Final = np.array([0.05, 2.0, 0.5, 16.0, 4.0, 0.5])
+_DRIFT: Final = np.array([0.05, 0.5, 0.03, 0.06, 4.0, 0.5, 0.002, 0.03, 0.05, 1.5, 2.0])
 # Registers: 0 x, 1 u, 2 the constant, then one per operation; every operation of the machine once, see `lanes.run`.
 _RATES: Final = ((5, 3, 0, 0), (0, 4, 3, 2), (6, 5, 4, 4), (1, 6, 1, 0), (3, 7, 6, 5), (7, 8, 7, 2), (4, 9, 2, 2),
                  (8, 10, 8, 9), (2, 11, 10, 2))  # fmt: skip
@@ -39,7 +39,7 @@ def _run(plan: Plan, step: Step, lanes: int) -> list[bytes]:
     n, m, p = layout.n, layout.m, layout.p
     state = fresh_state(layout, np.full(n, 0.3), np.eye(n), np.ones(m), lanes, _TILES)
     results = np.zeros(layout.output_rows * lanes * _TILES)
-    seen = []
+    seen, models = [], np.zeros(_TILES, np.int32)
     for _ in range(TICKS):
         coming = chance.normal(size=(_TILES, layout.input_rows, lanes)) * 2
         coming[:, : m + p][chance.random((_TILES, m + p, lanes)) < 0.2] = np.nan
@@ -47,7 +47,7 @@ def _run(plan: Plan, step: Step, lanes: int) -> list[bytes]:
         coming[:, m + p + 1] = 1.0
         coming[:, m + p + 2] = chance.random((_TILES, lanes)) < 0.05
         scratch = np.full(layout.scratch_rows * lanes, np.nan)
-        step(plan.integers, plan.reals, state, coming.ravel(), results, scratch, lanes)
+        step(plan.integers, plan.reals, models, state, coming.ravel(), results, scratch, lanes)
         seen += [canonical(state), canonical(results)]
     return seen
 

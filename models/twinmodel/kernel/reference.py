@@ -12,7 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from twinmodel.kernel.arena import DRIFT, F64, HEADER, I32, LARGEST, Step, packed
+from twinmodel.kernel import drift_reference as drift
+from twinmodel.kernel.arena import DRIFT, F64, HEADER, I32, WATCH, Step, packed
 
 _BINARY: Final[dict[int, Callable[[F64, F64], F64]]] = {
     0: lambda a, b: a + b,
@@ -30,20 +31,23 @@ _BINARY: Final[dict[int, Callable[[F64, F64], F64]]] = {
 class _Tiles:
     """Row views of one call: x, P, detectors and results as lists of (T, W) arrays."""
 
-    def __init__(self, I: I32, M: F64, arrays: tuple[F64, F64, F64], W: int) -> None:  # noqa: E741 - letters of `arena`
+    def __init__(self, I: I32, M: F64, K: I32, arrays: tuple[F64, F64, F64], W: int, own: int) -> None:  # noqa: E741 - letters of `arena`
         n, m, p = (int(v) for v in I[:3])
-        self.n, self.m, self.p, self.M = n, m, p, M
         nP = n * (n + 1) // 2
-        rows = (n + nP + m + 3 * p + 2, m + p + 3, 5 * p + 1)
+        # One column of reals a tile, shape (reals, T, 1), so that they meet rows of shape (T, W).
+        M = M.reshape(-1, DRIFT + 2 * n + p + 2 * nP + own)[K].T[:, :, None]
+        self.n, self.m, self.p, self.M = n, m, p, M
+        rows = (n + nP + m + WATCH * p + 2, m + p + 3, 6 * p + 1)
         S, Z, O = (a.reshape(-1, k, W).transpose(1, 0, 2) for a, k in zip(arrays, rows, strict=True))  # noqa: E741
         self.x, self.P, self.u = S[:n], S[n : n + nP], S[n + nP : n + nP + m]
-        detectors = S[n + nP + m :]
-        self.ewma, self.up, self.down = detectors[:p], detectors[p : 2 * p], detectors[2 * p : 3 * p]
-        self.flag, self.bad = detectors[3 * p], detectors[3 * p + 1]
+        flag = n + nP + m + WATCH * p
+        self.watch = S[n + nP + m : flag].reshape(p, WATCH, *S.shape[1:])
+        self.flag, self.bad = S[flag], S[flag + 1]
         self.zu, self.y = Z[:m], Z[m : m + p]
         self.fq, self.fr, self.mute = Z[m + p], Z[m + p + 1], Z[m + p + 2]
         self.estimate, self.sigma, self.prediction = O[:p], O[p : 2 * p], O[2 * p : 3 * p]
-        self.innovation, self.score, self.nis = O[3 * p : 4 * p], O[4 * p : 5 * p], O[5 * p]
+        self.innovation, self.score = O[3 * p : 4 * p], O[4 * p : 5 * p]
+        self.spread, self.nis = O[5 * p : 6 * p], O[6 * p]
         self.low, self.high = M[DRIFT : DRIFT + n], M[DRIFT + n : DRIFT + 2 * n]
         at = DRIFT + 2 * n
         self.R, at = M[at : at + p], at + p
@@ -62,60 +66,19 @@ class _Tiles:
         for k in range(self.m):
             self.u[k] = np.where(self.zu[k] == self.zu[k], self.zu[k], self.u[k])
 
-    def measure(self, r: int, variance: F64) -> tuple[F64, F64]:
-        """Innovation and inverse variance of output r, both 0 where it is missing; feeds NIS and detectors."""
-        y = self.y[r]
-        ok = y == y  # noqa: PLR0124 - NaN test
-        self.innovation[r] = np.where(ok, y - self.prediction[r], np.nan)
-        inv = np.where(ok, 1.0 / variance, 0.0)
-        nu = np.where(ok, y - self.estimate[r], 0.0)
-        e = nu * np.sqrt(inv)
-        self.nis[:] = self.nis + e * e
-        self._detect(r, e, ok)
-        return nu, inv
 
-    def _detect(self, r: int, e: F64, ok: F64) -> None:
-        lam, ewma_limit, slack, limit, clip = self.M[:5]
-        e = np.where(e < -clip, -clip, e)
-        e = np.where(e > clip, clip, e)
-        z = self.ewma[r]
-        v = np.where(ok, z + lam * ((e * e - 1.0) - z), z)
-        quiet = self.mute > 0.0
-        self.ewma[r] = np.where(quiet, 0.0, v)
-        for row, signed in ((self.up, e), (self.down, -e)):
-            c = (row[r] + signed) - slack
-            c = np.where(c < 0.0, 0.0, c)
-            c = np.where(c > 2.0 * limit, 2.0 * limit, c)
-            row[r] = np.where(quiet, 0.0, np.where(ok, c, row[r]))
-        a = self.ewma[r] / ewma_limit
-        b = np.where(self.up[r] > self.down[r], self.up[r], self.down[r]) / limit
-        a = np.where(a < 0.0, 0.0, a)
-        self.score[r] = np.where(a > b, a, b)
-
-    def finish(self) -> None:
-        """Clips, tells a diverged filter, raises the drift flag with hysteresis."""
-        self.clip()
-        self.bad[:] = 0.0
-        for i in range(self.n):
-            sound = (np.abs(self.x[i]) < LARGEST) & (self.P[packed(self.n, i, i)] >= 0.0)
-            self.bad[:] = np.where(sound, self.bad, 1.0)
-        top = np.zeros_like(self.flag)
-        for r in range(self.p):
-            top = np.where(self.score[r] > top, self.score[r], top)
-        self.flag[:] = np.where(top >= 1.0, 1.0, np.where(top < self.M[5], 0.0, self.flag))
-
-
-def linear_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
+def linear_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
     """One tick of the Kalman filter; see `linear.linear_step`."""
     with np.errstate(all="ignore"):
-        _linear(_Tiles(I, M, (S, Z, O), W))
+        n, m, p = (int(v) for v in I[:3])
+        _linear(_Tiles(I, M, K, (S, Z, O), W, (n + p) * (n + m + 1)))
 
 
 def _linear(t: _Tiles) -> None:
     n, m, p = t.n, t.m, t.p
     ends = np.cumsum([n * n, n * m, n, p * n, p * m, p])
     A, B, a, C, D, c = np.split(t.own[: ends[-1]], ends[:-1])
-    A, B, C, D = A.reshape(n, n), B.reshape(n, m), C.reshape(p, n), D.reshape(p, m)
+    A, B, C, D = (v.reshape(k, -1, *v.shape[1:]) for v, k in ((A, n), (B, n), (C, p), (D, p)))
 
     def cov(i: int, j: int) -> F64:
         row: F64 = t.P[packed(n, i, j) if i <= j else packed(n, j, i)]
@@ -128,6 +91,14 @@ def _linear(t: _Tiles) -> None:
         for k in range(m):
             y = y + D[r, k] * t.u[k]
         return y
+
+    def quadratic(r: int) -> F64:
+        v = np.zeros_like(t.flag)
+        for i in range(n):
+            for j in range(i, n):
+                w = C[r, i] * C[r, j]
+                v = v + (w if i == j else 2.0 * w) * cov(i, j)
+        return np.where(v > 0.0, v, 0.0)
 
     x = []
     for i in range(n):
@@ -155,6 +126,7 @@ def _linear(t: _Tiles) -> None:
     t.hold()
     for r in range(p):
         t.prediction[r] = output(r)
+        t.spread[r] = np.sqrt(quadratic(r) + t.R[r] * t.fr)
     t.nis[:] = 0.0
     for r in range(p):
         variance = t.R[r] * t.fr
@@ -166,22 +138,17 @@ def _linear(t: _Tiles) -> None:
             h.append(v)
             variance = variance + C[r, i] * v
         t.estimate[r] = output(r)
-        nu, inv = t.measure(r, variance)
+        nu, inv = drift.observe(t, r, variance)
         K = [h[i] * inv for i in range(n)]
         for i in range(n):
             t.x[i] = t.x[i] + K[i] * nu
         for i in range(n):
             for j in range(i, n):
                 t.P[packed(n, i, j)] = cov(i, j) - K[i] * h[j]
-    t.finish()
+    drift.finish(t)
     for r in range(p):
         t.estimate[r] = output(r)
-        v = np.zeros_like(t.flag)
-        for i in range(n):
-            for j in range(i, n):
-                w = C[r, i] * C[r, j]
-                v = v + (w if i == j else 2.0 * w) * cov(i, j)
-        t.sigma[r] = np.sqrt(np.where(v > 0.0, v, 0.0))
+        t.sigma[r] = np.sqrt(quadratic(r))
 
 
 def run(code: I32, R: list[F64]) -> None:
@@ -190,10 +157,10 @@ def run(code: I32, R: list[F64]) -> None:
         R[target] = _BINARY[opcode](R[a], R[b])
 
 
-def ode_step(I: I32, M: F64, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
+def ode_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
     """One tick of the unscented Kalman filter; see `ode.ode_step`."""
     with np.errstate(all="ignore"):
-        _ode(I, _Tiles(I, M, (S, Z, O), W))
+        _ode(I, _Tiles(I, M, K, (S, Z, O), W, 4 + int(I[4]) + int(I[5])))
 
 
 def _programs(I: I32) -> tuple[I32, list[int], I32, list[int]]:  # noqa: E741
@@ -263,9 +230,11 @@ def _ode(I: I32, t: _Tiles) -> None:  # noqa: E741
     yy = {(r, q): cov(y[r], y[q]) for r in range(p) for q in range(r, p)}
     t.nis[:] = 0.0
     for r in range(p):
+        t.spread[r] = np.sqrt(np.where(yy[r, r] > 0.0, yy[r, r], 0.0) + t.R[r] * t.fr)
+    for r in range(p):
         _condition(t, r, xy, yy)
     diverged = t.bad.copy()
-    t.finish()
+    drift.finish(t)
     for r in range(p):
         t.sigma[r] = np.sqrt(np.where(yy[r, r] > 0.0, yy[r, r], 0.0))
     t.bad[:] = np.where(diverged > 0.0, 1.0, t.bad)
@@ -314,7 +283,7 @@ def _condition(t: _Tiles, r: int, xy: list[list[F64]], yy: dict[tuple[int, int],
     """Conditions the joint Gaussian of x and the outputs on the measurement of output r."""
     n, p = t.n, t.p
     c = [yy[(r, q) if r <= q else (q, r)] for q in range(p)]
-    nu, inv = t.measure(r, c[r] + t.R[r] * t.fr)
+    nu, inv = drift.observe(t, r, c[r] + t.R[r] * t.fr)
     K = [xy[i][r] * inv for i in range(n)]
     for i in range(n):
         t.x[i] = t.x[i] + K[i] * nu

@@ -16,7 +16,7 @@ from twinmodel.kernel.parity import canonical, run_hash
 from twinmodel.kernel.proof import prove
 from twinmodel.kernel.reference import KERNELS
 
-DRIFT = np.array([0.05, 2.0, 0.5, 16.0, 4.0, 0.5])
+DRIFT = np.array([0.05, 0.5, 0.03, 0.06, 4.0, 0.5, 0.002, 0.03, 0.05, 1.5, 2.0])
 
 
 def _covariance(g, n):
@@ -78,6 +78,7 @@ def drive(plan, steps, lanes, tiles, ticks, seed):
     layout = plan.layout
     n, m, p = layout.n, layout.m, layout.p
     start = fresh_state(layout, g.normal(size=n), _covariance(g, n), np.ones(m), lanes, tiles)
+    models = np.zeros(tiles, np.int32)
     runs = [(step, start.copy(), np.zeros(layout.output_rows * lanes * tiles)) for step in steps]
     for tick in range(ticks):
         coming = g.normal(size=(tiles, layout.input_rows, lanes)) * 2
@@ -87,7 +88,7 @@ def drive(plan, steps, lanes, tiles, ticks, seed):
         coming[:, m + p + 2] = g.random((tiles, lanes)) < 0.05
         for step, state, results in runs:
             scratch = np.full(layout.scratch_rows * lanes, np.nan)
-            step(plan.integers, plan.reals, state, coming.ravel(), results, scratch, lanes)
+            step(plan.integers, plan.reals, models, state, coming.ravel(), results, scratch, lanes)
         for _, state, results in runs[1:]:
             assert canonical(state) == canonical(runs[0][1]), f"state differs at tick {tick}"
             assert canonical(results) == canonical(runs[0][2]), f"results differ at tick {tick}"
@@ -114,7 +115,7 @@ def test_a_lane_gives_the_same_bits_alone_and_among_others(compiled, family):
     for _ in range(10):
         coming = g.normal(size=(layout.input_rows, 8))
         coming[-3:] = [[0.0] * 8, [1.0] * 8, [0.0] * 8]
-        args = (plan.integers, plan.reals)
+        args = (plan.integers, plan.reals, np.zeros(1, np.int32))
         rows = layout.output_rows
         compiled[family](*args, wide, coming.ravel(), np.zeros(rows * 8), np.zeros(layout.scratch_rows * 8), 8)
         one = np.ascontiguousarray(coming[:, 5])
@@ -130,8 +131,9 @@ def test_the_kalman_filter_agrees_with_the_textbook():
     own = plan.reals[-ends[-1] :]
     A, B, a, C, D, c = np.split(own, ends[:-1])
     A, B, C, D = A.reshape(n, n), B.reshape(n, m), C.reshape(p, n), D.reshape(p, m)
-    R = np.diag(plan.reals[12 : 12 + p])
-    Q = unpack(plan.reals[12 + p : 18 + p], n)
+    at = len(DRIFT) + 2 * n
+    R = np.diag(plan.reals[at : at + p])
+    Q = unpack(plan.reals[at + p : at + p + 6], n)
     x, P, u = np.ones(n), np.eye(n), np.zeros(m)
     state = fresh_state(plan.layout, x, P, u)
     results = np.zeros(plan.layout.output_rows)
@@ -141,15 +143,18 @@ def test_the_kalman_filter_agrees_with_the_textbook():
         u = new
         prediction = C @ x + D @ u + c
         S = C @ P @ C.T + R
+        spread = np.sqrt(np.diag(S))
         K = P @ C.T @ np.linalg.inv(S)
         nis = (y - prediction) @ np.linalg.inv(S) @ (y - prediction)
         x, P = x + K @ (y - prediction), P - K @ S @ K.T
-        KERNELS["linear"](plan.integers, plan.reals, state, np.concatenate([u, y, [0, 1, 0]]), results, results, 1)
+        coming = np.concatenate([u, y, [0, 1, 0]])
+        KERNELS["linear"](plan.integers, plan.reals, np.zeros(1, np.int32), state, coming, results, results, 1)
         np.testing.assert_allclose(state[:n], x, rtol=1e-9)
         np.testing.assert_allclose(state[n : n + 6], pack(P), rtol=1e-9)
         np.testing.assert_allclose(
             results[: 3 * p], np.r_[C @ x + D @ u + c, np.sqrt(np.diag(C @ P @ C.T)), prediction]
         )
+        np.testing.assert_allclose(results[5 * p : 6 * p], spread)
         assert results[-1] == pytest.approx(nis)
 
 
@@ -173,7 +178,7 @@ def test_the_unscented_filter_agrees_with_the_linear_one_on_a_linear_model():
         out = []
         for plan, state in zip((ode, linear), states, strict=True):
             results = np.zeros(plan.layout.output_rows)
-            KERNELS[plan.family](plan.integers, plan.reals, state, coming, results, results, 1)
+            KERNELS[plan.family](plan.integers, plan.reals, np.zeros(1, np.int32), state, coming, results, results, 1)
             out.append(results)
         np.testing.assert_allclose(out[0], out[1], rtol=1e-4, atol=1e-6)
 
@@ -215,7 +220,7 @@ def test_the_proof_takes_compiled_code_and_refuses_one_wrong_bit(compiled):
 
         def wrong(*arrays, step=step):
             step(*arrays)
-            arrays[2][0] = np.nextafter(arrays[2][0], 9.0)
+            arrays[3][0] = np.nextafter(arrays[3][0], 9.0)
 
         with pytest.raises(ConflictError, match="other bits"):
             prove(family, wrong)

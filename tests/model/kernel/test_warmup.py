@@ -137,7 +137,7 @@ def test_an_array_the_code_could_not_read_is_refused_before_it_runs(compiled):
     good = np.zeros(8)
     for wrong in (np.zeros(8, np.float32), np.zeros((8, 2))[:, 0]):
         with pytest.raises(TypeError, match="contiguous float64"):
-            compiled["linear"](np.zeros(8, np.int32), good, wrong, good, good, good, 1)
+            compiled["linear"](np.zeros(8, np.int32), good, np.zeros(1, np.int32), wrong, good, good, good, 1)
 
 
 @pytest.mark.parametrize("family", warmup.FAMILIES)
