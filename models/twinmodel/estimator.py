@@ -97,6 +97,7 @@ class Estimator:
             raise ConflictError("PARITY_FAILED", message, model_id=package.model_id, tier=self._tier)
         self._results = np.zeros(self._layout.output_rows)
         self._scratch = np.zeros(self._layout.scratch_rows)
+        self._models = np.zeros(1, np.int32)
         self._box = self._regime_box()
         self._last_ns: int | None = None
         self._state = np.empty(0)
@@ -291,7 +292,7 @@ class Estimator:
         coming = np.concatenate([u, y, [process, measurement, float(muted)]])
         self._muted = muted
         plan = self._plan
-        self._step(plan.integers, plan.reals, self._state, coming, self._results, self._scratch, 1)
+        self._step(plan.integers, plan.reals, self._models, self._state, coming, self._results, self._scratch, 1)
         return bool(self._state[self._layout.bad] > 0.0)
 
     def _estimate(self, t_ns: int, *, inside: bool, stopped: bool) -> Estimate:

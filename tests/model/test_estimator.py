@@ -303,7 +303,7 @@ def test_auto_starts_interpreted_and_changes_between_ticks(packages, monkeypatch
 def test_a_compiled_kernel_with_other_bits_is_not_used(packages, monkeypatch, kernel_cache, compiled):
     def wrong(*args):
         compiled["ode"](*args)
-        args[4][0] = np.nextafter(args[4][0], np.inf)
+        args[5][0] = np.nextafter(args[5][0], np.inf)
 
     ready = {}
     monkeypatch.setattr(warmup, "compiled", ready.get)

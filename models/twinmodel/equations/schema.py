@@ -125,6 +125,11 @@ class Drift(Strict):
         limit: CUSUM sum that scores 1.
         clip: innovations count up to this many sigma, so that one spike raises nothing.
         clear: score below which the flag falls again.
+        memory: weight of the newest innovation in the mean that changes are held against (Page-Hinkley).
+        change_slack: allowance of a change, in sigma.
+        change_limit: sum of changes that scores 1.
+        gate: innovations beyond this many sigma are counted, but kept out of the state.
+        gate_run: as many in a row are kept out; what comes after is a step of the machine, and believed.
         settle: ticks without detection after a start, a swap or a gap.
     """
 
@@ -134,7 +139,20 @@ class Drift(Strict):
     limit: Positive = 16.0
     clip: Positive = 4.0
     clear: float = Field(0.5, ge=0, le=1)
+    memory: float = Field(0.002, gt=0, le=1)
+    change_slack: float = Field(0.5, ge=0, le=10)
+    change_limit: Positive = 20.0
+    gate: Positive = 6.0
+    gate_run: int = Field(5, ge=0, le=1000)
     settle: int = Field(30, ge=0, le=100_000)
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """What the kernels read, in the order of `kernel.drift`: slacks and limits as gains, the kernels divide by none."""
+        average = (self.ewma, 1.0 / self.ewma_limit)
+        sums = (self.slack / self.limit, 1.0 / self.limit)
+        change = (self.memory, self.change_slack / self.change_limit, 1.0 / self.change_limit)
+        return (*average, *sums, self.clip, self.clear, *change, self.gate, float(self.gate_run))
 
 
 class Limits(Strict):

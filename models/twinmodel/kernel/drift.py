@@ -17,13 +17,14 @@ a slack is divided by its limit. With e the whitened innovation, for one lane:
     k     = e * M[3]
     up    = bound((up + k) - M[2])                   down = bound((down - k) - M[2])
     d     = e - mean
+    calm  = climb < 1 and fall < 1
     k     = d * M[8]
     climb = bound((climb + k) - M[7])                fall = bound((fall - k) - M[7])
-    mean  = mean + M[6] * d                          bound(v) = 0 below 0, 2 above 2
+    mean  = mean + M[6] * d if calm                  bound(v) = 0 below 0, 2 above 2
     score = the largest of 0, ewma, up, down, climb, fall
 
 A missing measurement leaves all rows as they are; a muted lane sets all to 0. Sums are bounded, so that the score comes
-back soon after the cause is gone.
+back soon after the cause is gone; the mean rests in an alarm, so that the way back is no change to tell.
 """
 
 # Comparisons are written out: min, max and isnan of numba and NumPy differ in NaN and in the sign of zero.
@@ -48,13 +49,13 @@ def observe(
     Z: F64,
     y0: int,
     mute: int,
-    O: F64,
+    O: F64,  # noqa: E741
     o: int,
     p: int,
     r: int,
     G: F64,
     gi: int,
-    W: int,  # noqa: E741
+    W: int,
 ) -> None:
     """Takes the measurement of output r: what the gain may use of it, the detectors, the score, the NIS.
 
@@ -140,9 +141,9 @@ def _sums(
     mute: int,
     G: F64,
     ge: int,
-    O: F64,
+    O: F64,  # noqa: E741
     score: int,
-    W: int,  # noqa: E741
+    W: int,
 ) -> None:
     """One sum upwards in S[row:] and one downwards in S[row+W:], of G[ge:]; raises the score to the larger."""
     low = row + W
@@ -173,13 +174,14 @@ def _sums(
 def _change(M: F64, S: F64, row: int, Z: F64, mute: int, G: F64, ge: int, W: int) -> None:
     """Page-Hinkley: turns G[ge:] into its distance from the mean the output has been used to, and moves that."""
     memory = M[6]
+    climbs, falls = row + W, row + 2 * W
     if row < 0 or mute < 0 or ge < 0 or W < 0:
         return
     for w in range(W):
-        e, mean = G[ge + w], S[row + w]
+        e, mean, climb, fall = G[ge + w], S[row + w], S[climbs + w], S[falls + w]
         d = e - mean
         v = mean + memory * d
-        v = v if e == e else mean
+        v = v if (e == e) & (climb < 1.0) & (fall < 1.0) else mean
         S[row + w] = 0.0 if Z[mute + w] > 0.0 else v
         G[ge + w] = d
 

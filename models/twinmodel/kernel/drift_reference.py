@@ -68,12 +68,13 @@ def _detect(t: Rows, r: int, e: F64, ok: NDArray[np.bool_], quiet: NDArray[np.bo
     keep(ewma, ewma + t.M[0] * ((e * e - 1.0) * t.M[1] - ewma))
     score: F64 = np.where(ewma > 0.0, ewma, 0.0)
     d = e - mean
+    calm = (climb < 1.0) & (fall < 1.0)
     for high, low, k, slack in ((up, down, e * t.M[3], t.M[2]), (climb, fall, d * t.M[8], t.M[7])):
         keep(high, _bound((high + k) - slack))
         keep(low, _bound((low - k) - slack))
         larger = np.where(high > low, high, low)
         score = np.where(larger > score, larger, score)
-    keep(mean, mean + t.M[6] * d)
+    keep(mean, np.where(calm, mean + t.M[6] * d, mean))
     t.score[r] = score
 
 

@@ -47,7 +47,7 @@ def plan(manifest: Manifest, tensors: Tensors) -> Plan:
 
 def make_plan(kernel: str, tensors: Tensors, registers: int, step: tuple[int, int], drift: Drift) -> Plan:
     """See `plan`; for the builder, which has no manifest yet."""
-    settings = np.array([drift.ewma, drift.ewma_limit, drift.slack, drift.limit, drift.clip, drift.clear])
+    settings = np.array(drift.settings)
     if kernel == "linear":
         return plan_linear(tensors, settings)
     programs = (tensors["rates"], tensors["rate_results"], tensors["readings"], tensors["reading_results"])

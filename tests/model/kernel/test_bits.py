@@ -147,7 +147,7 @@ def test_the_kalman_filter_agrees_with_the_textbook():
         K = P @ C.T @ np.linalg.inv(S)
         nis = (y - prediction) @ np.linalg.inv(S) @ (y - prediction)
         x, P = x + K @ (y - prediction), P - K @ S @ K.T
-        coming = np.concatenate([u, y, [0, 1, 0]])
+        coming = np.concatenate([u, y, [0, 1, 1]])  # muted: nothing is kept out of the state
         KERNELS["linear"](plan.integers, plan.reals, np.zeros(1, np.int32), state, coming, results, results, 1)
         np.testing.assert_allclose(state[:n], x, rtol=1e-9)
         np.testing.assert_allclose(state[n : n + 6], pack(P), rtol=1e-9)
