@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from twincloud.storage import schema as t
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.packing import pack_binding, pack_catalogue
-from twincloud.storage.part import News, Part, check_session, gateway_row, record
+from twincloud.storage.part import NUMBERS, News, Part, check_session, gateway_row, record, take_numbers
 from twinmodel.errors import ConflictError
 from twinmodel.signal import Catalogue, TwinBinding
 from twinsync.limits import DIGEST_BYTES
@@ -100,38 +100,32 @@ class CatalogueStore(Part):
         """Makes, updates and takes over twins; returns a notice for each that another gateway serves."""
         there = {"tenant": gateway.tenant, "site": gateway.site}
         known = {row["twin"]: row for row in connection.execute(_TWINS, there).mappings()} if bindings else {}
-        made, changed, taken, conflicts = [], [], [], []
+        made, changed, conflicts = [], [], []
         self._bounds_held.clear()  # filled again by commits, which run after this transaction
         for binding in bindings:
             row = known.get(binding.twin)
             packed = pack_binding(binding)
-            fields = {"gateway_id": gateway_id, "schema_id": schema_id, "definition": binding.definition}
+            fields = {"gateway_id": gateway_id, "schema_id": schema_id, "definition": binding.definition,
+                      "binding": packed, "retired": False, "updated_ns": now_ns}  # fmt: skip
             if row is None:
-                made.append({**there, "twin": binding.twin, **fields, "binding": packed, "retired": False})
+                made.append({**there, "twin": binding.twin, **fields})
             elif row["gateway_id"] != gateway_id and not row["retired"]:
                 body: dict[str, object] = {"conflict": True, "gateway": gateway.gateway}
                 conflicts.append(News(gateway.tenant, gateway.site, "twin", binding.twin, now_ns, body))
             elif (row["gateway_id"], row["schema_id"], row["retired"]) != (gateway_id, schema_id, False):
-                changed.append({"key": row["id"], **fields, "binding": packed, "retired": False})
-                if row["gateway_id"] != gateway_id:
-                    taken.append(row["id"])
-        if made:
-            connection.execute(insert(t.twins), made)
-        if changed:
-            connection.execute(_REBIND, changed)
-            connection.execute(_TOUCH, [{"key": row["key"], "now_ns": now_ns} for row in changed])
-        if taken:
-            # Another gateway's boots do not compare with those of the one before: the newest readings begin anew.
-            connection.execute(_RESET, [{"key": twin} for twin in taken])
-        self._give_states(connection, gateway_id, now_ns)
+                changed.append({"key": row["id"], **fields})
+        if made or changed:
+            # Numbers of commits, so that a revision only ever grows.
+            revision = {"revision": take_numbers(connection, NUMBERS, 1)}
+            if made:
+                connection.execute(insert(t.twins), [row | revision for row in made])
+            if changed:
+                connection.execute(_REBIND, [row | revision for row in changed])
+        self._give_owners(connection, gateway_id, now_ns)
         return conflicts
 
-    def _give_states(self, connection: Connection, gateway_id: int, now_ns: int) -> None:
-        """A state and an owner for every twin of the gateway that has none yet."""
-        stateless = connection.execute(_STATELESS, {"gateway_id": gateway_id}).scalars().all()
-        if stateless:
-            rows = [{"twin_id": twin, "revision": 1, "updated_ns": now_ns, "state": b""} for twin in stateless]
-            connection.execute(insert(t.twin_states), rows)
+    def _give_owners(self, connection: Connection, gateway_id: int, now_ns: int) -> None:
+        """Notes that the gateway has served each of its twins."""
         unowned = connection.execute(_UNOWNED, {"gateway_id": gateway_id}).scalars().all()
         if unowned:
             owners = [{"twin_id": twin, "gateway_id": gateway_id, "since_ns": now_ns} for twin in unowned]
@@ -153,17 +147,6 @@ _OWN = select(t.twins.c.id, t.twins.c.twin).where(
 )
 _RETIRE = update(t.twins).where(t.twins.c.id == bindparam("key")).values(retired=True)
 _REBIND = update(t.twins).where(t.twins.c.id == bindparam("key"))
-_TOUCH = (
-    update(t.twin_states)
-    .where(t.twin_states.c.twin_id == bindparam("key"))
-    .values(revision=t.twin_states.c.revision + 1, updated_ns=bindparam("now_ns"))
-)
-_RESET = update(t.twin_states).where(t.twin_states.c.twin_id == bindparam("key")).values(state=b"")
-_STATELESS = (
-    select(t.twins.c.id)
-    .outerjoin(t.twin_states, t.twin_states.c.twin_id == t.twins.c.id)
-    .where(t.twins.c.gateway_id == bindparam("gateway_id"), t.twin_states.c.twin_id.is_(None))
-)
 _UNOWNED = (
     select(t.twins.c.id)
     .outerjoin(

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
-from twincloud.storage import schema as t
 from twincloud.storage.contract import Arrival, Commit, GatewayKey
+from twincloud.storage.newest import NewestStore
 from twincloud.storage.outbox import prune_events
-from twincloud.storage.part import Bound, Part
+from twincloud.storage.part import Bound
 from twincloud.storage.work import Taken, Work
-from twincloud.twins.state import depth_of, signals_of
 from twinmodel.errors import TwinError
 from twinsync.item import Block
 
@@ -27,7 +25,7 @@ Request = tuple[GatewayKey, int, Sequence[Arrival]]
 PRUNE_EVERY = 64
 
 
-class CommitStore(Part):
+class CommitStore(NewestStore):
     """Commits items; see `Ingest`."""
 
     _commits = 0
@@ -50,7 +48,7 @@ class CommitStore(Part):
         if not requests:
             return []
         with self._database.write() as connection:
-            work = Work(connection, self._database, self._boots, self._states, self._clock.wall_ns(), received_ns)
+            work = Work(connection, self._database, self._boots, self._newest, self._clock.wall_ns(), received_ns)
             ids = [self._known_gateway(connection, key) for key, _, _ in requests]
             work.load([(i, arrivals) for i, (_, _, arrivals) in zip(ids, requests, strict=True) if isinstance(i, int)])
             taken = [self._take(connection, work, i, *request) for i, request in zip(ids, requests, strict=True)]
@@ -61,8 +59,8 @@ class CommitStore(Part):
         # Only what is committed is remembered: readers find the newest blocks decoded.
         for block, decoded in work.decoded.items():
             self._decoded.put(block, decoded)
-        for twin, held in work.states.items():
-            self._states.put(twin, (held.revision, held.state))
+        for gateway_id, latest in work.latest.items():
+            self._latest.put(gateway_id, latest)
         return [one if isinstance(one, TwinError) else work.finish(one) for one in taken]
 
     def _known_gateway(self, connection: Connection, key: GatewayKey) -> int | TwinError:
@@ -83,43 +81,16 @@ class CommitStore(Part):
         if isinstance(gateway_id, TwinError):
             return gateway_id
         try:
-            return work.take(key, gateway_id, session, arrivals, self._bounds(connection, key, gateway_id, arrivals))
+            return work.take(key, gateway_id, session, arrivals, self._bounds(connection, gateway_id, arrivals))
         except TwinError as error:
             return error
 
-    def _bounds(
-        self, connection: Connection, key: GatewayKey, gateway_id: int, arrivals: Sequence[Arrival]
-    ) -> Mapping[bytes, Bound]:
+    def _bounds(self, connection: Connection, gateway_id: int, arrivals: Sequence[Arrival]) -> Mapping[bytes, Bound]:
         """What the catalogues of readable blocks bind; a catalogue that was never sent makes its block unreadable."""
         bounds = {}
         for digest in {a.item.content.schema for a in arrivals if isinstance(a.item.content, Block) and a.batches}:
             schema_id = self._schema_id(connection, gateway_id, digest)
             if schema_id is not None:
-                bounds[digest] = self._bounds_held.get((gateway_id, schema_id)) or self._bounds_held.put(
-                    (gateway_id, schema_id), self._bound(connection, key, gateway_id, schema_id)
-                )
+                catalogue = self._catalogue_by_id(connection, schema_id)
+                bounds[digest] = self._bound(connection, gateway_id, schema_id, catalogue)
         return bounds
-
-    def _bound(self, connection: Connection, key: GatewayKey, gateway_id: int, schema_id: int) -> Bound:
-        catalogue = self._catalogue_by_id(connection, schema_id)
-        wanted = {"tenant": key.tenant, "site": key.site, "gateway_id": gateway_id}
-        own = {name: twin for twin, name in connection.execute(_OWN, wanted)}
-        depth = np.zeros(len(catalogue), np.uint8)
-        signals = signals_of(catalogue)
-        targets: dict[int, tuple[tuple[int, str, int], ...]] = {}
-        for binding in catalogue.twins:
-            twin = own.get(binding.twin)
-            if twin is None:
-                continue
-            for signal in signals[binding.twin]:
-                name = catalogue.signals[signal].name
-                depth[signal] = depth_of(name)
-                targets[signal] = (*targets.get(signal, ()), (twin, name, depth_of(name)))
-        return Bound(schema_id, depth, targets, {twin: name for name, twin in own.items()})
-
-
-_OWN = select(t.twins.c.id, t.twins.c.twin).where(
-    t.twins.c.tenant == bindparam("tenant"),
-    t.twins.c.site == bindparam("site"),
-    t.twins.c.gateway_id == bindparam("gateway_id"),
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +20,7 @@ from twincloud.storage.contract import GatewayKey
 from twincloud.storage.database import Database
 from twincloud.storage.packing import pack, unpack_catalogue
 from twincloud.twins.history import DecodedBlocks
-from twincloud.twins.state import State
+from twincloud.twins.latest import Latest
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.signal import Batch, Catalogue
@@ -36,7 +36,7 @@ NUMBERS = "row"
 
 CATALOGUES_MAX = 256
 BOUNDS_MAX = 4_096
-STATES_MAX = 20_000
+GATEWAYS_MAX = 5_000
 IDS_MAX = 100_000
 
 
@@ -64,11 +64,6 @@ class Recent(Generic[K, V]):
                 self._facts.popitem(last=False)
         return fact
 
-    def pop(self, key: K) -> V | None:
-        """The fact, no longer held: for one that is about to be changed."""
-        with self._lock:
-            return self._facts.pop(key, None)
-
     def clear(self) -> None:
         """Forgets all."""
         with self._lock:
@@ -81,15 +76,23 @@ class Bound:
 
     Attributes:
         schema_id: its id in the database.
-        depth: readings a state keeps, by signal id; 0 where no twin of the gateway has the signal.
-        targets: signal id -> (twin id, signal name, readings kept) of the twins that have it.
-        twins: names of these twins by id.
+        depth: readings kept by signal id, 0 where no twin of the gateway has the signal.
+        names: signal names by signal id.
+        twins: names of the gateway's twins in it.
+        owner: places in `twins` by signal id, -1 for none; shape (signals, most twins that share one).
     """
 
     schema_id: int
     depth: NDArray[np.uint8]
-    targets: Mapping[int, tuple[tuple[int, str, int], ...]]
-    twins: Mapping[int, str]
+    names: tuple[str, ...]
+    twins: tuple[str, ...]
+    owner: NDArray[np.int32]
+
+    def twins_of(self, signals: NDArray[np.uint32]) -> list[str]:
+        """Twins that have any of these signals."""
+        has = np.zeros(len(self.twins) + 1, bool)
+        has[self.owner[signals]] = True  # -1, for none, is the last one
+        return [self.twins[place] for place in np.flatnonzero(has[:-1]).tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Part:
         self._schema_ids: Recent[tuple[int, bytes], int] = Recent(IDS_MAX)
         self._boots: Recent[tuple[int, bytes], tuple[int, int]] = Recent(IDS_MAX)
         self._bounds_held: Recent[tuple[int, int], Bound] = Recent(BOUNDS_MAX)
-        self._states: Recent[int, tuple[int, State]] = Recent(STATES_MAX)
+        self._latest: Recent[int, Latest] = Recent(GATEWAYS_MAX)
 
     def _gateway_id(self, connection: Connection, key: GatewayKey) -> int:
         known = self._gateway_ids.get(key)

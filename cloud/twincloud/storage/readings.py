@@ -10,16 +10,17 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, 
 
 from twincloud.storage import schema as t
 from twincloud.storage.contract import GatewayKey, Page, Twin, TwinKey, TwinModel
+from twincloud.storage.newest import NewestStore
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.paging import page_of, place_of
-from twincloud.storage.part import Part, limited, nearest
+from twincloud.storage.part import limited, nearest
 from twincloud.storage.views import Facts, twin_view
-from twincloud.twins.state import state_hash, unpack
+from twincloud.twins.state import signals_of, state_hash
 from twinmodel.errors import MissingError
 from twinmodel.signal import Batch
 
 
-class TwinStore(Part):
+class TwinStore(NewestStore):
     """Reads twins; see `Twins`."""
 
     def twins(self, tenant: str, *, site: str = "", limit: int = 100, token: str = "") -> Page[Twin]:
@@ -43,7 +44,11 @@ class TwinStore(Part):
     def state_hash(self, key: TwinKey) -> str:
         """Hash of a twin's newest readings, the same on every store that holds the same items; raises UNKNOWN_TWIN."""
         with self._database.read() as connection:
-            return state_hash(unpack(twin_row(connection, key)["state"]))
+            row = twin_row(connection, key)
+            latest = self._newest(connection, row["gateway_id"], row["last_block"])
+            catalogue = self._catalogue_by_id(connection, row["schema_id"])
+            names = (catalogue.signals[signal].name for signal in signals_of(catalogue)[key.twin])
+            return state_hash({name: latest[name] for name in names if name in latest})
 
     def samples(self, gateway: GatewayKey, *, after: int = 0, limit: int = 10_000) -> Page[tuple[str, Batch]]:
         """See `Twins.samples`.
@@ -81,6 +86,8 @@ class TwinStore(Part):
         self, connection: Connection, row: RowMapping, directive: RowMapping | None, model: RowMapping | None
     ) -> Twin:
         binding = unpack_binding(row["binding"])
+        latest = self._newest(connection, row["gateway_id"], row["last_block"])
+        commit_no, committed_ns = latest.changed.get(row["twin"], (0, 0))
         running = row["running_name"] or ""
         if model is not None:
             running = f"{model['name']}@{model['version']}"
@@ -89,7 +96,7 @@ class TwinStore(Part):
             gateway=row["gateway"],
             binding=binding,
             catalogue=self._catalogue_by_id(connection, row["schema_id"]),
-            state=unpack(row["state"]),
+            state=latest,
             model=TwinModel(
                 desired=directive["name"] if directive else binding.model,
                 desired_digest=directive["digest"] if directive else "",
@@ -101,8 +108,8 @@ class TwinStore(Part):
                 reason=directive["reason"] if directive else "",
             ),
             model_id=model["model_id"] if model is not None else "",
-            revision=row["revision"],
-            updated_ns=row["updated_ns"],
+            revision=max(row["revision"], commit_no),
+            updated_ns=max(row["updated_ns"], committed_ns),
         )
         return twin_view(facts)
 
@@ -143,15 +150,12 @@ _TWIN: Select[Any] = (
     select(
         t.twins,
         t.gateways.c.gateway,
-        t.twin_states.c.revision,
-        t.twin_states.c.updated_ns,
-        t.twin_states.c.state,
+        t.gateways.c.last_block,
         t.running.c.digest.label("running_digest"),
         t.running.c.name.label("running_name"),
         t.running.c.tier.label("running_tier"),
     )
     .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
-    .join(t.twin_states, t.twin_states.c.twin_id == t.twins.c.id)
     .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))
 )
 _NAMES = select(t.twins.c.twin).where(

@@ -4,7 +4,8 @@
                                 ├─ blocks, losses, dead_letters   every item that ever came, in commit order
                                 ├─ gateway_schemas ─ schemas      catalogues by digest
                                 ├─ running, directives            what runs and what should
-                                └─ twins ─ twin_states            newest readings, one packed blob per twin
+                                ├─ twins ─ twin_owners            what the readings make up
+                                └─ gateway_states                 newest readings, one packed blob per gateway
 
 Ids that grow with the commits (blocks, losses, dead letters, events) come from `counters`, so that none is ever
 reused, whatever is deleted. Times are integer nanoseconds UTC.
@@ -96,6 +97,7 @@ gateways = Table(
     _big("certificate_until_ns"),
     Column("schema_id", Id, ForeignKey("schemas.id"), nullable=True),
     Column("hello_schemas", LargeBinary, nullable=False, default=b"", server_default=""),
+    _big("last_block"),
     _big("created_ns"),
     UniqueConstraint("tenant", "site", "gateway"),
 )
@@ -210,16 +212,18 @@ twins = Table(
     _text("definition"),
     _blob("binding"),
     Column("retired", Boolean, nullable=False, default=False, server_default="0"),
+    _big("revision"),
+    _big("updated_ns"),
     UniqueConstraint("tenant", "site", "twin"),
     Index(None, "gateway_id"),
 )
 
-twin_states = Table(
-    "twin_states",
+gateway_states = Table(
+    "gateway_states",
     metadata,
-    Column("twin_id", Id, ForeignKey("twins.id"), primary_key=True, autoincrement=False),
-    _big("revision"),
-    _big("updated_ns"),
+    Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True, autoincrement=False),
+    _big("through"),
+    _blob("twins"),
     _blob("state"),
 )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twincloud.registry.fitness import unit_of
 from twincloud.storage.contract import Origin, Property, Twin, TwinKey, TwinModel, Value
-from twincloud.twins.state import Reading, State, drifts, paired
+from twincloud.twins.state import Reading, drifts, paired
 from twinmodel.signal import Catalogue, Signal, TwinBinding
 
 
@@ -28,7 +28,7 @@ class Facts:
     gateway: str
     binding: TwinBinding
     catalogue: Catalogue
-    state: State
+    state: Mapping[str, Sequence[Reading]]
     model: TwinModel
     model_id: str
     revision: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,11 @@ from twincloud.storage import schema as t
 from twincloud.storage.contract import Arrival, Commit, GatewayKey, TwinKey
 from twincloud.storage.database import Database, Row
 from twincloud.storage.dedupe import Verdict, judge, tail
+from twincloud.storage.newest import SAVE_BLOCKS, saved_row
 from twincloud.storage.part import NUMBERS, Bound, News, Recent, check_session, event_row, take_numbers_fast
 from twincloud.twins.history import Decoded
-from twincloud.twins.state import Origin, State, fold, newest, pack, unpack
+from twincloud.twins.latest import Latest
+from twincloud.twins.state import Origin
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Stream
@@ -27,6 +29,9 @@ WIDE_NS = 600 * SECOND_NS
 LETTERS_MAX = 1_000
 LETTERS_BYTES_MAX = 16 << 20
 """Dead letters kept per gateway; beyond it a block is declared lost (DEAD_LETTER_QUOTA) in the loss ledger."""
+
+Newest = Callable[[Connection, int, int], Latest]
+"""`NewestStore._newest`."""
 
 Slot = tuple[int, int]
 """Boot id in the database and stream."""
@@ -45,16 +50,7 @@ class Taken:
     blocks: int = 0
     samples: int = 0
     duplicates: int = 0
-    twins: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class Held:
-    """State of a twin in this transaction; `revision` is the one in the database, and after `write` the new one."""
-
-    name: str
-    revision: int
-    state: State
+    twins: set[str] = field(default_factory=set)
 
 
 class Work:
@@ -65,19 +61,19 @@ class Work:
         connection: Connection,
         database: Database,
         boots: Recent[tuple[int, bytes], tuple[int, int]],
-        states: Recent[int, tuple[int, State]],
+        newest: Newest,
         now_ns: int,
         received_ns: int,
     ) -> None:
         self.decoded: dict[int, Decoded] = {}
-        self.states: dict[int, Held] = {}
+        self.latest: dict[int, Latest] = {}
         self._connection = connection
         self._database = database
         self._known_boots = boots
-        self._known_states = states
+        self._newest = newest
         self._now_ns = now_ns
         self._received_ns = received_ns
-        self._sessions: dict[int, int] = {}
+        self._sessions: dict[int, tuple[int, int]] = {}
         self._boots: dict[tuple[int, bytes], tuple[int, int]] = {}
         self._marks: dict[Slot, int] = {}
         self._changed: set[Slot] = set()
@@ -92,7 +88,7 @@ class Work:
     def load(self, requests: Sequence[tuple[int, Sequence[Arrival]]]) -> None:
         """Reads gateways, boots and marks of all requests, (gateway id, arrivals) each."""
         ids = sorted({gateway_id for gateway_id, _ in requests})
-        self._sessions = dict(self._read(_SESSION, "key", ids))
+        self._sessions = {key: (session, block) for key, session, block in self._read(_SESSION, "key", ids)}
         wanted = {(gateway_id, arrival.item.boot) for gateway_id, arrivals in requests for arrival in arrivals}
         for slot in wanted:
             known = self._known_boots.get(slot)
@@ -115,7 +111,7 @@ class Work:
             ConflictError: FENCED.
             InputError: PROTOCOL_VIOLATION for a boot that no hello has named; nothing was taken.
         """
-        check_session(key, self._sessions[gateway_id], session)
+        check_session(key, self._sessions[gateway_id][0], session)
         for arrival in arrivals:
             if (gateway_id, arrival.item.boot) not in self._boots:
                 raise InputError(
@@ -130,7 +126,7 @@ class Work:
     def finish(self, taken: Taken) -> Commit:
         """The answer to a request, once all is written."""
         marks = tuple(Mark(boot, Stream(slot[1]), self._marks.get(slot, 0)) for slot, boot in taken.slots.items())
-        twins = tuple(TwinKey(taken.key.tenant, taken.key.site, self.states[twin].name) for twin in sorted(taken.twins))
+        twins = tuple(TwinKey(taken.key.tenant, taken.key.site, twin) for twin in sorted(taken.twins))
         return Commit(marks, tuple(taken.rejected), taken.nack, taken.samples, twins)
 
     def _take_one(self, taken: Taken, arrival: Arrival, bounds: Mapping[bytes, Bound]) -> None:
@@ -177,11 +173,9 @@ class Work:
         order = (counter, item.boot, int(item.stream), item.first_seq)
         self._blocks.append((row, Decoded(order, bound.schema_id, tuple(batches))))
         origin = Origin(counter, item.boot, int(item.stream), item.first_seq, self._received_ns, self._now_ns)
-        for signal, reading in newest(batches, bound.depth, origin):
-            for twin, name, depth in bound.targets[signal]:
-                held = self.states.get(twin) or self._hold(twin, bound.twins[twin])
-                if fold(held.state, name, reading, depth):
-                    taken.twins.add(twin)
+        latest = self._draft(taken.gateway_id)
+        slots = latest.slots_of(bound.schema_id, bound.names)
+        taken.twins.update(bound.twins_of(latest.fold(batches, slots, bound.depth, origin)))
         samples = sum(map(len, batches))
         taken.blocks += 1
         taken.samples += samples
@@ -267,9 +261,9 @@ class Work:
 
     def write(self) -> None:
         """Writes everything; the caller commits."""
-        self._write_states()
         news = self._news + [n for taken in self._taken if (n := self._news_of(taken)) is not None]
         rows = [row for row, _ in self._blocks] + self._losses + self._letters
+        number = 0
         if rows or news:
             number = take_numbers_fast(self._database, self._connection, NUMBERS, 1 + len(rows) + len(news))
             for place, row in enumerate(rows, number + 1):
@@ -284,9 +278,11 @@ class Work:
             self.decoded = {number + 1 + place: decoded for place, (_, decoded) in enumerate(self._blocks)}
         marks = [{"boot_id": s[0], "stream": s[1], "next_seq": self._marks[s]} for s in sorted(self._changed)]
         self._database.upsert(self._connection, t.marks, marks)
+        self._keep_newest(number)
         gateways = [
             {"key": taken.gateway_id, "new_blocks": taken.blocks, "new_samples": taken.samples,
-             "new_duplicates": taken.duplicates, "seen_ns": self._received_ns}
+             "new_duplicates": taken.duplicates, "seen_ns": self._received_ns,
+             "last": self._last_block(taken.gateway_id)}
             for taken in self._taken
             if taken.slots
         ]  # fmt: skip
@@ -295,33 +291,35 @@ class Work:
     def _news_of(self, taken: Taken) -> News | None:
         if not any(slot in self._changed for slot in taken.slots):
             return None
-        names = sorted(self.states[twin].name for twin in taken.twins)
-        body: dict[str, object] = {"samples": taken.samples, "twins": names}
+        body: dict[str, object] = {"samples": taken.samples, "twins": sorted(taken.twins)}
         return News(taken.key.tenant, taken.key.site, "commit", taken.key.gateway, self._now_ns, body)
 
-    def _write_states(self) -> None:
-        changed = []
-        for twin in sorted({twin for taken in self._taken for twin in taken.twins}):
-            held = self.states[twin]
-            held.revision += 1
-            changed.append({"key": twin, "to": held.revision, "now_ns": self._now_ns, "blob": pack(held.state)})
-        self._write(_SET_STATE, changed)
+    def _keep_newest(self, number: int) -> None:
+        """Notes what this commit changed; saves the readings of gateways that have not been saved for long."""
+        for place, (row, _) in enumerate(self._blocks, number + 1):
+            latest = self.latest[int(str(row["gateway_id"]))]
+            latest.through = place
+            latest.unsaved += 1
+        for taken in self._taken:
+            if taken.twins:
+                self.latest[taken.gateway_id].changed |= dict.fromkeys(taken.twins, (number, self._now_ns))
+        saved = [gateway_id for gateway_id, latest in self.latest.items() if latest.unsaved >= SAVE_BLOCKS]
+        rows = [saved_row(gateway_id, self.latest[gateway_id]) for gateway_id in saved]
+        self._database.upsert(self._connection, t.gateway_states, rows)
+        for gateway_id in saved:
+            self.latest[gateway_id].unsaved = 0
 
-    def _hold(self, twin: int, name: str) -> Held:
-        """The state of a twin.
+    def _last_block(self, gateway_id: int) -> int:
+        latest = self.latest.get(gateway_id)
+        return self._sessions[gateway_id][1] if latest is None else latest.through
 
-        One held in memory counts when its revision is the one in the database. It leaves the memory until the
-        transaction is through: what a rolled back one changed is never seen again.
-        """
-        ((revision,),) = self._read(_REVISION, "key", [twin])
-        known = self._known_states.pop(twin)
-        if known is not None and known[0] == revision:
-            state = known[1]
-        else:
-            ((blob,),) = self._read(_STATE, "key", [twin])
-            state = unpack(blob)
-        held = self.states[twin] = Held(name, revision, state)
-        return held
+    def _draft(self, gateway_id: int) -> Latest:
+        """Readings of a gateway as this transaction changes them; one that is rolled back has changed none."""
+        draft = self.latest.get(gateway_id)
+        if draft is None:
+            held = self._newest(self._connection, gateway_id, self._sessions[gateway_id][1])
+            draft = self.latest[gateway_id] = held.draft()
+        return draft
 
     def _read(self, statement: ClauseElement, parameter: str, keys: Iterable[int]) -> list[tuple[Any, ...]]:
         return self._database.read_many(self._connection, statement, [{parameter: key} for key in keys])
@@ -345,19 +343,14 @@ def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> 
     return "BLOCK_CORRUPT" if any(len(b) and int(b.signal.max()) >= signals for b in batches) else ""
 
 
-_SESSION = select(t.gateways.c.id, t.gateways.c.session).where(t.gateways.c.id == bindparam("key"))
+_SESSION = select(t.gateways.c.id, t.gateways.c.session, t.gateways.c.last_block).where(
+    t.gateways.c.id == bindparam("key")
+)
 _BOOTS = select(t.boots.c.gateway_id, t.boots.c.boot, t.boots.c.id, t.boots.c.counter).where(
     t.boots.c.gateway_id.in_(bindparam("gateways", expanding=True)),
     t.boots.c.boot.in_(bindparam("boots", expanding=True)),
 )
 _MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(t.marks.c.boot_id == bindparam("boot"))
-_REVISION = select(t.twin_states.c.revision).where(t.twin_states.c.twin_id == bindparam("key"))
-_STATE = select(t.twin_states.c.state).where(t.twin_states.c.twin_id == bindparam("key"))
-_SET_STATE = (
-    update(t.twin_states)
-    .where(t.twin_states.c.twin_id == bindparam("key"))
-    .values(revision=bindparam("to"), updated_ns=bindparam("now_ns"), state=bindparam("blob"))
-)
 _COUNT = (
     update(t.gateways)
     .where(t.gateways.c.id == bindparam("key"))
@@ -366,6 +359,7 @@ _COUNT = (
         samples=t.gateways.c.samples + bindparam("new_samples"),
         duplicates_refused=t.gateways.c.duplicates_refused + bindparam("new_duplicates"),
         last_seen_ns=bindparam("seen_ns"),
+        last_block=bindparam("last"),
     )
 )
 _LETTERS = select(func.count(), func.sum(t.dead_letters.c.size)).where(

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgpack
-import numpy as np
-from numpy.typing import NDArray
 
 from twinmodel.clock import SECOND_NS
-from twinmodel.signal import Batch, Catalogue
+from twinmodel.signal import Catalogue
 
 FUTURE_NS = 5 * SECOND_NS
 DRIFT_LIMIT = 1.0
@@ -57,9 +54,6 @@ class Reading(NamedTuple):
         return (self.t_ns, counter, boot, stream, self.seq)
 
 
-_reading = partial(tuple.__new__, Reading)
-"""`Reading._make` without its check of the length."""
-
 State = dict[str, list[Reading]]
 """Signal name -> its newest readings, newest first."""
 
@@ -80,24 +74,6 @@ def signals_of(catalogue: Catalogue) -> dict[str, tuple[int, ...]]:
         measured = (catalogue.by_name.get(name) for name in binding.properties.values())
         found[binding.twin].update(signal.id for signal in measured if signal is not None)
     return {twin: tuple(sorted(signals)) for twin, signals in found.items()}
-
-
-def newest(batches: Iterable[Batch], depth: NDArray[np.uint8], origin: Origin) -> Iterator[tuple[int, Reading]]:
-    """The readings of one block that may become newest, as (signal id, reading).
-
-    Args:
-        batches: samples in canonical order.
-        depth: readings to keep by signal id, 0 for signals of no twin; shape (signals,).
-        origin: the block.
-    """
-    latest_ns = origin.received_ns + FUTURE_NS
-    seq = origin.first_seq
-    for batch in batches:
-        chosen = _newest_positions(batch, depth, latest_ns)
-        columns = (batch.t_ns[chosen], chosen + seq, batch.value[chosen], batch.quality[chosen])
-        readings = map(_reading, zip(*(column.tolist() for column in columns), itertools.repeat(origin), strict=False))
-        yield from zip(batch.signal[chosen].tolist(), readings, strict=True)
-        seq += len(batch)
 
 
 def fold(state: State, signal: str, reading: Reading, depth: int) -> bool:
@@ -175,27 +151,3 @@ def drifts(state: Mapping[str, Sequence[Reading]], outputs: Iterable[str]) -> bo
     """Whether the newest drift score of any output (`twin/output`) has reached its limit."""
     scores = (state.get(f"{output}#drift", ()) for output in outputs)
     return any(isinstance(s[0].value, (int, float)) and s[0].value >= DRIFT_LIMIT for s in scores if s)
-
-
-def _newest_positions(batch: Batch, depth: NDArray[np.uint8], latest_ns: int) -> NDArray[np.intp]:
-    wanted = depth[batch.signal]
-    eligible = wanted.astype(bool)
-    eligible &= batch.t_ns <= latest_ns
-    index = np.flatnonzero(eligible)
-    if not len(index):
-        return index
-    signal = batch.signal[index]
-    if (signal[1:] > signal[:-1]).all():  # one sample of each signal, as in most blocks of a second
-        return index
-    t_ns = batch.t_ns[index]
-    # Stable: among equal times of a signal the later position, which has the larger seq, comes last.
-    order = np.lexsort((t_ns, signal))
-    signal = signal[order]
-    ends = np.append(signal[1:] != signal[:-1], True)
-    positions = index[order]
-    chosen = ends.copy()
-    if int(wanted.max()) > 1:
-        # The one before the end of a run, where two readings of that signal are kept.
-        chosen[:-1] |= ends[1:] & ~ends[:-1] & (wanted[positions[:-1]] > 1)
-    newest_of: NDArray[np.intp] = positions[chosen]
-    return newest_of

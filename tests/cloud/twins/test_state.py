@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twincloud.twins.latest import ORIGINS_MAX, Latest
 from twincloud.twins.state import (
     FUTURE_NS,
     Origin,
@@ -15,7 +16,6 @@ from twincloud.twins.state import (
     depth_of,
     drifts,
     fold,
-    newest,
     pack,
     paired,
     signals_of,
@@ -73,38 +73,38 @@ def blocks(draw):
     return made
 
 
-def take(state, block) -> None:
+def take(latest: Latest, block) -> None:
     batches, origin = block
-    for signal, one in newest(batches, DEPTH, origin):
-        name = CATALOGUE.signals[signal].name
-        fold(state, name, one, depth_of(name))
+    latest.fold(batches, latest.slots_of(1, [s.name for s in CATALOGUE.signals]), DEPTH, origin)
 
 
 @settings(max_examples=150, deadline=None)
 @given(blocks(), st.randoms(use_true_random=False))
 def test_any_order_and_repetition_of_blocks_gives_the_same_bytes(made, random):
-    forward, shuffled = {}, {}
+    forward, shuffled = Latest(), Latest()
     for block in made:
         take(forward, block)
     again = made + random.choices(made, k=len(made))
     random.shuffle(again)
     for block in again:
         take(shuffled, block)
-    assert pack(shuffled) == pack(forward)
+    assert shuffled.state() == forward.state()
     assert state_hash(shuffled) == state_hash(forward)
-    assert unpack(pack(forward)) == forward
+    kept = unpack(pack(forward.state()))
+    assert kept == forward.state()
+    assert Latest.of(kept, 0, {}).state() == kept
 
 
 @settings(max_examples=150, deadline=None)
 @given(blocks())
 def test_columns_give_what_a_fold_sample_by_sample_gives(made):
     expected: dict[str, list[Reading]] = {}
-    state = {}
+    state = Latest()
     for block in made:
         take(state, block)
         for name, readings in brute(*block).items():
             expected[name] = sorted({*expected.get(name, ()), *readings}, key=ORDER, reverse=True)[: depth_of(name)]
-    assert state == expected
+    assert state.state() == expected
 
 
 def test_hash_does_not_depend_on_when_things_arrived():
@@ -141,3 +141,34 @@ def test_drift_is_told_from_the_newest_score_alone():
 
 def test_signals_of_a_twin_are_its_measurements_and_its_models_words():
     assert signals_of(CATALOGUE) == {"pump": (0, 1, 2, 3, 4)}
+
+
+def test_draft_leaves_the_one_it_was_made_of_alone():
+    shared = Latest()
+    take(shared, ([Batch.of(Kind.FLOAT, [0, 1], [1.0, 2.0], [0, 0], [1, 1])], reading(0).origin))
+    before = shared.state()
+    draft = shared.draft()
+    take(draft, ([Batch.of(Kind.FLOAT, [0, 1], [5.0, 6.0], [0, 0], [2, 2])], reading(0).origin))
+    assert shared.state() == before
+    assert draft["plc.flow"][0].value == 5.0
+    assert [r.value for r in draft["pump/flow#estimate"]] == [6.0, 2.0]
+
+
+def test_signal_that_comes_with_a_later_catalogue_finds_its_own_place():
+    latest = Latest()
+    take(latest, ([Batch.of(Kind.FLOAT, [1], [2.0], [0], [1])], reading(0).origin))
+    names = ["plc.new", *(s.name for s in CATALOGUE.signals)]
+    slots = latest.slots_of(2, names)
+    depth = np.array([1, *DEPTH], np.uint8)
+    latest.fold([Batch.of(Kind.INT, [0], [7], [0], [3])], slots, depth, reading(0).origin)
+    assert latest["plc.new"][0].value == 7
+    assert latest["pump/flow#estimate"][0].value == 2.0
+
+
+def test_origins_that_no_reading_refers_to_are_let_go():
+    latest = Latest()
+    for n in range(3 * ORIGINS_MAX):
+        origin = reading(0).origin._replace(first_seq=n, received_ns=n)
+        take(latest, ([Batch.of(Kind.FLOAT, [n % 2], [float(n)], [0], [n])], origin))
+    assert len(latest.origins) <= ORIGINS_MAX
+    assert latest["plc.flow"][0].origin.first_seq == 3 * ORIGINS_MAX - 2

@@ -1,0 +1,103 @@
+"""The newest readings of each gateway, kept beside its blocks: a cache of history that is never behind it.
+
+    gateways.last_block ─ what is committed        gateway_states ─ columns up to block `through`, saved now and then
+
+Whoever needs the readings takes those held in memory or saved, and folds in the blocks that came after them. So a
+commit writes no state but every `SAVE_BLOCKS` blocks of a gateway, and one that is rolled back has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from sqlalchemy import Connection, bindparam, select
+
+from twincloud.storage import schema as t
+from twincloud.storage.packing import pack as pack_plain
+from twincloud.storage.packing import unpack as unpack_plain
+from twincloud.storage.part import Bound, Part
+from twincloud.twins.latest import Latest
+from twincloud.twins.state import Origin, depth_of, pack, signals_of, unpack
+from twinmodel.signal import Catalogue
+
+SAVE_BLOCKS: Final = 64
+_FETCH: Final = 256
+
+
+class NewestStore(Part):
+    """What commits fold into and twins are read from."""
+
+    def _newest(self, connection: Connection, gateway_id: int, last_block: int) -> Latest:
+        """Readings of a gateway with at least the blocks up to `last_block`; not to be changed."""
+        held = self._latest.get(gateway_id)
+        if held is not None and held.through >= last_block:
+            return held
+        if held is None:
+            row = connection.execute(_SAVED, {"gateway_id": gateway_id}).first()
+            held = Latest() if row is None else Latest.of(unpack(row.state), row.through, _unpack_changed(row.twins))
+        if held.through >= last_block:
+            return self._latest.put(gateway_id, held)
+        draft = held.draft()
+        span = {"gateway_id": gateway_id, "after": held.through, "last": last_block}
+        for row in connection.execute(_TAIL, span):
+            catalogue = self._catalogue_by_id(connection, row.schema_id)
+            bound = self._bound(connection, gateway_id, row.schema_id, catalogue)
+            origin = Origin(row.counter, row.boot, row.stream, row.first_seq, row.received_ns, row.committed_ns)
+            slots = draft.slots_of(row.schema_id, bound.names)
+            signals = draft.fold(self._decode(row.payload, catalogue), slots, bound.depth, origin)
+            draft.changed |= dict.fromkeys(bound.twins_of(signals), (row.commit_no, row.committed_ns))
+            draft.unsaved += 1
+        draft.through = last_block
+        return self._latest.put(gateway_id, draft)
+
+    def _bound(self, connection: Connection, gateway_id: int, schema_id: int, catalogue: Catalogue) -> Bound:
+        """What a catalogue binds for a gateway, as ingest needs it."""
+        known = self._bounds_held.get((gateway_id, schema_id))
+        if known is not None:
+            return known
+        own = set(connection.execute(_OWN, {"gateway_id": gateway_id}).scalars())
+        members = [(twin, signals) for twin, signals in signals_of(catalogue).items() if twin in own]
+        depth = np.zeros(len(catalogue), np.uint8)
+        width = 1
+        owners: list[list[int]] = [[] for _ in range(len(catalogue))]
+        for place, (_, signals) in enumerate(members):
+            for signal in signals:
+                depth[signal] = depth_of(catalogue.signals[signal].name)
+                owners[signal].append(place)
+                width = max(width, len(owners[signal]))
+        owner = np.full((len(catalogue), width), -1, np.int32)
+        for signal, places in enumerate(owners):
+            owner[signal, : len(places)] = places
+        names = tuple(signal.name for signal in catalogue.signals)
+        bound = Bound(schema_id, depth, names, tuple(twin for twin, _ in members), owner)
+        return self._bounds_held.put((gateway_id, schema_id), bound)
+
+
+def saved_row(gateway_id: int, latest: Latest) -> dict[str, object]:
+    """The row that keeps the readings of a gateway."""
+    twins = pack_plain([[twin, *change] for twin, change in sorted(latest.changed.items())])
+    return {"gateway_id": gateway_id, "through": latest.through, "twins": twins, "state": pack(latest.state())}
+
+
+def _unpack_changed(blob: bytes) -> Mapping[str, tuple[int, int]]:
+    return {twin: (commit_no, committed_ns) for twin, commit_no, committed_ns in unpack_plain(blob)}
+
+
+_SAVED = select(t.gateway_states).where(t.gateway_states.c.gateway_id == bindparam("gateway_id"))
+_OWN = select(t.twins.c.twin).where(t.twins.c.gateway_id == bindparam("gateway_id"))
+_TAIL = (
+    select(
+        t.blocks.c.commit_no, t.blocks.c.schema_id, t.blocks.c.stream, t.blocks.c.first_seq, t.blocks.c.payload,
+        t.blocks.c.received_ns, t.blocks.c.committed_ns, t.boots.c.boot, t.boots.c.counter,
+    )
+    .join(t.boots, t.boots.c.id == t.blocks.c.boot_id)
+    .where(
+        t.blocks.c.gateway_id == bindparam("gateway_id"),
+        t.blocks.c.id > bindparam("after"),
+        t.blocks.c.id <= bindparam("last"),
+    )
+    .order_by(t.blocks.c.id)
+    .execution_options(yield_per=_FETCH)
+)  # fmt: skip
