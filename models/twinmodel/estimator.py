@@ -119,6 +119,11 @@ class Estimator:
         """Covariance of the states after the last tick, shape (n, n)."""
         return unpack(self._state[self._layout.n : self._layout.held], self._layout.n)
 
+    @property
+    def last_ns(self) -> int | None:
+        """Time of the last tick, None before the first."""
+        return self._last_ns
+
     def step(self, t_ns: int, u: F64, y: F64) -> Estimate:
         """Advances to tick `t_ns`.
 
@@ -254,7 +259,7 @@ class Estimator:
         return found == self._manifest.parity.sha256
 
     def _restart(self) -> None:
-        self._state = fresh_state(self._layout, *tensors.start(self.package.tensors))
+        self._state = fresh_state(self._plan, *tensors.start(self.package.tensors))
         self._age = np.zeros(self._layout.m, np.int32)
         self._settle = self._manifest.drift.settle
 

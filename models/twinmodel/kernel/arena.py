@@ -4,25 +4,28 @@ One tile holds up to W instances of one model; the models of one call share I, t
 of tile t, lane w is element `(t*rows + r)*W + w`. W is handed in at run time: a constant lane count would be unrolled
 by the compiler and never vectorised.
 
-    S  state      x | packed upper P | u held | watch rows of each output (see `drift`) | flag | bad
+    S  state      x | packed upper P | u held | watch rows of each output (see `drift`) | flag | bad | params
     Z  what comes u | y | q factor | r factor | mute
     O  results    estimate | sigma | prediction | innovation | score | spread | nis
-    I  integers   n m p substeps params consts registers, then the programs
+    I  integers   n m p substeps params consts registers integrator pool, rows of rates, readings and Jacobian, then
+                  these programs: code and results of each
     M  reals      models x (drift settings | low | high | R | Q | Q held | family's own)
     K  models     which model of M each tile holds, int32 [T]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twinmodel.kernel.ops import RK4, ROS2
+
 LANES: Final = 8
-HEADER: Final = 9
+HEADER: Final = 12
 DRIFT: Final = 11
 WATCH: Final = 7
 LARGEST: Final = 1e300
@@ -41,12 +44,16 @@ class Layout:
     Attributes:
         n, m, p: numbers of states, inputs and outputs.
         registers: registers of the op-list, 0 for the linear family.
+        q: number of parameter rows, 0 for the linear family.
+        integrator: number of the method in `ops`.
     """
 
     n: int
     m: int
     p: int
     registers: int = 0
+    q: int = 0
+    integrator: int = RK4
 
     @property
     def pairs(self) -> int:
@@ -74,9 +81,14 @@ class Layout:
         return self.flag + 1
 
     @property
+    def params(self) -> int:
+        """First row of the parameters, each instance its own; no kernel writes them."""
+        return self.bad + 1
+
+    @property
     def state_rows(self) -> int:
         """Rows of S."""
-        return self.bad + 1
+        return self.params + self.q
 
     @property
     def input_rows(self) -> int:
@@ -93,7 +105,8 @@ class Layout:
         """Rows of the scratch array, in lanes of the tile; generous for the smaller family."""
         n, p, points = self.n, self.p, 2 * self.n + 1
         linear = n + n * n + 2 * n + 8
-        sigma = (self.registers + 3 * n + p) * points
+        matrix = 2 * n * n if self.integrator == ROS2 else 0
+        sigma = (self.registers + 3 * n + matrix + p) * points
         return linear + sigma + self.pairs + p * (p + 1) // 2 + n * p + 3 * p + 16
 
 
@@ -106,12 +119,14 @@ class Plan:
         layout: row offsets.
         integers: the I array.
         reals: the M array.
+        params: values of the parameters, the last rows of S; empty for the linear family.
     """
 
     family: str
     layout: Layout
     integers: I32
     reals: F64
+    params: F64
 
 
 def packed(n: int, i: int, j: int) -> int:
@@ -137,46 +152,50 @@ def plan_linear(tensors: Mapping[str, F64], drift: F64) -> Plan:
     p = len(tensors["C"])
     names = ("A", "B", "a", "C", "D", "c")
     reals = np.concatenate([drift, *_common(tensors), *(tensors[k].ravel() for k in names)])
-    integers = np.array([n, m, p, 1, 0, 0, 0, 0, 0], np.int32)
-    return Plan("linear", Layout(n, m, p), integers, reals)
+    integers = np.array([n, m, p, 1, *[0] * (HEADER - 4)], np.int32)
+    return Plan("linear", Layout(n, m, p), integers, reals, np.empty(0))
 
 
 def plan_ode(
-    tensors: Mapping[str, F64], programs: tuple[I32, I32, I32, I32], registers: int, step: tuple[int, int], drift: F64
+    tensors: Mapping[str, F64], programs: Sequence[I32], registers: int, step: tuple[int, int, int], drift: F64
 ) -> Plan:
-    """Packs a model of ordinary differential equations.
+    """Packs a model of an op-list.
 
     Args:
-        tensors: params, consts and the noise of the model.
-        programs: code and results of the derivatives, code and results of the outputs.
+        tensors: params, consts, pool and the noise of the model.
+        programs: code and results of the rates, of the readings and, for ros2, of the Jacobian.
         registers: size of the register file.
-        step: dt_ns and substeps.
+        step: dt_ns, substeps and the number of the integrator in `ops`.
         drift: settings of the detectors.
     """
-    rates, rate_results, outputs, output_results = programs
-    n, p = len(rate_results), len(output_results)
-    params, consts = tensors["params"], tensors["consts"]
+    codes, results = programs[0::2], programs[1::2]
+    n, p = len(results[0]), len(results[1])
+    params, consts, pool = tensors["params"], tensors["consts"], tensors["pool"]
     m = len(tensors["inputs_nominal"])
-    dt_ns, substeps = step
+    dt_ns, substeps, integrator = step
     # Symmetric points: kappa = 3 - n keeps the fourth moment of a Gaussian; never negative, so that P stays
     # positive (the cubature filter from n = 3 on).
     kappa = max(3 - n, 0)
     own = np.array([dt_ns / 1e9 / substeps, np.sqrt(n + kappa), kappa / (n + kappa), 0.5 / (n + kappa)])
-    header = [n, m, p, substeps, len(params), len(consts), registers, len(rates), len(outputs)]
-    parts = [np.array(header), rates.ravel(), rate_results, outputs.ravel(), output_results]
+    counts = [*(len(code) for code in codes), 0][:3]
+    header = [n, m, p, substeps, len(params), len(consts), registers, integrator, len(pool), *counts]
+    parts = [np.array(header), *(a.ravel() for pair in zip(codes, results, strict=True) for a in pair)]
     integers = np.concatenate(parts).astype(np.int32)
-    reals = np.concatenate([drift, *_common(tensors), own, params, consts])
-    return Plan("ode", Layout(n, m, p, registers), integers, reals)
+    reals = np.concatenate([drift, *_common(tensors), own, consts, pool])
+    layout = Layout(n, m, p, registers, len(params), integrator)
+    return Plan("ode", layout, integers, reals, np.array(params, np.float64))
 
 
 def _common(tensors: Mapping[str, F64]) -> tuple[F64, ...]:
     return tensors["low"], tensors["high"], tensors["R"], pack(tensors["Q"]), pack(tensors["Q_held"])
 
 
-def fresh_state(layout: Layout, x0: F64, P0: F64, held: F64, lanes: int = 1, tiles: int = 1) -> F64:
-    """A state array whose every lane starts at x0, P0 with quiet detectors."""
+def fresh_state(plan: Plan, x0: F64, P0: F64, held: F64, lanes: int = 1, tiles: int = 1) -> F64:
+    """A state array whose every lane starts at x0, P0 with the parameters of the model and quiet detectors."""
+    layout = plan.layout
     rows = np.zeros(layout.state_rows)
     rows[: layout.n] = x0
     rows[layout.n : layout.held] = pack(P0)
     rows[layout.held : layout.drift] = held
+    rows[layout.params :] = plan.params
     return np.tile(np.repeat(rows, lanes), tiles)

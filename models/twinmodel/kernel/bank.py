@@ -54,7 +54,7 @@ class Bank:
         self.lanes = lanes
         self._slots, models = _places(np.asarray(members, np.int64), lanes)
         tiles = len(models)
-        state = [fresh_state(self.layout, x0, P0, held, lanes) for x0, P0, held in (starts[k] for k in models)]
+        state = [fresh_state(plans[k], *starts[k], lanes) for k in models]
         self._integers: I32 = plans[0].integers
         self._reals: F64 = np.concatenate([plan.reals for plan in plans])
         self._models: I32 = models

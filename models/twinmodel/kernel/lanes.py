@@ -1,4 +1,4 @@
-"""What the compiled kernels share: how they are compiled, the op-list machine, bounds and held inputs.
+"""What the compiled kernels share: how they are compiled, bounds and held inputs.
 
 Imported only by `compile`, because it pulls numba. Every function reads what is special to a model from arrays,
 so one compilation serves all models. Strict floating point: no fastmath, no BLAS, sums in the order written;
@@ -10,7 +10,6 @@ so one compilation serves all models. Strict floating point: no fastmath, no BLA
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -25,43 +24,6 @@ def kernel(function: _F) -> _F:
     """Declares a function that numba compiles strictly."""
     strict = numba.njit(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
     return cast("_F", strict(function))
-
-
-@kernel
-def run(I: I32, at: int, count: int, R: F64, r0: int, L: int) -> None:  # noqa: E741 - letters of `arena`
-    """Runs `count` operations from I[at:] over registers of L lanes each, which start at R[r0]."""
-    for pc in range(count):
-        row = at + 4 * pc
-        op = I[row]
-        d0, a0, b0 = r0 + I[row + 1] * L, r0 + I[row + 2] * L, r0 + I[row + 3] * L
-        d, a, b = R[d0 : d0 + L], R[a0 : a0 + L], R[b0 : b0 + L]
-        if op == 2:
-            for w in range(L):
-                d[w] = a[w] * b[w]
-        elif op == 0:
-            for w in range(L):
-                d[w] = a[w] + b[w]
-        elif op == 1:
-            for w in range(L):
-                d[w] = a[w] - b[w]
-        elif op == 3:
-            for w in range(L):
-                d[w] = a[w] / b[w]
-        elif op == 4:
-            for w in range(L):
-                d[w] = -a[w]
-        elif op == 5:
-            for w in range(L):
-                d[w] = abs(a[w])
-        elif op == 6:
-            for w in range(L):
-                d[w] = math.sqrt(a[w])
-        elif op == 7:
-            for w in range(L):
-                d[w] = a[w] if a[w] < b[w] else b[w]
-        else:
-            for w in range(L):
-                d[w] = a[w] if a[w] > b[w] else b[w]
 
 
 @kernel

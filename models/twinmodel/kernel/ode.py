@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import math
 
-from twinmodel.kernel.arena import DRIFT, F64, I32, WATCH
+from twinmodel.kernel import ops
+from twinmodel.kernel.arena import DRIFT, F64, HEADER, I32, WATCH
 from twinmodel.kernel.drift import finish, observe
-from twinmodel.kernel.lanes import clip, hold, kernel, run
+from twinmodel.kernel.lanes import clip, hold, kernel
+from twinmodel.kernel.vm import integrate, readings_at, run
 
 
 @kernel
@@ -76,53 +78,13 @@ def _spread(G: F64, a: int, b: int, points: int, w0: float, w1: float, out: F64,
 
 
 @kernel
-def _fill(S: F64, u: int, n: int, m: int, G: F64, W: int) -> None:
-    """Inputs into their registers, the same at every point."""
-    points = 2 * n + 1
-    for k in range(m):
+def _fill(S: F64, row: int, count: int, points: int, G: F64, register: int, W: int) -> None:
+    """Rows of S (inputs or parameters) into registers from `register` on, the same at every point."""
+    for k in range(count):
         for i in range(points):
-            r0 = ((n + k) * points + i) * W
+            r0 = ((register + k) * points + i) * W
             for w in range(W):
-                G[r0 + w] = S[u + k * W + w]
-
-
-@kernel
-def _integrate(I: I32, h: float, n: int, G: F64, gx: int, L: int) -> None:  # noqa: E741
-    """RK4 of all points: G[gx:] holds x, then the running sum and the next state, n rows of L lanes each."""
-    substeps, count = int(I[3]), int(I[7])
-    results = 9 + 4 * count
-    ga, gd = gx + n * L, gx + 2 * n * L
-    half, sixth = h * 0.5, h / 6.0
-    for w in range(n * L):
-        G[gx + w] = G[w]
-    for _ in range(substeps):
-        for stage in range(4):
-            run(I, 9, count, G, 0, L)
-            for i in range(n):
-                # A result may be a state register itself: new states are kept aside until the last is read.
-                k0, r0, x0, a0 = I[results + i] * L, gd + i * L, gx + i * L, ga + i * L
-                if stage == 0:
-                    for w in range(L):
-                        v = G[k0 + w]
-                        G[a0 + w] = v
-                        G[r0 + w] = G[x0 + w] + half * v
-                elif stage == 1:
-                    for w in range(L):
-                        v = G[k0 + w]
-                        G[a0 + w] = G[a0 + w] + 2.0 * v
-                        G[r0 + w] = G[x0 + w] + half * v
-                elif stage == 2:
-                    for w in range(L):
-                        v = G[k0 + w]
-                        G[a0 + w] = G[a0 + w] + 2.0 * v
-                        G[r0 + w] = G[x0 + w] + h * v
-                else:
-                    for w in range(L):
-                        v = G[x0 + w] + sixth * (G[a0 + w] + G[k0 + w])
-                        G[x0 + w] = v
-                        G[r0 + w] = v
-            for w in range(n * L):
-                G[w] = G[gd + w]
+                G[r0 + w] = S[row + k * W + w]
 
 
 @kernel
@@ -146,16 +108,16 @@ def _gather(M: F64, oQ: int, S: F64, s: int, Z: F64, fq: int, n: int, G: F64, gx
 @kernel
 def _read(I: I32, M: F64, own: int, S: F64, s: int, O: F64, o: int, G: F64, gx: int, gy: int, gyy: int, W: int) -> None:  # noqa: E741
     """Outputs at every point: their means into O, their covariances among themselves and with x into G[gyy:]."""
-    n, p, kf, kh = int(I[0]), int(I[2]), int(I[7]), int(I[8])
+    n, p, kh = int(I[0]), int(I[2]), int(I[HEADER - 2])
     points = 2 * n + 1
     L = points * W
     w0, w1 = M[own + 2], M[own + 3]
-    at = 9 + 4 * kf + n
+    at = readings_at(I)
     for w in range(n * L):
         G[gx + w] = G[w]
-    run(I, at, kh, G, 0, L)
+    run(I, at, kh, M, own + 4 + int(I[5]), G, L)
     for r in range(p):
-        r0 = I[at + 4 * kh + r] * L
+        r0 = I[at + ops.COLUMNS * kh + r] * L
         for w in range(L):
             G[gy + r * L + w] = G[r0 + w]
     for r in range(p):
@@ -209,22 +171,23 @@ def _condition(S: F64, s: int, O: F64, o: int, n: int, p: int, r: int, G: F64, g
 
 @kernel
 def ode_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
-    """One tick of an unscented Kalman filter over RK4 of the op-list; sigma points are lanes of the machine."""
-    n, m, p, fixed, nreg = int(I[0]), int(I[1]), int(I[2]), int(I[4]) + int(I[5]), int(I[6])
+    """One tick of an unscented Kalman filter over the op-list; sigma points are lanes of the machine."""
+    n, m, p, q, fixed, nreg = int(I[0]), int(I[1]), int(I[2]), int(I[4]), int(I[5]), int(I[6])
     nP = n * (n + 1) // 2
     L = (2 * n + 1) * W
-    KS, KZ, KO = n + nP + m + WATCH * p + 2, m + p + 3, 6 * p + 1
+    KS, KZ, KO = n + nP + m + WATCH * p + 2 + q, m + p + 3, 6 * p + 1
     oR = DRIFT + 2 * n
     oQ = oR + p
     own = oQ + 2 * nP
-    # Scratch: registers | x, sum, next | outputs | factor of P | yy | xy | c | K | 1/v, nu, e
+    # Scratch: registers | of the integrator | outputs | factor of P | yy | xy | c | K | 1/v, nu, e
     gx = nreg * L
-    gy = gx + 3 * n * L
+    gy = gx + (3 * n + (2 * n * n if I[7] == ops.ROS2 else 0)) * L
     gl = gy + p * L
     gyy = gl + nP * W
     gc = gyy + (p * (p + 1) // 2 + n * p) * W
     gi = gc + (p + n) * W
-    size = own + 4 + fixed
+    pool = own + 4 + fixed
+    size = pool + int(I[8])
     models, model = M, -1
     for t in range(S.shape[0] // (KS * W)):
         M = models[K[t] * size : (K[t] + 1) * size]
@@ -234,21 +197,22 @@ def ode_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> 
             for i in range(fixed):
                 v = M[own + 4 + i]
                 for w in range(L):
-                    G[(n + m + i) * L + w] = v
+                    G[(n + m + q + i) * L + w] = v
         s, z, o = t * KS * W, t * KZ * W, t * KO * W
-        u, watch, bad = s + (n + nP) * W, s + (n + nP + m) * W, s + (KS - 1) * W
+        u, watch, bad = s + (n + nP) * W, s + (n + nP + m) * W, s + (KS - q - 1) * W
         zy = z + m * W
         fq, fr, mute = zy + p * W, zy + (p + 1) * W, zy + (p + 2) * W
         for w in range(W):
             S[bad + w] = 0.0
             O[o + 6 * p * W + w] = 0.0
         _sigma_points(S, s, n, G, gl, 0, spread, bad, W)
-        _fill(S, u, n, m, G, W)
-        _integrate(I, h, n, G, gx, L)
+        _fill(S, u, m, 2 * n + 1, G, n, W)
+        _fill(S, bad + W, q, 2 * n + 1, G, n + m, W)
+        integrate(I, M, pool, h, G, gx, L)
         _gather(M, oQ, S, s, Z, fq, n, G, gx, own, W)
         clip(M, S, s, n, W)
         hold(S, u, Z, z, m, W)
-        _fill(S, u, n, m, G, W)
+        _fill(S, u, m, 2 * n + 1, G, n, W)
         _sigma_points(S, s, n, G, gl, 0, spread, bad, W)
         _read(I, M, own, S, s, O, o, G, gx, gy, gyy, W)
         for r in range(p):
@@ -257,10 +221,10 @@ def ode_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> 
                 v = G[c + w]
                 O[o + (5 * p + r) * W + w] = math.sqrt((v if v > 0.0 else 0.0) + M[oR + r] * Z[fr + w])
         for r in range(p):
-            for q in range(p):
-                c = gyy + (r * p - r * (r - 1) // 2 + q - r if r <= q else q * p - q * (q - 1) // 2 + r - q) * W
+            for k in range(p):
+                c = gyy + (r * p - r * (r - 1) // 2 + k - r if r <= k else k * p - k * (k - 1) // 2 + r - k) * W
                 for w in range(W):
-                    G[gc + q * W + w] = G[c + w]
+                    G[gc + k * W + w] = G[c + w]
             for w in range(W):
                 G[gi + w] = G[gc + r * W + w] + M[oR + r] * Z[fr + w]
             observe(M, S, watch, Z, zy + r * W, mute, O, o, p, r, G, gi, W)

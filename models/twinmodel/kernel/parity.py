@@ -61,7 +61,7 @@ def vector(plan: Plan, step: Step, start: tuple[F64, F64, F64], widths: F64, sig
 
 def _run(plan: Plan, step: Step, start: tuple[F64, F64, F64], u: F64, y: F64) -> list[tuple[F64, F64]]:
     layout = plan.layout
-    state = fresh_state(layout, *start)
+    state = fresh_state(plan, *start)
     results, scratch = np.zeros(layout.output_rows), np.zeros(layout.scratch_rows)
     trace, models = [], np.zeros(1, np.int32)
     for tick in range(len(u)):

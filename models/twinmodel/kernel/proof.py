@@ -5,12 +5,14 @@ Run in the compiler's process, before the file gets its name: code that crashes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from twinmodel.errors import ConflictError
 from twinmodel.kernel.arena import I32, Plan, Step, fresh_state, plan_linear, plan_ode
+from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, ROS2
 from twinmodel.kernel.parity import canonical
 from twinmodel.kernel.reference import KERNELS
 
@@ -19,17 +21,31 @@ LANES: Final = (1, 8)
 _TILES: Final = 2
 _SEED: Final = 7
 _DRIFT: Final = np.array([0.05, 0.5, 0.03, 0.06, 4.0, 0.5, 0.002, 0.03, 0.05, 1.5, 2.0])
-# Registers: 0 x, 1 u, 2 the constant, then one per operation; every operation of the machine once, see `lanes.run`.
-_RATES: Final = ((5, 3, 0, 0), (0, 4, 3, 2), (6, 5, 4, 4), (1, 6, 1, 0), (3, 7, 6, 5), (7, 8, 7, 2), (4, 9, 2, 2),
-                 (8, 10, 8, 9), (2, 11, 10, 2))  # fmt: skip
+# Two states, one input, one parameter, one constant: registers 0..4; then every operation of the machine once.
+_POOL: Final = (
+    0.1, -0.2, 0.5, -0.4, 0.3, 0.2,
+    3.0, -1.0, 0.0, 2.0, 0.5, -0.5, 1.0,
+    2.0, 2.0, -1.0, 1.0, -2.0, 2.0, 0.1, 0.2, -0.3, 0.4,
+)  # fmt: skip
+_RATES: Final = (
+    (5, 5, 0), (0, 6, 5, 4), (6, 7, 6), (1, 8, 2, 0), (3, 9, 8, 7), (7, 10, 9, 4), (4, 11, 4), (8, 12, 10, 11),
+    (11, 13, 0), (12, 14, 1), (17, 15, 13, 2, 0, 2), (9, 17, 15), (10, 18, 6), (13, 19, 16), (14, 20, 6, 3),
+    (15, 21, 0, 1), (16, 22, 21, 17, 18), (18, 23, 14, 0, 6), (19, 24, 13, 1, 13), (2, 25, 12, 4), (0, 26, 19, 20),
+    (0, 27, 22, 23), (1, 28, 26, 27), (7, 29, 28, 4), (8, 30, 29, 11), (1, 31, 30, 0), (0, 32, 24, 25), (1, 33, 32, 1),
+)  # fmt: skip
+_READINGS: Final = ((2, 5, 0, 4),)
+_JACOBIAN: Final = ((11, 5, 1), (4, 6, 4), (12, 7, 0))
+_REGISTERS: Final = 34
 
 
 def prove(family: str, step: Step) -> None:
     """Raises ConflictError PARITY_FAILED when the code gives one bit that the interpreted kernel does not."""
-    plan = _linear() if family == "linear" else _ode()
-    for lanes in LANES:
-        if _run(plan, step, lanes) != _run(plan, KERNELS[family], lanes):
-            raise ConflictError("PARITY_FAILED", f"the compiled {family} kernel gives other bits with {lanes} lanes")
+    plans = [_linear()] if family == "linear" else [_ode(kind) for kind in INTEGRATORS.values()]
+    for plan in plans:
+        for lanes in LANES:
+            if _run(plan, step, lanes) != _run(plan, KERNELS[family], lanes):
+                message = f"the compiled {family} kernel gives other bits with {lanes} lanes"
+                raise ConflictError("PARITY_FAILED", message)
 
 
 def _run(plan: Plan, step: Step, lanes: int) -> list[bytes]:
@@ -37,7 +53,7 @@ def _run(plan: Plan, step: Step, lanes: int) -> list[bytes]:
     chance = np.random.default_rng(_SEED)
     layout = plan.layout
     n, m, p = layout.n, layout.m, layout.p
-    state = fresh_state(layout, np.full(n, 0.3), np.eye(n), np.ones(m), lanes, _TILES)
+    state = fresh_state(plan, np.full(n, 0.3), np.eye(n), np.ones(m), lanes, _TILES)
     results = np.zeros(layout.output_rows * lanes * _TILES)
     seen, models = [], np.zeros(_TILES, np.int32)
     for _ in range(TICKS):
@@ -62,15 +78,21 @@ def _linear() -> Plan:
     return plan_linear(tensors, _DRIFT)
 
 
-def _ode() -> Plan:
-    tensors = _noise(1, 1) | {"params": np.empty(0), "consts": np.array([2.0]), "inputs_nominal": np.ones(1)}
-    programs: tuple[I32, I32, I32, I32] = (
-        np.array(_RATES, np.int32),
-        np.array([11], np.int32),
-        np.array([(2, 3, 0, 2)], np.int32),
-        np.array([3], np.int32),
-    )
-    return plan_ode(tensors, programs, 12, (10**9, 3), _DRIFT)
+def _ode(integrator: int) -> Plan:
+    own = {"params": np.array([0.7]), "consts": np.array([2.0]), "pool": np.array(_POOL), "inputs_nominal": np.ones(1)}
+    slopes = (_JACOBIAN, (6, 5, 7, 6)) if integrator == ROS2 else ((), ())
+    programs = [
+        _rows(_RATES), np.array([31, 33], np.int32), _rows(_READINGS), np.array([5], np.int32),
+        _rows(slopes[0]), np.array(slopes[1], np.int32),
+    ]  # fmt: skip
+    return plan_ode(_noise(2, 1) | own, programs, _REGISTERS, (10**9, 3, integrator), _DRIFT)
+
+
+def _rows(rows: Sequence[tuple[int, ...]]) -> I32:
+    code = np.zeros((len(rows), COLUMNS), np.int32)
+    for at, row in enumerate(rows):
+        code[at, : len(row)] = row
+    return code
 
 
 def _noise(n: int, p: int) -> dict[str, np.ndarray]:

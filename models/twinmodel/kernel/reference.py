@@ -7,28 +7,16 @@ op-list holds (points, T, W). Symbols and offsets: see `arena`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from twinmodel.kernel import drift_reference as drift
-from twinmodel.kernel.arena import DRIFT, F64, HEADER, I32, WATCH, Step, packed
-
-_BINARY: Final[dict[int, Callable[[F64, F64], F64]]] = {
-    0: lambda a, b: a + b,
-    1: lambda a, b: a - b,
-    2: lambda a, b: a * b,
-    3: lambda a, b: a / b,
-    4: lambda a, _: -a,
-    5: lambda a, _: np.abs(a),
-    6: lambda a, _: np.sqrt(a),
-    7: lambda a, b: np.where(a < b, a, b),
-    8: lambda a, b: np.where(a > b, a, b),
-}
+from twinmodel.kernel.arena import DRIFT, F64, I32, WATCH, Step, packed
+from twinmodel.kernel.vm_reference import integrate, programs, run
 
 
-class _Tiles:
+class Tiles:
     """Row views of one call: x, P, detectors and results as lists of (T, W) arrays."""
 
     def __init__(self, I: I32, M: F64, K: I32, arrays: tuple[F64, F64, F64], W: int, own: int) -> None:  # noqa: E741 - letters of `arena`
@@ -37,12 +25,12 @@ class _Tiles:
         # One column of reals a tile, shape (reals, T, 1), so that they meet rows of shape (T, W).
         M = M.reshape(-1, DRIFT + 2 * n + p + 2 * nP + own)[K].T[:, :, None]
         self.n, self.m, self.p, self.M = n, m, p, M
-        rows = (n + nP + m + WATCH * p + 2, m + p + 3, 6 * p + 1)
+        rows = (n + nP + m + WATCH * p + 2 + int(I[4]), m + p + 3, 6 * p + 1)
         S, Z, O = (a.reshape(-1, k, W).transpose(1, 0, 2) for a, k in zip(arrays, rows, strict=True))  # noqa: E741
         self.x, self.P, self.u = S[:n], S[n : n + nP], S[n + nP : n + nP + m]
         flag = n + nP + m + WATCH * p
         self.watch = S[n + nP + m : flag].reshape(p, WATCH, *S.shape[1:])
-        self.flag, self.bad = S[flag], S[flag + 1]
+        self.flag, self.bad, self.params = S[flag], S[flag + 1], S[flag + 2 :]
         self.zu, self.y = Z[:m], Z[m : m + p]
         self.fq, self.fr, self.mute = Z[m + p], Z[m + p + 1], Z[m + p + 2]
         self.estimate, self.sigma, self.prediction = O[:p], O[p : 2 * p], O[2 * p : 3 * p]
@@ -71,10 +59,10 @@ def linear_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) 
     """One tick of the Kalman filter; see `linear.linear_step`."""
     with np.errstate(all="ignore"):
         n, m, p = (int(v) for v in I[:3])
-        _linear(_Tiles(I, M, K, (S, Z, O), W, (n + p) * (n + m + 1)))
+        kalman(Tiles(I, M, K, (S, Z, O), W, (n + p) * (n + m + 1)))
 
 
-def _linear(t: _Tiles) -> None:
+def kalman(t: Tiles) -> None:
     n, m, p = t.n, t.m, t.p
     ends = np.cumsum([n * n, n * m, n, p * n, p * m, p])
     A, B, a, C, D, c = np.split(t.own[: ends[-1]], ends[:-1])
@@ -151,33 +139,22 @@ def _linear(t: _Tiles) -> None:
         t.sigma[r] = np.sqrt(quadratic(r))
 
 
-def run(code: I32, R: list[F64]) -> None:
-    """Runs an op-list over registers, each an array of lanes."""
-    for opcode, target, a, b in code.tolist():
-        R[target] = _BINARY[opcode](R[a], R[b])
-
-
 def ode_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
     """One tick of the unscented Kalman filter; see `ode.ode_step`."""
     with np.errstate(all="ignore"):
-        _ode(I, _Tiles(I, M, K, (S, Z, O), W, 4 + int(I[4]) + int(I[5])))
+        _ode(I, Tiles(I, M, K, (S, Z, O), W, 4 + int(I[5]) + int(I[8])))
 
 
-def _programs(I: I32) -> tuple[I32, list[int], I32, list[int]]:  # noqa: E741
-    n, p, kf, kh = int(I[0]), int(I[2]), int(I[7]), int(I[8])
-    ends = np.cumsum([HEADER, 4 * kf, n, 4 * kh, p])
-    _, rates, rate_results, outputs, output_results, _ = np.split(I, ends)
-    return rates.reshape(-1, 4), rate_results.tolist(), outputs.reshape(-1, 4), output_results.tolist()
-
-
-def _ode(I: I32, t: _Tiles) -> None:  # noqa: E741
+def _ode(I: I32, t: Tiles) -> None:  # noqa: E741
     n, m, p = t.n, t.m, t.p
-    substeps, params, registers = int(I[3]), int(I[4]) + int(I[5]), int(I[6])
-    rates, rate_results, outputs, output_results = _programs(I)
+    substeps, q, consts, registers, kind = (int(v) for v in I[3:8])
+    pool = t.own[4 + consts :]
+    code = programs(I)
     h, spread, w0, w1 = t.own[:4]
     shape = (2 * n + 1, *t.flag.shape)
     R: list[F64] = [np.zeros(shape)] * registers
-    R[n + m : n + m + params] = [np.full(shape, v) for v in t.own[4 : 4 + params]]
+    fixed = [*t.params, *t.own[4 : 4 + consts]]
+    R[n + m : n + m + q + consts] = [np.broadcast_to(v, shape) for v in fixed]
 
     def points() -> None:
         lower = _cholesky(t)
@@ -207,7 +184,7 @@ def _ode(I: I32, t: _Tiles) -> None:  # noqa: E741
 
     t.bad[:] = 0.0
     points()
-    x = rk4(rates, rate_results, R, n, (h, substeps))
+    x = integrate(code, kind, R, pool, (h, substeps))
     for i in range(n):
         t.x[i] = mean(x[i])
         x[i] = x[i] - t.x[i]
@@ -219,8 +196,8 @@ def _ode(I: I32, t: _Tiles) -> None:  # noqa: E741
     t.hold()
     points()
     x = R[:n]
-    run(outputs, R)
-    y = [R[r] for r in output_results]
+    run(code.readings, R, pool)
+    y = [R[r] for r in code.reading_results]
     for r in range(p):
         t.prediction[r] = mean(y[r])
         y[r] = y[r] - t.prediction[r]
@@ -240,26 +217,7 @@ def _ode(I: I32, t: _Tiles) -> None:  # noqa: E741
     t.bad[:] = np.where(diverged > 0.0, 1.0, t.bad)
 
 
-def rk4(code: I32, results: list[int], R: list[F64], n: int, step: tuple[float, int]) -> list[F64]:
-    """Classic Runge-Kutta of order 4 over `step` = (length in s, count); R[:n] hold the start, then the end."""
-    h, substeps = step
-    half, sixth = h * 0.5, h / 6.0
-    x = R[:n]
-    for _ in range(substeps):
-        total: list[F64] = []
-        for stage, length in enumerate((half, half, h, sixth)):
-            run(code, R)
-            k = [R[r] for r in results]
-            if stage == 3:
-                x = [x[i] + length * (total[i] + k[i]) for i in range(n)]
-                R[:n] = x
-                continue
-            total = k if stage == 0 else [total[i] + 2.0 * k[i] for i in range(n)]
-            R[:n] = [x[i] + length * k[i] for i in range(n)]
-    return x
-
-
-def _cholesky(t: _Tiles) -> list[list[F64]]:
+def _cholesky(t: Tiles) -> list[list[F64]]:
     """Lower factor of P; a pivot of 0 gives a column of 0, a negative one marks the lane bad."""
     n = t.n
     lower = [[np.zeros_like(t.flag) for _ in range(n)] for _ in range(n)]
@@ -279,7 +237,7 @@ def _cholesky(t: _Tiles) -> list[list[F64]]:
     return lower
 
 
-def _condition(t: _Tiles, r: int, xy: list[list[F64]], yy: dict[tuple[int, int], F64]) -> None:
+def _condition(t: Tiles, r: int, xy: list[list[F64]], yy: dict[tuple[int, int], F64]) -> None:
     """Conditions the joint Gaussian of x and the outputs on the measurement of output r."""
     n, p = t.n, t.p
     c = [yy[(r, q) if r <= q else (q, r)] for q in range(p)]

@@ -8,14 +8,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from twinmodel.equations.oplist import OPS_MAX, Program, verify
+from twinmodel.equations.oplist import Program, verify, work
 from twinmodel.equations.schema import PARAMS_MAX, Drift
 from twinmodel.errors import PackageError
 from twinmodel.kernel.arena import F64, LARGEST, Plan, plan_linear, plan_ode
+from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, MAP, OPS_MAX, POOL_MAX, RK4, ROS2, TICK_WORK_MAX
 from twinmodel.package.manifest import Manifest
 
 Tensors = Mapping[str, NDArray[Any]]
 CONSTS_MAX: Final = 1024
+# Arrays of each program: code and results.
+PROGRAMS: Final = (("rates", "rate_results"), ("readings", "reading_results"), ("jacobian", "jacobian_results"))
+# Runs of the rates in a substep.
+_STAGES: Final = {RK4: 4, ROS2: 2, MAP: 1}
 
 
 def check(manifest: Manifest, tensors: Tensors) -> None:
@@ -42,16 +47,18 @@ def check(manifest: Manifest, tensors: Tensors) -> None:
 
 def plan(manifest: Manifest, tensors: Tensors) -> Plan:
     """The checked package as the flat arrays of its kernel (fresh copies)."""
-    return make_plan(manifest.kernel, tensors, manifest.registers, (manifest.dt_ns, manifest.substeps), manifest.drift)
+    step = (manifest.dt_ns, manifest.substeps, manifest.integrator)
+    return make_plan(manifest.kernel, tensors, manifest.registers, step, manifest.drift)
 
 
-def make_plan(kernel: str, tensors: Tensors, registers: int, step: tuple[int, int], drift: Drift) -> Plan:
+def make_plan(kernel: str, tensors: Tensors, registers: int, step: tuple[int, int, str], drift: Drift) -> Plan:
     """See `plan`; for the builder, which has no manifest yet."""
     settings = np.array(drift.settings)
     if kernel == "linear":
         return plan_linear(tensors, settings)
-    programs = (tensors["rates"], tensors["rate_results"], tensors["readings"], tensors["reading_results"])
-    return plan_ode(tensors, programs, registers, step, settings)
+    programs = [tensors[name] for pair in PROGRAMS for name in pair]
+    dt_ns, substeps, integrator = step
+    return plan_ode(tensors, programs, registers, (dt_ns, substeps, INTEGRATORS[integrator]), settings)
 
 
 def start(tensors: Tensors) -> tuple[F64, F64, F64]:
@@ -74,10 +81,13 @@ def _shapes(manifest: Manifest, tensors: Tensors) -> dict[str, tuple[str, tuple[
         return {name: ("<f8", shape) for name, shape in reals.items()}
     # Lengths that only the array itself knows; bounded here.
     consts = min(_length(tensors, "consts"), CONSTS_MAX)
-    reals |= {"params": (min(q, PARAMS_MAX),), "consts": (consts,)}
+    pool = min(_length(tensors, "pool"), POOL_MAX)
+    reals |= {"params": (min(q, PARAMS_MAX),), "consts": (consts,), "pool": (pool,)}
     shapes = {name: ("<f8", shape) for name, shape in reals.items()}
-    for code, results, count in (("rates", "rate_results", n), ("readings", "reading_results", p)):
-        shapes[code] = ("<i4", (min(_length(tensors, code), OPS_MAX), 4))
+    slopes = n * n if manifest.integrator == "ros2" else 0
+    for (code, results), count in zip(PROGRAMS, (n, p, slopes), strict=True):
+        rows = min(_length(tensors, code), OPS_MAX if count else 0)
+        shapes[code] = ("<i4", (rows, COLUMNS))
         shapes[results] = ("<i4", (count,))
     return shapes
 
@@ -106,9 +116,16 @@ def _check_filter(manifest: Manifest, tensors: Tensors) -> None:
 
 def _check_programs(manifest: Manifest, tensors: Tensors) -> None:
     pinned = sum(len(g) for g in (manifest.states, manifest.inputs, manifest.params)) + len(tensors["consts"])
-    for code, results in (("rates", "rate_results"), ("readings", "reading_results")):
-        fault = verify(Program(tensors[code], tensors[results], manifest.registers), pinned, manifest.registers)
+    costs = []
+    for code, results in PROGRAMS:
+        program = Program(tensors[code], tensors[results], manifest.registers)
+        fault = verify(program, pinned, manifest.registers, tensors["pool"])
         if fault is not None:
             _refuse(f"program {code}: {fault}")
+        costs.append(work(program))
+    stages, points = _STAGES[INTEGRATORS[manifest.integrator]], 2 * len(manifest.states) + 1
+    tick = points * (manifest.substeps * (stages * costs[0] + costs[2]) + costs[1])
+    if tick > TICK_WORK_MAX:
+        _refuse(f"one tick needs {tick} additions and multiplications, at most {TICK_WORK_MAX} are allowed")
     if [p.value for p in manifest.params] != tensors["params"].tolist():
         _refuse("parameters of the manifest differ from the arrays")

@@ -11,7 +11,7 @@ from twinmodel.equations.dimension import Axes, assign, check, rate_of
 from twinmodel.equations.oplist import lower
 from twinmodel.equations.parse import Name, Number, Op, Source, arguments, parse
 from twinmodel.errors import ConfigError
-from twinmodel.kernel.reference import run
+from twinmodel.kernel.vm_reference import run
 from twinmodel.units import parse as unit
 
 UNITS = {

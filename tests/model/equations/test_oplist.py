@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twinmodel.equations.oplist import OPCODES, Program, lower, verify
 from twinmodel.equations.parse import Name, Number, Op, Source, parse
 from twinmodel.errors import ConfigError
-from twinmodel.kernel.reference import run
+from twinmodel.kernel.vm_reference import run
 
 SOURCE = Source("x")
 NAMES = ["a", "b", "c"]
@@ -108,5 +108,6 @@ def test_too_many_operations_are_refused():
     ],
 )  # fmt: skip
 def test_a_program_that_would_leave_its_registers_is_refused(code, results, message):
-    program = Program(np.array(code, np.int32), np.array(results, np.int32), 5)
+    rows = np.array([row + [0] * (6 - len(row)) for row in code], np.int32)
+    program = Program(rows, np.array(results, np.int32), 5)
     assert message in (verify(program, 3, 5) or "")

@@ -37,7 +37,7 @@ def test_members_of_a_mixed_fleet_get_the_bits_they_get_alone(make_linear, make_
     layout, one = bank.layout, np.zeros(1, np.int32)
     alone = []
     for k in members:
-        arrays = (fresh_state(layout, *starts[k]), np.zeros(layout.input_rows), np.zeros(layout.output_rows))
+        arrays = (fresh_state(plans[k], *starts[k]), np.zeros(layout.input_rows), np.zeros(layout.output_rows))
         call = bind(step, plans[k].integers, plans[k].reals, one, *arrays, np.zeros(layout.scratch_rows), 1)
         alone.append((*arrays, call))
     g = np.random.default_rng(4)

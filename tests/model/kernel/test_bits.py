@@ -12,6 +12,7 @@ from twinmodel.equations.oplist import Program, lower, verify
 from twinmodel.equations.parse import Name, Number, Op, Source
 from twinmodel.errors import ConflictError
 from twinmodel.kernel.arena import fresh_state, pack, plan_linear, plan_ode, unpack
+from twinmodel.kernel.ops import RK4
 from twinmodel.kernel.parity import canonical, run_hash
 from twinmodel.kernel.proof import prove
 from twinmodel.kernel.reference import KERNELS
@@ -69,7 +70,7 @@ def ode_plan(g, n, m, p):
         "params": g.normal(size=2), "consts": np.array(lowered.consts, float), "inputs_nominal": np.zeros(m),
     }  # fmt: skip
     programs = tuple(a for q in lowered.programs for a in (q.code, q.results))
-    return plan_ode(tensors, programs, lowered.registers, (10**9, 3), DRIFT)
+    return plan_ode(tensors | {"pool": lowered.pool}, programs, lowered.registers, (10**9, 3, RK4), DRIFT)
 
 
 def drive(plan, steps, lanes, tiles, ticks, seed):
@@ -77,7 +78,7 @@ def drive(plan, steps, lanes, tiles, ticks, seed):
     g = np.random.default_rng(seed)
     layout = plan.layout
     n, m, p = layout.n, layout.m, layout.p
-    start = fresh_state(layout, g.normal(size=n), _covariance(g, n), np.ones(m), lanes, tiles)
+    start = fresh_state(plan, g.normal(size=n), _covariance(g, n), np.ones(m), lanes, tiles)
     models = np.zeros(tiles, np.int32)
     runs = [(step, start.copy(), np.zeros(layout.output_rows * lanes * tiles)) for step in steps]
     for tick in range(ticks):
@@ -110,8 +111,8 @@ def test_compiled_and_interpreted_give_the_same_bits(compiled, family, n, m, p, 
 def test_a_lane_gives_the_same_bits_alone_and_among_others(compiled, family):
     plan = (linear_plan if family == "linear" else ode_plan)(np.random.default_rng(9), 2, 1, 2)
     layout, g = plan.layout, np.random.default_rng(10)
-    wide = fresh_state(layout, np.ones(2), np.eye(2), np.zeros(1), 8)
-    alone = fresh_state(layout, np.ones(2), np.eye(2), np.zeros(1), 1)
+    wide = fresh_state(plan, np.ones(2), np.eye(2), np.zeros(1), 8)
+    alone = fresh_state(plan, np.ones(2), np.eye(2), np.zeros(1), 1)
     for _ in range(10):
         coming = g.normal(size=(layout.input_rows, 8))
         coming[-3:] = [[0.0] * 8, [1.0] * 8, [0.0] * 8]
@@ -135,7 +136,7 @@ def test_the_kalman_filter_agrees_with_the_textbook():
     R = np.diag(plan.reals[at : at + p])
     Q = unpack(plan.reals[at + p : at + p + 6], n)
     x, P, u = np.ones(n), np.eye(n), np.zeros(m)
-    state = fresh_state(plan.layout, x, P, u)
+    state = fresh_state(plan, x, P, u)
     results = np.zeros(plan.layout.output_rows)
     for _ in range(5):
         new, y = g.normal(size=m), g.normal(size=p)
@@ -167,11 +168,11 @@ def test_the_unscented_filter_agrees_with_the_linear_one_on_a_linear_model():
     lowered = lower([[(rate, source)], [(Op("mul", (Number(2.0), Name("x"))), source)]], {}, ["x", "u"])
     tensors = common | {"params": np.empty(0), "consts": np.array(lowered.consts), "inputs_nominal": np.zeros(1)}
     programs = tuple(a for q in lowered.programs for a in (q.code, q.results))
-    ode = plan_ode(tensors, programs, lowered.registers, (10**8, 1), DRIFT)
+    ode = plan_ode(tensors | {"pool": lowered.pool}, programs, lowered.registers, (10**8, 1, RK4), DRIFT)
     decay = np.exp(-0.1)
     matrices = {"A": [[decay]], "B": [[1 - decay]], "a": [0.0], "C": [[2.0]], "D": [[0.0]], "c": [0.0]}
     linear = plan_linear(common | {k: np.array(v) for k, v in matrices.items()}, DRIFT)
-    states = [fresh_state(p.layout, np.ones(1), np.eye(1), np.zeros(1)) for p in (ode, linear)]
+    states = [fresh_state(p, np.ones(1), np.eye(1), np.zeros(1)) for p in (ode, linear)]
     g = np.random.default_rng(1)
     for tick in range(20):
         coming = np.array([g.normal(), g.normal() if tick % 3 else np.nan, 1.0, 1.0, 0.0])
