@@ -18,6 +18,8 @@ from twinmodel.kernel import machine
 from twinmodel.kernel.proof import prove
 
 NICE = 10
+# Modules that are not called like their family.
+_MODULES = {"rollout": "rollout_lanes"}
 # numba's own annotations leave out half of its names.
 numba: Any = importlib.import_module("numba")
 
@@ -27,7 +29,7 @@ def compile_family(family: str) -> tuple[str, bytes]:
 
     The entry takes the addresses of its arrays and their lengths, then the number of lanes, see `machine.ENTRY`.
     """
-    module = importlib.import_module(f"twinmodel.kernel.{family}")
+    module = importlib.import_module(f"twinmodel.kernel.{_MODULES.get(family, family)}")
     step = getattr(module, f"{family}_step")
     types = numba.types
 

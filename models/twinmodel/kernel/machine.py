@@ -41,6 +41,9 @@ SOURCES: Final = (
     "machine.py",
     "proof.py",
     "reference.py",
+    "rollout.py",
+    "rollout_lanes.py",
+    "rollout_reference.py",
 )
 BYTES_MAX: Final = 16 << 20
 # Addresses of the arrays I M K S Z O G; their lengths, then the lanes. Two arguments, for each costs its time.

@@ -15,6 +15,7 @@ from twinmodel.kernel.arena import I32, Plan, Step, fresh_state, plan_linear, pl
 from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, ROS2
 from twinmodel.kernel.parity import canonical
 from twinmodel.kernel.reference import KERNELS
+from twinmodel.kernel.rollout import rollout
 
 TICKS: Final = 40
 LANES: Final = (1, 8)
@@ -40,12 +41,24 @@ _REGISTERS: Final = 34
 
 def prove(family: str, step: Step) -> None:
     """Raises ConflictError PARITY_FAILED when the code gives one bit that the interpreted kernel does not."""
-    plans = [_linear()] if family == "linear" else [_ode(kind) for kind in INTEGRATORS.values()]
+    methods = [_ode(kind) for kind in INTEGRATORS.values()]
+    plans = {"linear": [_linear()], "ode": methods, "rollout": [_linear(), *methods]}[family]
+    run = _roll if family == "rollout" else _run
     for plan in plans:
         for lanes in LANES:
-            if _run(plan, step, lanes) != _run(plan, KERNELS[family], lanes):
+            if run(plan, step, lanes) != run(plan, KERNELS[family], lanes):
                 message = f"the compiled {family} kernel gives other bits with {lanes} lanes"
                 raise ConflictError("PARITY_FAILED", message)
+
+
+def _roll(plan: Plan, run: Step, lanes: int) -> list[bytes]:
+    """Outputs of free runs, with inputs for all lanes and for each; one lane more than blocks hold evenly."""
+    chance = np.random.default_rng(_SEED)
+    layout, lanes = plan.layout, 8 * lanes + 1
+    x0 = chance.normal(size=(layout.n, lanes))
+    params = chance.normal(size=(layout.q, lanes))
+    u = chance.normal(size=(TICKS, layout.m, lanes))
+    return [canonical(rollout(plan, run, x0, params, given)) for given in (u, np.ascontiguousarray(u[:, :, 0]))]
 
 
 def _run(plan: Plan, step: Step, lanes: int) -> list[bytes]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from twinmodel.kernel import drift_reference as drift
 from twinmodel.kernel.arena import DRIFT, F64, I32, WATCH, Step, packed
+from twinmodel.kernel.rollout_reference import rollout_step
 from twinmodel.kernel.vm_reference import integrate, programs, run
 
 
@@ -257,4 +258,4 @@ def _condition(t: Tiles, r: int, xy: list[list[F64]], yy: dict[tuple[int, int], 
             yy[q, s] = yy[q, s] - (c[q] * inv) * c[s]
 
 
-KERNELS: Final[dict[str, Step]] = {"linear": linear_step, "ode": ode_step}
+KERNELS: Final[dict[str, Step]] = {"linear": linear_step, "ode": ode_step, "rollout": rollout_step}
