@@ -94,6 +94,7 @@ class FakeCoordinator:
         self.streams = 0
         self.requests: list[str] = []
         self.models: dict[str, s.ModelView] = {}
+        self.artifacts: dict[str, bytes] = {}
         self.directives: list[s.DirectiveView] = []
         self.signers: dict[str, str] = {}
         self.outcome = "APPLIED"
@@ -123,6 +124,7 @@ class FakeCoordinator:
             outputs={"flow": "m3/h", "head": "m", "efficiency": "1"},
         )  # fmt: skip
         self.models[f"{name}@{version}"] = view
+        self.artifacts[digest] = blob
         return view
 
     def now_ns(self) -> int:
@@ -405,6 +407,10 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
         if f"{name}@{version}" not in fake.models:
             raise MissingError("UNKNOWN_MODEL", f"no model {name}@{version}")
         return fake.models[f"{name}@{version}"]
+
+    @app.get(base + "/artifacts/{digest}")
+    def artifact(t: str, digest: str) -> Response:
+        return Response(fake.artifacts[digest], media_type="application/octet-stream")
 
     @app.get(base + "/signers")
     def signers(t: str) -> s.SignerList:

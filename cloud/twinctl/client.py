@@ -110,6 +110,10 @@ class Client:
         headers = {"content-type": "application/octet-stream"}
         return self._object(self._ask("POST", path, content=blob, headers=headers))
 
+    def download(self, path: str) -> bytes:
+        """Reads bytes; tried again when the coordinator does not answer."""
+        return self._ask("GET", path, tries=TRIES).content
+
     def events(self, **query: object) -> Iterator[Json]:
         """Views as they change, for ever, each with its kind as `event`; reconnects and resumes where it was.
 

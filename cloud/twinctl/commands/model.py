@@ -8,27 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from twinctl.options import FileVerb, Noun, client_of, confirm, options_of
+from twinctl.commands.model_desk import diff, run, verify
+from twinctl.commands.model_source import FILE, read_file, replace_file, write_file
+from twinctl.options import FileVerb, Noun, client_of, confirm
 from twinctl.paths import model_path
 from twinctl.render import Column, Json, emit, field_of, instant, say, size
-from twinmodel.errors import REASONS, ConfigError, ConflictError, InputError
+from twinmodel.errors import REASONS, ConflictError, InputError
 
 if TYPE_CHECKING:
     from twinctl.client import Client
 
-PACKAGE_BYTES_MAX = 64 << 20
 POLL_S = 0.5
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(cls=Noun)
 def model() -> None:
-    """Model packages: build, keygen, sign, inspect, trust, push, list, assign."""
+    """Model packages: made, checked, compared and run here; pushed, listed and assigned there."""
+
+
+for _part in (verify, diff, run):
+    model.add_command(_part)
 
 
 @model.command(cls=FileVerb)
-@click.argument("file", type=_FILE)
-@click.option("-o", "--out", type=_FILE, help="Package to write; FILE with the suffix .twin.")
+@click.argument("file", type=FILE)
+@click.option("-o", "--out", type=FILE, help="Package to write; FILE with the suffix .twin.")
 @click.pass_context
 def build(ctx: click.Context, file: Path, out: Path | None) -> None:
     """Build the unsigned package of model FILE (YAML)."""
@@ -37,13 +41,13 @@ def build(ctx: click.Context, file: Path, out: Path | None) -> None:
 
     blob = build_package(file)
     target = out or file.with_suffix(".twin")
-    _write(ctx, target, blob)
+    write_file(ctx, target, blob)
     emit(ctx, {"model": inspect(blob).id, "model_id": model_id(blob), "file": str(target), "size": len(blob)}, _BUILT)
     say(f"next: twinctl model sign {target} --key KEY")
 
 
 @model.command()
-@click.argument("key", type=_FILE)
+@click.argument("key", type=FILE)
 @click.pass_context
 def keygen(ctx: click.Context, key: Path) -> None:
     """Make a signing key: KEY, for its owner alone, and KEY.pub, to be trusted."""
@@ -61,21 +65,21 @@ def keygen(ctx: click.Context, key: Path) -> None:
 
 
 @model.command(cls=FileVerb)
-@click.argument("file", type=_FILE)
-@click.option("--key", required=True, type=_FILE, help="Private key that `model keygen` made.")
-@click.option("-o", "--out", type=_FILE, help="Package to write; FILE itself.")
+@click.argument("file", type=FILE)
+@click.option("--key", required=True, type=FILE, help="Private key that `model keygen` made.")
+@click.option("-o", "--out", type=FILE, help="Package to write; FILE itself.")
 @click.pass_context
 def sign(ctx: click.Context, file: Path, key: Path, out: Path | None) -> None:
     """Sign package FILE; a signature it had before is replaced."""
     from twinmodel.package import archive, signing  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
 
     private = signing.load_private_key(key)
-    blob = signing.sign(_read(file), private)
+    blob = signing.sign(read_file(file), private)
     target = out or file
     if out is None:
-        _replace(target, blob)
+        replace_file(target, blob)
     else:
-        _write(ctx, target, blob)
+        write_file(ctx, target, blob)
     emit(ctx, {"model_id": archive.model_id(blob), "signer": archive.signer(blob), "file": str(target)}, _SIGNED)
     say(f"next: twinctl model push {target}")
 
@@ -90,14 +94,14 @@ def inspect(ctx: click.Context, model: str) -> None:
         return
     from twinmodel.package import archive  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
 
-    blob = _read(Path(model))
+    blob = read_file(Path(model))
     manifest = archive.inspect(blob).model_dump(mode="json", by_alias=True)
     facts = {"model_id": archive.model_id(blob), "signer": archive.signer(blob), "size": len(blob)}
     emit(ctx, manifest | facts, _MANIFEST)
 
 
 @model.command()
-@click.argument("public_key", type=_FILE)
+@click.argument("public_key", type=FILE)
 @click.option("--name", default="", help="Whose key it is; the file's name.")
 @click.pass_context
 def trust(ctx: click.Context, public_key: Path, name: str) -> None:
@@ -111,11 +115,11 @@ def trust(ctx: click.Context, public_key: Path, name: str) -> None:
 
 
 @model.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.pass_context
 def push(ctx: click.Context, file: Path) -> None:
     """Store signed package FILE at the coordinator."""
-    emit(ctx, client_of(ctx).upload("/models", _read(file)), _VERSION)
+    emit(ctx, client_of(ctx).upload("/models", read_file(file)), _VERSION)
 
 
 @model.command("list")
@@ -170,33 +174,6 @@ def _check_outcome(directive: Json) -> None:
     text = f"{directive['name']} does not run on {directive['site']}/{directive['target']}: {said}"
     reason = directive["reason"] if directive["reason"] in REASONS else "DIRECTIVE_REJECTED"
     raise ConflictError(reason, text)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            blob = file.read(PACKAGE_BYTES_MAX + 1)
-    except OSError as cause:
-        raise ConfigError("FILE_MISSING", f"cannot read: {cause.strerror}", path=str(path)) from cause
-    if len(blob) > PACKAGE_BYTES_MAX:
-        raise InputError("LIMIT_EXCEEDED", f"{path} is larger than {size(PACKAGE_BYTES_MAX)}")
-    return blob
-
-
-def _write(ctx: click.Context, path: Path, blob: bytes) -> None:
-    if path.exists() and path.read_bytes() != blob and not options_of(ctx).yes:
-        raise ConflictError("ALREADY_EXISTS", f"{path} exists with another content", hint="use another name, or --yes")
-    _replace(path, blob)
-
-
-def _replace(path: Path, blob: bytes) -> None:
-    """Writes a file in one step: a cut leaves the old one."""
-    fresh = path.with_name(f".{path.name}.part")
-    try:
-        fresh.write_bytes(blob)
-        fresh.replace(path)
-    except OSError as cause:
-        raise ConfigError("FILE_MISSING", f"cannot write: {cause.strerror}", path=str(path)) from cause
 
 
 def _ports(ports: Any) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -100,6 +100,12 @@ class Dataset:
     rows: int = 0
     sha256: str = ""
     unused: tuple[str, ...] = field(default=())
+
+    def after(self, t_ns: int | None) -> Dataset:
+        """The part of it that is newer than `t_ns`; all of it for None."""
+        first = 0 if t_ns is None else int(np.searchsorted(self.t_ns, t_ns, "right"))
+        kept = tuple((max(a, first) - first, b - first) for a, b in self.segments if b > first)
+        return replace(self, t_ns=self.t_ns[first:], u=self.u[first:], y=self.y[first:], segments=kept)
 
 
 def read_dataset(

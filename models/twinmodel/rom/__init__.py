@@ -1,16 +1,14 @@
-"""Model files to packages and packages to estimators: the short way through build, sign, load and bind."""
+"""A package at a person's desk: opened, examined on every tier, compared, run over measured data, replayed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from twinmodel.estimator import Estimator
 from twinmodel.package.archive import load
-from twinmodel.package.build import build
-from twinmodel.package.signing import sign
 
 
 def open_estimator(
@@ -23,8 +21,3 @@ def open_estimator(
         ConflictError: PARITY_FAILED.
     """
     return Estimator(load(blob, trusted), tier=tier, cache_dir=cache_dir)
-
-
-def build_signed(path: Path, private_key: Ed25519PrivateKey) -> bytes:
-    """The signed package of a model file."""
-    return sign(build(path), private_key)
