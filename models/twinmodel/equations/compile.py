@@ -1,28 +1,30 @@
-"""From a model file to numbers: checked expressions, op-list or matrices, noise covariances."""
+"""From a model file to numbers: op-lists or matrices, noise covariances, everything a package carries."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinmodel.clock import SECOND_NS
+from twinmodel.equations import stiffness, witness
 from twinmodel.equations.affine import extract
-from twinmodel.equations.dimension import assign, check, rate_of
+from twinmodel.equations.derive import jacobian
 from twinmodel.equations.discretise import F64, hold, multiply, noise
 from twinmodel.equations.load import Document
-from twinmodel.equations.oplist import Lowered, lower
-from twinmodel.equations.parse import Expr, Name, Source, nearest, parse
-from twinmodel.errors import InputError
-from twinmodel.kernel.arena import I32, LARGEST
-from twinmodel.kernel.reference import rk4, run
-from twinmodel.units import DIMENSIONLESS, Unit
-from twinmodel.units import parse as parse_unit
+from twinmodel.equations.oplist import Lowered, Program, lower, work
+from twinmodel.equations.system import Group, System, assemble, declared_units, read_unit
+from twinmodel.kernel.arena import LARGEST
+from twinmodel.kernel.ops import INTEGRATORS, MAP, RK4, ROS2, TICK_WORK_MAX, WORK_MAX
+from twinmodel.kernel.vm_reference import Programs, integrate, run
 
 # An input that stays away wanders from its last value by this part of its span.
 _HELD_SPAN: Final = 0.05
 _DIFFERENCE: Final = 2.0**-20
+# Runs of the right-hand sides for each substep.
+_STAGES: Final = {RK4: 4, ROS2: 2, MAP: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +32,21 @@ class Compiled:
     """A model as numbers.
 
     Attributes:
-        tensors: named float64 arrays of the package.
-        programs: code and results of derivatives and outputs; empty for the linear family.
-        registers: size of the register file, 0 for the linear family.
+        kernel: `linear` or `ode`.
+        integrator: `rk4`, `ros2` or `map`; `rk4` for the linear kernel, which needs none.
+        tensors: named arrays of the package.
+        registers: size of the register file, 0 for the linear kernel.
         output_units: unit text of each output.
     """
 
-    tensors: dict[str, F64]
-    programs: tuple[I32, ...]
+    kernel: str
+    integrator: str
+    tensors: dict[str, NDArray[Any]]
     registers: int
     output_units: tuple[str, ...]
 
 
-Group = list[tuple[Expr, Source]]
 _Real = TypeVar("_Real", float, F64)
-
-
-@dataclass(frozen=True, slots=True)
-class _Expressions:
-    """Checked expressions of a file: right-hand sides, outputs and intermediate values."""
-
-    rates: Group
-    outputs: Group
-    definitions: dict[str, Expr]
-    output_units: tuple[str, ...]
 
 
 def compile_model(document: Document) -> Compiled:
@@ -65,86 +58,22 @@ def compile_model(document: Document) -> Compiled:
     spec = document.spec
     if spec.matrices is not None:
         return _from_matrices(document)
-    expressions = _expressions(document, _units(document))
+    system = assemble(document)
+    witness.confirm(document, system)
     if spec.family == "linear":
         variables = [*spec.states, *spec.inputs]
         params = {name: param.value for name, param in spec.params.items()}
-        rates = extract(expressions.rates, expressions.definitions, variables, params)
-        outputs = extract(expressions.outputs, expressions.definitions, variables, params)
-        return _linear(document, rates, outputs, expressions.output_units)
-    return _ode(document, expressions)
-
-
-def _units(document: Document) -> dict[str, Unit]:
-    spec = document.spec
-    units: dict[str, Unit] = {}
-    for group, entries in (("states", spec.states), ("inputs", spec.inputs), ("params", spec.params)):
-        for name, entry in entries.items():
-            units[name] = _unit(document, entry.unit, group, name, "unit")
-    return units
-
-
-def _unit(document: Document, text: str, *keys: str) -> Unit:
-    try:
-        return parse_unit(text)
-    except InputError as error:
-        raise document.fail(error.reason, error.message, *keys) from error
-
-
-def _expressions(document: Document, units: dict[str, Unit]) -> _Expressions:
-    spec = document.spec
-    units = dict(units)
-    definitions: dict[str, Expr] = {}
-    for name, text in spec.define.items():
-        source = document.source(text, "define", name)
-        checked = check(parse(source), units, source)
-        definitions[name] = checked.expr
-        units[name] = checked.unit or DIMENSIONLESS
-    expected = [f"{name}'" for name in spec.states]
-    for key in spec.equations:
-        if key not in expected:
-            raise document.fail("EQUATION_INVALID", f"no such state{nearest(key, expected)}", "equations", key)
-    rates: Group = []
-    for name in spec.states:
-        key = f"{name}'"
-        if key not in spec.equations:
-            raise document.fail("EQUATION_INVALID", f"state {name} has no equation {key}", "equations")
-        source = document.source(spec.equations[key], "equations", key)
-        rates.append((assign(check(parse(source), units, source), rate_of(units[name]), source), source))
-    outputs: Group = []
-    texts: list[str] = []
-    for name in spec.outputs:
-        expr, source, text = _output(document, name, units)
-        outputs.append((expr, source))
-        texts.append(text)
-    return _Expressions(rates, outputs, definitions, tuple(texts))
-
-
-def _output(document: Document, name: str, units: dict[str, Unit]) -> tuple[Expr, Source, str]:
-    """Checked expression, place and unit text of one output."""
-    spec = document.spec
-    output = spec.outputs[name]
-    short = isinstance(document.tree["outputs"][name], (str, int, float))
-    source = document.source(output.value or "", "outputs", name, *([] if short else ["value"]))
-    expr = parse(source)
-    checked = check(expr, units, source)
-    text = output.unit
-    if text is None and isinstance(expr, Name):
-        declared = {n: s.unit for n, s in spec.states.items()}
-        declared |= {n: i.unit for n, i in spec.inputs.items()}
-        declared |= {n: q.unit for n, q in spec.params.items()}
-        text = declared.get(expr.name)
-    if text is None and checked.unit not in {None, DIMENSIONLESS}:
-        source.fail(0, f"the unit cannot be told by name; write {name}: {{value: ..., unit: ...}}")
-    unit = _unit(document, text or "", "outputs", name, "unit")
-    return assign(checked, unit, source), source, text or ""
+        rates = extract(system.rates, system.definitions, variables, params, system.places)
+        outputs = extract(system.outputs, system.definitions, variables, params, system.places)
+        return _linear(document, rates, outputs, system.output_units)
+    return _ode(document, system)
 
 
 def _from_matrices(document: Document) -> Compiled:
     spec = document.spec
     given = spec.matrices
     assert given is not None
-    _units(document)
+    declared_units(document)
     n, m, p = len(spec.states), len(spec.inputs), len(spec.outputs)
     matrices = []
     rows = {"A": (given.A, (n, n)), "B": (given.B, (n, m)), "C": (given.C, (p, n)), "D": (given.D, (p, m))}
@@ -161,7 +90,7 @@ def _from_matrices(document: Document) -> Compiled:
     outputs = np.concatenate([C, D, np.zeros((p, 1))], axis=1)
     units = tuple(o.unit or "" for o in spec.outputs.values())
     for name, text in zip(spec.outputs, units, strict=True):
-        _unit(document, text, "outputs", name, "unit")
+        read_unit(document, text, "outputs", name, "unit")
     return _linear(document, rates, outputs, units, discrete=given.kind == "discrete")
 
 
@@ -180,25 +109,77 @@ def _linear(
     names = {"A": A, "B": B[:, :-1], "a": B[:, -1], "C": outputs[:, :n], "D": outputs[:, n:-1], "c": outputs[:, -1]}
     tensors = {k: np.ascontiguousarray(v) for k, v in names.items()}
     tensors |= _common(document, Q, tensors["B"], tensors["D"])
-    return Compiled(tensors, (), 0, units)
+    return Compiled("linear", "rk4", tensors, 0, units)
 
 
-def _ode(document: Document, expressions: _Expressions) -> Compiled:
+def _ode(document: Document, system: System) -> Compiled:
     spec = document.spec
+    integrator = "map" if spec.discrete else spec.integrator
     pinned = [*spec.states, *spec.inputs, *spec.params]
-    lowered = lower([expressions.rates, expressions.outputs], expressions.definitions, pinned)
+    slopes: Group = []
+    definitions, blocks = system.definitions, system.blocks
+    if integrator != "map":
+        derived = jacobian([expr for expr, _ in system.rates], list(spec.states), definitions, blocks)
+        sources = [source for _, source in system.rates for _ in spec.states]
+        slopes = list(zip(derived.entries, sources, strict=True))
+        definitions, blocks = derived.definitions, derived.blocks
+    if integrator == "rk4":
+        _judge(document, slopes, lower([slopes], definitions, pinned, blocks))
+        slopes = []
+    lowered = lower([system.rates, system.outputs, slopes], definitions, pinned, blocks)
+    _bound(document, lowered, INTEGRATORS[integrator])
     params = np.array([p.value for p in spec.params.values()])
-    consts = np.array(lowered.consts, np.float64)
     dt_s = spec.dt / SECOND_NS
     Q = np.diag([_square(spec.noise.process.get(name, 0.0)) * dt_s for name in spec.states])  # noqa: N806
-    B, D = _gains(document, lowered, np.concatenate([params, consts]))  # noqa: N806
-    tensors = {"params": params, "consts": consts} | _common(document, Q, B, D)
-    rates, outputs = lowered.programs
-    programs = (rates.code, rates.results, outputs.code, outputs.results)
-    return Compiled(tensors, programs, lowered.registers, expressions.output_units)
+    B, D = _gains(document, lowered, INTEGRATORS[integrator])  # noqa: N806
+    tensors: dict[str, NDArray[Any]] = {"params": params, "consts": np.array(lowered.consts, np.float64)}
+    tensors |= {"pool": lowered.pool} | _common(document, Q, B, D)
+    labels = (("rates", "rate_results"), ("readings", "reading_results"), ("jacobian", "jacobian_results"))
+    for (code, results), program in zip(labels, lowered.programs, strict=True):
+        tensors |= {code: program.code, results: program.results}
+    return Compiled("ode", integrator, tensors, lowered.registers, system.output_units)
 
 
-def _gains(document: Document, lowered: Lowered, fixed: F64) -> tuple[F64, F64]:
+def _registers(document: Document, lowered: Lowered, x: F64, u: F64) -> list[F64]:
+    """Registers of lanes before a run: states (n, k), inputs (m, k), then what is fixed."""
+    count = x.shape[1]
+    fixed = [*(p.value for p in document.spec.params.values()), *lowered.consts]
+    R = [*x, *u, *(np.full(count, v) for v in fixed)]  # noqa: N806
+    return R + [np.zeros(count)] * (lowered.registers - len(R))
+
+
+def _judge(document: Document, slopes: Group, lowered: Lowered) -> None:
+    """Refuses a stiff model that Runge-Kutta would blow up."""
+    x, u = stiffness.sample(document, _nominal(document))
+    n, count = x.shape
+    R = _registers(document, lowered, x, u)  # noqa: N806
+    (program,) = lowered.programs
+    with np.errstate(all="ignore"):
+        run(program.code, R, lowered.pool)
+    assert len(slopes) == n * n
+    columns = [np.broadcast_to(R[r], count) for r in program.results.tolist()]
+    stiffness.judge(document, np.array(columns).T.reshape(count, n, n))
+
+
+def _bound(document: Document, lowered: Lowered, kind: int) -> None:
+    """Refuses what would take too long: one program, or all of a tick at every point of the filter."""
+    costs = [work(program) for program in lowered.programs]
+    points = 2 * len(document.spec.states) + 1
+    tick = points * (document.spec.substeps * (_STAGES[kind] * costs[0] + costs[2]) + costs[1])
+    if max(costs) > WORK_MAX or tick > TICK_WORK_MAX:
+        message = f"one tick would need {tick} additions and multiplications; at most {TICK_WORK_MAX} are allowed"
+        raise document.fail("EQUATION_INVALID", message, "substeps" if document.spec.substeps > 1 else "family")
+
+
+def _programs(lowered: Lowered) -> Programs:
+    def pair(program: Program) -> tuple[NDArray[np.int32], list[int]]:
+        return program.code, program.results.tolist()
+
+    rates, readings, slopes = (pair(program) for program in lowered.programs)
+    return Programs(*rates, *readings, *slopes)
+
+
+def _gains(document: Document, lowered: Lowered, kind: int) -> tuple[F64, F64]:
     """What one unit of each input moves states in a tick and outputs at once, at the start, by differences."""
     spec = document.spec
     n, m, p = len(spec.states), len(spec.inputs), len(spec.outputs)
@@ -211,16 +192,14 @@ def _gains(document: Document, lowered: Lowered, fixed: F64) -> tuple[F64, F64]:
     for j in range(m):
         lanes[j, 2 * j] += width[j]
         lanes[j, 2 * j + 1] -= width[j]
-    R: list[F64] = [np.zeros(2 * m)] * lowered.registers  # noqa: N806
-    rates, outputs = lowered.programs
+    start = np.array([s.start for s in spec.states.values()])
+    R = _registers(document, lowered, np.repeat(start[:, None], 2 * m, axis=1), lanes)  # noqa: N806
+    programs = _programs(lowered)
     with np.errstate(all="ignore"):
-        R[:n] = [np.full(2 * m, s.start) for s in spec.states.values()]
-        R[n : n + m] = list(lanes)
-        R[n + m : n + m + len(fixed)] = [np.full(2 * m, v) for v in fixed]
-        run(outputs.code, R)
-        y = [R[r].copy() for r in outputs.results.tolist()]
-        h = (spec.dt / SECOND_NS / spec.substeps, spec.substeps)
-        x = rk4(rates.code, rates.results.tolist(), R, n, h)
+        run(programs.readings, R, lowered.pool)
+        y = [np.broadcast_to(R[r], 2 * m).copy() for r in programs.reading_results]
+        step = (spec.dt / SECOND_NS / spec.substeps, spec.substeps)
+        x = [np.broadcast_to(v, 2 * m) for v in integrate(programs, kind, R, lowered.pool, step)]
         B = np.array([(v[0::2] - v[1::2]) / (2.0 * width) for v in x]).reshape(n, m)  # noqa: N806
         D = np.array([(v[0::2] - v[1::2]) / (2.0 * width) for v in y]).reshape(p, m)  # noqa: N806
     for gains in (B, D):

@@ -7,7 +7,7 @@ a point of the table lies within: `ros2` keeps its order whatever the Jacobian i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,11 +39,21 @@ class Jacobian:
 
 
 def jacobian(rates: Sequence[Expr], states: Sequence[str], definitions: Mapping[str, Expr], blocks: Blocks) -> Jacobian:
-    """Derives each expression by each state; names that are neither state nor definition are constants."""
+    """Derives each expression by each state; names that are neither state nor definition are constants.
+
+    Args:
+        rates: checked expressions.
+        states: what to derive by.
+        definitions: values between, each needing only those before it.
+        blocks: tables and weights.
+    """
     every, dense = dict(definitions), dict(blocks.dense)
     columns = []
     for state in states:
         derivation = _Derivation(state, definitions, every, blocks.tables, dense)
+        # One after the other, so that a long chain of definitions needs no deep stack.
+        for name in definitions:
+            derivation.of(Name(name))
         columns.append([derivation.of(rate) for rate in rates])
     entries = tuple(column[row] for row in range(len(rates)) for column in columns)
     return Jacobian(entries, every, Blocks(blocks.tables, dense))
@@ -66,13 +76,13 @@ class _Derivation:
         self._tables = tables
         self._dense = dense
         self._named: dict[str, Expr] = {}
-        # Parts are known by identity; they live as long as the expressions handed in.
-        self._known: dict[int, Expr] = {}
+        # Parts are known by identity, and kept, so that no other part gets the same.
+        self._known: dict[int, tuple[Expr, Expr]] = {}
 
     def of(self, expr: Expr) -> Expr:
         if id(expr) not in self._known:
-            self._known[id(expr)] = self._derive(expr)
-        return self._known[id(expr)]
+            self._known[id(expr)] = (expr, self._derive(expr))
+        return self._known[id(expr)][1]
 
     def _derive(self, expr: Expr) -> Expr:
         match expr:
@@ -133,46 +143,18 @@ class _Derivation:
 
 def _operation(expr: Op, inner: Sequence[Expr]) -> Expr:
     """The chain rule of one operation, given the derivatives of its arguments."""
-    name, args = expr.name, expr.args
-    if name == "less" or all(d == ZERO for d in inner):
+    if expr.name == "less" or all(d == ZERO for d in inner):
         return ZERO
-    if name in {"add", "sub"}:
-        return add(inner[0], inner[1]) if name == "add" else subtract(inner[0], inner[1])
-    if name in {"min", "max"}:
-        first = (args[0], args[1]) if name == "min" else (args[1], args[0])
-        return _choose(Op("less", first), inner[0], inner[1])
-    if name == "select":
-        return _choose(args[0], inner[1], inner[2])
-    if name == "mul":
-        return add(multiply(inner[0], args[1]), multiply(args[0], inner[1]))
-    if name == "div":
-        return divide(subtract(inner[0], multiply(expr, inner[1])), args[1])
-    if name == "pow":
-        return _power(expr, inner)
-    return _function(expr, inner[0])
+    if len(expr.args) == 1:
+        return _FUNCTIONS[expr.name](expr, expr.args[0], inner[0])
+    if expr.name == "select":
+        return _choose(expr.args[0], inner[1], inner[2])
+    return _BINARY[expr.name](expr, inner)
 
 
-def _function(expr: Op, inner: Expr) -> Expr:
-    """Operations of one argument."""
-    (x,) = expr.args
-    match expr.name:
-        case "neg":
-            return negate(inner)
-        case "abs":
-            return _choose(Op("less", (x, ZERO)), negate(inner), inner)
-        case "sqrt":
-            return divide(multiply(Number(0.5), inner), expr)
-        case "exp":
-            return multiply(expr, inner)
-        case "log":
-            return divide(inner, x)
-        case "tanh":
-            return multiply(Op("sub", (ONE, Op("mul", (expr, expr)))), inner)
-        case "sin":
-            return multiply(Op("cos", (x,)), inner)
-        case "cos":
-            return negate(multiply(Op("sin", (x,)), inner))
-    raise AssertionError(expr.name)
+def _minimum(expr: Op, inner: Sequence[Expr]) -> Expr:
+    first = expr.args if expr.name == "min" else expr.args[::-1]
+    return _choose(Op("less", first), inner[0], inner[1])
 
 
 def _power(expr: Op, inner: Sequence[Expr]) -> Expr:
@@ -185,25 +167,26 @@ def _power(expr: Op, inner: Sequence[Expr]) -> Expr:
 
 
 def _choose(condition: Expr, chosen: Expr, other: Expr) -> Expr:
-    return chosen if chosen == other else Op("select", (condition, chosen, other))
+    same = chosen is other or (isinstance(chosen, Number) and chosen == other)
+    return chosen if same else Op("select", (condition, chosen, other))
 
 
 def add(a: Expr, b: Expr) -> Expr:
-    """a + b without sums of nothing."""
+    """The sum, without adding nothing."""
     if a == ZERO:
         return b
     return a if b == ZERO else Op("add", (a, b))
 
 
 def subtract(a: Expr, b: Expr) -> Expr:
-    """a - b without differences to nothing."""
+    """The difference, without subtracting nothing."""
     if a == ZERO:
         return negate(b)
     return a if b == ZERO else Op("sub", (a, b))
 
 
 def multiply(a: Expr, b: Expr) -> Expr:
-    """a * b without products by 0 or 1."""
+    """The product, without factors 0 or 1."""
     if ZERO in (a, b):
         return ZERO
     if a == ONE:
@@ -212,10 +195,33 @@ def multiply(a: Expr, b: Expr) -> Expr:
 
 
 def divide(a: Expr, b: Expr) -> Expr:
-    """a / b without quotients of nothing."""
+    """The quotient, without dividing nothing."""
     return ZERO if a == ZERO else Op("div", (a, b))
 
 
 def negate(a: Expr) -> Expr:
-    """-a."""
+    """The negative, of a literal at once."""
     return Number(-a.value) if isinstance(a, Number) else Op("neg", (a,))
+
+
+# The operation, its argument and the derivative of that.
+_FUNCTIONS: Final[dict[str, Callable[[Op, Expr, Expr], Expr]]] = {
+    "neg": lambda _, __, dx: negate(dx),
+    "abs": lambda _, x, dx: _choose(Op("less", (x, ZERO)), negate(dx), dx),
+    "sqrt": lambda y, _, dx: divide(multiply(Number(0.5), dx), y),
+    "exp": lambda y, _, dx: multiply(y, dx),
+    "log": lambda _, x, dx: divide(dx, x),
+    "tanh": lambda y, _, dx: multiply(Op("sub", (ONE, Op("mul", (y, y)))), dx),
+    "sin": lambda _, x, dx: multiply(Op("cos", (x,)), dx),
+    "cos": lambda _, x, dx: negate(multiply(Op("sin", (x,)), dx)),
+}
+# The operation and the derivatives of its two arguments.
+_BINARY: Final[dict[str, Callable[[Op, Sequence[Expr]], Expr]]] = {
+    "add": lambda _, d: add(d[0], d[1]),
+    "sub": lambda _, d: subtract(d[0], d[1]),
+    "mul": lambda y, d: add(multiply(d[0], y.args[1]), multiply(y.args[0], d[1])),
+    "div": lambda y, d: divide(subtract(d[0], multiply(y, d[1])), y.args[1]),
+    "min": _minimum,
+    "max": _minimum,
+    "pow": _power,
+}

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from twinmodel.equations.families import complete
 from twinmodel.equations.parse import Source, nearest
 from twinmodel.equations.schema import Spec
 from twinmodel.errors import ConfigError
@@ -25,7 +26,7 @@ class Document:
     """A model file that has the right shape, and where its parts stand.
 
     Attributes:
-        spec: the content.
+        spec: the content, with what its family adds by itself.
         path: file, for errors.
         tree: YAML with line numbers.
     """
@@ -82,6 +83,12 @@ def read(text: str, path: str = "<text>") -> Document:
         spec = Spec.model_validate(_plain(tree, [0], path))
     except ValidationError as error:
         raise _first(error, tree, path) from error
+    try:
+        spec = complete(spec)
+    except ValueError as error:
+        where = str(error).partition(":")[0].split(".")
+        line, column = _place(tree, where)
+        raise ConfigError("VALUE_INVALID", str(error), path=path, line=line, column=column) from error
     return Document(spec, path, tree)
 
 

@@ -16,35 +16,44 @@ Process noise is a standard deviation per square root of a second, in the unit o
 
 from __future__ import annotations
 
-import re
+import keyword
+import math
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from twinmodel.equations.parse import FUNCTIONS
+from twinmodel.equations.regime import Regime
+from twinmodel.equations.surrogate import Network, Operators, TableSpec
+from twinmodel.equations.terms import (
+    INPUTS_MAX,
+    OUTPUTS_MAX,
+    PARAMS_MAX,
+    STATES_MAX,
+    VERSION,
+    Identifier,
+    Matrix,
+    Name,
+    Number,
+    Positive,
+    Strict,
+)
 from twinmodel.profile.schema import Duration
 
-STATES_MAX: Final = 16
-INPUTS_MAX: Final = 32
-OUTPUTS_MAX: Final = 32
-PARAMS_MAX: Final = 128
-VERSION: Final = r"^\d{1,6}\.\d{1,6}\.\d{1,6}$"
-_RESERVED: Final = {"sqrt", "abs", "min", "max"}
+_RESERVED: Final = set(FUNCTIONS)
+SUBSTEPS_MAX: Final = 1000
+# Families whose outputs are functions of the inputs; their states are one slow offset for each output.
+STATIC: Final = frozenset({"lut", "mlp"})
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors: a typing mistake must never be ignored silently."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+Family = Literal["linear", "ode", "map", "lut", "mlp", "quadratic"]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class _Bounded(Strict):
     unit: str = ""
+    quantity: str = Field("", max_length=64)
     low: Number | None = Field(None, alias="min")
     high: Number | None = Field(None, alias="max")
 
@@ -67,10 +76,31 @@ class State(_Bounded):
     sigma: Positive | None = None
 
 
-class Input(_Bounded):
-    """One input; `nominal` stands in until the first value has come."""
+class _Port(_Bounded):
+    """What is bound to a signal.
+
+    Attributes:
+        quantity: what is measured, such as `volume flow`.
+        tag: how the signal is usually called in a plant, a hint for binding it.
+        quality: the worst quality of a sample that still counts.
+        nominal: typical value; of an input, what stands in until the first value has come.
+    """
 
     nominal: Number | None = None
+    tag: str = Field("", max_length=128)
+    quality: Literal["good", "uncertain"] = "uncertain"
+
+    @model_validator(mode="after")
+    def _nominal_inside(self) -> _Port:
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if self.nominal is not None and not low <= self.nominal <= high:
+            raise ValueError("nominal must lie within min..max")
+        return self
+
+
+class Input(_Port):
+    """One input."""
 
 
 def _short_param(value: object) -> object:
@@ -86,37 +116,39 @@ class Param(Strict):
     calibrate: bool = False
     sigma: Positive | None = None
 
+    @model_validator(mode="after")
+    def _inside(self) -> Param:
+        if self.bounds is not None and self.bounds[0] >= self.bounds[1]:
+            raise ValueError("the lower bound must be below the upper one")
+        if self.bounds is not None and not self.bounds[0] <= self.value <= self.bounds[1]:
+            raise ValueError(f"value {self.value:g} lies outside its bounds {self.bounds[0]:g}..{self.bounds[1]:g}")
+        return self
+
 
 def _short_output(value: object) -> object:
     return {"value": str(value)} if isinstance(value, (str, int, float)) else value
 
 
-class Output(_Bounded):
+class Output(_Port):
     """One output; a plain text is its expression. The unit may be left out where the value is a plain name."""
 
     unit: str | None = None  # type: ignore[assignment] # None: taken from the expression
     value: str | None = None
-    nominal: Number | None = None
     resolution: Positive | None = None
 
 
 class Noise(Strict):
     """Standard deviations: process per sqrt(s), measurement per sample, inputs per sample of a measured input."""
 
-    process: dict[Identifier, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
-    measurement: dict[Name, Positive] = {}
-    inputs: dict[Identifier, Positive] = {}
-
-
-class Regime(Strict):
-    """Where the model is valid: a box over inputs and states, and what to do outside."""
-
-    box: dict[Identifier, tuple[Number, Number]] = {}
-    action: Literal["flag", "inflate", "stop"] = "flag"
+    process: dict[Identifier, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field({})
+    measurement: dict[Name, Positive] = Field({})
+    inputs: dict[Identifier, Positive] = Field({})
 
 
 class Drift(Strict):
-    """Detectors on whitened innovations; the defaults alarm less than once in ten years of healthy data at 1 Hz.
+    """Detectors on whitened innovations; the defaults alarm once in twenty years an output, healthy and at 1 Hz.
+
+    `twinmodel.alarms` computes what any settings promise.
 
     Attributes:
         ewma: weight of the newest squared innovation.
@@ -134,14 +166,14 @@ class Drift(Strict):
     """
 
     ewma: float = Field(0.05, gt=0, le=1)
-    ewma_limit: Positive = 2.0
+    ewma_limit: Positive = 2.3
     slack: float = Field(0.5, ge=0, le=10)
-    limit: Positive = 16.0
+    limit: Positive = 20.0
     clip: Positive = 4.0
     clear: float = Field(0.5, ge=0, le=1)
-    memory: float = Field(0.002, gt=0, le=1)
-    change_slack: float = Field(0.5, ge=0, le=10)
-    change_limit: Positive = 20.0
+    memory: float = Field(0.001, gt=0, le=1)
+    change_slack: float = Field(0.25, ge=0, le=10)
+    change_limit: Positive = 42.0
     gate: Positive = 6.0
     gate_run: int = Field(5, ge=0, le=1000)
     settle: int = Field(30, ge=0, le=100_000)
@@ -161,9 +193,6 @@ class Limits(Strict):
     gap: int = Field(600, ge=0, le=100_000)
 
 
-Matrix = Annotated[list[list[Number]], Field(max_length=64)]
-
-
 class Matrices(Strict):
     """State space given as numbers: x' = A x + B u (continuous) or x+ = A x + B u (discrete), y = C x + D u."""
 
@@ -174,27 +203,62 @@ class Matrices(Strict):
     D: Matrix | None = None
 
 
+class Provenance(Strict):
+    """Where the numbers of a model come from.
+
+    Attributes:
+        parent: model id of the package this one was made from.
+        data_sha256: hash of the data it was fitted to.
+        window: first and last time of that data, RFC 3339.
+        commit: revision of the sources it was built from.
+        author: who answers for it.
+        source: document or person the numbers were taken from.
+        metrics: figures of merit by name, such as rmse_validation.
+        notes: anything else, short.
+    """
+
+    parent: Hash | None = None
+    data_sha256: Hash | None = None
+    window: tuple[Text, Text] | None = None
+    commit: Text | None = None
+    author: Text | None = None
+    source: Annotated[str, Field(max_length=500)] | None = None
+    metrics: dict[Name, Number] = Field({}, max_length=64)
+    notes: dict[Name, Annotated[str, Field(max_length=500)]] = Field({}, max_length=32)
+
+
 class Spec(Strict):
     """One model file."""
 
     model: Name
     version: str = Field(pattern=VERSION)
     description: str = Field("", max_length=1000)
-    family: Literal["linear", "ode"]
+    family: Family
+    integrator: Literal["rk4", "ros2"] = "rk4"
     dt: Duration = Field(gt=0, le=3_600_000_000_000)
-    substeps: int = Field(1, ge=1, le=1000)
-    states: dict[Identifier, State] = Field(min_length=1, max_length=STATES_MAX)
+    substeps: int = Field(1, ge=1, le=SUBSTEPS_MAX)
+    states: dict[Identifier, State] = Field({}, max_length=STATES_MAX)
     inputs: dict[Identifier, Input] = Field({}, max_length=INPUTS_MAX)
     params: dict[Identifier, Annotated[Param, BeforeValidator(_short_param)]] = Field({}, max_length=PARAMS_MAX)
+    tables: dict[Identifier, TableSpec] = Field({}, max_length=32)
     define: dict[Identifier, str] = Field({}, max_length=PARAMS_MAX)
-    equations: dict[str, str] = {}
+    equations: dict[str, str] = Field({})
+    residual: Network | None = None
     matrices: Matrices | None = None
+    network: Network | None = None
+    operators: Operators | None = None
     outputs: dict[Name, Annotated[Output, BeforeValidator(_short_output)]] = Field(min_length=1, max_length=OUTPUTS_MAX)
     noise: Noise = Noise()
     regime: Regime = Regime()
     drift: Drift = Drift()
     limits: Limits = Limits()
-    provenance: dict[Name, Annotated[str, Field(max_length=500)]] = Field({}, max_length=32)
+    provenance: Provenance = Provenance()
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the right-hand sides give the next state and no derivative."""
+        stepwise = self.operators is not None and self.operators.kind == "discrete"
+        return stepwise or self.family == "map" or self.family in STATIC
 
     @model_validator(mode="after")
     def _names(self) -> Spec:
@@ -202,38 +266,80 @@ class Spec(Strict):
             "states": self.states,
             "inputs": self.inputs,
             "params": self.params,
+            "tables": self.tables,
             "define": self.define,
         }
         seen: dict[str, str] = {}
         for group, names in groups.items():
             for name in names:
-                if name in _RESERVED or re.fullmatch(r"__.*", name):
+                if name in _RESERVED or name.startswith("__") or keyword.iskeyword(name):
                     raise ValueError(f"{group}.{name}: the name is reserved")
                 if name in seen:
                     raise ValueError(f"{group}.{name}: the name is taken by {seen[name]}")
                 seen[name] = group
-        checks = (
-            ("noise.process", self.noise.process, set(self.states)),
+        states = set(self.states)
+        if self.family in STATIC:
+            states |= {offset_name(name) for name in self.outputs}
+        checks: list[tuple[str, Iterable[str], set[str]]] = [
+            ("noise.process", self.noise.process, states),
             ("noise.measurement", self.noise.measurement, set(self.outputs)),
             ("noise.inputs", self.noise.inputs, set(self.inputs)),
-            ("regime.box", self.regime.box, set(self.inputs) | set(self.states)),
-        )
+            *((f"regime.{part}", (name,), set(self.inputs) | states) for name, part in self.regime.names.items()),
+        ]
         for place, given, known in checks:
             for name in given:
                 if name not in known:
                     raise ValueError(f"{place}.{name}: no such name; known are {', '.join(sorted(known))}")
-        for name, (low, high) in self.regime.box.items():
-            if low >= high:
-                raise ValueError(f"regime.box.{name}: the lower end must be below the upper end")
         return self
 
     @model_validator(mode="after")
     def _one_form(self) -> Spec:
-        if (self.matrices is None) == (not self.equations):
+        """Each family has the parts it is made of, and no other."""
+        if self.family == "linear" and (self.matrices is None) == (not self.equations):
             raise ValueError("give either equations or matrices")
-        if self.matrices is not None and self.family != "linear":
-            raise ValueError("matrices need family: linear")
-        for name, output in self.outputs.items():
-            if (output.value is None) != (self.matrices is not None):
-                raise ValueError(f"outputs.{name}: an expression is needed, and none beside matrices")
+        for part, families in _PARTS.items():
+            given, wanted = bool(getattr(self, part)), self.family in families
+            if given and not wanted:
+                raise ValueError(f"{part} need family: {' or '.join(families)}")
+            if wanted and not given and families[self.family]:
+                raise ValueError(f"family: {self.family} needs {part}")
+        if self.family not in STATIC and not self.states:
+            raise ValueError(f"family: {self.family} needs states")
+        if self.integrator != "rk4" and (self.discrete or self.family == "linear"):
+            raise ValueError("integrator: is for differential equations, family: ode or quadratic")
+        if self.substeps != 1 and self.discrete:
+            raise ValueError("substeps: are for differential equations; this model steps once a tick")
         return self
+
+    @model_validator(mode="after")
+    def _outputs_have_values(self) -> Spec:
+        given: set[str] = set()
+        if self.matrices is not None or (self.operators is not None and self.operators.C is not None):
+            given = set(self.outputs)
+        if self.network is not None:
+            given = set(self.network.outputs or self.outputs)
+            unknown = sorted(given - set(self.outputs))
+            if unknown:
+                raise ValueError(f"network.outputs: {unknown[0]} is no output")
+        from_file = self.operators is not None and self.operators.file is not None
+        for name, output in self.outputs.items():
+            if (output.value is None) != (name in given) and not (from_file and output.value is None):
+                raise ValueError(f"outputs.{name}: an expression is needed, and none beside matrices or a network")
+        return self
+
+
+def offset_name(output: str) -> str:
+    """Name of the slow offset of an output of a static model."""
+    name = f"{output.replace('-', '_')}_offset"
+    return f"_{name}" if name[0].isdigit() else name
+
+
+# Which family has which part, and whether it must.
+_PARTS: Final[dict[str, dict[str, bool]]] = {
+    "equations": {"linear": False, "ode": True, "map": True},
+    "matrices": {"linear": False},
+    "residual": {"ode": False, "map": False},
+    "network": {"mlp": True},
+    "operators": {"quadratic": True},
+    "tables": {"lut": True, "ode": False, "map": False, "mlp": False, "quadratic": False},
+}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from twinmodel.equations.compile import Compiled, compile_model
 from twinmodel.equations.load import Document, load
+from twinmodel.equations.schema import Input, Output
 from twinmodel.kernel.parity import TICKS, run_hash, vector
 from twinmodel.kernel.reference import KERNELS
 from twinmodel.package.archive import lay_out, pack
@@ -44,11 +45,9 @@ def build_document(document: Document) -> bytes:
     compiled = compile_model(document)
     spec = document.spec
     tensors: dict[str, NDArray[Any]] = dict(compiled.tensors)
-    if compiled.programs:
-        names = ("rates", "rate_results", "readings", "reading_results")
-        tensors |= dict(zip(names, compiled.programs, strict=True))
-    plan = make_plan(spec.family, tensors, compiled.registers, (spec.dt, spec.substeps), spec.drift)
-    step = KERNELS[spec.family]
+    step_of = (spec.dt, spec.substeps, compiled.integrator)
+    plan = make_plan(compiled.kernel, tensors, compiled.registers, step_of, spec.drift)
+    step = KERNELS[compiled.kernel]
     first = start(tensors)
     spans = zip(spec.inputs.values(), first[2], strict=True)
     widths = np.array([_WANDER * (i.span or max(abs(v), 1.0)) for i, v in spans], np.float64)
@@ -67,7 +66,15 @@ def _manifest(
     spec = document.spec
     entries, raw = lay_out(tensors)
     states = [
-        StateEntry(name=n, unit=s.unit, low=s.low, high=s.high, start=s.start, sigma=float(np.sqrt(variance)))
+        StateEntry(
+            name=n,
+            unit=s.unit,
+            quantity=s.quantity,
+            low=s.low,
+            high=s.high,
+            start=s.start,
+            sigma=float(np.sqrt(variance)),
+        )
         for (n, s), variance in zip(spec.states.items(), np.diag(tensors["P0"]), strict=True)
     ]
     params = [
@@ -81,10 +88,13 @@ def _manifest(
         name=spec.model,
         version=spec.version,
         description=spec.description,
-        kernel=spec.family,
+        family=spec.family,
+        kernel=compiled.kernel,
+        integrator=compiled.integrator,
         dt_ns=spec.dt,
         substeps=spec.substeps,
         registers=compiled.registers,
+        pool=len(tensors.get("pool", ())),
         states=states,
         inputs=_inputs(document, tensors),
         outputs=_outputs(document, compiled, tensors),
@@ -93,7 +103,7 @@ def _manifest(
         regime=spec.regime,
         drift=spec.drift,
         limits=spec.limits,
-        provenance=dict(spec.provenance),
+        provenance=spec.provenance,
         parity=ParityEntry(ticks=TICKS, sha256=sha256),
         tensors=entries,
     )
@@ -101,13 +111,11 @@ def _manifest(
 
 
 def _inputs(document: Document, tensors: Mapping[str, NDArray[Any]]) -> list[PortEntry]:
-    ports = []
-    for (name, port), nominal in zip(document.spec.inputs.items(), tensors["inputs_nominal"].tolist(), strict=True):
-        resolution = _round((port.span or max(abs(nominal), 1.0)) * 1e-5)
-        ports.append(
-            PortEntry(name=name, unit=port.unit, low=port.low, high=port.high, nominal=nominal, resolution=resolution)
-        )
-    return ports
+    rows = zip(document.spec.inputs.items(), tensors["inputs_nominal"].tolist(), strict=True)
+    return [
+        _port(name, port, port.unit, nominal, _round((port.span or max(abs(nominal), 1.0)) * 1e-5))
+        for (name, port), nominal in rows
+    ]
 
 
 def _outputs(document: Document, compiled: Compiled, tensors: Mapping[str, NDArray[Any]]) -> list[PortEntry]:
@@ -117,11 +125,22 @@ def _outputs(document: Document, compiled: Compiled, tensors: Mapping[str, NDArr
         middle = 0.0 if port.low is None or port.high is None else 0.5 * (port.low + port.high)
         # A tenth of the measurement noise loses nothing that anyone could see.
         resolution = port.resolution or _round(0.1 * math.sqrt(variance))
-        nominal = middle if port.nominal is None else port.nominal
-        ports.append(
-            PortEntry(name=name, unit=unit, low=port.low, high=port.high, nominal=nominal, resolution=resolution)
-        )
+        ports.append(_port(name, port, unit, middle if port.nominal is None else port.nominal, resolution))
     return ports
+
+
+def _port(name: str, port: Input | Output, unit: str, nominal: float, resolution: float) -> PortEntry:
+    return PortEntry(
+        name=name,
+        unit=unit,
+        quantity=port.quantity,
+        low=port.low,
+        high=port.high,
+        nominal=nominal,
+        resolution=resolution,
+        tag=port.tag,
+        quality=port.quality,
+    )
 
 
 def _round(value: float) -> float:

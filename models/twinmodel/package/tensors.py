@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.equations.oplist import Program, verify, work
-from twinmodel.equations.schema import PARAMS_MAX, Drift
+from twinmodel.equations.schema import Drift
+from twinmodel.equations.terms import PARAMS_MAX
 from twinmodel.errors import PackageError
 from twinmodel.kernel.arena import F64, LARGEST, Plan, plan_linear, plan_ode
-from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, MAP, OPS_MAX, POOL_MAX, RK4, ROS2, TICK_WORK_MAX
+from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, MAP, OPS_MAX, RK4, ROS2, TICK_WORK_MAX
 from twinmodel.package.manifest import Manifest
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -81,8 +82,7 @@ def _shapes(manifest: Manifest, tensors: Tensors) -> dict[str, tuple[str, tuple[
         return {name: ("<f8", shape) for name, shape in reals.items()}
     # Lengths that only the array itself knows; bounded here.
     consts = min(_length(tensors, "consts"), CONSTS_MAX)
-    pool = min(_length(tensors, "pool"), POOL_MAX)
-    reals |= {"params": (min(q, PARAMS_MAX),), "consts": (consts,), "pool": (pool,)}
+    reals |= {"params": (min(q, PARAMS_MAX),), "consts": (consts,), "pool": (manifest.pool,)}
     shapes = {name: ("<f8", shape) for name, shape in reals.items()}
     slopes = n * n if manifest.integrator == "ros2" else 0
     for (code, results), count in zip(PROGRAMS, (n, p, slopes), strict=True):

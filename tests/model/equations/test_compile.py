@@ -51,7 +51,7 @@ def test_a_model_file_is_compiled_with_its_units_converted():
     [
         ("start: 0.2", "strat: 0.2", "UNKNOWN_KEY", "strat", 6),
         ("dt: 1s", "dt: soon", "VALUE_INVALID", "no duration", 4),
-        ("family: ode", "family: mlp", "VALUE_INVALID", "family", 3),
+        ("family: ode", "family: neural", "VALUE_INVALID", "family", 3),
         ("model: tank", "modell: tank", "UNKNOWN_KEY", "nearest is 'model'", 1),
         ("version: 1.0.0", "version: '1'", "VALUE_INVALID", "version", 2),
         ("unit: m2", "unit: mm2x", "UNIT_UNKNOWN", "mm2x", 10),

@@ -134,7 +134,8 @@ def _set(*keys_and_value):
 @pytest.mark.parametrize(
     "edit",
     [
-        _set("schema", "twin/2"), _set("kernel", "mlp"), _set("kernel_version", 2), _set("dt_ns", 0),
+        _set("schema", "twin/1"), _set("kernel", "mlp"), _set("kernel_version", 1), _set("family", "linear"),
+        _set("integrator", "euler"), _set("pool", 1), _set("params", 0, "bounds", [0.03, 0.2]), _set("dt_ns", 0),
         _set("dt_ns", 1.5),
         _set("registers", 100_000), _set("registers", 1), _set("substeps", 0), _set("extra", 1), _set("name", "../x"),
         _set("states", 0, "unit", "furlongs"), _set("states", 0, "start", 0.7), _set("states", []),

@@ -12,10 +12,10 @@ from twinmodel.package.build import build
 
 # A change here means that a kernel, the format or a model has changed: raise KERNEL_VERSION or the model's version.
 GOLDEN = {
-    "exchanger": "98033473b62814a59e8f2bc011a9042e3ae58276f66268030c6556fcb7b58728",
-    "pump": "d51e562410853880dee3860c14dfa360072e27852caf7375b17daad7920fbf08",
-    "two-tanks-1.1": "4e0b8ca64c87876dc8102a5ca183081defe72c91257be16963eb8fbea2d5f649",
-    "two-tanks": "8ff9ad561ff896f9927ecbbdf4dbb2a68a9a3df7a0b97e6c65acf485b00e3ec2",
+    "exchanger": "070141fd0cb8f454ebb0d9b0dde1565f9da343a9bd46ae48af96da874442459f",
+    "pump": "da25c3e5b75bc28c5640f55b953fe026d7f8c3080ac84d4e2cf2373fca640b79",
+    "two-tanks-1.1": "7e48f02210fe97817e5328f866b5fd2bb2d18b9cf94295557482ced17fd21cd6",
+    "two-tanks": "6a04294179abe217d757d874d02b6cfd2e7dddf693019bfa0deff67ef7922aba",
 }  # fmt: skip
 
 
