@@ -8,18 +8,16 @@ commit writes no state but every `SAVE_BLOCKS` blocks of a gateway, and one that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, select
 
 from twincloud.storage import schema as t
-from twincloud.storage.packing import pack as pack_plain
-from twincloud.storage.packing import unpack as unpack_plain
+from twincloud.storage.contract import TwinKey
 from twincloud.storage.part import Bound, Part
 from twincloud.twins.latest import Latest
-from twincloud.twins.state import Origin, depth_of, pack, signals_of, unpack
+from twincloud.twins.state import Origin, depth_of, signals_of
 from twinmodel.signal import Catalogue
 
 SAVE_BLOCKS: Final = 64
@@ -36,7 +34,7 @@ class NewestStore(Part):
             return held
         if held is None:
             row = connection.execute(_SAVED, {"gateway_id": gateway_id}).first()
-            held = Latest() if row is None else Latest.of(unpack(row.state), row.through, _unpack_changed(row.twins))
+            held = Latest() if row is None else Latest.unpack(row.state, row.through)
         if held.through >= last_block:
             return self._latest.put(gateway_id, held)
         draft = held.draft()
@@ -47,7 +45,8 @@ class NewestStore(Part):
             origin = Origin(row.counter, row.boot, row.stream, row.first_seq, row.received_ns, row.committed_ns)
             slots = draft.slots_of(row.schema_id, bound.names)
             signals = draft.fold(self._decode(row.payload, catalogue), slots, bound.depth, origin)
-            draft.changed |= dict.fromkeys(bound.twins_of(signals), (row.commit_no, row.committed_ns))
+            twins = (key.twin for key in bound.twins_of(signals))
+            draft.changed |= dict.fromkeys(twins, (row.commit_no, row.committed_ns))
             draft.unsaved += 1
         draft.through = last_block
         return self._latest.put(gateway_id, draft)
@@ -57,8 +56,9 @@ class NewestStore(Part):
         known = self._bounds_held.get((gateway_id, schema_id))
         if known is not None:
             return known
-        own = set(connection.execute(_OWN, {"gateway_id": gateway_id}).scalars())
-        members = [(twin, signals) for twin, signals in signals_of(catalogue).items() if twin in own]
+        rows = connection.execute(_OWN, {"gateway_id": gateway_id})
+        own = {row.twin: TwinKey(row.tenant, row.site, row.twin) for row in rows}
+        members = [(own[twin], signals) for twin, signals in signals_of(catalogue).items() if twin in own]
         depth = np.zeros(len(catalogue), np.uint8)
         width = 1
         owners: list[list[int]] = [[] for _ in range(len(catalogue))]
@@ -77,16 +77,11 @@ class NewestStore(Part):
 
 def saved_row(gateway_id: int, latest: Latest) -> dict[str, object]:
     """The row that keeps the readings of a gateway."""
-    twins = pack_plain([[twin, *change] for twin, change in sorted(latest.changed.items())])
-    return {"gateway_id": gateway_id, "through": latest.through, "twins": twins, "state": pack(latest.state())}
-
-
-def _unpack_changed(blob: bytes) -> Mapping[str, tuple[int, int]]:
-    return {twin: (commit_no, committed_ns) for twin, commit_no, committed_ns in unpack_plain(blob)}
+    return {"gateway_id": gateway_id, "through": latest.through, "state": latest.pack()}
 
 
 _SAVED = select(t.gateway_states).where(t.gateway_states.c.gateway_id == bindparam("gateway_id"))
-_OWN = select(t.twins.c.twin).where(t.twins.c.gateway_id == bindparam("gateway_id"))
+_OWN = select(t.twins.c.tenant, t.twins.c.site, t.twins.c.twin).where(t.twins.c.gateway_id == bindparam("gateway_id"))
 _TAIL = (
     select(
         t.blocks.c.commit_no, t.blocks.c.schema_id, t.blocks.c.stream, t.blocks.c.first_seq, t.blocks.c.payload,

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select
 from twincloud.registry.blobs import Blobs
 from twincloud.registry.packages import Verify
 from twincloud.storage import schema as t
-from twincloud.storage.contract import GatewayKey
+from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.database import Database
 from twincloud.storage.packing import pack, unpack_catalogue
 from twincloud.twins.history import DecodedBlocks
@@ -78,17 +78,17 @@ class Bound:
         schema_id: its id in the database.
         depth: readings kept by signal id, 0 where no twin of the gateway has the signal.
         names: signal names by signal id.
-        twins: names of the gateway's twins in it.
+        twins: the gateway's twins in it.
         owner: places in `twins` by signal id, -1 for none; shape (signals, most twins that share one).
     """
 
     schema_id: int
     depth: NDArray[np.uint8]
     names: tuple[str, ...]
-    twins: tuple[str, ...]
+    twins: tuple[TwinKey, ...]
     owner: NDArray[np.int32]
 
-    def twins_of(self, signals: NDArray[np.uint32]) -> list[str]:
+    def twins_of(self, signals: NDArray[np.uint32]) -> list[TwinKey]:
         """Twins that have any of these signals."""
         has = np.zeros(len(self.twins) + 1, bool)
         has[self.owner[signals]] = True  # -1, for none, is the last one

@@ -223,7 +223,6 @@ gateway_states = Table(
     metadata,
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True, autoincrement=False),
     _big("through"),
-    _blob("twins"),
     _blob("state"),
 )
 

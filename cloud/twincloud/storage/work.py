@@ -50,7 +50,7 @@ class Taken:
     blocks: int = 0
     samples: int = 0
     duplicates: int = 0
-    twins: set[str] = field(default_factory=set)
+    twins: dict[TwinKey, None] = field(default_factory=dict)
 
 
 class Work:
@@ -126,8 +126,7 @@ class Work:
     def finish(self, taken: Taken) -> Commit:
         """The answer to a request, once all is written."""
         marks = tuple(Mark(boot, Stream(slot[1]), self._marks.get(slot, 0)) for slot, boot in taken.slots.items())
-        twins = tuple(TwinKey(taken.key.tenant, taken.key.site, twin) for twin in sorted(taken.twins))
-        return Commit(marks, tuple(taken.rejected), taken.nack, taken.samples, twins)
+        return Commit(marks, tuple(taken.rejected), taken.nack, taken.samples, tuple(taken.twins))
 
     def _take_one(self, taken: Taken, arrival: Arrival, bounds: Mapping[bytes, Bound]) -> None:
         item = arrival.item
@@ -175,7 +174,7 @@ class Work:
         origin = Origin(counter, item.boot, int(item.stream), item.first_seq, self._received_ns, self._now_ns)
         latest = self._draft(taken.gateway_id)
         slots = latest.slots_of(bound.schema_id, bound.names)
-        taken.twins.update(bound.twins_of(latest.fold(batches, slots, bound.depth, origin)))
+        taken.twins |= dict.fromkeys(bound.twins_of(latest.fold(batches, slots, bound.depth, origin)))
         samples = sum(map(len, batches))
         taken.blocks += 1
         taken.samples += samples
@@ -291,7 +290,7 @@ class Work:
     def _news_of(self, taken: Taken) -> News | None:
         if not any(slot in self._changed for slot in taken.slots):
             return None
-        body: dict[str, object] = {"samples": taken.samples, "twins": sorted(taken.twins)}
+        body: dict[str, object] = {"samples": taken.samples, "twins": sorted(key.twin for key in taken.twins)}
         return News(taken.key.tenant, taken.key.site, "commit", taken.key.gateway, self._now_ns, body)
 
     def _keep_newest(self, number: int) -> None:
@@ -302,7 +301,8 @@ class Work:
             latest.unsaved += 1
         for taken in self._taken:
             if taken.twins:
-                self.latest[taken.gateway_id].changed |= dict.fromkeys(taken.twins, (number, self._now_ns))
+                twins = (key.twin for key in taken.twins)
+                self.latest[taken.gateway_id].changed |= dict.fromkeys(twins, (number, self._now_ns))
         saved = [gateway_id for gateway_id, latest in self.latest.items() if latest.unsaved >= SAVE_BLOCKS]
         rows = [saved_row(gateway_id, self.latest[gateway_id]) for gateway_id in saved]
         self._database.upsert(self._connection, t.gateway_states, rows)

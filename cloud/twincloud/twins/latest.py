@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, TypeAlias
 
+import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -144,16 +145,26 @@ class Latest(Mapping[str, Sequence[Reading]]):
         return np.concatenate(changed) if changed else np.empty(0, np.uint32)
 
     def state(self) -> State:
-        """All readings, for `pack`."""
+        """All readings by name."""
         return {name: list(self[name]) for name in self}
 
+    def pack(self) -> bytes:
+        """All of it as one blob but `through`."""
+        self._forget_origins()
+        columns = [getattr(self, name).tobytes() for name in _COLUMNS]
+        changed = [[twin, *change] for twin, change in self.changed.items()]
+        content = [self.layout.names, self.origins, columns, list(self.texts.items()), changed]
+        packed: bytes = msgpack.packb(content, use_bin_type=True)
+        return packed
+
     @classmethod
-    def of(cls, state: State, through: int, changed: Mapping[str, tuple[int, int]]) -> Latest:
-        """The columns of a state."""
-        made = cls(through=through, changed=dict(changed))
-        made._grow(Layout(tuple(state)))
-        for name, readings in state.items():
-            made._write(made.layout.slot[name], readings)
+    def unpack(cls, blob: bytes, through: int) -> Latest:
+        """What `pack` packed."""
+        names, origins, columns, texts, changed = msgpack.unpackb(blob)
+        made = cls(Layout(tuple(names)), through, origins=[Origin(*origin) for origin in origins], texts=dict(texts))
+        for (name, dtype), column in zip(_COLUMNS.items(), columns, strict=True):
+            setattr(made, name, np.frombuffer(column, dtype).copy())
+        made.changed = {twin: (commit_no, committed_ns) for twin, commit_no, committed_ns in changed}
         return made
 
     def _merge(
@@ -268,7 +279,7 @@ class Latest(Mapping[str, Sequence[Reading]]):
         self.origins = [self.origins[n] for n in np.flatnonzero(used).tolist()]
 
 
-_COLUMNS: Final = ("t_ns", "seq", "bits", "kind", "quality", "origin")
+_COLUMNS: Final = {"t_ns": "<i8", "seq": "<i8", "bits": "<i8", "kind": "u1", "quality": "<u2", "origin": "<i4"}
 
 
 def newest_positions(batch: Batch, depth: NDArray[np.uint8], latest_ns: int) -> NDArray[np.intp]:

@@ -11,7 +11,6 @@ A sample from more than `FUTURE_NS` after its receipt never becomes the newest: 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -101,32 +100,6 @@ def fold(state: State, signal: str, reading: Reading, depth: int) -> bool:
         kept.append(reading)
         return True
     return False
-
-
-def pack(state: Mapping[str, Sequence[Reading]]) -> bytes:
-    """The state as one blob, the same for equal states: the blocks its readings came in, once each, then those."""
-    names = sorted(state)
-    kept = [state[name] for name in names]
-    # Columns, since that is where Python's own loops are: a commit packs every state it touches.
-    *columns, origins = tuple(zip(*itertools.chain.from_iterable(kept), strict=True)) or ((),) * len(Reading._fields)
-    # Most readings share a few origins: to hash those once, they are found by identity first, then by value.
-    ids = list(map(id, origins))
-    known = dict(zip(ids, origins, strict=True))
-    place = {origin: n for n, origin in enumerate(dict.fromkeys(known.values()))}
-    place_of = {i: place[origin] for i, origin in known.items()}
-    content = [list(place), names, list(map(len, kept)), *columns, list(map(place_of.__getitem__, ids))]
-    packed: bytes = msgpack.packb(content, use_bin_type=True)
-    return packed
-
-
-def unpack(blob: bytes) -> State:
-    """The state of a blob; b"" is the empty one."""
-    if not blob:
-        return {}
-    origins, names, counts, *columns, places = msgpack.unpackb(blob)
-    known = [Origin(*origin) for origin in origins]
-    readings = map(Reading, *columns, map(known.__getitem__, places))
-    return {name: list(itertools.islice(readings, count)) for name, count in zip(names, counts, strict=True)}
 
 
 def state_hash(state: Mapping[str, Sequence[Reading]]) -> str:

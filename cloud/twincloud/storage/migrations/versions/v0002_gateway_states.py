@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import msgpack
@@ -25,7 +26,6 @@ def upgrade() -> None:
         "gateway_states",
         sa.Column("gateway_id", _ID, autoincrement=False, nullable=False),
         sa.Column("through", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("twins", sa.LargeBinary(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["gateway_id"], ["gateways.id"], name=op.f("fk_gateway_states_gateway_id_gateways")),
         sa.PrimaryKeyConstraint("gateway_id", name=op.f("pk_gateway_states")),
@@ -46,10 +46,9 @@ def upgrade() -> None:
             " JOIN twins ON twins.id = twin_states.twin_id WHERE twins.gateway_id = :gateway ORDER BY twins.twin"
         )
         rows = connection.execute(query, {"gateway": gateway_id}).all()
-        twins = msgpack.packb([[row[0], row[1], row[2]] for row in rows], use_bin_type=True)
-        insert = sa.text("INSERT INTO gateway_states (gateway_id, through, twins, state) VALUES (:g, :b, :t, :s)")
-        state = _joined([row[3] for row in rows])
-        connection.execute(insert, {"g": gateway_id, "b": last_block, "t": twins, "s": state})
+        insert = sa.text("INSERT INTO gateway_states (gateway_id, through, state) VALUES (:gateway, :through, :state)")
+        state = _joined([row[3] for row in rows], [[row[0], row[1], row[2]] for row in rows])
+        connection.execute(insert, {"gateway": gateway_id, "through": last_block, "state": state})
     op.drop_table("twin_states")
 
 
@@ -62,8 +61,8 @@ def _count(table: str, name: str) -> None:
     op.add_column(table, sa.Column(name, sa.BigInteger(), server_default="0", nullable=False))
 
 
-def _joined(blobs: list[bytes]) -> bytes:
-    """One blob of several: origins, names, readings per name, columns of readings, place of each one's origin."""
+def _joined(blobs: list[bytes], changed: list[list[Any]]) -> bytes:
+    """The readings of several twins as the columns of their gateway: a slot per signal, two per estimate and sigma."""
     origins: list[Any] = []
     readings: dict[str, list[tuple[Any, ...]]] = {}
     for blob in blobs:
@@ -72,13 +71,31 @@ def _joined(blobs: list[bytes]) -> bytes:
         own, names, counts, *columns, places = msgpack.unpackb(blob)
         rows = iter(zip(*columns, (place + len(origins) for place in places), strict=True))
         for name, count in zip(names, counts, strict=True):
-            taken = [next(rows) for _ in range(count)]
-            readings.setdefault(name, taken)
+            readings.setdefault(name, [next(rows) for _ in range(count)])
         origins += own
-    if not readings:
-        return b""
     names = sorted(readings)
-    *columns, places = zip(*(row for name in names for row in readings[name]), strict=True)
-    content = [origins, names, [len(readings[name]) for name in names], *columns, places]
-    packed: bytes = msgpack.packb(content, use_bin_type=True)
+    slots: list[tuple[Any, ...]] = []
+    texts = []
+    for name in names:
+        depth = 2 if name.rpartition("#")[2] in {"estimate", "sigma"} else 1
+        for t_ns, seq, value, quality, origin in readings[name]:
+            if isinstance(value, str):
+                texts.append([len(slots), value])
+            slots.append((t_ns, seq, _bits(value), _kind(value), quality, origin))
+        slots += [(-(2**63), 0, 0, 0, 0, 0)] * (depth - len(readings[name]))
+    by_column = list(zip(*slots, strict=True)) or [()] * 6
+    columns = [struct.pack(f"<{len(slots)}{code}", *column) for code, column in zip("qqqBHi", by_column, strict=True)]
+    packed: bytes = msgpack.packb([names, origins, columns, texts, changed], use_bin_type=True)
     return packed
+
+
+def _bits(value: object) -> int:
+    if isinstance(value, float):
+        return int.from_bytes(struct.pack("<d", value), "little", signed=True)
+    return int(value) if isinstance(value, int) else 0
+
+
+def _kind(value: object) -> int:
+    if isinstance(value, bool):
+        return 3
+    return {float: 1, int: 2, str: 4}[type(value)]

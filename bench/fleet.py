@@ -1,0 +1,153 @@
+"""A fleet of gateways on one event loop, for benches: real mTLS streams that send ready-made blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from bench.coordinator import FACTS, key_of
+from twincloud.identity.ca import Authority
+from twinmodel.clock import ClockQuality, SystemClock
+from twinmodel.signal import Catalogue, Stream
+from twinsync.channel import Credentials, open_channel
+from twinsync.convert import item_to_proto
+from twinsync.envelope import up_to_proto
+from twinsync.item import Block, Boot, Item
+from twinsync.session.messages import PROTOCOL, Hello
+from twinsync.v1 import sync_pb2, sync_pb2_grpc
+
+
+class Server:
+    """The coordinator's process."""
+
+    def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
+        self.process = process
+        self.state = state
+        self.port = int(json.loads((state / FACTS).read_text())["port"])
+        self._authority = Authority.load(state, SystemClock())
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([])
+        self._csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key, hashes.SHA256())
+
+    def facts(self) -> dict[str, float]:
+        """Streams held, memory and processor time."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("?\n")
+        self.process.stdin.flush()
+        found: dict[str, float] = json.loads(self.process.stdout.readline())
+        return found
+
+    def credentials(self, number: int) -> Credentials:
+        """MTLS of one gateway; all of them share a key, which the coordinator does not mind."""
+        leaf = self._authority.issue(key_of(number), self._csr.public_bytes(Encoding.PEM))
+        private = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return Credentials(self._authority.root_pem, leaf.chain_pem, private)
+
+
+@contextmanager
+def coordinator(folder: Path, gateways: int, *, core: int | None = None) -> Iterator[Server]:
+    """Runs a coordinator for this many gateways, on one core when one is named."""
+    state = folder / "coordinator"
+    command = [sys.executable, "-m", "bench.coordinator", str(state), str(gateways)]
+    if core is not None:
+        command = ["taskset", "-c", str(core), *command]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            if process.stdout.readline() != "ready\n":
+                raise RuntimeError("the coordinator did not start")
+            yield Server(process, state)
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One gateway: opens its stream and sends messages as its credit allows."""
+
+    number: int
+    server: Server
+    catalogue: Catalogue
+    session: int = 0
+    acks_s: list[float] = field(default_factory=list)
+    _call: Any = None
+    _channel: Any = None
+    _boot: bytes = field(default_factory=lambda: os.urandom(16))
+    _credit: int = 0
+    _next: int = 0
+
+    async def open(self) -> None:
+        """Connects and opens a session; raises RuntimeError when it is refused."""
+        self._channel = open_channel(
+            f"127.0.0.1:{self.server.port}", self.server.credentials(self.number), server_name="localhost"
+        )
+        self._call = sync_pb2_grpc.SyncStub(self._channel).Session()
+        boots = (Boot(self._boot, b"", 1, time.time_ns(), ClockQuality.SYNCED),)
+        hello = Hello(PROTOCOL, PROTOCOL, "bench", boots, (), time.time_ns(), time.monotonic_ns(),
+                      ClockQuality.SYNCED, (), (self.catalogue.digest,))  # fmt: skip
+        await self._call.write(up_to_proto(hello))
+        answer = await self._call.read()
+        if answer is grpc.aio.EOF or answer.WhichOneof("body") != "welcome":
+            raise RuntimeError(f"gateway {self.number} was not welcome: {answer}")
+        self.session = answer.welcome.session
+        self._credit = answer.welcome.credit_items
+        if answer.welcome.missing_schemas:
+            await self._call.write(up_to_proto(self.catalogue))
+
+    async def send(self, contents: Sequence[Block], samples: int, per_message: int) -> None:
+        """Sends blocks of `samples` samples each and waits until all are committed."""
+        waiting: deque[tuple[int, float]] = deque()
+        sent = first = self._next
+        items = deque(contents)
+        target = first + samples * len(items)
+        while items or waiting:
+            while items and len(waiting) * per_message + per_message <= min(self._credit, 8 * per_message):
+                message = sync_pb2.Up()
+                message.items.session = self.session
+                for _ in range(min(per_message, len(items))):
+                    item = Item(self._boot, Stream.STATE, sent, sent + samples - 1, items.popleft())
+                    message.items.items.append(item_to_proto(item))
+                    sent += samples
+                waiting.append((sent, time.perf_counter()))
+                await self._call.write(message)
+            answer = await self._call.read()
+            if answer is grpc.aio.EOF:
+                raise RuntimeError(f"gateway {self.number} was cut")
+            kind = answer.WhichOneof("body")
+            if kind == "committed":
+                now = time.perf_counter()
+                self._credit = answer.committed.credit_items
+                mark = max((m.next_seq for m in answer.committed.marks), default=0)
+                while waiting and waiting[0][0] <= mark:
+                    self.acks_s.append(now - waiting.popleft()[1])
+            elif kind in {"reject", "nack"}:
+                raise RuntimeError(f"gateway {self.number}: {answer}")
+        self._next = target
+
+    async def close(self) -> None:
+        """Ends the stream."""
+        self._call.cancel()
+        await self._channel.close()
