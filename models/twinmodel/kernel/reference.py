@@ -64,6 +64,7 @@ def linear_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) 
 
 
 def kalman(t: Tiles) -> None:
+    """The filter itself, on rows; also run on traced rows, to write the same operations as code."""
     n, m, p = t.n, t.m, t.p
     ends = np.cumsum([n * n, n * m, n, p * n, p * m, p])
     A, B, a, C, D, c = np.split(t.own[: ends[-1]], ends[:-1])
@@ -158,7 +159,7 @@ def _ode(I: I32, t: Tiles) -> None:  # noqa: E741
     R[n + m : n + m + q + consts] = [np.broadcast_to(v, shape) for v in fixed]
 
     def points() -> None:
-        lower = _cholesky(t)
+        lower = cholesky(t)
         for i in range(n):
             x = np.empty(shape)
             x[0] = t.x[i]
@@ -210,7 +211,7 @@ def _ode(I: I32, t: Tiles) -> None:  # noqa: E741
     for r in range(p):
         t.spread[r] = np.sqrt(np.where(yy[r, r] > 0.0, yy[r, r], 0.0) + t.R[r] * t.fr)
     for r in range(p):
-        _condition(t, r, xy, yy)
+        condition(t, r, xy, yy)
     diverged = t.bad.copy()
     drift.finish(t)
     for r in range(p):
@@ -218,7 +219,7 @@ def _ode(I: I32, t: Tiles) -> None:  # noqa: E741
     t.bad[:] = np.where(diverged > 0.0, 1.0, t.bad)
 
 
-def _cholesky(t: Tiles) -> list[list[F64]]:
+def cholesky(t: Tiles) -> list[list[F64]]:
     """Lower factor of P; a pivot of 0 gives a column of 0, a negative one marks the lane bad."""
     n = t.n
     lower = [[np.zeros_like(t.flag) for _ in range(n)] for _ in range(n)]
@@ -238,7 +239,7 @@ def _cholesky(t: Tiles) -> list[list[F64]]:
     return lower
 
 
-def _condition(t: Tiles, r: int, xy: list[list[F64]], yy: dict[tuple[int, int], F64]) -> None:
+def condition(t: Tiles, r: int, xy: list[list[F64]], yy: dict[tuple[int, int], F64]) -> None:
     """Conditions the joint Gaussian of x and the outputs on the measurement of output r."""
     n, p = t.n, t.p
     c = [yy[(r, q) if r <= q else (q, r)] for q in range(p)]

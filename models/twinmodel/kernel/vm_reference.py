@@ -6,9 +6,10 @@ each operation does.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -70,7 +71,15 @@ def programs(I: I32) -> Programs:  # noqa: E741 - letters of `arena`
     return Programs(f.reshape(-1, c), fr.tolist(), h.reshape(-1, c), hr.tolist(), j.reshape(-1, c), jr.tolist())
 
 
-def run(code: I32, R: list[F64], pool: F64 = _NO_POOL) -> None:
+class Writer(ABC):
+    """Stands for the pool when registers are values of a program being written, see `generate`."""
+
+    @abstractmethod
+    def run(self, code: I32, R: list[Any]) -> None:
+        """Writes the operations of an op-list."""
+
+
+def run(code: I32, R: list[F64], pool: F64 | Writer = _NO_POOL) -> None:
     """Runs an op-list over registers, each an array of lanes.
 
     Args:
@@ -78,6 +87,9 @@ def run(code: I32, R: list[F64], pool: F64 = _NO_POOL) -> None:
         R: registers; replaced, never written into.
         pool: weights and tables, shape (pool,) or, one column a tile, (pool, T, 1).
     """
+    if isinstance(pool, Writer):
+        pool.run(code, R)
+        return
     for opcode, target, a, b, c, d in code.tolist():
         if opcode in _BINARY:
             R[target] = _BINARY[opcode](R[a], R[b])
@@ -140,7 +152,7 @@ def _lookup2(pool: F64, at: int, x: F64, y: F64) -> F64:
     return value
 
 
-def integrate(p: Programs, kind: int, R: list[F64], pool: F64, step: tuple[F64 | float, int]) -> list[F64]:
+def integrate(p: Programs, kind: int, R: list[F64], pool: F64 | Writer, step: tuple[F64 | float, int]) -> list[F64]:
     """One tick of the states R[:n], inputs held; the new states.
 
     Args:
@@ -164,7 +176,7 @@ def integrate(p: Programs, kind: int, R: list[F64], pool: F64, step: tuple[F64 |
 
 
 def rk4(
-    code: I32, results: list[int], R: list[F64], n: int, step: tuple[F64 | float, int], pool: F64 = _NO_POOL
+    code: I32, results: list[int], R: list[F64], n: int, step: tuple[F64 | float, int], pool: F64 | Writer = _NO_POOL
 ) -> list[F64]:
     """Classic Runge-Kutta of order 4 over `step` = (length in s, count); R[:n] hold the start, then the end."""
     h, substeps = step
@@ -184,7 +196,7 @@ def rk4(
     return x
 
 
-def _ros2(p: Programs, R: list[F64], pool: F64, n: int, h: F64 | float) -> list[F64]:
+def _ros2(p: Programs, R: list[F64], pool: F64 | Writer, n: int, h: F64 | float) -> list[F64]:
     """(1 - gamma h J) k1 = f(x), (1 - gamma h J) k2 = f(x + h k1) - 2 k1, x + h (3 k1 + k2)/2.
 
     Verwer, Spee, Blom, Hundsdorfer: A second-order Rosenbrock method applied to photochemical dispersion problems,
