@@ -9,7 +9,7 @@ there. A `Latest` that others can see is never changed; `draft` gives one that m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeAlias
 
@@ -22,6 +22,9 @@ from twinmodel.signal import Batch, Kind
 
 I64: TypeAlias = NDArray[np.int64]
 NONE_NS: Final = np.iinfo(np.int64).min
+T_NS, SEQ, VALUE, TAG = range(4)
+"""Columns of a cell."""
+
 ORIGINS_MAX: Final = 512
 """Origins held before those that no reading refers to any more are let go."""
 
@@ -56,18 +59,14 @@ class Layout:
 
 @dataclass(slots=True)
 class Latest(Mapping[str, Sequence[Reading]]):
-    """Newest readings by signal name, newest first; arrays of shape (slots,).
+    """Newest readings by signal name, newest first.
 
     Attributes:
         layout: where they lie.
         through: number of the last block of the gateway that is folded in.
         unsaved: blocks folded in since it was last written to the database.
-        t_ns: event times, `NONE_NS` in an empty slot.
-        seq: sequence numbers.
-        bits: values: bits of a float, or a whole number.
-        kind: what `bits` are.
-        quality: quality codes.
-        origin: place in `origins`.
+        cells: a row per slot, shape (slots, 4): event time (`NONE_NS` when empty), sequence number, value (bits of a
+            float, or a whole number), tag (place in `origins`, quality, kind of the value; see `_tag`).
         origins: the blocks they came in.
         texts: values of text by slot.
         changed: twin -> number and time of the commit that changed it last.
@@ -76,39 +75,38 @@ class Latest(Mapping[str, Sequence[Reading]]):
     layout: Layout = field(default_factory=lambda: Layout(()))
     through: int = 0
     unsaved: int = 0
-    t_ns: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    seq: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    bits: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    kind: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
-    quality: NDArray[np.uint16] = field(default_factory=lambda: np.empty(0, np.uint16))
-    origin: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    cells: I64 = field(default_factory=lambda: np.empty((0, 4), np.int64))
     origins: list[Origin] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
     changed: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Sequence[Reading]:
         first = self.layout.slot[name]
-        found = [self._reading(slot) for slot in range(first, first + depth_of(name)) if self.t_ns[slot] != NONE_NS]
+        found = [
+            self._reading(slot) for slot in range(first, first + depth_of(name)) if self.cells[slot, T_NS] != NONE_NS
+        ]
         if not found:
             raise KeyError(name)
         return found
 
     def __contains__(self, name: object) -> bool:
         slot = self.layout.slot.get(str(name))
-        return slot is not None and bool(self.t_ns[slot] != NONE_NS)
+        return slot is not None and bool(self.cells[slot, T_NS] != NONE_NS)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, slot in self.layout.slot.items() if self.t_ns[slot] != NONE_NS)
+        return (name for name, slot in self.layout.slot.items() if self.cells[slot, T_NS] != NONE_NS)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def draft(self) -> Latest:
         """A copy that may be changed."""
-        columns = {name: getattr(self, name).copy() for name in _COLUMNS}
-        return replace(self, **columns, origins=list(self.origins), texts=dict(self.texts), changed=dict(self.changed))
+        return Latest(
+            self.layout, self.through, self.unsaved, self.cells.copy(),
+            list(self.origins), dict(self.texts), dict(self.changed),
+        )  # fmt: skip
 
-    def slots_of(self, schema_id: int, names: Sequence[str]) -> NDArray[np.int64]:
+    def slots_of(self, schema_id: int, names: Sequence[str]) -> I64:
         """First slots of a catalogue's signals, by signal id; makes room for names that are new. Of a draft only."""
         known = self.layout.held.get(schema_id)
         if known is None:
@@ -120,7 +118,7 @@ class Latest(Mapping[str, Sequence[Reading]]):
         return known
 
     def fold(
-        self, batches: Iterable[Batch], slots: NDArray[np.int64], depth: NDArray[np.uint8], origin: Origin
+        self, batches: Iterable[Batch], slots: I64, depth: NDArray[np.uint8], origin: Origin
     ) -> NDArray[np.uint32]:
         """Takes the samples of one block into a draft; gives the ids of the signals whose newest readings changed.
 
@@ -151,45 +149,47 @@ class Latest(Mapping[str, Sequence[Reading]]):
     def pack(self) -> bytes:
         """All of it as one blob but `through`."""
         self._forget_origins()
-        columns = [getattr(self, name).tobytes() for name in _COLUMNS]
         changed = [[twin, *change] for twin, change in self.changed.items()]
-        content = [self.layout.names, self.origins, columns, list(self.texts.items()), changed]
+        content = [self.layout.names, self.origins, self.cells.tobytes(), list(self.texts.items()), changed]
         packed: bytes = msgpack.packb(content, use_bin_type=True)
         return packed
 
     @classmethod
     def unpack(cls, blob: bytes, through: int) -> Latest:
         """What `pack` packed."""
-        names, origins, columns, texts, changed = msgpack.unpackb(blob)
-        made = cls(Layout(tuple(names)), through, origins=[Origin(*origin) for origin in origins], texts=dict(texts))
-        for (name, dtype), column in zip(_COLUMNS.items(), columns, strict=True):
-            setattr(made, name, np.frombuffer(column, dtype).copy())
-        made.changed = {twin: (commit_no, committed_ns) for twin, commit_no, committed_ns in changed}
-        return made
+        names, origins, raw, texts, twins = msgpack.unpackb(blob)
+        cells = np.frombuffer(raw, "<i8").reshape(-1, 4)
+        changed = {twin: (commit_no, committed_ns) for twin, commit_no, committed_ns in twins}
+        known = [Origin(*origin) for origin in origins]
+        return cls(Layout(tuple(names)), through, 0, cells, known, dict(texts), changed)
 
     def _merge(
         self,
         batch: Batch,
         chosen: NDArray[np.intp],
-        slots: NDArray[np.int64],
+        slots: I64,
         depth: NDArray[np.uint8],
         source: tuple[int, int],
     ) -> NDArray[np.uint32]:
         """Takes at most one sample of each signal; ids of the signals that changed."""
-        signal, t_ns = batch.signal[chosen], batch.t_ns[chosen]
+        cells, signal = self.cells, batch.signal[chosen]
         slot, two = slots[signal], depth[signal] > 1
-        now_ns = self.t_ns[slot]
+        rows = _rows(batch, chosen, source)
+        t_ns, now_ns = rows[:, T_NS], cells[slot, T_NS]
         later = t_ns > now_ns
-        pushed = slot[later & two]
-        if len(pushed):
-            self._move(pushed)
-        self._set(slot[later], batch, chosen[later], source)
         if later.all():
+            self._push(slot[two])
+            cells[slot] = rows
+            self._note_texts(batch, chosen, slot)
             return signal
+        self._push(slot[later & two])
+        cells[slot[later]] = rows[later]
+        self._note_texts(batch, chosen[later], slot[later])
         behind = np.where(two, slot + 1, slot)
-        second_ns = self.t_ns[behind]
+        second_ns = cells[behind, T_NS]
         second = two & (t_ns < now_ns) & (t_ns > second_ns)
-        self._set(behind[second], batch, chosen[second], source)
+        cells[behind[second]] = rows[second]
+        self._note_texts(batch, chosen[second], behind[second])
         changed = later | second
         # Equal times are rare: boots and sequence numbers decide, one by one.
         for k in np.flatnonzero(~later & ((t_ns == now_ns) | (two & (t_ns == second_ns)))):
@@ -201,85 +201,82 @@ class Latest(Mapping[str, Sequence[Reading]]):
         value = batch.value[at]
         plain = value if batch.kind is Kind.STRING else value.item()
         reading = Reading(int(batch.t_ns[at]), seq + at, plain, int(batch.quality[at]), self.origins[place])
-        kept = [self._reading(s) for s in range(slot, slot + depth) if self.t_ns[s] != NONE_NS]
+        kept = [self._reading(s) for s in range(slot, slot + depth) if self.cells[s, T_NS] != NONE_NS]
         state = {"": kept}
         if not fold(state, "", reading, depth):
             return False
-        self._write(slot, state[""])
+        for s, one in enumerate(state[""], slot):
+            self._write(s, one)
         return True
 
-    def _set(self, slot: NDArray[np.int64], batch: Batch, at: NDArray[np.intp], source: tuple[int, int]) -> None:
-        if not len(slot):
-            return
-        seq, place = source
-        self.t_ns[slot] = batch.t_ns[at]
-        self.seq[slot] = at + seq
-        self.quality[slot] = batch.quality[at]
-        self.kind[slot] = batch.kind
-        self.origin[slot] = place
-        if batch.kind is Kind.STRING:
-            self.texts.update(zip(slot.tolist(), batch.value[at].tolist(), strict=True))
-            return
-        values = batch.value[at]
-        self.bits[slot] = values.view(np.int64) if batch.kind is Kind.FLOAT else values
-
-    def _move(self, slot: NDArray[np.int64]) -> None:
+    def _push(self, slot: I64) -> None:
         """The newest readings become the ones before."""
-        for name in _COLUMNS:
-            column = getattr(self, name)
-            column[slot + 1] = column[slot]
+        self.cells[slot + 1] = self.cells[slot]
         if self.texts:
             for s in slot.tolist():
                 if s in self.texts:
                     self.texts[s + 1] = self.texts[s]
 
+    def _note_texts(self, batch: Batch, at: NDArray[np.intp], slot: I64) -> None:
+        if batch.kind is Kind.STRING:
+            self.texts.update(zip(slot.tolist(), batch.value[at].tolist(), strict=True))
+
     def _reading(self, slot: int) -> Reading:
-        kind, bits = Kind(int(self.kind[slot])), self.bits[slot : slot + 1]
+        t_ns, seq, bits, tag = self.cells[slot].tolist()
+        kind = Kind(tag & 0xFF)
         value: float | int | bool | str
         if kind is Kind.STRING:
             value = self.texts[slot]
         elif kind is Kind.FLOAT:
-            value = float(bits.view(np.float64)[0])
+            value = float(self.cells[slot, VALUE].view(np.float64))
         else:
-            value = bool(bits[0]) if kind is Kind.BOOL else int(bits[0])
-        origin = self.origins[int(self.origin[slot])]
-        return Reading(int(self.t_ns[slot]), int(self.seq[slot]), value, int(self.quality[slot]), origin)
+            value = bool(bits) if kind is Kind.BOOL else bits
+        return Reading(t_ns, seq, value, tag >> 8 & 0xFFFF, self.origins[tag >> 32])
 
-    def _write(self, slot: int, readings: Sequence[Reading]) -> None:
-        """Puts readings one by one."""
-        known = {origin: place for place, origin in enumerate(self.origins)}
-        for s, reading in enumerate(readings, slot):
-            if reading.origin not in known:
-                known[reading.origin] = len(self.origins)
-                self.origins.append(reading.origin)
-            self.t_ns[s], self.seq[s], self.quality[s] = reading.t_ns, reading.seq, reading.quality
-            self.origin[s] = known[reading.origin]
-            self.kind[s] = kind = _kind_of(reading.value)
-            if kind is Kind.STRING:
-                self.texts[s] = str(reading.value)
-            elif kind is Kind.FLOAT:
-                self.bits[s] = np.float64(reading.value).view(np.int64)
-            else:
-                self.bits[s] = int(reading.value)
+    def _write(self, slot: int, reading: Reading) -> None:
+        if reading.origin not in self.origins:
+            self.origins.append(reading.origin)
+        value, kind = reading.value, _kind_of(reading.value)
+        if isinstance(value, str):
+            self.texts[slot], bits = value, 0
+        else:
+            bits = int(np.float64(value).view(np.int64)) if kind is Kind.FLOAT else int(value)
+        tag = _tag(self.origins.index(reading.origin), reading.quality, kind)
+        self.cells[slot] = (reading.t_ns, reading.seq, bits, tag)
 
     def _grow(self, layout: Layout) -> None:
         """Makes room for more names; slots that are there stay where they are."""
-        more = layout.size - len(self.t_ns)
-        for name in _COLUMNS:
-            column = getattr(self, name)
-            empty = np.full(more, NONE_NS if name == "t_ns" else 0, column.dtype)
-            setattr(self, name, np.concatenate([column, empty]))
+        more = np.zeros((layout.size - len(self.cells), 4), np.int64)
+        more[:, T_NS] = NONE_NS
+        self.cells = np.concatenate([self.cells, more])
         self.layout = layout
 
     def _forget_origins(self) -> None:
-        filled = self.t_ns != NONE_NS
+        filled = np.flatnonzero(self.cells[:, T_NS] != NONE_NS)
+        place = self.cells[filled, TAG] >> 32
         used = np.zeros(len(self.origins), bool)
-        used[self.origin[filled]] = True
-        self.origin[filled] = (np.cumsum(used) - 1)[self.origin[filled]]
+        used[place] = True
+        self.cells[filled, TAG] += ((np.cumsum(used) - 1)[place] - place) << 32
         self.origins = [self.origins[n] for n in np.flatnonzero(used).tolist()]
 
 
-_COLUMNS: Final = {"t_ns": "<i8", "seq": "<i8", "bits": "<i8", "kind": "u1", "quality": "<u2", "origin": "<i4"}
+def _tag(place: int, quality: int, kind: int) -> int:
+    return place << 32 | quality << 8 | kind
+
+
+def _rows(batch: Batch, at: NDArray[np.intp], source: tuple[int, int]) -> I64:
+    """Cells of some samples."""
+    seq, place = source
+    rows = np.empty((len(at), 4), np.int64)
+    rows[:, T_NS] = batch.t_ns[at]
+    rows[:, SEQ] = at + seq
+    if batch.kind is Kind.STRING:
+        rows[:, VALUE] = 0
+    else:
+        values = batch.value[at]
+        rows[:, VALUE] = values.view(np.int64) if batch.kind is Kind.FLOAT else values
+    rows[:, TAG] = batch.quality[at].astype(np.int64) << 8 | _tag(place, 0, batch.kind)
+    return rows
 
 
 def newest_positions(batch: Batch, depth: NDArray[np.uint8], latest_ns: int) -> NDArray[np.intp]:

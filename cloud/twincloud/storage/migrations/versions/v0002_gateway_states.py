@@ -62,7 +62,7 @@ def _count(table: str, name: str) -> None:
 
 
 def _joined(blobs: list[bytes], changed: list[list[Any]]) -> bytes:
-    """The readings of several twins as the columns of their gateway: a slot per signal, two per estimate and sigma."""
+    """The readings of several twins as cells of their gateway: one per signal, two per estimate and sigma."""
     origins: list[Any] = []
     readings: dict[str, list[tuple[Any, ...]]] = {}
     for blob in blobs:
@@ -74,18 +74,17 @@ def _joined(blobs: list[bytes], changed: list[list[Any]]) -> bytes:
             readings.setdefault(name, [next(rows) for _ in range(count)])
         origins += own
     names = sorted(readings)
-    slots: list[tuple[Any, ...]] = []
+    cells: list[int] = []
     texts = []
     for name in names:
         depth = 2 if name.rpartition("#")[2] in {"estimate", "sigma"} else 1
         for t_ns, seq, value, quality, origin in readings[name]:
             if isinstance(value, str):
-                texts.append([len(slots), value])
-            slots.append((t_ns, seq, _bits(value), _kind(value), quality, origin))
-        slots += [(-(2**63), 0, 0, 0, 0, 0)] * (depth - len(readings[name]))
-    by_column = list(zip(*slots, strict=True)) or [()] * 6
-    columns = [struct.pack(f"<{len(slots)}{code}", *column) for code, column in zip("qqqBHi", by_column, strict=True)]
-    packed: bytes = msgpack.packb([names, origins, columns, texts, changed], use_bin_type=True)
+                texts.append([len(cells) // 4, value])
+            cells += [t_ns, seq, _bits(value), origin << 32 | quality << 8 | _kind(value)]
+        cells += [-(2**63), 0, 0, 0] * (depth - len(readings[name]))
+    raw = struct.pack(f"<{len(cells)}q", *cells)
+    packed: bytes = msgpack.packb([names, origins, raw, texts, changed], use_bin_type=True)
     return packed
 
 
