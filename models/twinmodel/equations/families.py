@@ -81,8 +81,8 @@ def _offset(label: str, output: Output, unit: str) -> State:
     try:
         parsed = parse_unit(unit)
     except InputError:
-        # Refused with its place where units are read.
-        parsed = parse_unit("")
+        # Refused with its place where units of outputs are read.
+        unit, parsed = "", parse_unit("")
     if parsed.affine:
         unit = "1 " + unit if parsed.scale != 1.0 else "K"
     low, high = -_OFFSET_BOUND * span, _OFFSET_BOUND * span

@@ -86,8 +86,7 @@ def read(text: str, path: str = "<text>") -> Document:
     try:
         spec = complete(spec)
     except ValueError as error:
-        where = str(error).partition(":")[0].split(".")
-        line, column = _place(tree, where)
+        line, column = _place(tree, _keys(str(error).partition(": ")[0]))
         raise ConfigError("VALUE_INVALID", str(error), path=path, line=line, column=column) from error
     return Document(spec, path, tree)
 
@@ -124,16 +123,22 @@ def _place(tree: CommentedMap, keys: Sequence[str | int]) -> tuple[int, int]:
     return line + 1, column + 1
 
 
+def _keys(named: str) -> list[str]:
+    return named.split(".")
+
+
 def _first(error: ValidationError, tree: CommentedMap, path: str) -> ConfigError:
     # A key that is misspelt explains the one that is missing.
     fault = min(error.errors(include_url=False), key=lambda f: f["type"] != "extra_forbidden")
     keys: tuple[str | int, ...] = tuple(k for k in fault["loc"] if k != "[key]")
-    line, column = _place(tree, keys)
+    message = fault["msg"].removeprefix("Value error, ")
+    # What is wrong with the whole names its place itself: `noise.process.h: no such name`.
+    named = message.partition(": ")[0]
+    line, column = _place(tree, keys if keys or " " in named else _keys(named))
     where = ".".join(map(str, keys))
     if fault["type"] == "extra_forbidden":
         known = {f.alias or n for n, f in Spec.model_fields.items()} if len(keys) == 1 else set()
         message = f"unknown key {where!r}{nearest(str(keys[-1]), known)}"
         return ConfigError("UNKNOWN_KEY", message, path=path, line=line, column=column)
-    message = fault["msg"].removeprefix("Value error, ")
     message = f"{where}: {message}" if where else message
     return ConfigError("VALUE_INVALID", message, path=path, line=line, column=column)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from twinmodel.equations.compile import compile_model
 from twinmodel.equations.load import load, read
@@ -59,12 +61,12 @@ def test_a_model_file_is_compiled_with_its_units_converted():
         ("h':", "hh':", "EQUATION_INVALID", 'no such state; the nearest is "h\'"', 13),
         ("(inflow - k*sqrt(max(h, 0)))/area", "inflow - k", "EQUATION_INVALID", "- of ", 13),
         ("  level: h", "  level: 2*h*h", "EQUATION_INVALID", "unit cannot be told", 15),
-        ("{level: 0.01}", "{levl: 0.01}", "VALUE_INVALID", "levl", 1),
+        ("{level: 0.01}", "{levl: 0.01}", "VALUE_INVALID", "levl", 18),
         ("{level: 0.01}", "{}", "VALUE_INVALID", "needs a sigma", 18),
         ("min: 0, max: 10", "min: 10, max: 0", "VALUE_INVALID", "below max", 8),
         ("start: 0.2", "start: 0.2, max: 0.1", "VALUE_INVALID", "start value", 6),
-        ("  k: ", "  sqrt: ", "VALUE_INVALID", "reserved", 1),
-        ("  k: ", "  h: ", "VALUE_INVALID", "taken by states", 1),
+        ("  k: ", "  sqrt: ", "VALUE_INVALID", "reserved", 11),
+        ("  k: ", "  h: ", "VALUE_INVALID", "taken by states", 11),
         ("dt: 1s", "dt: {1s", "YAML_INVALID", "expected", 5),
     ],
 )
@@ -149,3 +151,90 @@ def test_matrices_of_a_wrong_shape_are_refused():
         "shape \\(2, 1\\)",
         8,
     )
+
+
+def test_definitions_may_stand_in_any_order():
+    late = TANK.replace("k*sqrt(max(h, 0))", "out").replace(
+        "equations:", "define:\n  out: k*root\n  root: sqrt(wet)\n  wet: max(h, 0)\nequations:"
+    )
+    found, expected = compile_model(read(late)), compile_model(read(TANK))
+    assert all(np.array_equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
+
+
+def test_definitions_that_need_each_other_are_refused_with_the_loop():
+    text = TANK.replace("equations:", "define:\n  a: 2*b\n  b: h + c\n  c: h*a\nequations:")
+    with pytest.raises(ConfigError, match="algebraic loop: a needs b needs c needs a") as caught:
+        compile_model(read(text, "tank.yaml"))
+    assert (caught.value.facts["line"], caught.value.facts["column"]) == (15, 8)
+    with pytest.raises(ConfigError, match="algebraic loop: a needs a"):
+        compile_model(read(TANK.replace("equations:", "define:\n  a: a + 1\nequations:")))
+
+
+def test_a_chain_of_definitions_as_long_as_allowed_is_no_matter_of_stack():
+    chain = "".join(f"  d{i + 1}: {'-(' * 60}d{i}{')' * 60}\n" for i in range(120))
+    text = TANK.replace("equations:", f"define:\n  d0: h\n{chain}equations:").replace("max(h, 0)", "max(d120, 0)")
+    with pytest.raises(ConfigError, match="operations"):
+        compile_model(read(text))
+    for family in ("ode", "linear"):
+        short = (
+            text.replace("-(" * 60, "-(" * 10).replace(")" * 60, ")" * 10).replace("family: ode", f"family: {family}")
+        )
+        short = short.replace("k*sqrt(max(d120, 0))", "loss*d120").replace(
+            "  k: ", "  loss: {value: 1, unit: m2/s}\n  k: "
+        )
+        assert compile_model(read(short)).kernel == family
+
+
+def test_doubling_definitions_is_refused_before_they_run_away():
+    """Each needs the one before it eight times over: shared, they cost what they are; a longer chain is refused."""
+    chain = "".join(f"  d{i + 1}: {'*'.join([f'(d{i} + {j})' for j in range(1, 40)])}\n" for i in range(100))
+    text = TANK.replace("equations:", f"define:\n  d0: h/one\n{chain}equations:").replace(
+        "max(h, 0)", "max(d100*one, 0)"
+    )
+    with pytest.raises(ConfigError, match="more than 2048 operations"):
+        compile_model(read(text.replace("  k: ", "  one: {value: 1, unit: m}\n  k: ")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match", "line"),
+    [
+        ("  k: {value: 0.01", "  k: {value: .nan", "finite", 11),
+        ("  k: {value: 0.01", "  k: {value: .inf", "finite", 11),
+        ("  k: {value: 0.01", "  k: {value: 0.01, bounds: [1, 2]", "outside its bounds", 11),
+        ("  k: {value: 0.01", "  k: {value: 0.01, bounds: [2, 1]", "lower bound", 11),
+        ("process: {h: 0.001}", "process: {h: -1}", "greater than or equal", 17),
+        ("{level: 0.01}", "{level: 0}", "greater than 0", 18),
+        ("  level: h", "  level: 1/0*h", "division by 0", 15),
+        ("  level: h", "  level: h + 1e400*h", "out of range", 15),
+        ("noise:", "regime: {box: {x: [0, 1]}}\nnoise:", "regime.box.x: no such name", 16),
+        ("noise:", "regime: {box: {h: [1, 0]}}\nnoise:", "lower end", 16),
+        ("noise:", "regime: {rate: {h: 0}}\nnoise:", "greater than 0", 16),
+        (
+            "noise:",
+            "regime: {ellipsoid: {names: [h], centre: [1, 2], shape: [[1]], limit: 3}}\nnoise:",
+            "1 numbers",
+            16,
+        ),
+        ("noise:", "provenance: {author: x, size: 3}\nnoise:", "provenance.size", 16),
+        ("noise:", "provenance: {parent: x}\nnoise:", "pattern", 16),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_at_their_line(old, new, match, line):
+    assert old in TANK
+    with pytest.raises(ConfigError, match=match) as caught:
+        compile_model(read(TANK.replace(old, new, 1), "tank.yaml"))
+    assert caught.value.facts["line"] == line
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([*TANK])), min_size=1, max_size=4), st.booleans())
+@settings(max_examples=60, deadline=2000)
+def test_no_scribbling_makes_the_compiler_fail_otherwise(edits, drop):
+    text = TANK
+    for at, letter in edits:
+        text = text[:at] + ("" if drop else letter) + text[at + 1 :]
+    reasons = set()
+    try:
+        compile_model(read(text))
+    except ConfigError as error:
+        reasons.add(error.reason)
+    assert reasons <= {"YAML_INVALID", "UNKNOWN_KEY", "VALUE_INVALID", "EQUATION_INVALID", "UNIT_UNKNOWN"}
