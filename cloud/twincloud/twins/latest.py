@@ -52,7 +52,7 @@ class Layout:
         return int(self.depth.sum(dtype=np.int64))
 
     @cached_property
-    def held(self) -> dict[int, NDArray[np.int64]]:
+    def held(self) -> dict[int, I64]:
         """Slots by signal id of the catalogues seen so far, by their id in the database."""
         return {}
 
@@ -81,10 +81,7 @@ class Latest(Mapping[str, Sequence[Reading]]):
     changed: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Sequence[Reading]:
-        first = self.layout.slot[name]
-        found = [
-            self._reading(slot) for slot in range(first, first + depth_of(name)) if self.cells[slot, T_NS] != NONE_NS
-        ]
+        found = self._readings(self.layout.slot[name], depth_of(name))
         if not found:
             raise KeyError(name)
         return found
@@ -194,15 +191,15 @@ class Latest(Mapping[str, Sequence[Reading]]):
         # Equal times are rare: boots and sequence numbers decide, one by one.
         for k in np.flatnonzero(~later & ((t_ns == now_ns) | (two & (t_ns == second_ns)))):
             changed[k] = self._decide(int(slot[k]), int(depth[signal[k]]), batch, int(chosen[k]), source)
-        return signal[changed]
+        hit: NDArray[np.uint32] = signal[changed]
+        return hit
 
     def _decide(self, slot: int, depth: int, batch: Batch, at: int, source: tuple[int, int]) -> bool:
         seq, place = source
         value = batch.value[at]
         plain = value if batch.kind is Kind.STRING else value.item()
         reading = Reading(int(batch.t_ns[at]), seq + at, plain, int(batch.quality[at]), self.origins[place])
-        kept = [self._reading(s) for s in range(slot, slot + depth) if self.cells[s, T_NS] != NONE_NS]
-        state = {"": kept}
+        state = {"": self._readings(slot, depth)}
         if not fold(state, "", reading, depth):
             return False
         for s, one in enumerate(state[""], slot):
@@ -220,6 +217,9 @@ class Latest(Mapping[str, Sequence[Reading]]):
     def _note_texts(self, batch: Batch, at: NDArray[np.intp], slot: I64) -> None:
         if batch.kind is Kind.STRING:
             self.texts.update(zip(slot.tolist(), batch.value[at].tolist(), strict=True))
+
+    def _readings(self, slot: int, depth: int) -> list[Reading]:
+        return [self._reading(s) for s in range(slot, slot + depth) if self.cells[s, T_NS] != NONE_NS]
 
     def _reading(self, slot: int) -> Reading:
         t_ns, seq, bits, tag = self.cells[slot].tolist()
