@@ -177,3 +177,23 @@ def test_a_recorded_run_is_replayed_bit_for_bit_and_a_damaged_one_refused(run, t
 )
 def test_a_wrong_run_is_a_wrong_use(run, args):
     assert run(*args).code == 2
+
+
+def test_matrices_of_another_tool_become_a_model_that_builds(shell, tmp_path):
+    source = tmp_path / "plant.npz"
+    np.savez(source, A=[[0.9]], B=[[0.1]], C=[[1.0]], dt=1.0)
+    target = tmp_path / "plant.yaml"
+    said = shell("--output", "json", "model", "import", "npz", source, "-o", target, "--noise", "y1=0.1")
+    assert said.code == 0, said.err
+    assert (said.json["model"], said.json["inputs"]) == ("plant@1.0.0", ["u1"])
+    built = shell("--output", "json", "model", "build", target, "-o", tmp_path / "a.twin")
+    assert built.json["model_id"] == said.json["model_id"]
+    direct = ("model", "import", "npz", source, "-o", tmp_path / "b.twin", "--noise", "y1=0.1", "--name", "plant")
+    assert shell(*direct).code == 0
+    assert (tmp_path / "b.twin").read_bytes() == (tmp_path / "a.twin").read_bytes()
+    asked = shell("model", "import", "npz", source, "-o", tmp_path / "c.yaml")
+    assert (asked.code, "--noise y1=SIGMA" in asked.err) == (2, True)
+    assert not (tmp_path / "c.yaml").exists()
+    assert shell("model", "import", "npz", target, "-o", tmp_path / "c.yaml").code == 2
+    assert shell("model", "import", "onnx", source, "-o", tmp_path / "c.yaml", "--dt", "1s").code == 2
+    assert shell("model", "import", "npz", source, "-o", tmp_path / "c.yaml", "--dt", "soon").code == 2

@@ -74,6 +74,22 @@ def parse_arrays(raw: bytes, path: str = "<bytes>") -> Arrays:
     return _npz(raw, path) if raw[:4] == b"PK\3\4" else _safetensors(raw, path)
 
 
+def safetensors(values: Mapping[str, F64]) -> bytes:
+    """A `.safetensors` file of float64 arrays, by name; the same arrays give the same bytes."""
+    header: dict[str, object] = {}
+    parts: list[bytes] = []
+    offset = 0
+    for name in sorted(values):
+        raw = np.ascontiguousarray(values[name], "<f8").tobytes()
+        header[name] = {"dtype": "F64", "shape": list(values[name].shape), "data_offsets": [offset, offset + len(raw)]}
+        parts.append(raw)
+        offset += len(raw)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    # The numbers begin at a multiple of 8, as the format asks for.
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(parts)
+
+
 def _npz(raw: bytes, path: str) -> Arrays:
     # One entry of the directory makes an object of half a kilobyte, so its length is bounded before it is read.
     end = raw.rfind(b"PK\5\6")
