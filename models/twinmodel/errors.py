@@ -75,14 +75,24 @@ REASONS: dict[str, Reason] = {
     "PACKAGE_TRUNCATED": _reason(_INPUT, "fetch or build the package again"),
     "PACKAGE_ALTERED": _reason(_INPUT, "fetch the package again from the coordinator"),
     "PACKAGE_INVALID": _reason(_INPUT, "rebuild it with `twinctl model build`"),
+    "KERNEL_TOO_LARGE": _reason(_CONFLICT, "use the generic kernel, tier vm"),
+    "LINKER_MISSING": _reason(_CONFLICT, "install a C compiler or a linker, for example Debian's gcc or binutils"),
     "PACKAGE_UNSIGNED": _reason(_DENIED, "sign it with `twinctl model sign`"),
     "SIGNER_UNKNOWN": _reason(
         _DENIED, "register the key with `twinctl model trust`, then let the gateway join again to learn it"
     ),
     "EQUATION_INVALID": _reason(_INPUT, "correct the expression at the caret"),
     "PARITY_FAILED": _reason(_CONFLICT, "run `twinedge doctor`; this machine computes other bits"),
+    # calibration
+    "FIT_DATA_UNFIT": _reason(_INPUT, "give longer data in which the inputs move"),
+    "FIT_NOT_IDENTIFIABLE": _reason(
+        _CONFLICT, "hold one of the parameters named, give it a prior `sigma`, or measure while the input named moves"
+    ),
+    "FIT_FAILED": _reason(_CONFLICT, "correct start values, bounds and units of the model, then fit again"),
+    "MODEL_UNSTABLE": _reason(_CONFLICT, "give a stable model, or another order"),
     # wire
     "BLOCK_CORRUPT": _reason(_INPUT, "the block goes to the dead letters; see `twinctl deadletter list`"),
+    "BLOCK_UNSUPPORTED": _reason(_CONFLICT, "a newer build wrote it: upgrade this one, then `twinctl deadletter requeue`"),
     "SCHEMA_UNKNOWN": _reason(_CONFLICT, "send the catalogue before blocks that name it"),
     "PROTOCOL_VIOLATION": _reason(_INPUT, "upgrade the older side"),
     "UPGRADE_REQUIRED": _reason(_CONFLICT, "upgrade the agent"),
