@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @click.option("--model-version", default="1.0.0", show_default=True, metavar="X.Y.Z", help="Its version.")
 @click.option("--dt", default="", metavar="1s", help="Length of a tick.")
 @click.option("--kind", type=click.Choice(["continuous", "discrete"]), help="What A and B are.")
-@click.option("--state", "states", multiple=True, metavar="'NAME [UNIT] MIN..MAX'", help="A state, in order.")
-@click.option("--input", "inputs", multiple=True, metavar="'NAME [UNIT] MIN..MAX'", help="An input, in order.")
-@click.option("--output", "outputs", multiple=True, metavar="'NAME [UNIT] MIN..MAX'", help="An output, in order.")
+@click.option("--x", "states", multiple=True, metavar="'NAME [UNIT] MIN..MAX'", help="A state, in order.")
+@click.option("--u", "inputs", multiple=True, metavar="'NAME [UNIT] MIN..MAX'", help="An input, in order.")
+@click.option("--y", "outputs", multiple=True, metavar="'NAME [UNIT] MIN..MAX'", help="An output, in order.")
 @click.option("--process", multiple=True, metavar="STATE=SIGMA", help="Process noise, per square root of a second.")
 @click.option("--noise", multiple=True, metavar="OUTPUT=SIGMA", help="What a measurement scatters.")
 @click.pass_context

@@ -57,7 +57,7 @@ def read_labels(texts: Sequence[str], count: int, letter: str, what: str) -> tup
         labels.append(Label(found["name"], (found["unit"] or "").strip(), low, high))
     if len(labels) != count:
         hint = f"give {what} {count} times, in the order of the file"
-        raise InputError("REQUEST_INVALID", f"the model has {count} of {what}, {len(labels)} are named", hint=hint)
+        raise InputError("REQUEST_INVALID", f"{what} stands {len(labels)} times, the model has {count}", hint=hint)
     return tuple(labels)
 
 

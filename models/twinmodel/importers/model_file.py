@@ -76,9 +76,9 @@ def from_matrices(arrays: Arrays, wanted: Wanted, path: str) -> Imported:
     """
     A, B, C, D = _matrices(arrays, path)  # noqa: N806 - letters of the literature
     kind, dt_ns = _timing(arrays, wanted, path)
-    states = read_labels(wanted.states, len(A), "x", "--state")
-    inputs = read_labels(wanted.inputs, B.shape[1], "u", "--input")
-    outputs = read_labels(wanted.outputs, len(C), "y", "--output")
+    states = read_labels(wanted.states, len(A), "x", "--x")
+    inputs = read_labels(wanted.inputs, B.shape[1], "u", "--u")
+    outputs = read_labels(wanted.outputs, len(C), "y", "--y")
     _check_noise(wanted, states, outputs)
     fields = _head(wanted, "linear", dt_ns)
     fields["states"] = {label.name: label.fields() for label in states}
@@ -97,11 +97,11 @@ def from_network(layers: Sequence[DenseLayer], wanted: Wanted) -> Imported:
     """
     if wanted.dt_ns is None:
         raise InputError("REQUEST_INVALID", "a network has no tick", hint="give --dt, such as 1s")
-    inputs = read_labels(wanted.inputs, layers[0].weights.shape[1], "u", "--input")
-    outputs = read_labels(wanted.outputs, len(layers[-1].weights), "y", "--output")
+    inputs = read_labels(wanted.inputs, layers[0].weights.shape[1], "u", "--u")
+    outputs = read_labels(wanted.outputs, len(layers[-1].weights), "y", "--y")
     unbounded = next((label.name for label in outputs if label.low is None), None)
     if unbounded is not None:
-        hint = f"give --output '{unbounded} [UNIT] MIN..MAX' for each output, in order"
+        hint = f"give --y '{unbounded} [UNIT] MIN..MAX' for each output, in order"
         raise InputError("REQUEST_INVALID", f"output {unbounded} has no range", hint=hint)
     fields = _head(wanted, "mlp", wanted.dt_ns) | _ports(inputs, outputs)
     network: dict[str, Any] = {"inputs": [label.name for label in inputs], "outputs": [o.name for o in outputs]}
@@ -164,7 +164,7 @@ def _check_noise(wanted: Wanted, states: Sequence[Label], outputs: Sequence[Labe
             raise InputError("REQUEST_INVALID", f"{what} names {strange[0]!r}; there are {known}")
     silent = next((o.name for o in outputs if o.low is None and o.name not in wanted.measurement), None)
     if silent is not None:
-        hint = f"give --noise {silent}=SIGMA, or a range: --output '{silent} [UNIT] MIN..MAX'"
+        hint = f"give --noise {silent}=SIGMA, or a range: --y '{silent} [UNIT] MIN..MAX'"
         raise InputError("REQUEST_INVALID", f"nothing tells how much {silent} scatters", hint=hint)
 
 

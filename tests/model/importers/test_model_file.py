@@ -51,7 +51,7 @@ def test_a_discrete_model_of_matrices_moves_as_they_say():
 def test_a_continuous_one_is_discretised_exactly_and_letters_may_be_small():
     made = from_matrices(
         arrays(a=[[-1.0]], b=[1.0], c=[1.0]),
-        wanted(kind="continuous", states=["T [K] -10..9"], inputs=["Q [W]"], outputs=["T_out [K] 0..5"], measurement={}),
+        wanted(kind="continuous", states=["T [K] -10..9"], inputs=["Q [W]"], outputs=["T_o [K] 0..5"], measurement={}),
         "m.npz",
     )  # fmt: skip
     found = outputs(made.package, np.ones((4, 1)))[:, 0]
@@ -136,10 +136,10 @@ def test_a_network_without_ranges_or_tick_says_what_to_give():
 
 
 def test_labels_name_unit_and_range():
-    assert read_labels([" h1 [m^0.5/s] -1e-3..2.5 ", "p", "q[bar]", "r 0..1"], 4, "x", "--state") == (
+    assert read_labels([" h1 [m^0.5/s] -1e-3..2.5 ", "p", "q[bar]", "r 0..1"], 4, "x", "--x") == (
         Label("h1", "m^0.5/s", -0.001, 2.5), Label("p"), Label("q", "bar"), Label("r", "", 0.0, 1.0),
     )  # fmt: skip
-    assert [label.name for label in read_labels([], 2, "u", "--input")] == ["u1", "u2"]
+    assert [label.name for label in read_labels([], 2, "u", "--u")] == ["u1", "u2"]
     assert read_sigmas(["a=1e-3", "b = 2"], "--noise") == {"a": 0.001, "b": 2.0}
     for wrong in (["a"], ["a=b"], ["a=1", "a=2"]):
         with pytest.raises(InputError):
