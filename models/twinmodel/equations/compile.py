@@ -86,8 +86,13 @@ def _from_matrices(document: Document) -> Compiled:
             raise document.fail("VALUE_INVALID", f"the matrix must have shape {shape}", "matrices", name)
         matrices.append(np.array(values, np.float64).reshape(shape))
     A, B, C, D = matrices  # noqa: N806 - letters of the literature
-    rates = np.concatenate([A, B, np.zeros((n, 1))], axis=1)
-    outputs = np.concatenate([C, D, np.zeros((p, 1))], axis=1)
+    constants = []
+    for name, vector, count in (("a", given.a, n), ("c", given.c, p)):
+        if vector is not None and len(vector) != count:
+            raise document.fail("VALUE_INVALID", f"the constants must be {count} numbers", "matrices", name)
+        constants.append(np.array([vector], np.float64).T if vector is not None else np.zeros((count, 1)))
+    rates = np.concatenate([A, B, constants[0]], axis=1)
+    outputs = np.concatenate([C, D, constants[1]], axis=1)
     units = tuple(o.unit or "" for o in spec.outputs.values())
     for name, text in zip(spec.outputs, units, strict=True):
         read_unit(document, text, "outputs", name, "unit")

@@ -194,13 +194,15 @@ class Limits(Strict):
 
 
 class Matrices(Strict):
-    """State space given as numbers: x' = A x + B u (continuous) or x+ = A x + B u (discrete), y = C x + D u."""
+    """State space given as numbers: x' = A x + B u + a (continuous) or x+ = ... (discrete), y = C x + D u + c."""
 
     kind: Literal["continuous", "discrete"]
     A: Matrix
     B: Matrix
     C: Matrix
     D: Matrix | None = None
+    a: Annotated[list[Number], Field(max_length=STATES_MAX)] | None = None
+    c: Annotated[list[Number], Field(max_length=OUTPUTS_MAX)] | None = None
 
 
 class Provenance(Strict):
