@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,20 +20,21 @@ import structlog
 from numpy.typing import NDArray
 
 from twinmodel.errors import ConflictError, InputError, StorageError
+from twinmodel.handover import Legacy, take_over
+from twinmodel.isolation import Isolation, Isolator
 from twinmodel.kernel import warmup
-from twinmodel.kernel.arena import Plan, Step, fresh_state, pack, unpack
+from twinmodel.kernel.arena import RUN, WATCH, Plan, Step, fresh_state, unpack
 from twinmodel.kernel.parity import canonical, run_hash
 from twinmodel.kernel.reference import KERNELS
 from twinmodel.package import tensors
 from twinmodel.package.archive import ModelPackage, Port
-from twinmodel.units import convert, parse, same_dimension
+from twinmodel.regime import RegimeCheck
 
 F64 = NDArray[np.float64]
 TIERS: Final = ("auto", "jit", "interpreted")
 _CHECKPOINT: Final = struct.Struct("<8s32s?qi")
 _MAGIC: Final = b"TWINCKP1"
 _AGE_MAX: Final = 60
-_ADOPT_INFLATION: Final = 4.0
 _REGIME_INFLATION: Final = 9.0
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +53,10 @@ class Estimate:
         drifting: whether an alarm stands.
         settling: shortly after a start, a swap, a long gap or a reset; detectors are muted.
         in_regime: inputs and states lie where the model is valid.
+        spread: standard deviation of a measurement to come about `prediction`, sqrt(C P C' + R).
+        left: the conditions of the regime that do not hold: `box:NAME`, `ellipsoid`, `rate:NAME`.
+        rejected: outputs whose measurement lay so far out that it was kept out of the state.
+        isolation: while `drifting`, what the bank of filters has found out about the cause.
     """
 
     t_ns: int
@@ -63,6 +68,23 @@ class Estimate:
     drifting: bool
     settling: bool
     in_regime: bool
+    spread: F64 = field(default_factory=lambda: np.empty(0))
+    left: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    isolation: Isolation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One tick between `prepare` and `conclude`; `before` are states and inputs at the tick before."""
+
+    t_ns: int
+    u: F64
+    y: F64
+    before: F64
+    dt_s: float
+    inside: bool
+    stopped: bool
 
 
 class Estimator:
@@ -85,6 +107,8 @@ class Estimator:
         self.outputs: tuple[Port, ...] = package.outputs
         self.dt_ns = package.dt_ns
         self.resets = 0
+        self.divergences = 0
+        self.rejections = 0
         self._manifest = package.manifest
         self._plan: Plan = tensors.plan(package.manifest, package.tensors)
         self._layout = self._plan.layout
@@ -98,9 +122,13 @@ class Estimator:
         self._results = np.zeros(self._layout.output_rows)
         self._scratch = np.zeros(self._layout.scratch_rows)
         self._models = np.zeros(1, np.int32)
-        self._box = self._regime_box()
+        self._regime = RegimeCheck(self._manifest)
+        self._isolator = Isolator(self._plan, tensors.start(package.tensors), [p.name for p in package.outputs])
         self._last_ns: int | None = None
         self._state = np.empty(0)
+        self._coming = np.empty(0)
+        self._runs = np.zeros(self._layout.p)
+        self._frame: _Frame | None = None
         self._muted = True
         self._restart()
 
@@ -137,6 +165,12 @@ class Estimator:
             InputError: VALUE_INVALID when the time does not advance by whole ticks.
             ValueError: when a shape is wrong.
         """
+        self.prepare(t_ns, u, y)
+        self._run()
+        return self.conclude()
+
+    def prepare(self, t_ns: int, u: F64, y: F64) -> None:
+        """The first part of `step`, see there; one kernel call on `arrays` and `conclude` must follow."""
         m, p = self._layout.m, self._layout.p
         u = np.asarray(u, np.float64)
         y = np.asarray(y, np.float64)
@@ -144,22 +178,42 @@ class Estimator:
             raise ValueError(f"u has shape {u.shape} and y {y.shape}; the model needs ({m},) and ({p},)")
         if self._waiting:
             self._change_tier()
-        self._catch_up(t_ns)
+        dt_s = self._catch_up(t_ns)
         u = np.where(np.isfinite(u), u, np.nan)
         y = np.where(np.isfinite(y), y, np.nan)
-        inside = self._inside(u)
-        stopped = not inside and self._manifest.regime.action == "stop"
+        before = self._place() if dt_s else np.full(self._layout.n + m, np.nan)
+        inside = not self._regime.left(self._place(u), before, dt_s)
+        stopped = not inside and self._regime.action == "stop"
         if stopped:
             y = np.full(p, np.nan)
-        if self._tick(u, y, inside=inside):
-            self._reset("the filter has diverged", t_ns)
-            if self._tick(u, y, inside=inside):
+        self._frame = _Frame(t_ns, u, y, before, dt_s, inside, stopped)
+        self._coming = self._next(u, y, inside=inside)
+
+    @property
+    def arrays(self) -> tuple[F64, F64, F64]:
+        """Rows of one instance for the kernel call between `prepare` and `conclude`: state, what comes, results."""
+        return self._state, self._coming, self._results
+
+    @property
+    def kernel(self) -> tuple[Plan, Step]:
+        """What the next tick runs on."""
+        return self._plan, self._step
+
+    def conclude(self) -> Estimate:
+        """The last part of `step`: judges what the kernel wrote into `arrays`; begins anew what has diverged."""
+        frame, p = self._frame, self._layout.p
+        if frame is None:
+            raise ValueError("conclude must follow prepare")
+        self._frame = None
+        if self._bad:
+            self.divergences += 1
+            self._reset("the filter has diverged", frame.t_ns)
+            if self._tick(frame.u, frame.y, inside=frame.inside):
                 self._restart()
                 self._results[:] = np.nan
                 self._results[4 * p :] = 0.0
-        self._last_ns = t_ns
-        inside = self._inside(u)
-        return self._estimate(t_ns, inside=inside, stopped=stopped)
+        self._last_ns = frame.t_ns
+        return self._estimate(frame)
 
     def state_hash(self) -> bytes:
         """SHA-256 over every bit that decides the next tick; equal on every machine that saw the same frames."""
@@ -194,41 +248,14 @@ class Estimator:
 
         P is inflated, detectors are muted and values settle for the time the manifest says.
         """
-        old, new = previous._manifest, self._manifest
-        layout = self._layout
-        x, P = previous.state, previous.covariance  # noqa: N806 - letters of the literature
-        origin = {s.name: (i, s.unit) for i, s in enumerate(old.states)}
-        mapped: list[tuple[int, int, float]] = []
         self._restart()
-        mine = unpack(self._state[layout.n : layout.held], layout.n)
-        for i, state in enumerate(new.states):
-            at, unit = origin.get(state.name, (0, None))
-            if unit is None or not same_dimension(unit, state.unit):
-                continue
-            value = convert(float(x[at]), unit, state.unit)
-            self._state[i] = min(
-                max(value, float(self.package.tensors["low"][i])), float(self.package.tensors["high"][i])
-            )
-            mapped.append((i, at, parse(unit).scale / parse(state.unit).scale))
-        for i, a, scale in mapped:
-            for j, b, other in mapped:
-                mine[i, j] = _ADOPT_INFLATION * scale * other * P[a, b]
-        self._state[layout.n : layout.held] = pack(mine)
-        self._adopt_inputs(previous)
+        mine = Legacy(self.package, self._layout, self._state)
+        self._state = take_over(Legacy(previous.package, previous._layout, previous._state), mine)
         self._last_ns = previous._last_ns if self.dt_ns == previous.dt_ns else None
 
     def rejoin(self) -> None:
         """Lets the next tick have any time, with the state as it is: the clock that ticks come from was set."""
         self._last_ns = None
-
-    def _adopt_inputs(self, previous: Estimator) -> None:
-        layout = previous._layout
-        held = previous._state[layout.held : layout.drift]
-        origin = {port.name: (float(v), port.unit) for port, v in zip(previous.inputs, held, strict=True)}
-        for k, port in enumerate(self.inputs):
-            value, unit = origin.get(port.name, (0.0, None))
-            if unit is not None and same_dimension(unit, port.unit):
-                self._state[self._layout.held + k] = convert(value, unit, port.unit)
 
     def _choose(self, tier: str, cache_dir: Path | None) -> None:
         family = self._plan.family
@@ -262,73 +289,100 @@ class Estimator:
         self._state = fresh_state(self._plan, *tensors.start(self.package.tensors))
         self._age = np.zeros(self._layout.m, np.int32)
         self._settle = self._manifest.drift.settle
+        self._isolator.stop()
 
     def _reset(self, why: str, t_ns: int) -> None:
         self.resets += 1
         _log.warning("filter_restarted", model=self._manifest.id, t_ns=t_ns, why=why)
         self._restart()
 
-    def _catch_up(self, t_ns: int) -> None:
-        """Predicts through the ticks between the last one and `t_ns`."""
+    def _catch_up(self, t_ns: int) -> float:
+        """Predicts through the ticks between the last one and `t_ns`; time since the tick before in s, 0 for none."""
         if self._last_ns is None:
-            return
+            return 0.0
         ticks, rest = divmod(t_ns - self._last_ns, self.dt_ns)
         if ticks <= 0 or rest:
             message = f"{self._manifest.id}: tick {t_ns} is not a whole number of {self.dt_ns} ns after {self._last_ns}"
             raise InputError("VALUE_INVALID", message)
         if ticks - 1 > self._manifest.limits.gap:
             self._reset(f"{ticks - 1} ticks were missed", t_ns)
-            return
+            return 0.0
         nothing_u, nothing_y = np.full(self._layout.m, np.nan), np.full(self._layout.p, np.nan)
         for _ in range(ticks - 1):
             if self._tick(nothing_u, nothing_y, inside=True):
+                self.divergences += 1
                 self._reset("the filter has diverged in a gap", t_ns)
-                return
+                return 0.0
+        return self.dt_ns / 1e9
 
-    def _tick(self, u: F64, y: F64, *, inside: bool) -> bool:
-        """One kernel call; whether the filter has diverged."""
+    def _next(self, u: F64, y: F64, *, inside: bool) -> F64:
+        """What the kernel is told of one tick."""
         missing = np.isnan(u)
         self._age = np.where(missing, np.minimum(self._age + 1, _AGE_MAX), 0).astype(np.int32)
         process, measurement = float(self._age.max(initial=0)), 1.0
-        if not inside and self._manifest.regime.action == "inflate":
+        if not inside and self._regime.action == "inflate":
             process, measurement = process + 1.0, _REGIME_INFLATION
-        muted = self._settle > 0
+        self._muted = self._settle > 0
         self._settle = max(self._settle - 1, 0)
-        coming = np.concatenate([u, y, [process, measurement, float(muted)]])
-        self._muted = muted
+        self._runs = self._rejection_runs.copy()
+        return np.concatenate([u, y, [process, measurement, float(self._muted)]])
+
+    def _tick(self, u: F64, y: F64, *, inside: bool) -> bool:
+        """One tick; whether the filter has diverged."""
+        self._coming = self._next(u, y, inside=inside)
+        self._run()
+        return self._bad
+
+    def _run(self) -> None:
         plan = self._plan
-        self._step(plan.integers, plan.reals, self._models, self._state, coming, self._results, self._scratch, 1)
+        self._step(plan.integers, plan.reals, self._models, self._state, self._coming, self._results, self._scratch, 1)
+
+    @property
+    def _bad(self) -> bool:
         return bool(self._state[self._layout.bad] > 0.0)
 
-    def _estimate(self, t_ns: int, *, inside: bool, stopped: bool) -> Estimate:
+    @property
+    def _rejection_runs(self) -> F64:
+        return self._state[self._layout.drift : self._layout.flag].reshape(self._layout.p, WATCH)[:, RUN]
+
+    def _estimate(self, frame: _Frame) -> Estimate:
         p = self._layout.p
+        left = self._regime.left(self._place(frame.u), frame.before, frame.dt_s)
         rows = np.where(np.isfinite(self._results), self._results, np.nan)
-        if stopped:
+        if frame.stopped:
             rows[: 2 * p] = np.nan
         drifting = bool(self._state[self._layout.flag] > 0.0)
-        estimate, sigma, prediction, innovation, drift = (rows[k * p : (k + 1) * p] for k in range(5))
+        rejected = tuple(self.outputs[r].name for r in np.flatnonzero(self._rejection_runs > self._runs))
+        self.rejections += len(rejected)
+        estimate, sigma, prediction, innovation, drift, spread = (rows[k * p : (k + 1) * p] for k in range(6))
         return Estimate(
-            t_ns, estimate, sigma, prediction, innovation, drift, drifting, settling=self._muted, in_regime=inside
+            frame.t_ns,
+            estimate,
+            sigma,
+            prediction,
+            innovation,
+            drift,
+            drifting,
+            settling=self._muted,
+            in_regime=not left,
+            spread=spread,
+            left=left,
+            rejected=rejected,
+            isolation=self._isolate(drifting=drifting),
         )
 
-    def _regime_box(self) -> list[tuple[int, bool, float, float]]:
-        """(position, whether a state, low, high) of every bounded name."""
-        box = self._manifest.regime.box
-        states = [s.name for s in self._manifest.states]
-        names = [i.name for i in self._manifest.inputs]
-        return [
-            (states.index(n) if n in states else names.index(n), n in states, low, high)
-            for n, (low, high) in box.items()
-        ]
+    def _isolate(self, *, drifting: bool) -> Isolation | None:
+        if drifting:
+            return self._isolator.advance(self._step, self._state, self._coming)
+        self._isolator.stop()
+        return None
 
-    def _inside(self, u: F64) -> bool:
-        """Whether inputs (held ones where missing) and states lie inside the box."""
-        held = self._state[self._layout.held : self._layout.drift]
-        for at, is_state, low, high in self._box:
-            value = self._state[at] if is_state else (held[at] if np.isnan(u[at]) else u[at])
-            if not low <= value <= high:
-                return False
-        return True
+    def _place(self, u: F64 | None = None) -> F64:
+        """States, then inputs: held ones where they are missing."""
+        place = np.concatenate([self._state[: self._layout.n], self._state[self._layout.held : self._layout.drift]])
+        if u is not None:
+            place[self._layout.n :] = np.where(np.isnan(u), place[self._layout.n :], u)
+        return place
 
     def _snapshot(self) -> bytes:
         started = self._last_ns is not None

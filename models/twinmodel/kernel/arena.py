@@ -28,6 +28,8 @@ LANES: Final = 8
 HEADER: Final = 12
 DRIFT: Final = 11
 WATCH: Final = 7
+# The row of `drift` that counts rejections.
+RUN: Final = 6
 LARGEST: Final = 1e300
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
