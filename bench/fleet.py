@@ -42,7 +42,9 @@ class Server:
         self._authority = Authority.load(state, SystemClock())
         self._key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([])
-        self._csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key, hashes.SHA256())
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(self._key, hashes.SHA256())
+        self._csr = request.public_bytes(Encoding.PEM)
+        self._private = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def facts(self) -> dict[str, float]:
         """Streams held, memory and processor time."""
@@ -55,14 +57,14 @@ class Server:
 
     def credentials(self, number: int) -> Credentials:
         """MTLS of one gateway; all of them share a key, which the coordinator does not mind."""
-        leaf = self._authority.issue(key_of(number), self._csr.public_bytes(Encoding.PEM))
-        private = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return Credentials(self._authority.root_pem, leaf.chain_pem, private)
+        leaf = self._authority.issue(key_of(number), self._csr)
+        return Credentials(self._authority.root_pem, leaf.chain_pem, self._private)
 
 
 @contextmanager
 def coordinator(folder: Path, gateways: int, *, core: int | None = None) -> Iterator[Server]:
     """Runs a coordinator for this many gateways, on one core when one is named."""
+    folder.mkdir()
     state = folder / "coordinator"
     command = [sys.executable, "-m", "bench.coordinator", str(state), str(gateways)]
     if core is not None:
@@ -93,17 +95,23 @@ class Gateway:
     catalogue: Catalogue
     session: int = 0
     acks_s: list[float] = field(default_factory=list)
+    _credentials: Any = None
     _call: Any = None
     _channel: Any = None
     _boot: bytes = field(default_factory=lambda: os.urandom(16))
     _credit: int = 0
     _next: int = 0
 
+    def prepare(self) -> None:
+        """Gets its certificate."""
+        self._credentials = self.server.credentials(self.number)
+
     async def open(self) -> None:
         """Connects and opens a session; raises RuntimeError when it is refused."""
-        self._channel = open_channel(
-            f"127.0.0.1:{self.server.port}", self.server.credentials(self.number), server_name="localhost"
-        )
+        if self._credentials is None:
+            self.prepare()
+        address = f"127.0.0.1:{self.server.port}"
+        self._channel = open_channel(address, self._credentials, server_name="localhost")
         self._call = sync_pb2_grpc.SyncStub(self._channel).Session()
         boots = (Boot(self._boot, b"", 1, time.time_ns(), ClockQuality.SYNCED),)
         hello = Hello(PROTOCOL, PROTOCOL, "bench", boots, (), time.time_ns(), time.monotonic_ns(),

@@ -1,26 +1,36 @@
-"""What one commit costs: blocks and samples per second into the embedded store, decoded before, committed durably.
+"""What a coordinator takes: end to end over mTLS, and what one commit costs below it.
 
-ingest_blocks_per_s           24 twins on 4 gateways, 1 s blocks of about 20 samples, one block per gateway a commit
-ingest_blocks_per_s_backlog   the same blocks, 64 of each gateway a commit
-ingest_msps                   416-sample blocks of 64 gateways, one block per gateway a commit; million samples/s
-ingest_blocks_per_s_writer    64 gateways with one twin each, one block of 16 samples in flight, through the writer:
-                              decoded, committed, acknowledged; what waits of all gateways shares a transaction
-history_ms_cold, _warm        one hour of two properties in six roles out of 1 s blocks
+    end to end: a coordinator on one core, all gateways and this bench on the other
+ingest_blocks_per_s       64 gateways, blocks of 416 samples (one second), 8 in a message: sent, decoded, committed
+                          FULL, acknowledged
+ingest_msps               the same with blocks of 4,160 samples (ten seconds), 4 in a message; million samples/s
+ingest_cpu_us_416, _4160  the coordinator's processor time per block of either kind
+ingest_vs_raw_socket      blocks per second against the same messages over plain TCP to a process that only answers them
+ack_p99_ms                from sending a block to its acknowledgement, at 1,000 blocks/s
+streams_held, streams_open_s, idle_stream_kb   gateways that connect all at once, how long that takes, memory of each
+    one commit, in this process
+commit_blocks_per_s       24 twins on 4 gateways, 1 s blocks of about 20 samples, one block per gateway a commit
+commit_blocks_per_s_late  the same blocks, 64 of each gateway a commit
+commit_msps               416-sample blocks, one block per gateway a commit; million samples/s
+history_ms_cold, _warm    one hour of two properties in six roles out of 1 s blocks
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
+import os
+import struct
+import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from twincloud.ingest.limits import IngestLimits
-from twincloud.ingest.writer import Ticket, Writer
+import numpy as np
+
+from bench.fleet import Gateway as FleetGateway
+from bench.fleet import Server, coordinator
 from twincloud.storage import SqliteStore, create, open_store
 from twincloud.storage.contract import Arrival, GatewayKey, Hello, TwinKey
 from twincloud.twins.history import ROLES
@@ -28,7 +38,6 @@ from twinmodel.clock import SECOND_NS, ClockQuality, SystemClock
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 from twinsync import block
 from twinsync.item import Block, Boot, Item
-from twinsync.session.server import Credit, Refused, Stored
 
 T0 = 1_700_000_000 * SECOND_NS
 HOUR_S = 3_600
@@ -84,15 +93,17 @@ class Gateway:
         return made
 
 
-def commit_rate(store: SqliteStore, gateways: Sequence[Gateway], commits: int, blocks: int) -> tuple[float, float]:
+def commit_rate(
+    store: SqliteStore, gateways: Sequence[Gateway], commits: int, blocks: int, *, start: int = 0
+) -> tuple[float, float]:
     """Blocks and samples per second over `commits` commits of `blocks` blocks of each gateway."""
     steps = [
         [(g.key, g.session, g.blocks(range(step * blocks, (step + 1) * blocks))) for g in gateways]
-        for step in range(commits)
+        for step in range(start, start + commits)
     ]
     begin = time.perf_counter()
     samples = 0
-    for step, requests in enumerate(steps):
+    for step, requests in enumerate(steps, start):
         received_ns = T0 + ((step + 1) * blocks + 1) * SECOND_NS
         for result in store.commit_many(requests, received_ns):
             if isinstance(result, Exception):
@@ -100,51 +111,6 @@ def commit_rate(store: SqliteStore, gateways: Sequence[Gateway], commits: int, b
             samples += result.samples
     elapsed = time.perf_counter() - begin
     return commits * blocks * len(gateways) / elapsed, samples / elapsed
-
-
-class Sender:
-    """A stream that sends its next block when the one before it was acknowledged."""
-
-    def __init__(self, gateway: Gateway, writer: Writer, items: Sequence[Item]) -> None:
-        self.gateway = gateway.key
-        self.alive = True
-        self.done = asyncio.Event()
-        self._session = gateway.session
-        self._writer = writer
-        self._items = deque(items)
-
-    def feed(self, event: Stored | Refused) -> None:
-        """Takes the answer."""
-        if isinstance(event, Refused):
-            raise TypeError(f"{self.gateway.gateway} was refused: {event.detail}")
-        if not self._items:
-            self.done.set()
-            return
-        item = self._items.popleft()
-        # Half a second after its last sample.
-        received_ns = item.content.t_max_ns + SECOND_NS // 2 if isinstance(item.content, Block) else T0
-        self._writer.submit(Ticket(self, self._session, (item,), 1, received_ns))
-
-    def start(self) -> None:
-        """Sends the first one."""
-        self.feed(Stored((), (), None, 0, 0, Credit(0, 0)))
-
-
-async def writer_rate(store: SqliteStore, gateways: Sequence[Gateway], blocks: int) -> float:
-    """Blocks per second from arrival to acknowledgement, `blocks` of each gateway, one in flight."""
-    writer = Writer(store, SystemClock(), lambda _gateway, _commit: None, IngestLimits())
-    senders = [Sender(g, writer, [arrival.item for arrival in g.blocks(range(blocks))]) for g in gateways]
-    running = asyncio.ensure_future(writer.run())
-    begin = time.perf_counter()
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        await sender.done.wait()
-    elapsed = time.perf_counter() - begin
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
-    return blocks * len(gateways) / elapsed
 
 
 def history_ms(store: SqliteStore, key: TwinKey) -> float:
@@ -155,28 +121,167 @@ def history_ms(store: SqliteStore, key: TwinKey) -> float:
     return (time.perf_counter() - begin) * 1e3
 
 
+def blocks_of(catalogue: Catalogue, seconds: int, count: int, from_ns: int) -> list[Block]:
+    """Blocks of all signals, a sample a second each."""
+    n, rng, made = len(catalogue), np.random.default_rng(1), []
+    signal, zero = np.repeat(np.arange(n, dtype=np.uint32), seconds), np.zeros(n * seconds, np.uint16)
+    for k in range(count):
+        t_ns = from_ns + (k * seconds + np.arange(seconds)) * SECOND_NS
+        value = np.round(10 + rng.normal(size=n * seconds) * 0.05, 3)
+        packed = block.encode([Batch(Kind.FLOAT, signal, value, zero, np.tile(t_ns, n))], catalogue)
+        made.append(Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns))
+    return made
+
+
+async def end_to_end(server: Server, gateways: int, seconds_416: int, blocks_4160: int) -> dict[str, float]:
+    """Rates, processor time and latency of a coordinator under load."""
+    catalogue = plant(26, 6, 2, "wide")
+    fleet = [FleetGateway(number, server, catalogue) for number in range(gateways)]
+    await asyncio.gather(*(gateway.open() for gateway in fleet))
+    from_ns = T0
+    figures: dict[str, float] = {}
+
+    async def load(seconds: int, count: int, per_message: int) -> tuple[float, float]:
+        nonlocal from_ns
+        made = blocks_of(catalogue, seconds, count, from_ns)
+        from_ns += seconds * count * SECOND_NS
+        used, begin = server.facts()["cpu_s"], time.perf_counter()
+        await asyncio.gather(*(g.send(made, seconds * len(catalogue), per_message) for g in fleet))
+        elapsed, total = time.perf_counter() - begin, gateways * count
+        return total / elapsed, (server.facts()["cpu_s"] - used) / total * 1e6
+
+    await load(1, 8, 8)
+    figures["ingest_blocks_per_s"], figures["ingest_cpu_us_416"] = await load(1, seconds_416, 8)
+    rate, figures["ingest_cpu_us_4160"] = await load(10, blocks_4160, 4)
+    figures["ingest_msps"] = rate * 10 * len(catalogue) / 1e6
+    single = blocks_of(catalogue, 1, 40, from_ns)
+    figures["ack_p99_ms"] = await paced(fleet, single, len(catalogue), gateways / 1_000)
+    for gateway in fleet:
+        await gateway.close()
+    raw = await raw_rate(single[0].payload, gateways, seconds_416, 8)
+    figures["ingest_vs_raw_socket"] = figures["ingest_blocks_per_s"] / raw
+    return figures
+
+
+async def paced(fleet: Sequence[FleetGateway], blocks: Sequence[Block], samples: int, period_s: float) -> float:
+    """99th percentile of the time to an acknowledgement, ms, one block of each gateway every `period_s`."""
+
+    async def one(place: int, gateway: FleetGateway) -> None:
+        gateway.acks_s.clear()
+        await asyncio.sleep(period_s * place / len(fleet))
+        begin = time.perf_counter()
+        for turn, content in enumerate(blocks):
+            await asyncio.sleep(max(0.0, begin + turn * period_s - time.perf_counter()))
+            await gateway.send([content], samples, 1)
+
+    await asyncio.gather(*(one(place, gateway) for place, gateway in enumerate(fleet)))
+    acks = np.concatenate([gateway.acks_s for gateway in fleet])
+    return float(np.percentile(acks, 99)) * 1e3
+
+
+async def raw_rate(payload: bytes, connections: int, count: int, per_message: int) -> float:
+    """Blocks per second over plain TCP to a process that reads messages and answers each with 16 bytes."""
+    process = await asyncio.create_subprocess_exec(
+        "taskset", "-c", "0", sys.executable, "-c", _RAW_SERVER, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    port = int(await process.stdout.readline())
+    message = struct.pack("<I", len(payload) * per_message) + payload * per_message
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        turns = count // per_message
+        for turn in range(turns + 8):
+            if turn < turns:
+                writer.write(message)
+                await writer.drain()
+            if turn >= 8:
+                await reader.readexactly(16)
+        writer.close()
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(connections)))
+    elapsed = time.perf_counter() - begin
+    process.kill()
+    await process.wait()
+    return connections * (count // per_message) * per_message / elapsed
+
+
+_RAW_SERVER = """
+import asyncio, struct
+async def serve(reader, writer):
+    try:
+        while True:
+            (size,) = struct.unpack("<I", await reader.readexactly(4))
+            await reader.readexactly(size)
+            writer.write(bytes(16))
+    except asyncio.IncompleteReadError:
+        writer.close()
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+async def herd(server: Server, streams: int) -> dict[str, float]:
+    """Gateways that all connect at once, as after a restart, and then say nothing."""
+    catalogue = plant(1, 2, 0, "idle")
+    fleet = [FleetGateway(number, server, catalogue) for number in range(streams)]
+    for gateway in fleet:
+        gateway.prepare()
+    before, begin = server.facts()["rss_mb"], time.perf_counter()
+    done = await asyncio.gather(*(gateway.open() for gateway in fleet), return_exceptions=True)
+    elapsed = time.perf_counter() - begin
+    await asyncio.sleep(1.0)
+    facts = server.facts()
+    held = sum(1 for one in done if one is None)
+    for gateway in fleet:
+        await gateway.close()
+    kb = (facts["rss_mb"] - before) * 1024 / max(held, 1)
+    return {
+        "streams_held": held,
+        "streams_open_s": elapsed,
+        "idle_stream_kb": kb,
+        "coordinator_rss_mb": facts["rss_mb"],
+    }
+
+
 def run(*, quick: bool = False) -> Mapping[str, float]:
     """Measures and returns the figures by name."""
     figures: dict[str, float] = {}
+    cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "state"
-        create(path)
-        store = open_store(path, clock=SystemClock())
-        small = [Gateway(store, f"live{n}", plant(6, 3, 0, f"live{n}")) for n in range(4)]
-        figures["ingest_blocks_per_s"], _ = commit_rate(store, small, 50 if quick else 500, 1)
-        late = [Gateway(store, f"late{n}", plant(6, 3, 0, f"late{n}")) for n in range(4)]
-        figures["ingest_blocks_per_s_backlog"], _ = commit_rate(store, late, 4 if quick else 30, 64)
-        many = [Gateway(store, f"many{n}", plant(1, 6, 2, f"many{n}")) for n in range(64)]
-        figures["ingest_blocks_per_s_writer"] = asyncio.run(writer_rate(store, many, 10 if quick else 100))
-        large = [Gateway(store, f"wide{n}", plant(26, 6, 2, f"wide{n}")) for n in range(8 if quick else 64)]
-        _, samples = commit_rate(store, large, 4 if quick else 10, 1)
-        figures["ingest_msps"] = samples / 1e6
-        watched = Gateway(store, "watched", plant(6, 3, 2, "watched"))
-        commit_rate(store, [watched], HOUR_S // 60, 60)
-        key = TwinKey("bench", "site", "watched-0")
-        figures["history_ms_warm"] = history_ms(store, key)
-        store.close()
-        store = open_store(path, clock=SystemClock())
-        figures["history_ms_cold"] = history_ms(store, key)
-        store.close()
+        os.sched_setaffinity(0, {max(cores)})
+        with coordinator(Path(folder) / "load", 64, core=min(cores)) as server:
+            figures |= asyncio.run(end_to_end(server, 64, 160 if quick else 800, 24 if quick else 160))
+        with coordinator(Path(folder) / "herd", 400 if quick else 5_000, core=min(cores)) as server:
+            figures |= asyncio.run(herd(server, 400 if quick else 5_000))
+        os.sched_setaffinity(0, cores)
+        figures |= one_process(Path(folder) / "state", quick=quick)
     return {name: round(value, 3) for name, value in figures.items()}
+
+
+def one_process(path: Path, *, quick: bool) -> dict[str, float]:
+    """What commits and history cost without any network."""
+    figures: dict[str, float] = {}
+    create(path)
+    store = open_store(path, clock=SystemClock())
+    small = [Gateway(store, f"live{n}", plant(6, 3, 0, f"live{n}")) for n in range(4)]
+    figures["commit_blocks_per_s"], _ = commit_rate(store, small, 50 if quick else 500, 1)
+    late = [Gateway(store, f"late{n}", plant(6, 3, 0, f"late{n}")) for n in range(4)]
+    figures["commit_blocks_per_s_late"], _ = commit_rate(store, late, 4 if quick else 30, 64)
+    large = [Gateway(store, f"wide{n}", plant(26, 6, 2, f"wide{n}")) for n in range(8 if quick else 64)]
+    commit_rate(store, large, 1, 1)
+    _, samples = commit_rate(store, large, 4 if quick else 10, 1, start=1)
+    figures["commit_msps"] = samples / 1e6
+    watched = Gateway(store, "watched", plant(6, 3, 2, "watched"))
+    commit_rate(store, [watched], HOUR_S // 60, 60)
+    key = TwinKey("bench", "site", "watched-0")
+    figures["history_ms_warm"] = history_ms(store, key)
+    store.close()
+    store = open_store(path, clock=SystemClock())
+    figures["history_ms_cold"] = history_ms(store, key)
+    store.close()
+    return figures
