@@ -248,7 +248,7 @@ class _Running:
         return (await self._storage.call(Spool.backlog)).samples
 
     async def _commit(self, flush: Flush, catalogue: Catalogue) -> None:
-        await self._storage.call(Spool.append_many, flush.parts, catalogue, flush.records)
+        await self._storage.call(Spool.append_many, flush.parts, catalogue, flush.records, declare=flush.declare)
         if self._uplink is not None:
             self._uplink.wake()
 
@@ -354,14 +354,16 @@ class _Running:
         try:
             waiting = await self._storage.call(Spool.backlog)
             disk_bytes = await self._storage.call(Spool.disk_bytes)
+            forecast = await self._storage.call(Spool.forecast)
         except StorageError as error:
-            return self._document({"bytes": 0, "backlog_bytes": 0, "backlog_samples": 0, "backlog_age_s": 0.0}, [error])
+            return self._document(report.NO_SPOOL, [error])
         age_ns = self._clock.wall_ns() - waiting.oldest_ns if waiting.oldest_ns is not None else 0
         spool = {
             "bytes": disk_bytes,
             "backlog_bytes": waiting.bytes,
             "backlog_samples": waiting.samples,
             "backlog_age_s": max(age_ns, 0) / SECOND_NS,
+            "hours_until_full": forecast.hours_until_full,
         }
         return self._document(spool, [])
 

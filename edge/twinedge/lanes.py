@@ -57,11 +57,13 @@ class Flush:
         parts: batches by stream, one per kind each.
         records: declared holes.
         entries: where the parts came from, for `give_back` and `committed`.
+        declare: whether a spool that refuses by policy is to declare what does not fit, see `Lanes.refused`.
     """
 
     parts: Sequence[tuple[Stream, list[Batch]]]
     records: tuple[NotAcquired, ...]
     entries: Mapping[Stream, tuple[_Entry, ...]]
+    declare: bool = False
 
     def __len__(self) -> int:
         return sum(len(b) for _, batches in self.parts for b in batches)
@@ -206,6 +208,27 @@ class Lanes:
         self._records[:0] = flush.records
         self._count_receipts()
         self._keep_bound()
+
+    def refused(self, flush: Flush, boot_ns: int) -> Flush | None:
+        """Splits what a spool refuses by policy: a sender that waits for its acknowledgement goes on waiting.
+
+        Returns:
+            All the rest, alarms included, for a commit that declares what does not fit; None when there is none.
+        """
+        rest: dict[Stream, tuple[_Entry, ...]] = {}
+        for stream, entries in flush.entries.items():
+            waits = [e for e in entries if e.receipt is not None and stream is not Stream.ALARM]
+            if waits:
+                self._entries[stream].extendleft(reversed(waits))
+                self._counts[stream] += sum(len(e.batch) for e in waits)
+                self._since_ns[stream] = boot_ns
+            if len(waits) < len(entries):
+                rest[stream] = tuple(e for e in entries if e.receipt is None or stream is Stream.ALARM)
+        self._count_receipts()
+        if not rest and not flush.records:
+            return None
+        parts = [(stream, concat(e.batch for e in taken)) for stream, taken in rest.items()]
+        return Flush(parts, flush.records, rest, declare=True)
 
     def _keep_bound(self) -> None:
         """Pushes out the oldest samples of the least important lane that has any to give, and declares them."""

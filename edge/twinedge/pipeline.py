@@ -31,7 +31,10 @@ REST_S = 60.0
 """How long a model that failed is left alone."""
 
 Commit = Callable[[Flush, Catalogue], Awaitable[None]]
-"""Makes a flush durable or raises a StorageError, having stored nothing of it."""
+"""Makes a flush durable or raises a StorageError, having stored nothing of it.
+
+With the fact `refused` the policy for a full disk says so, with `declared` what fits is stored and the rest declared.
+"""
 
 
 class Pipeline:
@@ -162,10 +165,17 @@ class Pipeline:
         try:
             await self._commit(flush, self._catalogue)
         except StorageError as error:
-            self._lanes.give_back(flush, self._clock.boot_ns())
+            if "declared" in error.facts:
+                flush.committed()
+            elif "refused" in error.facts:
+                rest = self._lanes.refused(flush, self._clock.boot_ns())
+                if rest is not None:
+                    return await self._store(rest)
+            else:
+                self._lanes.give_back(flush, self._clock.boot_ns())
             self.refused += 1
             if self.trouble is None:
-                log.warning("the spool refuses, samples stay in memory", reason=error.reason, detail=error.message)
+                log.warning("the spool refuses", reason=error.reason, detail=error.message, memory=len(self._lanes))
             self.trouble = error
             return False
         if self.trouble is not None:

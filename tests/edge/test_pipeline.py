@@ -118,6 +118,27 @@ async def test_a_refusing_disk_keeps_samples_and_acknowledges_none_until_it_heal
     assert told == [1, 1]
 
 
+async def test_a_spool_that_refuses_by_policy_declares_all_but_what_a_broker_still_holds(clock):
+    told, declared = [], []
+
+    async def commit(flush, _):
+        if not flush.declare:
+            raise StorageError("STORE_FULL", "no budget", refused=len(flush))
+        declared.extend(s for _, batches in flush.parts for b in batches for s in b.signal.tolist())
+        raise StorageError("STORE_FULL", "no budget", declared=len(flush))
+
+    held = Lanes(WINDOWS)
+    made = Pipeline(Replays([]), Gate(CATALOGUE, Rules.none(2), clock), held, [], commit, clock)
+    await made.use(CATALOGUE)
+    await made.put(delivery(clock, 0, told=told))
+    await made.put(delivery(clock, 1))
+    assert not await made.commit(everything=True)
+    assert (declared, told, len(held)) == ([1], [], 1)
+    assert not await made.commit(everything=True)
+    assert (declared, told, len(held)) == ([1], [], 1)
+    assert made.trouble.reason == "STORE_FULL"
+
+
 async def test_a_declared_hole_goes_with_the_next_commit(pipeline, disk):
     await pipeline.put(NotAcquired("d", "DEVICE_UNREACHABLE", 5, 9))
     await pipeline.commit(everything=False)

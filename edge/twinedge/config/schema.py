@@ -117,7 +117,7 @@ class Spool(Strict):
     disk: Bytes = 256 * 2**20
     sync: Duration = SECOND_NS
     sync_telemetry: Duration = 10 * SECOND_NS
-    when_full: Literal["thin", "drop_oldest", "drop_newest", "reject"] = "drop_oldest"
+    when_full: Literal["thin", "drop_oldest", "drop_newest", "reject"] = "thin"
 
 
 class Status(Strict):

@@ -13,6 +13,11 @@ from twinedge.ports import Driver, DriverHealth
 from twinedge.uplink.status import UplinkStatus
 from twinmodel.clock import SECOND_NS
 
+NO_SPOOL: Mapping[str, Any] = {
+    "bytes": 0, "backlog_bytes": 0, "backlog_samples": 0, "backlog_age_s": 0.0, "hours_until_full": None,
+}  # fmt: skip
+"""What is told of a spool that cannot even be read."""
+
 
 def devices(drivers: Iterable[Driver]) -> list[dict[str, Any]]:
     """One entry per device."""

@@ -23,6 +23,12 @@ def keep_catalogue(db: apsw.Connection, catalogue: Catalogue) -> int:
     return int(found)
 
 
+def catalogue_bytes(db: apsw.Connection, catalogue: Catalogue) -> int:
+    """Bytes that storing a catalogue would take, 0 when it is here."""
+    known = number(db, "SELECT 1 FROM catalogues WHERE digest = ?", (catalogue.digest,))
+    return 0 if known else len(_packed(catalogue))
+
+
 def catalogue_of(db: apsw.Connection, digest: bytes) -> Catalogue | None:
     """The catalogue of a digest, None when it is not here."""
     packed = number(db, "SELECT packed FROM catalogues WHERE digest = ?", (digest,))

@@ -17,18 +17,37 @@ import apsw
 
 from twinedge.spool.catalogues import catalogue_of, digests_of
 from twinedge.spool.failure import storage_error
-from twinedge.spool.ledger import losses_of
+from twinedge.spool.forecast import forecast_of
+from twinedge.spool.ledger import THINNED, Loss, declared_of, losses_of
 from twinedge.spool.outgoing import backlog_of
-from twinedge.spool.rows import Row, RowKind, boots_of, lanes_of
+from twinedge.spool.recover import ASIDE
+from twinedge.spool.retention import Retention, beside
+from twinedge.spool.rows import Lane, Row, RowKind, boots_of, item_of, lanes_of
 from twinedge.spool.schema import FILE, number, run
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError, StorageError, TwinError
 from twinmodel.quality import describe
-from twinmodel.signal import Catalogue, Stream
+from twinmodel.signal import Batch, Catalogue, Stream
 from twinsync import block
+from twinsync.item import Block, Item
+from twinsync.kept import numbers_of, unpack_kept
 
-COLUMNS = ("boot", "stream", "seq", "signal", "t_ns", "value", "quality")
-_COPY_PAGES = 256
+COLUMNS = (
+    "boot",
+    "stream",
+    "seq",
+    "signal",
+    "t_ns",
+    "value",
+    "quality",
+    "kind",
+    "last_seq",
+    "to_ns",
+    "count",
+    "reason",
+)
+"""A sample fills the first seven; a declared hole `kind`, its numbers, its times and why."""
+_ROWS_PER_READ = 256
 
 
 def status(state_dir: Path, now_ns: int) -> dict[str, Any]:
@@ -41,11 +60,17 @@ def status(state_dir: Path, now_ns: int) -> dict[str, Any]:
     path = _existing(state_dir)
     db = _reader(path)
     try:
-        boots, backlog, losses = boots_of(db), backlog_of(db), losses_of(db)
-        wal = path.with_name(path.name + "-wal")
+        run(db, "BEGIN")
+        boots, lanes, losses = boots_of(db), lanes_of(db), losses_of(db)
+        backlog, forecast = backlog_of(db, lanes), forecast_of(db, lanes)
         return {
             "path": str(path),
-            "bytes": path.stat().st_size + (wal.stat().st_size if wal.exists() else 0),
+            "bytes": Retention(path, beside(path, ASIDE), forecast.disk_max_bytes, "thin").disk_bytes(),
+            "disk_max_bytes": forecast.disk_max_bytes,
+            "when_full": forecast.when_full,
+            "hours_until_full": forecast.hours_until_full,
+            "alarm_hours_until_full": forecast.alarm_hours_until_full,
+            "bytes_per_hour": {stream.name.lower(): rate for stream, rate in sorted(forecast.bytes_per_hour.items())},
             "boot": boots[-1].id.hex() if boots else "",
             "boots": len(boots),
             "backlog_bytes": backlog.bytes,
@@ -63,7 +88,10 @@ def status(state_dir: Path, now_ns: int) -> dict[str, Any]:
 
 
 def export(state_dir: Path, to: Path) -> int:
-    """Writes every sample still held, sent or not, to a `.csv` or `.jsonl` file; returns how many.
+    """Writes what is still held, sent or not, to a `.csv` or `.jsonl` file; returns how many samples that are.
+
+    Besides samples it writes a line for every gap, every thinned block, every outage and every interval in which a
+    device served nothing.
 
     Raises:
         InputError: VALUE_INVALID for another suffix.
@@ -82,19 +110,23 @@ def export(state_dir: Path, to: Path) -> int:
                 if to.suffix == ".csv":
                     table.writerow(COLUMNS)
                 count = 0
-                for sample in _samples(copy):
+                for line in _lines(copy):
                     if to.suffix == ".csv":
-                        table.writerow(sample)
+                        table.writerow(line)
                     else:
-                        file.write(json.dumps(dict(zip(COLUMNS, map(_jsonable, sample), strict=True))) + "\n")
-                    count += 1
+                        fields = zip(COLUMNS, line, strict=True)
+                        told = {name: _jsonable(value) for name, value in fields if value != "" or name == "value"}
+                        file.write(json.dumps(told) + "\n")
+                    count += line[7] == "sample"
             return count
     except (apsw.Error, OSError) as error:
         raise storage_error(error, path) from error
 
 
 def verify(state_dir: Path) -> dict[str, Any]:
-    """Checks every page, every block and every sequence.
+    """Checks every page, every block, every sequence and every sum of the loss ledger.
+
+    Works beside a running agent: only the sums are read at one moment, blocks a few at a time.
 
     Raises:
         MissingError: when there is no spool.
@@ -103,21 +135,15 @@ def verify(state_dir: Path) -> dict[str, Any]:
     path = _existing(state_dir)
     db = _reader(path)
     try:
-        run(db, "BEGIN")
         verdict = number(db, "PRAGMA integrity_check(1)")
         if verdict != "ok":
-            raise StorageError("STORE_CORRUPT", f"{path}: {verdict}", path=str(path))
+            raise _corrupt(path, verdict)
+        run(db, "BEGIN")
         lanes = lanes_of(db)
+        _verify_numbers(db, lanes, path)
+        _verify_ledger(db, path)
+        run(db, "COMMIT")
         items, samples = _verify_items(db, path)
-        for lane in lanes:
-            sql = (
-                "SELECT total(last_seq - first_seq + 1), ifnull(min(first_seq), ?) FROM items"
-                " WHERE boot = ? AND stream = ? AND last_seq >= ?"
-            )
-            held, first = run(db, sql, (lane.next_seq, lane.boot, lane.stream, lane.acked_seq))[0]
-            if first > lane.acked_seq or held != lane.next_seq - first:
-                where = f"boot {lane.boot}, stream {Stream(lane.stream).name.lower()}"
-                raise StorageError("STORE_CORRUPT", f"{path}: {where}: a number has no item", path=str(path))
         return {"pages": number(db, "PRAGMA page_count"), "lanes": len(lanes), "items": items, "samples": samples}
     except (apsw.Error, OSError) as error:
         raise storage_error(error, path) from error
@@ -125,59 +151,101 @@ def verify(state_dir: Path) -> dict[str, Any]:
         db.close(True)
 
 
+def _verify_numbers(db: apsw.Connection, lanes: list[Lane], path: Path) -> None:
+    sql = (
+        "SELECT total(last_seq - first_seq + 1), ifnull(min(first_seq), ?) FROM items"
+        " WHERE boot = ? AND stream = ? AND last_seq >= ?"
+    )
+    for lane in lanes:
+        held, first = run(db, sql, (lane.next_seq, lane.boot, lane.stream, lane.acked_seq))[0]
+        if first > lane.acked_seq or held != lane.next_seq - first:
+            where = f"boot {lane.boot}, stream {Stream(lane.stream).name.lower()}"
+            raise _corrupt(path, f"{where}: a number has no item")
+
+
+def _verify_ledger(db: apsw.Connection, path: Path) -> None:
+    declared = declared_of(db)
+    for line in losses_of(db):
+        found = declared.pop((line.boot, line.stream, line.reason), 0) + line.settled
+        if found != line.samples:
+            where = f"ledger of {line.stream.name.lower()}, {line.reason}"
+            raise _corrupt(path, f"{where}: {line.samples} samples, items declare {found}")
+    if any(declared.values()):
+        raise _corrupt(path, "a gap that the ledger lacks")
+
+
 def _verify_items(db: apsw.Connection, path: Path) -> tuple[int, int]:
-    catalogues = {number: catalogue_of(db, digest) for number, digest in digests_of(db).items()}
-    items = samples = 0
-    for values in db.execute("SELECT * FROM items ORDER BY row"):
-        row = Row(*values)
-        items += 1
-        try:
-            if not row.intact:
-                raise InputError("BLOCK_CORRUPT", "its checksum is another")
-            samples += sum(map(len, _batches(row, catalogues[row.catalogue]))) if row.kind == RowKind.BLOCK else 0
-        except (TwinError, KeyError) as error:
-            raise StorageError("STORE_CORRUPT", f"{path}: item {row.row}: {error}", path=str(path)) from error
-    return items, samples
+    items = samples = last = 0
+    while True:
+        rows = [
+            Row(*v) for v in run(db, "SELECT * FROM held WHERE row > ? ORDER BY row LIMIT ?", (last, _ROWS_PER_READ))
+        ]
+        if not rows:
+            return items, samples
+        catalogues = {n: catalogue_of(db, digest) for n, digest in digests_of(db).items()}
+        for row in rows:
+            items += 1
+            try:
+                if not row.intact:
+                    raise InputError("BLOCK_CORRUPT", "its checksum is another")
+                if row.kind in {RowKind.BLOCK, RowKind.THINNED}:
+                    samples += sum(map(len, _batches(row, catalogues.get(row.catalogue))))
+            except TwinError as error:
+                raise _corrupt(path, f"item {row.row}: {error}") from error
+        last = rows[-1].row
 
 
-def _batches(row: Row, catalogue: Catalogue | None) -> list[Any]:
+def _batches(row: Row, catalogue: Catalogue | None) -> list[Batch]:
     if catalogue is None:
         raise InputError("BLOCK_CORRUPT", "its catalogue is gone")
-    found = block.decode(row.payload, catalogue)
-    if sum(map(len, found)) != row.last_seq - row.first_seq + 1:
+    kept, payload = row.block
+    if kept and int(unpack_kept(kept, row.count).sum()) != row.kept:
+        raise InputError("BLOCK_CORRUPT", "its mask keeps another number of samples")
+    found = block.decode(payload, catalogue)
+    if sum(map(len, found)) != row.samples:
         raise InputError("BLOCK_CORRUPT", "it holds another number of samples")
     return found
 
 
-def _samples(copy: Path) -> Iterator[tuple[Any, ...]]:
-    """Samples of a copy by stream, boot and number; items that cannot be read are left out."""
-    import sqlite_utils  # noqa: PLC0415 - 27 MB that only an export pays for
-
-    reader = _reader(copy)
+def _lines(copy: Path) -> Iterator[tuple[Any, ...]]:
+    """Samples and holes of a copy by stream, boot and number; items that cannot be read are left out."""
+    db = _reader(copy)
     try:
-        boots = {boot.counter: boot.id.hex() for boot in boots_of(reader)}
-        catalogues = {number: catalogue_of(reader, digest) for number, digest in digests_of(reader).items()}
-    finally:
-        reader.close(True)
-    db = sqlite_utils.Database(copy)
-    try:
-        where = "kind = :block"
-        rows = db["items"].rows_where(where, {"block": int(RowKind.BLOCK)}, order_by="stream, boot, first_seq")
-        for values in rows:
-            row = Row(*values.values())
-            catalogue = catalogues.get(row.catalogue)
-            if catalogue is None or not row.intact:
+        boots = {boot.counter: boot.id for boot in boots_of(db)}
+        digests = digests_of(db)
+        catalogues = {n: catalogue_of(db, digest) for n, digest in digests.items()}
+        for values in db.execute("SELECT * FROM held ORDER BY stream, boot, first_seq"):
+            row = Row(*values)
+            item = item_of(row, boots, digests) if row.intact else None
+            if item is None:
                 continue
-            seq = row.first_seq
-            for batch in _batches(row, catalogue):
-                columns = (batch.signal, batch.t_ns, batch.value, batch.quality)
-                for signal, t_ns, value, quality in zip(*(c.tolist() for c in columns), strict=True):
-                    name = catalogue.signals[signal].name
-                    stream = Stream(row.stream).name.lower()
-                    yield boots[row.boot], stream, seq, name, t_ns, value, describe(quality)
-                    seq += 1
+            if isinstance(item.content, Block):
+                yield from _samples(item, row, catalogues[row.catalogue])
+            if row.kind != RowKind.BLOCK:
+                yield _hole(item, row)
     finally:
-        db.close()
+        db.close(True)
+
+
+def _samples(item: Item, row: Row, catalogue: Catalogue | None) -> Iterator[tuple[Any, ...]]:
+    if catalogue is None:
+        return
+    boot, stream = item.boot.hex(), item.stream.name.lower()
+    numbers = iter(numbers_of(item).tolist())
+    for batch in _batches(row, catalogue):
+        columns = (batch.signal, batch.t_ns, batch.value, batch.quality)
+        for signal, t_ns, value, quality in zip(*(c.tolist() for c in columns), strict=True):
+            name = catalogue.signals[signal].name
+            yield boot, stream, next(numbers), name, t_ns, value, describe(quality), "sample", "", "", "", ""
+
+
+def _hole(item: Item, row: Row) -> tuple[Any, ...]:
+    content = item.content
+    kind, device = RowKind(row.kind).name.lower(), getattr(content, "device", "")
+    reason = THINNED if isinstance(content, Block) else getattr(content, "reason", "AGENT_DOWN")
+    count = item.count - row.samples if row.kind in {RowKind.GAP, RowKind.THINNED} else 0
+    boot, stream = item.boot.hex(), item.stream.name.lower()
+    return boot, stream, item.first_seq, device, row.from_ns, "", "", kind, item.last_seq, row.to_ns, count, reason
 
 
 def _jsonable(value: object) -> object:
@@ -185,7 +253,11 @@ def _jsonable(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _reasons(losses: list[Any]) -> list[str]:
+def _corrupt(path: Path, what: str) -> StorageError:
+    return StorageError("STORE_CORRUPT", f"{path}: {what}", path=str(path))
+
+
+def _reasons(losses: list[Loss]) -> list[str]:
     return sorted({line.reason for line in losses})
 
 
@@ -200,7 +272,7 @@ def _reader(path: Path) -> apsw.Connection:
     try:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         db.set_busy_timeout(5000)
-        run(db, "SELECT count(*) FROM boots")
+        run(db, "SELECT count(*) FROM held")
     except apsw.Error as error:
         raise storage_error(error, path) from error
     return db
@@ -210,9 +282,9 @@ def _copy(path: Path, copy: Path) -> None:
     source, target = _reader(path), apsw.Connection(str(copy))
     try:
         with target.backup("main", source, "main") as backup:
-            while not backup.done:
-                backup.step(_COPY_PAGES)
-        # The copy is read by another library: it must not need a log of its own.
+            # In one step: between two of them the agent's commits would have it start over.
+            backup.step(-1)
+        # The copy must not need a log of its own.
         run(target, "PRAGMA journal_mode=DELETE")
     finally:
         target.close(True)

@@ -8,19 +8,29 @@ from dataclasses import dataclass, replace
 import apsw
 
 from twinedge.spool.catalogues import digests_of
-from twinedge.spool.rows import Lane, Row, item_of, lanes_of
-from twinedge.spool.schema import run
+from twinedge.spool.rows import Lane, Row, item_of
+from twinedge.spool.schema import number, run
 from twinmodel.signal import Stream
 from twinsync.item import Item, Mark, Range
 
 _ROWS_PER_READ = 64
 _HANDED_AHEAD = 1 << 17
+# Both read an index alone.
 _SUMS = (
     "SELECT count(*), total(size), total(iif(kind = 0, last_seq - first_seq + 1, 0)) FROM items"
-    " WHERE boot = ? AND stream = ? AND first_seq >= ?"
+    " WHERE boot = ? AND stream = ? AND first_seq >= ? AND first_seq < ?"
 )
+_KEPT = "SELECT total(kept) FROM items WHERE kind = 4 AND boot = ? AND stream = ? AND first_seq >= ? AND first_seq < ?"
 _FIRST_BLOCK = (
-    "SELECT from_ns FROM items WHERE boot = ? AND stream = ? AND first_seq >= ? AND kind = 0 ORDER BY first_seq LIMIT 1"
+    "SELECT from_ns FROM items WHERE boot = ? AND stream = ? AND first_seq >= ? AND first_seq < ? AND kind IN (0, 4)"
+    " ORDER BY first_seq LIMIT 1"
+)
+_READ = (
+    "SELECT * FROM held WHERE boot = ? AND stream = ? AND first_seq >= ? AND first_seq < ? ORDER BY first_seq LIMIT ?"
+)
+_INSIDE = (
+    "SELECT first_seq FROM items WHERE boot = ? AND stream = ? AND first_seq <= ? AND last_seq >= ?"
+    " ORDER BY first_seq DESC LIMIT 1"
 )
 
 
@@ -57,14 +67,23 @@ class Outgoing:
 
 
 def read_unsent(
-    db: apsw.Connection, boots: Mapping[int, bytes], after: Iterable[Mark], *, bytes_max: int, items_max: int
+    db: apsw.Connection,
+    lanes: Iterable[Lane],
+    boots: Mapping[int, bytes],
+    after: Iterable[Mark],
+    *,
+    bytes_max: int,
+    items_max: int,
 ) -> Outgoing:
-    """Reads items that are not acknowledged and lie at or behind `after`; at least one when one waits."""
+    """Reads items of these lanes that are not acknowledged and lie at or behind `after`; at least one when one waits.
+
+    Nothing behind the `next_seq` of its lane is read: a commit that failed may have arrived.
+    """
     found = Outgoing([], [], [])
     starts = {(mark.boot, int(mark.stream)): mark.next_seq for mark in after}
     digests = digests_of(db)
     room = bytes_max
-    for lane in lanes_of(db):
+    for lane in lanes:
         boot = boots[lane.boot]
         start = max(lane.acked_seq, starts.get((boot, lane.stream), 0))
         while start < lane.next_seq and (room > 0 or not found.items) and len(found.items) < items_max:
@@ -97,37 +116,32 @@ def handed_lanes(found: Outgoing, boots: Mapping[int, bytes]) -> list[Lane]:
     ]
 
 
-def ranges_of(db: apsw.Connection, boots: Mapping[int, bytes]) -> list[Range]:
+def ranges_of(lanes: Iterable[Lane], boots: Mapping[int, bytes]) -> list[Range]:
     """What is held unacknowledged, by stream and then in the order of boots."""
     return [
         Range(boots[lane.boot], Stream(lane.stream), lane.acked_seq, lane.next_seq)
-        for lane in lanes_of(db)
+        for lane in lanes
         if lane.acked_seq < lane.next_seq
     ]
 
 
-def backlog_of(db: apsw.Connection) -> Backlog:
-    """Sums over what waits; reads the index alone."""
+def backlog_of(db: apsw.Connection, lanes: Iterable[Lane]) -> Backlog:
+    """Sums over what waits in these lanes; reads indices alone."""
     size = samples = items = 0
     oldest: list[int] = []
-    for lane in lanes_of(db):
+    for lane in lanes:
         if lane.acked_seq >= lane.next_seq:
             continue
-        key = (lane.boot, lane.stream, lane.acked_seq)
-        count, lane_size, lane_samples = run(db, _SUMS, key)[0]
-        items, size, samples = items + count, size + int(lane_size), samples + int(lane_samples)
+        key = (lane.boot, lane.stream, lane.acked_seq, lane.next_seq)
+        count, lane_size, whole = run(db, _SUMS, key)[0]
+        kept = number(db, _KEPT, key)
+        items, size, samples = items + count, size + int(lane_size), samples + int(whole) + int(kept)
         oldest += [row[0] for row in run(db, _FIRST_BLOCK, key)]
     return Backlog(size, samples, items, min(oldest, default=None))
 
 
 def _rows(db: apsw.Connection, lane: Lane, start: int, count: int) -> list[Row]:
-    sql = "SELECT * FROM items WHERE boot = ? AND stream = ? AND first_seq >= ? ORDER BY first_seq LIMIT ?"
     # A start inside an item means the whole item: its extent never changes.
-    inside = run(
-        db,
-        "SELECT first_seq FROM items WHERE boot = ? AND stream = ? AND first_seq <= ? AND last_seq >= ?"
-        " ORDER BY first_seq DESC LIMIT 1",
-        (lane.boot, lane.stream, start, start),
-    )
+    inside = run(db, _INSIDE, (lane.boot, lane.stream, start, start))
     first = inside[0][0] if inside else start
-    return [Row(*values) for values in run(db, sql, (lane.boot, lane.stream, first, count))]
+    return [Row(*values) for values in run(db, _READ, (lane.boot, lane.stream, first, lane.next_seq, count))]

@@ -18,7 +18,7 @@ import structlog
 
 from twinedge.spool.catalogues import damaged_catalogues, is_sound
 from twinedge.spool.failure import storage_error
-from twinedge.spool.ledger import count_loss
+from twinedge.spool.ledger import count_loss, recount
 from twinedge.spool.retention import put_gap
 from twinedge.spool.rows import (
     Lane,
@@ -43,16 +43,28 @@ _ROWS_PER_READ = 64
 _CHECKPOINT_PAGES = 512
 # What SQLite says when the machine, not the file, is the cause.
 _MACHINE = (apsw.FullError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.CantOpenError, apsw.NoMemError)
+# Of what two versions may have, the newer comes first.
 _PLAIN_TABLES = (
-    ("SELECT * FROM ledger", "INSERT OR IGNORE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?)"),
-    ("SELECT * FROM settings", "INSERT OR IGNORE INTO settings VALUES (?, ?)"),
     (
-        "SELECT * FROM directives",
-        "INSERT OR IGNORE INTO directives VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            "SELECT boot, stream, reason, samples, from_ns, to_ns, at_ns, settled FROM ledger",
+            "INSERT OR IGNORE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        ),
+        (
+            "SELECT boot, stream, reason, samples, from_ns, to_ns, at_ns FROM ledger",
+            "INSERT OR IGNORE INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+        ),
     ),
+    (("SELECT name, value FROM settings", "INSERT OR IGNORE INTO settings VALUES (?, ?)"),),
 )
-_FORWARDS = "SELECT * FROM items NOT INDEXED WHERE row > ? ORDER BY row LIMIT ?"
-_BACKWARDS = "SELECT * FROM items NOT INDEXED WHERE row < ? ORDER BY row DESC LIMIT ?"
+_FORWARDS = "SELECT * FROM held WHERE row > ? ORDER BY row LIMIT ?"
+_BACKWARDS = "SELECT * FROM held WHERE row < ? ORDER BY row DESC LIMIT ?"
+# Of the file in hand, as its own definitions may be damaged; the columns of its version.
+_HELD = (
+    "CREATE TEMP VIEW held AS SELECT row, boot, stream, first_seq, last_seq, kind, from_ns, to_ns, catalogue, crc32c,"
+    " size, seal, payload, at_ns, kept, level FROM main.items NOT INDEXED"
+)
+_HELD_FIRST = _HELD.replace(", kept, level", "")
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +87,7 @@ class Salvage:
 
 
 def open_sound(
-    path: Path, chain: list[Boot], now_ns: int, *, vfs: str | None = None
+    path: Path, chain: list[Boot], now_ns: int, *, damaged: bool = False, vfs: str | None = None
 ) -> tuple[apsw.Connection, Salvage | None]:
     """Opens the spool's file, or a new one with what could be read from a damaged one.
 
@@ -83,6 +95,7 @@ def open_sound(
         path: the database file.
         chain: the boots this disk is known to have had; they win over damaged ones.
         now_ns: wall clock, for the records of loss.
+        damaged: whether reading it has already failed: what a quick look finds sound may still be damaged.
         vfs: name of the SQLite file system layer.
 
     Raises:
@@ -90,7 +103,9 @@ def open_sound(
     """
     aside = path.with_name(path.name + ASIDE)
     try:
-        if path.exists() or not aside.exists():
+        if damaged and path.exists():
+            cause = "a read failed"
+        elif path.exists() or not aside.exists():
             try:
                 return _open_checked(path, vfs), None
             except apsw.Error as error:
@@ -123,14 +138,19 @@ def reconcile(db: apsw.Connection, boot: Boot, promised: Mapping[Stream, int], n
     if boot.id not in {one.id for one in boots_of(db)}:
         insert_boot(db, boot)
     lanes = {Stream(lane.stream): lane for lane in lanes_of(db) if lane.boot == boot.counter}
+    undone = 0
     for stream in {*lanes, *promised}:
         lane = lanes.get(stream) or fresh_lane(boot, stream, now_ns)
         next_seq = promised.get(stream, 0)
         undo = "DELETE FROM items WHERE boot = ? AND stream = ? AND first_seq >= ?"
+        before = db.total_changes()
         run(db, undo, (lane.boot, lane.stream, next_seq))
+        undone += db.total_changes() - before
         lane = replace(lane, next_seq=next_seq, acked_seq=min(lane.acked_seq, next_seq))
         set_lane(db, lane)
         fill_holes(db, lane, boot.id, "STORE_CORRUPT", now_ns)
+    if undone:
+        recount(db)
 
 
 def fill_holes(db: apsw.Connection, lane: Lane, boot: bytes, reason: str, now_ns: int) -> int:
@@ -216,6 +236,8 @@ def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int
         part.with_name(part.name + suffix).unlink(missing_ok=True)
     db = connect(part)
     try:
+        # Nothing counts before the file is renamed, and it is synced before.
+        run(db, "PRAGMA synchronous=OFF")
         run(db, f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         boots = {boot.counter: boot for boot in chain}
         lanes: list[Lane] = []
@@ -226,8 +248,8 @@ def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int
                 boots.setdefault(boot.counter, boot)
             lanes = _readable(lambda: sound_lanes(old))
             known = _copy_catalogues(old, db)
-            for select, into in _PLAIN_TABLES:
-                _copy_plain(old, db, select, into)
+            for versions in _PLAIN_TABLES:
+                _copy_plain(old, db, versions)
             items = _copy_items(old, db, set(boots), known)
             old.close(True)
         with db:
@@ -237,16 +259,22 @@ def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int
                     insert_boot(db, boot)
                 ids.add(boot.id)
             lost = _settle_lanes(db, lanes, boots, now_ns)
+            recount(db)
         run(db, "PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         db.close(True)
+    _sync(part)
     part.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync(path.parent)
     return Salvage(aside, cause, items, lost)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _old(aside: Path) -> apsw.Connection | None:
@@ -278,10 +306,14 @@ def _copy_catalogues(old: apsw.Connection, db: apsw.Connection) -> set[int]:
     return known
 
 
-def _copy_plain(old: apsw.Connection, db: apsw.Connection, select: str, into: str) -> None:
-    for row in _readable(lambda: run(old, select)):
-        # A row whose values are of the wrong type is left out, the others still go over.
-        _readable(partial(run, db, into, row))
+def _copy_plain(old: apsw.Connection, db: apsw.Connection, versions: tuple[tuple[str, str], ...]) -> None:
+    for select, into in versions:
+        rows = _readable(partial(run, old, select))
+        for row in rows:
+            # A row whose values are of the wrong type is left out, the others still go over.
+            _readable(partial(run, db, into, row))
+        if rows:
+            return
 
 
 def _copy_items(old: apsw.Connection, db: apsw.Connection, boots: set[int], catalogues: set[int]) -> int:
@@ -299,13 +331,20 @@ def _copy_items(old: apsw.Connection, db: apsw.Connection, boots: set[int], cata
 
 def _readable_rows(old: apsw.Connection) -> Iterator[list[Row]]:
     """Rows of the damaged table: from the front, from the back, then by probing what lies between."""
+    try:
+        run(old, "SELECT kept, level FROM main.items LIMIT 0")
+        held = _HELD
+    except apsw.Error:
+        held = _HELD_FIRST
+    _readable(lambda: run(old, held))
     front, back = 0, 2**62
-    while rows := _rows(old, _FORWARDS, front):
+    # Pages that contradict each other may give rows out of order, and for ever.
+    while rows := [r for r in _rows(old, _FORWARDS, front) if r.row > front]:
         yield rows
-        front = rows[-1].row
-    while rows := [r for r in _rows(old, _BACKWARDS, back) if r.row > front]:
+        front = max(r.row for r in rows)
+    while rows := [r for r in _rows(old, _BACKWARDS, back) if front < r.row < back]:
         yield rows
-        back = rows[-1].row
+        back = min(r.row for r in rows)
     if back == 2**62 and front == 0:
         back = _number_or(old, "SELECT seq FROM sqlite_sequence WHERE name = 'items'", 0) + 1
     if 1 < back - front < 2**62:
@@ -324,7 +363,7 @@ def _rows(old: apsw.Connection, sql: str, start: int) -> list[Row]:
     """The readable rows of one read: what comes before the damage."""
     found: list[Row] = []
     try:
-        found.extend(Row(*values) for values in old.execute(sql, (start, _ROWS_PER_READ)))
+        found.extend(Row(*values) for values in old.execute(sql, (start, _ROWS_PER_READ)) if type(values[0]) is int)
     except (apsw.Error, TypeError, ValueError):
         return found
     return found

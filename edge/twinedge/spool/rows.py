@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,6 +12,7 @@ import apsw
 import crc32c
 import msgpack
 
+from twinedge.spool.ledger import fold_forgotten
 from twinedge.spool.schema import number, run
 from twinmodel.clock import ClockQuality
 from twinmodel.signal import Stream
@@ -24,18 +26,24 @@ class RowKind(IntEnum):
     GAP = 1
     OUTAGE = 2
     NOT_ACQUIRED = 3
+    THINNED = 4
 
 
+_MASK_HEADER = struct.Struct("<I")
 _BOOTS_KEPT = 256
 _INSERT = (
     "INSERT INTO items(boot, stream, first_seq, last_seq, kind, from_ns, to_ns, catalogue, crc32c, size, seal, payload,"
-    " at_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " at_ns, kept, level) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of `items`, in the order of its columns; `boot` is its counter, `payload` a block or packed facts."""
+    """One row of the view `held`; `boot` is its counter.
+
+    `payload` is a block, packed facts, or the mask and the block of a thinned one;
+    `kept` counts the samples of a thinned block, `level` is how coarse it was tried to be thinned.
+    """
 
     row: int
     boot: int
@@ -51,12 +59,34 @@ class Row:
     seal: int
     payload: bytes
     at_ns: int
+    kept: int = 0
+    level: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many sequence numbers it occupies."""
+        return self.last_seq - self.first_seq + 1
+
+    @property
+    def samples(self) -> int:
+        """How many samples its payload holds."""
+        return self.count if self.kind == RowKind.BLOCK else self.kept if self.kind == RowKind.THINNED else 0
+
+    @property
+    def block(self) -> tuple[bytes, bytes]:
+        """Mask and payload of a block; the mask is empty when all of its numbers were kept."""
+        if self.kind != RowKind.THINNED:
+            return b"", self.payload
+        end = _MASK_HEADER.size + _MASK_HEADER.unpack_from(self.payload)[0]
+        return self.payload[_MASK_HEADER.size : end], self.payload[end:]
 
     @property
     def intact(self) -> bool:
         """Whether numbers and payload are the ones that were written."""
-        numbers = (self.boot, self.stream, self.first_seq, self.last_seq, self.kind, self.from_ns, self.to_ns,
-                   self.catalogue, self.crc32c, self.size)  # fmt: skip
+        numbers: tuple[int, ...] = (self.boot, self.stream, self.first_seq, self.last_seq, self.kind, self.from_ns,
+                                    self.to_ns, self.catalogue, self.crc32c, self.size)  # fmt: skip
+        if self.kind == RowKind.THINNED:
+            numbers = (*numbers, self.kept)
         return (
             all(type(n) is int for n in (*numbers, self.at_ns))
             and type(self.payload) is bytes
@@ -126,7 +156,20 @@ def insert(
         kind, payload = _packed(content)
         checksum, from_ns, to_ns = crc32c.crc32c(payload), content.from_ns, content.to_ns
     numbers = (boot, stream, first_seq, last_seq, int(kind), from_ns, to_ns, catalogue, checksum, len(payload))
-    run(db, _INSERT, (*numbers, seal(*numbers), payload, at_ns))
+    run(db, _INSERT, (*numbers, seal(*numbers), payload, at_ns, 0, 0))
+
+
+def set_thinned(db: apsw.Connection, row: Row, mask: bytes, payload: bytes, kept: int, level: int) -> None:
+    """Makes a row the thinned block it became; its numbers and times stay."""
+    packed = _MASK_HEADER.pack(len(mask)) + mask + payload
+    checksum = crc32c.crc32c(packed)
+    numbers = (row.boot, row.stream, row.first_seq, row.last_seq, int(RowKind.THINNED), row.from_ns, row.to_ns,
+               row.catalogue, checksum, len(packed), kept)  # fmt: skip
+    run(
+        db,
+        "UPDATE items SET kind = ?, crc32c = ?, size = ?, seal = ?, payload = ?, kept = ?, level = ? WHERE row = ?",
+        (int(RowKind.THINNED), checksum, len(packed), seal(*numbers), packed, kept, level, row.row),
+    )
 
 
 def set_gap(db: apsw.Connection, row: int, lane: Lane, first_seq: int, last_seq: int, gap: Gap) -> None:
@@ -137,7 +180,7 @@ def set_gap(db: apsw.Connection, row: int, lane: Lane, first_seq: int, last_seq:
     run(
         db,
         "UPDATE items SET boot = ?, stream = ?, first_seq = ?, last_seq = ?, kind = ?, from_ns = ?, to_ns = ?,"
-        " catalogue = ?, crc32c = ?, size = ?, seal = ?, payload = ? WHERE row = ?",
+        " catalogue = ?, crc32c = ?, size = ?, seal = ?, payload = ?, kept = 0, level = 0 WHERE row = ?",
         (*numbers, len(payload), seal(*numbers, len(payload)), payload, row),
     )
 
@@ -148,11 +191,13 @@ def item_of(row: Row, boots: Mapping[int, bytes], digests: Mapping[int, bytes]) 
     if boot is None:
         return None
     content: Content
-    if row.kind == RowKind.BLOCK:
+    if row.kind in {RowKind.BLOCK, RowKind.THINNED}:
         digest = digests.get(row.catalogue)
         if digest is None:
             return None
-        content = Block(digest, row.crc32c, row.payload, row.from_ns, row.to_ns)
+        mask, payload = row.block
+        checksum = crc32c.crc32c(payload) if mask else row.crc32c
+        content = Block(digest, checksum, payload, row.from_ns, row.to_ns, mask)
     elif row.kind == RowKind.GAP:
         content = Gap(msgpack.unpackb(row.payload)[0], row.last_seq - row.first_seq + 1, row.from_ns, row.to_ns)
     elif row.kind == RowKind.OUTAGE:
@@ -202,6 +247,7 @@ def forget_boots(db: apsw.Connection) -> None:
         " AND counter NOT IN (SELECT counter FROM boots ORDER BY counter DESC LIMIT ?)",
         (_BOOTS_KEPT,),
     )
+    fold_forgotten(db)
 
 
 def _boot_seal(boot: Boot) -> int:
@@ -222,7 +268,7 @@ def set_setting(db: apsw.Connection, name: str, value: bytes) -> None:
 def insert_row(db: apsw.Connection, row: Row) -> None:
     """Adds a row of another file as it is."""
     numbers = (row.boot, row.stream, row.first_seq, row.last_seq, row.kind, row.from_ns, row.to_ns, row.catalogue)
-    run(db, _INSERT, (*numbers, row.crc32c, row.size, row.seal, row.payload, row.at_ns))
+    run(db, _INSERT, (*numbers, row.crc32c, row.size, row.seal, row.payload, row.at_ns, row.kept, row.level))
 
 
 def packed_gap(gap: Gap) -> bytes:

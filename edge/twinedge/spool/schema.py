@@ -16,14 +16,15 @@ FILE = "spool.db"
 PAGE_BYTES = 4096
 WAL_FRAME_BYTES = PAGE_BYTES + 24
 # Twice the same half: a damaged version is told from a newer one.
-_VERSION = 0x0001_0001
+_VERSION = 0x0002_0002
 _FULL = 2
-_BUSY_MS = 5000
+BUSY_MS = 5000
 _CACHE_KIB = 4096
 
 # The first sequence number not acknowledged is kept per lane, so that an acknowledgement is one small write and
 # taking it back is another. A seal is the checksum of a row's numbers: SQLite finds broken pages, not flipped bits.
-# `handed_seq` bounds what may have left this machine: an item below it keeps its extent.
+# `handed_seq` bounds what may have left this machine: an item below it keeps its extent. `kept` and `level` belong to
+# thinned blocks. `settled` is the part of a loss that the coordinator has committed and that is pruned here.
 _TABLES = """
 CREATE TABLE boots(
     counter INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, previous BLOB NOT NULL,
@@ -36,21 +37,41 @@ CREATE TABLE items(
     row INTEGER PRIMARY KEY AUTOINCREMENT, boot INTEGER NOT NULL, stream INTEGER NOT NULL,
     first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, kind INTEGER NOT NULL,
     from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, catalogue INTEGER NOT NULL, crc32c INTEGER NOT NULL,
-    size INTEGER NOT NULL, seal INTEGER NOT NULL, payload BLOB NOT NULL, at_ns INTEGER NOT NULL) STRICT;
+    size INTEGER NOT NULL, seal INTEGER NOT NULL, at_ns INTEGER NOT NULL, kept INTEGER NOT NULL DEFAULT 0,
+    level INTEGER NOT NULL DEFAULT 0, payload BLOB NOT NULL) STRICT;
 CREATE INDEX items_order ON items(boot, stream, first_seq, last_seq, kind, size, at_ns);
+CREATE INDEX items_thinned ON items(boot, stream, first_seq, last_seq, kept) WHERE kind = 4;
 CREATE TABLE catalogues(
     number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, packed BLOB NOT NULL) STRICT;
-CREATE TABLE directives(
-    id TEXT PRIMARY KEY, kind INTEGER NOT NULL, target TEXT NOT NULL, version INTEGER NOT NULL,
-    digest BLOB NOT NULL, size INTEGER NOT NULL, name TEXT NOT NULL, deadline_ns INTEGER NOT NULL,
-    outcome INTEGER, reason TEXT NOT NULL, detail TEXT NOT NULL, running_digest BLOB NOT NULL,
-    at_ns INTEGER NOT NULL, reported INTEGER NOT NULL) STRICT;
 CREATE TABLE ledger(
     boot BLOB NOT NULL, stream INTEGER NOT NULL, reason TEXT NOT NULL, samples INTEGER NOT NULL,
-    from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, at_ns INTEGER NOT NULL,
+    from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, at_ns INTEGER NOT NULL, settled INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY(boot, stream, reason)) STRICT, WITHOUT ROWID;
 CREATE TABLE settings(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
+# Rows in the order of their class, whatever the table's version; what gaps and thinned blocks declare. A gap's payload
+# is its reason in MessagePack, a list of one string.
+_VIEWS = """
+CREATE VIEW held AS SELECT row, boot, stream, first_seq, last_seq, kind, from_ns, to_ns, catalogue, crc32c, size, seal,
+    payload, at_ns, kept, level FROM items;
+CREATE VIEW declared(row, boot, stream, reason, samples) AS
+    SELECT row, boot, stream, CAST(substr(payload, iif(substr(payload, 2, 1) = x'd9', 4, 3)) AS TEXT),
+        last_seq - first_seq + 1 FROM items WHERE kind = 1
+    UNION ALL SELECT row, boot, stream, 'THINNED', last_seq - first_seq + 1 - kept FROM items WHERE kind = 4;
+"""
+# From the first version: nothing of a large file is rewritten, so that the budget holds meanwhile.
+_SECOND = """
+DROP TABLE IF EXISTS directives;
+ALTER TABLE items ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE items ADD COLUMN level INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX items_thinned ON items(boot, stream, first_seq, last_seq, kept) WHERE kind = 4;
+ALTER TABLE ledger ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
+"""
+_SETTLE = (
+    "UPDATE ledger SET settled = max(0, samples - (SELECT ifnull(sum(samples), 0) FROM declared WHERE declared.boot ="
+    " (SELECT counter FROM boots WHERE id = ledger.boot) AND declared.stream = ledger.stream"
+    " AND declared.reason = ledger.reason))"
+)
 
 
 def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
@@ -62,7 +83,7 @@ def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     """
     db = apsw.Connection(str(path), vfs=vfs)
     try:
-        db.set_busy_timeout(_BUSY_MS)
+        db.set_busy_timeout(BUSY_MS)
         if vfs is not None:
             # A layer above the file system has no shared memory; one process alone needs none.
             run(db, "PRAGMA locking_mode=EXCLUSIVE")
@@ -102,13 +123,18 @@ def _check_durable(db: apsw.Connection, path: Path) -> None:
 
 def _make_tables(db: apsw.Connection, path: Path) -> None:
     version = number(db, "PRAGMA user_version")
-    if version == 0:
-        with db:
-            run(db, _TABLES)
-            run(db, f"PRAGMA user_version={_VERSION}")
-    elif version & 0xFFFF != version >> 16:
+    if version == _VERSION:
+        return
+    if version & 0xFFFF != version >> 16:
         raise apsw.CorruptError(f"user_version {version:#x}")
-    elif version != _VERSION:
+    if version > _VERSION:
         raise StorageError(
             "STATE_INVALID", f"{path}: made by a newer version ({version & 0xFFFF})", hint="upgrade this agent"
         )
+    with db:
+        run(db, _SECOND if version else _TABLES)
+        run(db, _VIEWS)
+        if version:
+            # What no item here declares any more was committed and pruned.
+            run(db, _SETTLE)
+        run(db, f"PRAGMA user_version={_VERSION}")

@@ -37,6 +37,7 @@ def test_export_writes_every_sample_that_is_kept(bench, spool, tmp_path):
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
     for row in rows[:-1]:
+        assert row["kind"] == "sample"
         key = bytes.fromhex(row["boot"]), Stream[row["stream"].upper()], int(row["seq"])
         assert float(row["value"]) == bench.stored[key]
     lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]

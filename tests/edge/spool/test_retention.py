@@ -22,7 +22,7 @@ def lost(spool):
     return sum(line.samples for line in spool.ledger())
 
 
-@pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest", "thin"])
+@pytest.mark.parametrize("when_full", ["drop_oldest", "drop_newest"])
 def test_cap_holds_and_the_ledger_sums_to_every_gap(bench, when_full):
     spool = bench.open(DISK, when_full)
     assert fill(bench, spool) <= DISK
@@ -37,18 +37,29 @@ def test_cap_holds_and_the_ledger_sums_to_every_gap(bench, when_full):
     spool.close()
 
 
-def test_reject_refuses_without_giving_numbers_and_takes_again_after_an_acknowledgement(bench):
+def test_reject_refuses_declares_what_it_refused_and_takes_again_after_an_acknowledgement(bench):
     spool = bench.open(DISK, "reject")
-    with pytest.raises(StorageError, match="STORE_FULL"):
+    with pytest.raises(StorageError, match="STORE_FULL") as refusal:
         fill(bench, spool)
+    assert refusal.value.facts["declared"] == 2000
     held = spool.ranges()[0]
     items = bench.everything(spool)
-    assert (bench.gaps(items), lost(spool)) == (0, 0)
-    with pytest.raises(StorageError, match="STORE_FULL"):
-        bench.append(spool, count=2000, noisy=True)
-    assert spool.ranges() == [held]
+    assert (bench.gaps(items), lost(spool)) == (2000, 2000)
+    assert isinstance(items[-1].content, Gap)
     spool.acknowledge([Mark(held.boot, held.stream, held.next_seq)])
     assert bench.append(spool, count=2000, noisy=True)[0] == held.next_seq
+    spool.close()
+
+
+def test_writer_that_can_wait_is_refused_and_nothing_is_declared(bench):
+    spool = bench.open(DISK, "reject")
+    with pytest.raises(StorageError):
+        fill(bench, spool)
+    before, ledger = spool.ranges(), spool.ledger()
+    with pytest.raises(StorageError, match="STORE_FULL") as refusal:
+        spool.append_many([(Stream.TELEMETRY, [bench.batch(2000, noisy=True)])], bench.catalogue, declare=False)
+    assert "declared" not in refusal.value.facts
+    assert (spool.ranges(), spool.ledger()) == (before, ledger)
     spool.close()
 
 
@@ -72,11 +83,13 @@ def test_reject_with_alarms_in_the_call_stores_these_and_declares_the_rest(bench
     with pytest.raises(StorageError):
         fill(bench, spool)
     parts = [(Stream.TELEMETRY, [bench.batch(2000, noisy=True)]), (Stream.ALARM, [bench.batch(3)])]
-    spool.append_many(parts, bench.catalogue)
+    with pytest.raises(StorageError) as refusal:
+        spool.append_many(parts, bench.catalogue)
+    assert refusal.value.facts["declared"] == 2000
     items = spool.unsent(**READ)
     assert isinstance(items[0].content, Block)
     assert items[0].stream is Stream.ALARM
-    assert (bench.gaps(items), lost(spool)) == (2000, 2000)
+    assert (bench.gaps(items), lost(spool)) == (4000, 4000)
     spool.close()
 
 

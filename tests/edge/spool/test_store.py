@@ -7,7 +7,6 @@ from twinmodel.clock import ClockQuality
 from twinmodel.errors import ConflictError, InputError
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
 from twinsync import limits
-from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome
 from twinsync.item import Block, Gap, Mark, NotAcquired, Outage
 
 READ = {"bytes_max": 1 << 30, "items_max": 1000}
@@ -218,24 +217,6 @@ def test_unused_catalogues_are_forgotten_once_there_are_several(bench):
     spool.close()
     spool = bench.open()
     assert spool.schemas() == [bench.catalogue.digest, newest]
-    spool.close()
-
-
-def test_directive_survives_a_restart_and_its_first_outcome_stands(bench):
-    spool = bench.open()
-    directive = Directive("d1", DirectiveKind.MODEL, "tank", 3, b"d" * 32, 10, "two-tanks@2", 0)
-    spool.put_directive(directive)
-    spool.close()
-    spool = bench.open()
-    assert spool.desired()[0].directive == directive
-    assert spool.desired()[0].state is None
-    applied = DirectiveState("d1", Outcome.APPLIED, "", "", b"d" * 32, 5)
-    spool.finish_directive(applied)
-    spool.finish_directive(DirectiveState("d1", Outcome.REJECTED, "NO", "later", b"", 6))
-    spool.report_directive("d1")
-    assert (spool.desired()[0].state, spool.desired()[0].reported) == (applied, True)
-    spool.put_directive(directive)
-    assert (spool.desired()[0].state, spool.desired()[0].reported) == (applied, False)
     spool.close()
 
 

@@ -1,0 +1,89 @@
+"""What a spool tells without writing: it goes on while the disk refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import apsw
+
+from twinedge.spool import outgoing
+from twinedge.spool.catalogues import catalogue_of, digests_of
+from twinedge.spool.connection import Connection
+from twinedge.spool.forecast import Forecast, forecast_of
+from twinedge.spool.ledger import Loss, losses_of
+from twinedge.spool.outgoing import Backlog
+from twinedge.spool.recall import recent_of
+from twinedge.spool.rows import Lane, boots_of, lanes_of, setting
+from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.signal import Batch, Catalogue, Stream
+from twinsync.item import Boot, Range
+
+CONFIRMED = "confirmed_boot"
+"""Setting that names the boot up to which the coordinator has accepted the chain."""
+_FORECAST_AGE_NS = 30 * SECOND_NS
+
+
+class Reading:
+    """The reading half of `store.Spool`.
+
+    Attributes:
+        boot: the boot that numbers what is appended.
+    """
+
+    def __init__(self, file: Connection, clock: Clock, boot: Boot) -> None:
+        self._file = file
+        self._clock = clock
+        self._boots: dict[int, bytes] = {}
+        self._next: dict[Stream, int] = {}
+        self._forecast: tuple[int, Forecast] | None = None
+        self.boot = boot
+
+    def ranges(self) -> list[Range]:
+        """What is held unacknowledged, by stream and then in the order of boots."""
+        return outgoing.ranges_of(self._file.read(self._lanes), self._boots)
+
+    def boots_since(self, confirmed: bytes | None = None) -> list[Boot]:
+        """Boots from `confirmed` to the present one, oldest first; None: from the last one `confirm_boot` stored.
+
+        All that are kept, when that boot is not among them.
+        """
+        boots = self._file.read(boots_of)
+        start = confirmed if confirmed is not None else self._file.read(lambda db: setting(db, CONFIRMED))
+        places = [place for place, boot in enumerate(boots) if boot.id == start]
+        return boots[places[0] :] if places else boots
+
+    def catalogue(self, digest: bytes) -> Catalogue | None:
+        """A stored catalogue, None when it is not here."""
+        return self._file.read(lambda db: catalogue_of(db, digest))
+
+    def schemas(self) -> list[bytes]:
+        """Digests of the catalogues that stored blocks and the present configuration need."""
+        return list(self._file.read(digests_of).values())
+
+    def recent(self) -> list[tuple[Catalogue, list[Batch]]]:
+        """Samples stored last, by any boot, see `recall`."""
+        return self._file.read(recent_of)
+
+    def backlog(self) -> Backlog:
+        """What waits for the coordinator."""
+        return self._file.read(lambda db: outgoing.backlog_of(db, self._lanes(db)))
+
+    def ledger(self) -> list[Loss]:
+        """Everything this spool ever dropped: numbers that became gaps, and samples thinned out of blocks."""
+        return self._file.read(losses_of)
+
+    def forecast(self) -> Forecast:
+        """How fast each class fills the budget, and when it is full; looked up anew each half minute."""
+        now_ns = self._clock.boot_ns()
+        if self._forecast is None or now_ns - self._forecast[0] >= _FORECAST_AGE_NS:
+            self._forecast = (now_ns, self._file.read(lambda db: forecast_of(db, self._lanes(db))))
+        return self._forecast[1]
+
+    def _lanes(self, db: apsw.Connection) -> list[Lane]:
+        """All lanes, up to what was promised: a commit that failed may have arrived."""
+        lanes = lanes_of(db)
+        for place, lane in enumerate(lanes):
+            if lane.boot == self.boot.counter:
+                next_seq = min(lane.next_seq, self._next.get(Stream(lane.stream), 0))
+                lanes[place] = replace(lane, next_seq=next_seq, acked_seq=min(lane.acked_seq, next_seq))
+        return [lane for lane in lanes if lane.boot in self._boots]
