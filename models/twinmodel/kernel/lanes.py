@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.extending import intrinsic
 
 from twinmodel.kernel.arena import DRIFT, F64, I32
 
@@ -24,6 +25,17 @@ def kernel(function: _F) -> _F:
     """Declares a function that numba compiles strictly."""
     strict = numba.njit(nogil=True, fastmath=False, error_model="numpy", boundscheck=False)
     return cast("_F", strict(function))
+
+
+@intrinsic  # type: ignore[misc]  # numba is untyped here
+def alone(context: Any) -> Any:  # noqa: ARG001 - what numba hands in
+    """Keeps the function it is called in from being copied into its callers, which would multiply large code."""
+
+    def mark(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - as above
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return numba.types.none(), mark
 
 
 @kernel

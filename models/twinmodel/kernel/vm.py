@@ -6,25 +6,23 @@ passed `oplist.verify` against these very registers and this pool.
 """
 
 # Comparisons are written out: min, max and isnan of numba and NumPy differ in NaN and in the sign of zero.
-# ruff: noqa: FURB136, PLR0124
+# ruff: noqa: FURB136
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numba
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from twinmodel.kernel import ops
+from twinmodel.kernel import ops, vectors
 from twinmodel.kernel.arena import F64, HEADER, I32
-from twinmodel.kernel.lanes import kernel
+from twinmodel.kernel.lanes import alone, kernel
 from twinmodel.kernel.transcendental import Primitives, make
 from twinmodel.kernel.vm_reference import ROS2_GAMMA
 
 C: Final = ops.COLUMNS
-_SLOPES: Final = HEADER - 1
 
 
 def inlined(function: Any) -> Any:
@@ -55,7 +53,7 @@ def _real(context: Any, value: Any) -> Any:  # noqa: ARG001 - as above
 
 @intrinsic  # type: ignore[misc]  # as above
 def _select(context: Any, condition: Any, a: Any, b: Any) -> Any:  # noqa: ARG001 - as above
-    """a where the condition holds, else b; never a branch."""
+    """Value a where the condition holds, else b; never a branch."""
 
     def choose(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(cgutils.as_bool_bit(builder, args[0]), args[1], args[2])
@@ -78,7 +76,7 @@ def real(b: Any) -> Any:
 
 @inlined
 def where(condition: bool, a: float, b: float) -> Any:  # noqa: FBT001 - as NumPy's
-    """a where the condition holds, else b."""
+    """Value a where the condition holds, else b."""
     return _select(condition, a, b)
 
 
@@ -110,6 +108,7 @@ def _along(M: F64, xs: int, n: int, k: int, x: float) -> float:
 @kernel
 def lookup1(M: F64, at: int, d: F64, a: F64, L: int) -> None:
     """Linear between the points n | xs | ys at M[at:]."""
+    alone()
     n = int(M[at])
     xs, ys = at + 1, at + 1 + n
     for w in range(L):
@@ -121,6 +120,7 @@ def lookup1(M: F64, at: int, d: F64, a: F64, L: int) -> None:
 @kernel
 def lookup2(M: F64, at: int, d: F64, a: F64, b: F64, L: int) -> None:
     """Bilinear between the points n | m | xs | ys | values at M[at:]."""
+    alone()
     n, m = int(M[at]), int(M[at + 1])
     xs, ys = at + 2, at + 2 + n
     values = ys + m
@@ -134,25 +134,9 @@ def lookup2(M: F64, at: int, d: F64, a: F64, b: F64, L: int) -> None:
 
 
 @kernel
-def dense(M: F64, at: int, count: int, outputs: int, R: F64, d0: int, a0: int, L: int) -> None:
-    """Rows d0.. of R become bias + W times the rows a0.. of R; bias and W lie at M[at:]."""
-    weights = at + outputs
-    for j in range(outputs):
-        d = R[d0 + j * L : d0 + (j + 1) * L]
-        a = R[a0 : a0 + L]
-        bias, v = M[at + j], M[weights + j * count]
-        for w in range(L):
-            d[w] = bias + v * a[w]
-        for k in range(1, count):
-            a = R[a0 + k * L : a0 + (k + 1) * L]
-            v = M[weights + j * count + k]
-            for w in range(L):
-                d[w] = d[w] + v * a[w]
-
-
-@kernel
 def _function(op: int, d: F64, a: F64, b: F64, L: int) -> None:
     """The operations of one or two arguments that are not a machine instruction."""
+    alone()
     if op == ops.EXP:
         for w in range(L):
             d[w] = exp(a[w])
@@ -174,66 +158,51 @@ def _function(op: int, d: F64, a: F64, b: F64, L: int) -> None:
 
 
 @kernel
-def run(I: I32, at: int, count: int, M: F64, pool: int, R: F64, L: int) -> None:  # noqa: C901, E741, PLR0912 - one branch an operation; letters of `arena`
+def run(I: I32, at: int, count: int, M: F64, pool: int, R: F64, L: int) -> None:  # noqa: E741 - one branch an operation; letters of `arena`
     """Runs `count` operations from I[at:] over registers of L lanes each, which start at R[0]; the pool is M[pool:]."""
+    alone()
     for pc in range(count):
         row = at + C * pc
         op = I[row]
-        d0, a0, b0 = I[row + 1] * L, I[row + 2] * L, I[row + 3] * L
-        d, a, b = R[d0 : d0 + L], R[a0 : a0 + L], R[b0 : b0 + L]
+        d, a, b, c = I[row + 1] * L, I[row + 2] * L, I[row + 3] * L, I[row + 4] * L
         if op == ops.MUL:
-            for w in range(L):
-                d[w] = a[w] * b[w]
+            vectors.mul(R, d, a, b, c, L)
         elif op == ops.ADD:
-            for w in range(L):
-                d[w] = a[w] + b[w]
+            vectors.add(R, d, a, b, c, L)
         elif op == ops.SUB:
-            for w in range(L):
-                d[w] = a[w] - b[w]
+            vectors.sub(R, d, a, b, c, L)
         elif op == ops.DIV:
-            for w in range(L):
-                d[w] = a[w] / b[w]
+            vectors.div(R, d, a, b, c, L)
         elif op == ops.NEG:
-            for w in range(L):
-                d[w] = -a[w]
+            vectors.neg(R, d, a, b, c, L)
         elif op == ops.ABS:
-            for w in range(L):
-                d[w] = abs(a[w])
+            vectors.absolute(R, d, a, b, c, L)
         elif op == ops.SQRT:
-            for w in range(L):
-                d[w] = math.sqrt(a[w])
+            vectors.sqrt(R, d, a, b, c, L)
         elif op == ops.MIN:
-            for w in range(L):
-                d[w] = a[w] if a[w] < b[w] or a[w] != a[w] else b[w]
+            vectors.smaller(R, d, a, b, c, L)
         elif op == ops.MAX:
-            for w in range(L):
-                d[w] = a[w] if a[w] > b[w] or a[w] != a[w] else b[w]
+            vectors.larger(R, d, a, b, c, L)
         elif op == ops.LESS:
-            for w in range(L):
-                d[w] = 1.0 if a[w] < b[w] else 0.0
+            vectors.less(R, d, a, b, c, L)
         elif op == ops.SELECT:
-            c = R[I[row + 4] * L : (I[row + 4] + 1) * L]
-            for w in range(L):
-                d[w] = b[w] if a[w] > 0.0 else c[w]
+            vectors.select(R, d, a, b, c, L)
         elif op == ops.DENSE:
-            dense(M, pool + I[row + 4], I[row + 3], I[row + 5], R, d0, a0, L)
+            count, bias = int(I[row + 3]), pool + I[row + 4]
+            for j in range(I[row + 5]):
+                weights = bias + I[row + 5] + j * count
+                vectors.weigh(R, d + j * L, a, L, M, bias + j, weights, count)
         elif op == ops.LOOKUP1:
-            lookup1(M, pool + I[row + 4], d, a, L)
+            lookup1(M, pool + I[row + 4], R[d : d + L], R[a : a + L], L)
         elif op == ops.LOOKUP2:
-            lookup2(M, pool + I[row + 4], d, a, b, L)
+            lookup2(M, pool + I[row + 4], R[d : d + L], R[a : a + L], R[b : b + L], L)
         else:
-            _function(op, d, a, b, L)
-
-
-@kernel
-def rates_at(I: I32) -> int:  # noqa: E741, ARG001 - all places read alike
-    """Where the code of the rates begins in I; its results follow it."""
-    return HEADER
+            _function(op, R[d : d + L], R[a : a + L], R[b : b + L], L)
 
 
 @kernel
 def readings_at(I: I32) -> int:  # noqa: E741 - as above
-    """Where the code of the readings begins in I."""
+    """Where the code of the readings begins in I, after the rates and their results."""
     return HEADER + C * int(I[HEADER - 3]) + int(I[0])
 
 
@@ -249,12 +218,14 @@ def integrate(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> N
 
     Scratch rows of L lanes: x | sum | next, for ROS2 also the matrix and where its rows changed places.
     """
+    alone()
     n, substeps, method = int(I[0]), int(I[3]), int(I[7])
     for w in range(n * L):
         G[gx + w] = G[w]
     if method == ops.MAP:
-        run(I, HEADER, int(I[HEADER - 3]), M, pool, G, L)
-        results = HEADER + C * int(I[HEADER - 3])
+        count = int(I[HEADER - 3])
+        results = HEADER + C * count
+        run(I, results - C * count, count, M, pool, G, L)
         for i in range(n):
             r = I[results + i] * L
             for w in range(L):
@@ -270,12 +241,13 @@ def integrate(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> N
 @kernel
 def _rk4(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> None:  # noqa: E741 - as above
     """One step of the classic Runge-Kutta method of order 4."""
+    alone()
     n, count = int(I[0]), int(I[HEADER - 3])
     results = HEADER + C * count
     ga, gd = gx + n * L, gx + 2 * n * L
     half, sixth = h * 0.5, h / 6.0
     for stage in range(4):
-        run(I, HEADER, count, M, pool, G, L)
+        run(I, results - C * count, count, M, pool, G, L)
         for i in range(n):
             # A result may be a state register itself: new states are kept aside until the last is read.
             k0, r0, x0, a0 = I[results + i] * L, gd + i * L, gx + i * L, ga + i * L
@@ -297,12 +269,14 @@ def _rk4(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> None: 
                     v = x[w] + sixth * (a[w] + k[w])
                     x[w] = v
                     r[w] = v
-        G[: n * L] = G[gd : gd + n * L]
+        for w in range(n * L):
+            G[w] = G[gd + w]
 
 
 @kernel
 def _ros2(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> None:  # noqa: E741 - as above
     """One step of the Rosenbrock method of order 2, see `vm_reference`."""
+    alone()
     n, count, slopes = int(I[0]), int(I[HEADER - 3]), int(I[HEADER - 1])
     results = HEADER + C * count
     code = jacobian_at(I)
@@ -318,7 +292,7 @@ def _ros2(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> None:
                 v = -(scale * G[r + w])
                 G[q + w] = 1.0 + v if one else v
     _factorise(G, A, n, L)
-    run(I, HEADER, count, M, pool, G, L)
+    run(I, results - C * count, count, M, pool, G, L)
     for i in range(n):
         r = I[results + i] * L
         for w in range(L):
@@ -326,7 +300,7 @@ def _ros2(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> None:
     _solve(G, A, n, k1, L)
     for w in range(n * L):
         G[w] = G[gx + w] + h * G[k1 + w]
-    run(I, HEADER, count, M, pool, G, L)
+    run(I, results - C * count, count, M, pool, G, L)
     for i in range(n):
         r = I[results + i] * L
         for w in range(L):
@@ -341,6 +315,7 @@ def _ros2(I: I32, M: F64, pool: int, h: float, G: F64, gx: int, L: int) -> None:
 @kernel
 def _factorise(G: F64, A: int, n: int, L: int) -> None:
     """LU of n x n rows at G[A:], multipliers below the diagonal, then where rows changed places, lane by lane."""
+    alone()
     for k in range(n):
         for i in range(k + 1, n):
             flag = A + (n * n + k * n + i) * L
@@ -365,6 +340,7 @@ def _factorise(G: F64, A: int, n: int, L: int) -> None:
 @kernel
 def _solve(G: F64, A: int, n: int, x: int, L: int) -> None:
     """Solves for the right-hand side at G[x:], in place, after `_factorise`."""
+    alone()
     for k in range(n):
         a = x + k * L
         for i in range(k + 1, n):

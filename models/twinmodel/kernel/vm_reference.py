@@ -106,7 +106,7 @@ def run(code: I32, R: list[F64], pool: F64 | Writer = _NO_POOL) -> None:
 
 
 def _dense(pool: F64, rows: list[F64], outputs: int) -> list[F64]:
-    """bias + W times the rows, all outputs at once; every sum in the order of the rows."""
+    """The rows times W plus bias, all outputs at once; every sum in the order of the rows."""
     tiles = pool.shape[1:]
     own = (1,) * (rows[0].ndim - len(tiles)) + tiles
     v = pool[:outputs].reshape(outputs, *own)
