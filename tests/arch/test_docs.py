@@ -208,8 +208,9 @@ def test_the_yaml_of_the_pages_is_accepted_by_the_code(tmp_path: Path):
         path.write_text(text)
         return path
 
-    (model,) = examples("models.md")
+    model, *others = examples("models.md")
     assert build(put("model.yaml", model))
+    assert all(build(put("other.yaml", other)) for other in others)
     profile, site = examples("profiles.md")
     assert load_profile(put("profile.yaml", profile)).points
     assert read_yaml(put("site.yaml", site), site_schema.Site).twins
