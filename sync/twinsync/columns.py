@@ -1,4 +1,4 @@
-"""Columns of unsigned integers as bytes: narrowed to the width they need, or one byte each with escapes.
+"""Columns of integers as bytes: narrowed to the width they need, or one byte each with escapes.
 
 All arithmetic is modulo 2**64 on arrays, so that the extremes of int64 pass through differences unharmed. A
 reader checks every length against the bytes that are there before it allocates.
@@ -6,7 +6,7 @@ reader checks every length against the bytes that are there before it allocates.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,15 @@ from twinmodel.errors import InputError
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
+Integer = TypeVar("Integer", bound=np.integer[Any])
 
-# In a byte plane these two stand for a larger number in the columns behind it.
-_IN_16_BITS = 254
-_IN_64_BITS = 255
+SMALL_MIN, SMALL_MAX = -127, 126
+"""What a byte of a signed plane holds; beyond, it stands for a larger number in the columns behind the plane."""
+
+_IN_16_BITS, _IN_64_BITS = 127, -128
 _NOWHERE = np.zeros(0, np.int64)
+_WIDTHS = frozenset((0, 1, 2, 4, 8))
+_INT16, _INT64 = np.dtype("<i2"), np.dtype("<i8")
 _TYPES: dict[int, np.dtype[np.unsignedinteger[Any]]] = {2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<u8")}
 
 
@@ -33,17 +37,24 @@ def unzigzag(values: U64) -> I64:
     return (values >> np.uint64(1)).view(np.int64) ^ -(values & np.uint64(1)).view(np.int64)
 
 
-def differences(values: I64) -> I64:
+def differences(values: NDArray[Integer]) -> NDArray[Integer]:
     """Each value less the one before it, the first as it is; `numpy.cumsum` undoes it. n > 0."""
-    steps = np.empty_like(values)
-    steps[:1] = values[:1]
-    np.subtract(values[1:], values[:-1], out=steps[1:])
+    steps = values.copy()
+    steps[1:] -= values[:-1]
     return steps
 
 
 def largest(values: NDArray[np.unsignedinteger[Any]]) -> int:
     """The largest of unsigned values, 0 when there is none."""
-    return int(np.maximum.reduce(values)) if len(values) else 0
+    # Three times faster than a reduction on the short columns most blocks are made of.
+    return int(values[values.argmax()]) if len(values) else 0
+
+
+def beyond(values: I64) -> NDArray[np.bool_]:
+    """Which values a byte of a signed plane cannot hold."""
+    # One unsigned comparison for both ends.
+    shifted: NDArray[np.bool_] = (values - SMALL_MIN).view(np.uint64) > SMALL_MAX - SMALL_MIN
+    return shifted
 
 
 def corrupt(what: str) -> NoReturn:
@@ -73,17 +84,27 @@ class ColumnWriter:
         self._parts.append(bytes((width,)))
         self._parts.append(_shuffled(values, width))
 
-    def escaped(self, values: U64) -> None:
-        """Appends a column of one byte per value; the few that need more follow in wider columns."""
-        if largest(values) < _IN_16_BITS:
-            self._parts.append(values.astype(np.uint8).tobytes())
+    def integers(self, values: I64) -> None:
+        """Appends a column in the fewest bytes per value that fit its largest of either sign; zeros take none."""
+        top = largest((values ^ (values >> 63)).view(np.uint64)) << 1
+        if top == 0 and not np.count_nonzero(values):
+            self._parts.append(b"\x00")
             return
-        plane = np.minimum(values, _IN_64_BITS).astype(np.uint8)
-        large = plane >= _IN_16_BITS
+        width = 1 if top < 1 << 8 else 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
+        self._parts += (bytes((width,)), _shuffled(values.view(np.uint64), width))
+
+    def signed(self, values: I64) -> None:
+        """Appends a column of one byte per value; the few that need more follow in wider columns."""
+        plane = values.astype(np.int8)
+        large = beyond(values).nonzero()[0]
+        if not len(large):
+            self._parts += (b"\x00", plane.tobytes())
+            return
         escapes = values[large]
-        wide = escapes >= 1 << 16
+        wide = escapes.astype(np.int16) != escapes
         plane[large] = np.where(wide, _IN_64_BITS, _IN_16_BITS)
-        self._parts += (plane.tobytes(), _shuffled(escapes[~wide], 2), _shuffled(escapes[wide], 8))
+        short, long = escapes[~wide].view(np.uint64), escapes[wide].view(np.uint64)
+        self._parts += (b"\x01", plane.tobytes(), _shuffled(short, 2), _shuffled(long, 8))
 
     def sparse(self, positions: I64) -> None:
         """Appends ascending positions, as their count and the distance of each to the one before it."""
@@ -110,14 +131,29 @@ class ColumnReader:
         start = self._claim(length)
         return self._raw[start : start + length]
 
-    def narrow(self, count: int) -> U64:
-        """A column of `count` values that `ColumnWriter.narrow` wrote."""
-        width = self._raw[self._claim(1)]
-        if width not in {0, 1, 2, 4, 8}:
+    def byte(self) -> int:
+        """The next byte, as a number."""
+        return self._raw[self._claim(1)]
+
+    def narrow(self, count: int, width_max: int = 8) -> U64:
+        """A column of `count` values that `ColumnWriter.narrow` wrote, of at most `width_max` bytes each."""
+        width = self.byte()
+        if width == 1:
+            return np.frombuffer(self._raw, np.uint8, count, self._claim(count)).astype(np.uint64)
+        if width not in _WIDTHS or width > width_max:
             corrupt(f"column width {width}")
         if width == 0:
             return np.zeros(count, np.uint64)
-        return self._unshuffled(count, width)
+        return self.wide(count, width).astype(np.uint64)
+
+    def integers(self, count: int) -> I64:
+        """A column of `count` values that `ColumnWriter.integers` wrote."""
+        width = self.byte()
+        if width not in _WIDTHS:
+            corrupt(f"column width {width}")
+        if width == 0:
+            return np.zeros(count, np.int64)
+        return self.wide(count, width).view(f"<i{width}").astype(np.int64)
 
     def below(self, count: int, limit: int, what: str) -> I64:
         """A narrow column whose values are all less than `limit`, as signed integers."""
@@ -126,17 +162,17 @@ class ColumnReader:
             corrupt(f"{what} {largest(values)} of {limit}")
         return values.view(np.int64)
 
-    def escaped(self, count: int) -> U64:
-        """A column of `count` values that `ColumnWriter.escaped` wrote."""
-        start = self._claim(count)
-        plane = np.frombuffer(self._raw, np.uint8, count, start)
-        values = plane.astype(np.uint64)
-        if largest(plane) < _IN_16_BITS:
-            return values
-        wide = plane == _IN_64_BITS
-        short = plane == _IN_16_BITS
-        values[short] = self._unshuffled(int(np.count_nonzero(short)), 2)
-        values[wide] = self._unshuffled(int(np.count_nonzero(wide)), 8)
+    def signed(self, count: int) -> I64:
+        """A column of `count` values that `ColumnWriter.signed` wrote."""
+        escapes = self.byte()
+        if escapes > 1:
+            corrupt(f"column form {escapes}")
+        plane = np.frombuffer(self._raw, np.int8, count, self._claim(count))
+        values: I64 = plane.astype(np.int64)
+        if escapes:
+            for escape, dtype in ((_IN_16_BITS, _INT16), (_IN_64_BITS, _INT64)):
+                large = (plane == escape).nonzero()[0]
+                values[large] = self.wide(len(large), dtype.itemsize).view(dtype)
         return values
 
     def sparse(self, limit: int) -> I64:
@@ -163,16 +199,17 @@ class ColumnReader:
         self._used = start + length
         return start
 
-    def _unshuffled(self, count: int, width: int) -> U64:
+    def wide(self, count: int, width: int) -> NDArray[np.unsignedinteger[Any]]:
+        """A column of `count` values of `width` bytes each, as it stands: all low bytes first."""
         start = self._claim(count * width)
         plane = np.frombuffer(self._raw, np.uint8, count * width, start)
         if width == 1:
-            return plane.astype(np.uint64)
-        rows = np.ascontiguousarray(plane.reshape(width, count).T)
-        column: U64 = rows.view(_TYPES[width]).reshape(count).astype(np.uint64)
-        return column
+            return plane
+        return np.ascontiguousarray(plane.reshape(width, count).T).view(_TYPES[width]).reshape(count)
 
 
 def _shuffled(values: U64, width: int) -> bytes:
     """All low bytes first, all high bytes last: runs of equal bytes are what a compressor finds."""
+    if width == 1:
+        return values.astype(np.uint8).tobytes()
     return values.astype(_TYPES[width]).view(np.uint8).reshape(len(values), width).T.tobytes()

@@ -1,14 +1,26 @@
-"""What a catalogue says about the numbers of its signals, as arrays that the block codec indexes."""
+"""What a catalogue says about the numbers of its signals, as arrays that the block codec indexes.
+
+A signal's *rank* is its place in canonical order: kinds in numeric order, inside a kind by signal. All rows but those
+of `keys` are sorted by rank, so that the signals of a kind lie side by side.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twinmodel.signal import Catalogue, Signal
+from twinmodel.signal import Catalogue, Kind, Signal
+from twinsync import limits
 from twinsync.columns import I64
+
+PLACE_BITS = (limits.BLOCK_SAMPLES_MAX - 1).bit_length()
+"""Low bits of a sorting key: the sample's place; the rank stands above them."""
+
+Keys = NDArray[np.unsignedinteger[Any]]
 
 # Powers of ten up to here are exact as floats.
 _EXPONENT_MAX = 22
@@ -17,22 +29,65 @@ _INT64_MAX = 2**63 - 1
 _MEMO_MAX = 32
 
 
-@dataclass(frozen=True, slots=True)
+# Not slotted: what only one direction needs is made at its first use.
+@dataclass(frozen=True)
 class Scales:
     """One row per signal.
 
     Attributes:
+        signal: id of each rank.
         kind: `Kind` of its values.
         period_ns: nominal distance of its samples.
         units: integer units per 1.0, with the rounding of one multiplication.
         up, down: an integer k means the float `k * up / down`; one of the two is exact by construction.
+        edges: first rank of each kind and, last, the number of signals, shape (5,).
+        time_step_ns: times are counted in it.
     """
 
+    signal: NDArray[np.uint32]
     kind: NDArray[np.uint8]
     period_ns: I64
     units: NDArray[np.float64]
     up: NDArray[np.float64]
     down: NDArray[np.float64]
+    edges: I64
+    time_step_ns: int
+    _keys: dict[Kind, Keys] = field(default_factory=dict)
+
+    @cached_property
+    def period_steps(self) -> I64:
+        """Periods in steps of time, what is left below one cut off."""
+        return self.period_ns // self.time_step_ns
+
+    @cached_property
+    def whole_periods(self) -> bool:
+        """Whether all periods are whole steps of time."""
+        return not (self.period_ns % self.time_step_ns).any()
+
+    @cached_property
+    def scales_up(self) -> bool:
+        """Whether `up` is anything but 1."""
+        return bool((self.up != 1.0).any())
+
+    @cached_property
+    def scales_down(self) -> bool:
+        """Whether `down` is anything but 1."""
+        return bool((self.down != 1.0).any())
+
+    def __len__(self) -> int:
+        return len(self.signal)
+
+    def keys(self, kind: Kind) -> Keys:
+        """Sorting key by signal id: its rank above `PLACE_BITS` zeros; signals of other kinds sort behind all ranks."""
+        found = self._keys.get(kind)
+        if found is None:
+            known = len(self)
+            narrow = (known + 1) << PLACE_BITS <= 1 << 32
+            found = np.full(known, known << PLACE_BITS, np.uint32 if narrow else np.uint64)
+            mine = np.flatnonzero(self.kind == kind)
+            found[self.signal[mine]] = mine << PLACE_BITS
+            self._keys[kind] = found
+        return found
 
 
 _memo: dict[bytes, Scales] = {}
@@ -42,22 +97,26 @@ def scales_of(catalogue: Catalogue) -> Scales:
     """The scales of a catalogue, remembered by its digest for the few catalogues in use."""
     found = _memo.get(catalogue.digest)
     if found is None:
-        found = _scales(catalogue.signals)
+        found = _scales(catalogue.signals, catalogue.time_step_ns)
         while len(_memo) >= _MEMO_MAX:
             _memo.pop(next(iter(_memo)), None)
         _memo[catalogue.digest] = found
     return found
 
 
-def _scales(signals: tuple[Signal, ...]) -> Scales:
-    rows = [_row(signal) for signal in signals]
-    units, up, down = np.array(rows, np.float64).reshape(len(rows), 3).T.copy()
+def _scales(signals: tuple[Signal, ...], time_step_ns: int) -> Scales:
+    by_rank = sorted(signals, key=lambda s: s.kind)
+    units, up, down = np.array([_row(s) for s in by_rank], np.float64).reshape(len(by_rank), 3).T.copy()
+    kind = np.array([s.kind for s in by_rank], np.uint8)
     return Scales(
-        np.array([s.kind for s in signals], np.uint8),
-        np.array([s.period_ns if 0 <= s.period_ns <= _INT64_MAX else 0 for s in signals], np.int64),
+        np.array([s.id for s in by_rank], np.uint32),
+        kind,
+        np.array([s.period_ns if 0 <= s.period_ns <= _INT64_MAX else 0 for s in by_rank], np.int64),
         units,
         up,
         down,
+        np.searchsorted(kind, np.arange(1, len(Kind) + 2)),
+        time_step_ns,
     )
 
 

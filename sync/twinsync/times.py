@@ -1,49 +1,30 @@
-"""The times of a block: runs of one signal, the time bases they share, residuals to the nominal grid."""
+"""The times of a block: the time bases its runs share, as residuals to the nominal grid of each base."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from twinmodel.signal import Catalogue
-from twinsync.columns import I64, ColumnReader, ColumnWriter, corrupt, differences, largest, unzigzag, zigzag
-from twinsync.scales import scales_of
+from twinsync.columns import I64, U64, ColumnReader, ColumnWriter, beyond, corrupt, differences
+from twinsync.runs import Runs
+from twinsync.scales import Scales
 
 # Odd constants of splitmix64.
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xBF58476D1CE4E5B9)
-_ESCAPED_FROM = 254
-_ON_CHANGE = 1
+# A run of the block has no base of its own but shares one: base number plus one; 0 opens a new base.
+_OPENS = 0
+# Shorter bases are anchored at their first time instead of their mean: its low bits then take the place of a residual.
+_CENTRED_FROM = 4
+_LOW_BITS = 7
+# Four bytes at most: no sum over the runs of a block leaves 64 bits.
+_RUN_WIDTH_MAX = 4
+_NO_TIMES = np.zeros(0, np.int64)
+_LOW_HALF = 1 << (_LOW_BITS - 1)
 
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """Runs of one signal each, shape (m,) all: which signal, where it starts, how many samples."""
-
-    signal: I64
-    start: I64
-    length: I64
-    total: int
-
-    @property
-    def count(self) -> int:
-        """Number of runs."""
-        return len(self.signal)
-
-    @staticmethod
-    def of(signal: NDArray[np.uint32]) -> Runs:
-        """Finds the runs of a column in canonical order, shape (n,), n > 0."""
-        total = len(signal)
-        edges = (signal[1:] != signal[:-1]).nonzero()[0]
-        start = np.zeros(len(edges) + 1, np.int64)
-        np.add(edges, 1, out=start[1:])
-        length = np.empty_like(start)
-        np.subtract(start[1:], start[:-1], out=length[:-1])
-        length[-1] = total - start[-1]
-        return Runs(signal[start].astype(np.int64), start, length, total)
+ANCHORED, ON_CHANGE, BELOW_STEP = 1, 2, 4
+"""Forms the times of a block can take, bits of its head: see `write_times`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,144 +32,203 @@ class Bases:
     """Times of a block without repetition.
 
     Attributes:
-        of_run: base of each run, shape (m,); bases are numbered by first use.
-        owner: first run of each base, shape (b,).
-        start, length: place of each base in `t`, shape (b,).
-        t: times, or whole steps of time, of all bases, shape (k,).
+        link: for every run 0 where it opens a base, else the number of its base plus one, shape (m,).
+        of_run: number of every run's base, shape (m,).
+        owner: the run that opens each base, shape (b,).
+        runs: the bases as runs of the column `t`; their ranks are those of their owners.
+        t_ns: times of all bases, shape (k,).
     """
 
+    link: U64
     of_run: I64
     owner: I64
-    start: I64
-    length: I64
-    t: I64
+    runs: Runs
+    t_ns: I64
 
     @staticmethod
     def of(runs: Runs, t_ns: I64) -> Bases:
         """Finds the bases of the times `t_ns` in canonical order, shape (n,)."""
-        of_run = _numbered(_hashes(runs, t_ns))
-        owner = _owners(of_run)
-        if len(owner) < runs.count and not _agree(runs, t_ns, owner[of_run]):
-            of_run = _numbered(_whole(runs, t_ns))
-            owner = _owners(of_run)
-        length = runs.length[owner]
+        bases = Bases._like(runs, t_ns, _first_of_equal(_hashes(runs, t_ns)))
+        if bases.runs is runs or _agree(runs, t_ns, bases.owner[bases.of_run]):
+            return bases
+        return Bases._like(runs, t_ns, _first_of_equal(_whole(runs, t_ns)))
+
+    @staticmethod
+    def _like(runs: Runs, t_ns: I64, like: I64) -> Bases:
+        """Bases of runs whose times are those of the run `like` them."""
+        every = np.arange(runs.count)
+        opens = like == every
+        owner = opens.nonzero()[0]
         if len(owner) == runs.count:
-            return Bases(of_run, owner, runs.start, length, t_ns)
-        owns = np.zeros(runs.count, np.bool_)
-        owns[owner] = True
-        return Bases(of_run, owner, length.cumsum() - length, length, t_ns[owns.repeat(runs.length)])
+            return Bases(np.zeros(runs.count, np.uint64), every, every, runs, t_ns)
+        of_run = (opens.cumsum() - 1)[like]
+        link = (of_run + 1) * ~opens
+        own = t_ns[opens.repeat(runs.length)]
+        return Bases(link.view(np.uint64), of_run, owner, Runs.lengths(runs.rank[owner], runs.length[owner]), own)
 
 
-def write_times(writer: ColumnWriter, runs: Runs, t_ns: I64, catalogue: Catalogue) -> None:
-    """Appends the times `t_ns` of samples in canonical order."""
-    bases = Bases.of(runs, t_ns)
-    step = catalogue.time_step_ns
-    t = bases.t // step
-    below = bases.t - t * step
-    odd = below.nonzero()[0]
-    period = scales_of(catalogue).period_ns[runs.signal[bases.owner]]
-    base_of, place = _places(bases.start, bases.length)
-    first = t[bases.start]
-    residual = t - first[base_of] - place * period[base_of] // step
-    centre = np.add.reduceat(residual, bases.start) // bases.length
-    coded = zigzag(residual - centre[base_of])
-    anchor = first + centre
-    mode = np.zeros(len(anchor), np.uint64)
-    if largest(coded) >= _ESCAPED_FROM:
-        large = coded >= _ESCAPED_FROM
-        steps = differences(t) - (period // step)[base_of]
-        steps[bases.start] = 0
-        change = zigzag(steps)
-        fewer = np.add.reduceat((change >= _ESCAPED_FROM).astype(np.int64), bases.start) < np.add.reduceat(
-            large.astype(np.int64), bases.start
+def write_runs(writer: ColumnWriter, runs: Runs, bases: Bases) -> None:
+    """Appends which signals there are and how many samples of each; runs of one base have one length."""
+    ranks = differences(runs.rank)
+    ranks[1:] -= 1
+    writer.narrow(ranks.view(np.uint64))
+    writer.narrow(bases.link)
+    writer.narrow((bases.runs.length - 1).view(np.uint64))
+
+
+def read_runs(reader: ColumnReader, run_count: int, count: int, scales: Scales) -> tuple[Runs, Bases]:
+    """The runs of `count` samples, and their bases without times."""
+    ranks = reader.narrow(run_count, _RUN_WIDTH_MAX).view(np.int64).cumsum()
+    ranks += np.arange(run_count)
+    if ranks[-1] >= len(scales):
+        corrupt(f"names a signal that a catalogue of {len(scales)} has not")
+    link = reader.narrow(run_count, _RUN_WIDTH_MAX)
+    owner = (link == _OPENS).nonzero()[0]
+    if not len(owner):
+        corrupt("opens no time base")
+    length = reader.narrow(len(owner), _RUN_WIDTH_MAX).view(np.int64) + 1
+    if len(owner) == run_count:
+        runs = own = Runs.lengths(ranks, length)
+        of_run = owner
+    else:
+        own = Runs.lengths(ranks.take(owner), length)
+        of_run = link.view(np.int64) - 1
+        of_run[owner] = np.arange(len(owner))
+        try:
+            runs = Runs.lengths(ranks, length.take(of_run))
+        except IndexError:
+            corrupt(f"names a time base that {len(owner)} bases have not")
+    if runs.total != count:
+        corrupt(f"runs hold {runs.total} of {count} samples")
+    return runs, Bases(link, of_run, owner, own, _NO_TIMES)
+
+
+def write_times(writer: ColumnWriter, bases: Bases, scales: Scales) -> int:
+    """Appends the times of all bases; returns the forms it took.
+
+    A time is its distance to the nominal grid of its base, whose anchor is chosen for small distances (ANCHORED: is the
+    first time). Where samples are missing or come on change, it is the distance to the time before it (ON_CHANGE says
+    that there is such a base). What is left below a step of the catalogue follows as exceptions (BELOW_STEP).
+    """
+    runs, step = bases.runs, scales.time_step_ns
+    t = bases.t_ns // step
+    form = 0
+    odd = (t * step != bases.t_ns).nonzero()[0]
+    anchor = first = t.take(runs.start)
+    residual = t - _grid(runs, first, scales)
+    if runs.total < _CENTRED_FROM * runs.count:
+        form |= ANCHORED
+    else:
+        centre = np.add.reduceat(residual, runs.start) // runs.length
+        residual -= centre.repeat(runs.length)
+        anchor = first + centre
+    large = beyond(residual)
+    fewer = None
+    if np.count_nonzero(large):
+        change = _changes(t, runs, scales)
+        fewer = np.add.reduceat(beyond(change), runs.start, dtype=np.int64) < np.add.reduceat(
+            large, runs.start, dtype=np.int64
         )
-        mode = fewer.astype(np.uint64)
-        coded = np.where(fewer[base_of], change, coded)
-        anchor = np.where(fewer, first, anchor)
-    origin = int(anchor.min())
-    writer.put(origin.to_bytes(8, "little", signed=True) + len(anchor).to_bytes(4, "little"))
-    writer.narrow(bases.of_run.view(np.uint64))
-    writer.narrow((anchor - origin).view(np.uint64))
-    writer.narrow(mode)
-    writer.escaped(coded)
-    writer.sparse(odd)
-    writer.narrow(below[odd].view(np.uint64))
+        if np.count_nonzero(fewer):
+            form |= ON_CHANGE
+            residual = np.where(fewer.repeat(runs.length), change, residual)
+            anchor = np.where(fewer, first, anchor)
+    origin = int(anchor[anchor.argmin()])
+    anchor = anchor - origin
+    if form & ANCHORED:
+        high = (anchor + _LOW_HALF) >> _LOW_BITS
+        residual[runs.start] = anchor - (high << _LOW_BITS)
+        anchor = high
+    writer.put(origin.to_bytes(8, "little", signed=True))
+    writer.narrow(anchor.view(np.uint64))
+    if fewer is not None and form & ON_CHANGE:
+        writer.narrow(fewer.astype(np.uint64))
+    writer.signed(residual)
+    if len(odd):
+        form |= BELOW_STEP
+        writer.sparse(odd)
+        writer.narrow((bases.t_ns - t * step)[odd].view(np.uint64))
+    return form
 
 
-def read_times(reader: ColumnReader, runs: Runs, catalogue: Catalogue) -> I64:
+def read_times(reader: ColumnReader, form: int, runs: Runs, bases: Bases, scales: Scales) -> I64:
     """The times of all samples in canonical order, shape (n,)."""
-    step = catalogue.time_step_ns
+    own, step = bases.runs, scales.time_step_ns
     origin = int.from_bytes(reader.take(8), "little", signed=True)
-    base_count = int.from_bytes(reader.take(4), "little")
-    if not 1 <= base_count <= runs.count:
-        corrupt(f"{base_count} time bases of {runs.count} runs")
-    of_run = reader.below(runs.count, base_count, "time base")
-    owner = _owners(of_run)
-    length = runs.length[owner]
-    if len(owner) != base_count or not (owner[1:] > owner[:-1]).all():
-        corrupt("time bases are not numbered by first use")
-    if (length[of_run] != runs.length).any():
-        corrupt("runs of different length share a time base")
-    start = length.cumsum() - length
-    anchor = reader.narrow(base_count).view(np.int64) + np.int64(origin)
-    mode = reader.below(base_count, 2, "time mode")
-    total = int(length.sum())
-    residual = unzigzag(reader.escaped(total))
-    period = scales_of(catalogue).period_ns[runs.signal[owner]]
-    base_of, place = _places(start, length)
-    t = residual + anchor[base_of] + place * period[base_of] // step
-    if mode.any():
-        steps = residual + (period // step)[base_of]
-        steps[start] = 0
-        run = np.cumsum(steps)
-        changed = mode[base_of] == _ON_CHANGE
-        t = np.where(changed, run - run[start][base_of] + anchor[base_of], t)
+    anchor = reader.narrow(own.count).view(np.int64)
+    changed = reader.below(own.count, 2, "time mode") if form & ON_CHANGE else None
+    residual = reader.signed(own.total)
+    if form & ANCHORED:
+        anchor = (anchor << _LOW_BITS) + residual.take(own.start)
+        residual[own.start] = 0
+    anchor = anchor + np.int64(origin)
+    t = residual + _grid(own, anchor, scales)
+    if changed is not None:
+        steps = residual + scales.period_steps[own.rank].repeat(own.length)
+        steps[own.start] = 0
+        along = steps.cumsum()
+        along += (anchor - along[own.start]).repeat(own.length)
+        t = np.where(changed.astype(np.bool_).repeat(own.length), along, t)
     t *= step
-    odd = reader.sparse(total)
-    t[odd] += reader.below(len(odd), step, "time below a step")
-    if base_count == runs.count:
-        return np.asarray(t, np.int64)
-    column: I64 = t[(start[of_run] - runs.start).repeat(runs.length) + np.arange(runs.total)]
+    if form & BELOW_STEP:
+        odd = reader.sparse(own.total)
+        t[odd] += reader.below(len(odd), step, "time below a step")
+    if own is runs:
+        return t
+    if runs.count == runs.total:
+        return t.take(bases.of_run)
+    shift = own.start[bases.of_run] - runs.start
+    column: I64 = t.take(shift.repeat(runs.length) + np.arange(runs.total))
     return column
 
 
-def _places(start: I64, length: I64) -> tuple[I64, I64]:
-    """For every element of a run-length column: the number of its run and its place inside it."""
-    run = np.arange(len(length)).repeat(length)
-    return run, np.arange(len(run)) - start[run]
+def _grid(runs: Runs, anchor: I64, scales: Scales) -> I64:
+    """Nominal times of all samples, in steps: the anchor of their run and whole periods from there."""
+    if runs.count == runs.total:
+        return anchor
+    if scales.whole_periods:
+        period = scales.period_steps.take(runs.rank)
+        place = np.arange(runs.total)
+        place *= period.repeat(runs.length)
+        place += (anchor - runs.start * period).repeat(runs.length)
+        return place
+    period = scales.period_ns.take(runs.rank)
+    place = np.arange(runs.total) - runs.start.repeat(runs.length)
+    return place * period.repeat(runs.length) // scales.time_step_ns + anchor.repeat(runs.length)
 
 
-def _numbered(keys: Sequence[Hashable]) -> I64:
-    """Numbers keys by first use."""
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
+def _changes(t: I64, runs: Runs, scales: Scales) -> I64:
+    steps = differences(t) - scales.period_steps[runs.rank].repeat(runs.length)
+    steps[runs.start] = 0
+    return steps
 
 
-def _owners(of_run: I64) -> I64:
-    """First run of each base; -1 does not occur where bases are numbered without holes."""
-    owner = np.full(int(of_run.max()) + 1, -1, np.int64)
-    # Of several values for one place the last one stands, hence backwards.
-    owner[of_run[::-1]] = np.arange(len(of_run) - 1, -1, -1)
-    return owner
+def _first_of_equal(keys: list[int] | list[bytes]) -> I64:
+    """For every key the place where it occurs first."""
+    places = range(len(keys) - 1, -1, -1)
+    # Of several values for one key the last one stands, hence backwards.
+    first = dict(zip(reversed(keys), places, strict=True))
+    return np.fromiter(map(first.__getitem__, keys), np.int64, len(keys))
 
 
 def _hashes(runs: Runs, t_ns: I64) -> list[int]:
     """One number per run, equal for equal times; of a run's times the first, the middle and the last one count."""
     times = t_ns.view(np.uint64)
-    mixed = times[runs.start] * _MIX_A + runs.length.view(np.uint64)
+    mixed = times.take(runs.start) * _MIX_A + runs.length.view(np.uint64)
     if runs.count < runs.total:
-        mixed = (mixed ^ times[runs.start + (runs.length >> 1)]) * _MIX_B
-        mixed = (mixed ^ times[runs.start + runs.length - 1]) * _MIX_A
+        mixed = (mixed ^ times.take(runs.start + (runs.length >> 1))) * _MIX_B
+        mixed = (mixed ^ times.take(runs.start + runs.length - 1)) * _MIX_A
     hashes: list[int] = mixed.tolist()
     return hashes
 
 
 def _agree(runs: Runs, t_ns: I64, like: I64) -> bool:
     """Whether every run has the times of the run `like` it."""
-    if (runs.length[like] != runs.length).any():
+    if np.count_nonzero(runs.length[like] != runs.length):
         return False
-    index = (runs.start[like] - runs.start).repeat(runs.length) + np.arange(runs.total)
-    return bool((t_ns[index] == t_ns).all())
+    index = (runs.start[like] - runs.start).repeat(runs.length)
+    index += np.arange(runs.total)
+    return not np.count_nonzero(t_ns.take(index) != t_ns)
 
 
 def _whole(runs: Runs, t_ns: I64) -> list[bytes]:

@@ -17,13 +17,25 @@ def array(values, dtype=np.uint64):
 
 
 @given(st.lists(U64, max_size=50))
-def test_narrow_and_escaped_columns_come_back(values):
+def test_narrow_columns_come_back(values):
     writer = ColumnWriter()
     writer.narrow(array(values))
-    writer.escaped(array(values))
     reader = ColumnReader(writer.bytes())
     assert reader.narrow(len(values)).tolist() == values
-    assert reader.escaped(len(values)).tolist() == values
+    reader.finish()
+
+
+EDGES = st.sampled_from([n + d for n in (0, 2**7, 2**15, 2**31, 2**63 - 2) for d in (-2, -1, 0, 1)])
+
+
+@given(st.lists(st.one_of(I64, st.integers(-300, 300), EDGES, EDGES.map(lambda n: -n)), max_size=50))
+def test_signed_columns_and_integers_come_back(values):
+    writer = ColumnWriter()
+    writer.signed(array(values, np.int64))
+    writer.integers(array(values, np.int64))
+    reader = ColumnReader(writer.bytes())
+    assert reader.signed(len(values)).tolist() == values
+    assert reader.integers(len(values)).tolist() == values
     reader.finish()
 
 
@@ -62,8 +74,12 @@ def test_column_of_zeros_takes_one_byte_whatever_its_length():
         (b"", lambda r: r.narrow(1)),
         (b"\x03ab", lambda r: r.narrow(1)),
         (b"\x08abc", lambda r: r.narrow(1)),
-        (b"ab", lambda r: r.escaped(3)),
-        (b"\xff", lambda r: r.escaped(1)),
+        (b"\x00ab", lambda r: r.signed(3)),
+        (b"\x01\x7f", lambda r: r.signed(1)),
+        (b"\x01\x80", lambda r: r.signed(1)),
+        (b"\x02a", lambda r: r.signed(1)),
+        (b"\x05abcde", lambda r: r.integers(1)),
+        (b"\x08abcdefgh", lambda r: r.narrow(1, 4)),
         (b"\x01\x05", lambda r: r.below(1, 5, "thing")),
         (b"\xff\xff\xff\xff\x01", lambda r: r.sparse(10)),
         (b"\x02\x00\x00\x00\x01\x05\x05", lambda r: r.sparse(10)),
