@@ -30,7 +30,7 @@ class Jacobian:
     Attributes:
         entries: row by row, n * n expressions.
         definitions: those handed in, and the derivatives of them that the entries name.
-        blocks: those handed in, and the same weights without bias.
+        blocks: those handed in, and the slopes of them.
     """
 
     entries: tuple[Expr, ...]
@@ -76,6 +76,7 @@ class _Derivation:
         self._tables = tables
         self._dense = dense
         self._named: dict[str, Expr] = {}
+        self._slopes: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         # Parts are known by identity, and kept, so that no other part gets the same.
         self._known: dict[int, tuple[Expr, Expr]] = {}
 
@@ -126,19 +127,21 @@ class _Derivation:
         return total
 
     def _block(self, expr: Dense) -> Expr:
-        inner = tuple(self.of(a) for a in expr.args)
-        row = self._dense[expr.block].weights[expr.index]
-        moving = [(float(weight), arg) for weight, arg in zip(row, inner, strict=True) if arg != ZERO]
-        if all(isinstance(arg, Number) for _, arg in moving):
-            total = 0.0
-            for weight, arg in moving:
-                total += weight * (constant(arg) or 0.0)
-            return Number(total)
-        name = expr.block if expr.block.startswith(_SLOPE) else _SLOPE + expr.block
-        if name not in self._dense:
-            block = self._dense[expr.block]
-            self._dense[name] = Block(np.zeros_like(block.bias), block.weights)
-        return Dense(name, inner, expr.index)
+        """Another dense block of the arguments that move; what they add by constant rates is its bias."""
+        inner = [self.of(a) for a in expr.args]
+        block = self._dense[expr.block]
+        columns = [k for k, arg in enumerate(inner) if not isinstance(arg, Number)]
+        bias = np.zeros_like(block.bias)
+        for k, arg in enumerate(inner):
+            if isinstance(arg, Number) and arg != ZERO:
+                bias = bias + block.weights[:, k] * arg.value
+        if not columns:
+            return Number(float(bias[expr.index]))
+        key = (expr.block, tuple(columns), bias.tobytes())
+        if key not in self._slopes:
+            self._slopes[key] = f"{_SLOPE}{len(self._dense)}"
+            self._dense[self._slopes[key]] = Block(bias, np.ascontiguousarray(block.weights[:, columns]))
+        return Dense(self._slopes[key], tuple(inner[k] for k in columns), expr.index)
 
 
 def _operation(expr: Op, inner: Sequence[Expr]) -> Expr:

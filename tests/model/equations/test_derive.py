@@ -87,8 +87,18 @@ def test_layers_of_dense_blocks_are_derived_as_dense_blocks():
     exprs = [Dense("w", args, 0), Dense("w", args, 1)]
     check(exprs, definitions, (0.3, -0.2, 0.5))
     derived = jacobian(exprs, STATES, definitions, BLOCKS)
-    assert set(derived.blocks.dense) == {"w", "__slope_w"}
-    assert not derived.blocks.dense["__slope_w"].bias.any()
+    slopes = [block for name, block in derived.blocks.dense.items() if name != "w"]
+    # The first layer moves at constant rates, the second by two of its three arguments.
+    assert {block.weights.shape for block in slopes} == {(2, 2)}
+    assert not any(block.bias.any() for block in slopes)
+
+
+def test_arguments_of_a_block_that_move_at_constant_rates_become_its_bias():
+    args = (Name("x"), parse(Source("x*y + x")), Name("y"))
+    exprs = [Dense("w", args, 0), Dense("w", args, 1)]
+    check(exprs, {}, (0.3, -0.2, 0.5))
+    slopes = jacobian(exprs, STATES, {}, BLOCKS).blocks.dense
+    assert [b.weights.shape for name, b in slopes.items() if name != "w"] == [(2, 1), (2, 1)]
 
 
 _TREES = st.recursive(

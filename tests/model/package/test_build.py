@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
-from twinmodel.errors import ConfigError
-from twinmodel.package.archive import inspect, model_id
-from twinmodel.package.build import build
+from twinmodel.equations.load import read
+from twinmodel.errors import ConfigError, PackageError
+from twinmodel.package.archive import inspect, model_id, unpack
+from twinmodel.package.build import build, build_document
+from twinmodel.package.manifest import read as read_manifest
 
 # A change here means that a kernel, the format or a model has changed: raise KERNEL_VERSION or the model's version.
 GOLDEN = {
@@ -45,3 +47,55 @@ def test_a_model_without_a_finite_start_is_refused(plants, tmp_path):
     with pytest.raises(ConfigError) as caught:
         build(tmp_path / "m.yaml")
     assert caught.value.reason == "EQUATION_INVALID"
+
+
+FACTS = """\
+regime:
+  box: {pump: [0, 10]}
+  ellipsoid: {names: [pump, h1], centre: [5, 0.3], shape: [[0.5, 0], [0.1, 4]], limit: 3}
+  rate: {pump: 2}
+  action: inflate
+provenance:
+  parent: PARENT
+  data_sha256: DATA
+  window: ["2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]
+  commit: 4f2a
+  author: A. Plant
+  metrics: {rmse: 0.25}
+  notes: {sensor: replaced in March}
+""".replace("PARENT", "a" * 64).replace("DATA", "b" * 64)
+
+
+def test_a_package_says_where_it_is_valid_and_where_it_comes_from(plants):
+    text = (plants / "two-tanks.yaml").read_text()
+    manifest = inspect(build_document(read(text[: text.index("regime:")] + FACTS)))
+    ellipsoid = manifest.regime.ellipsoid
+    assert (ellipsoid.names, ellipsoid.shape, ellipsoid.limit) == (["pump", "h1"], [[0.5, 0.0], [0.1, 4.0]], 3.0)
+    assert (manifest.regime.rate, manifest.regime.action) == ({"pump": 2.0}, "inflate")
+    origin = manifest.provenance
+    assert (origin.parent, origin.data_sha256, origin.metrics) == ("a" * 64, "b" * 64, {"rmse": 0.25})
+    assert origin.window == ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")
+    assert (manifest.family, manifest.kernel, manifest.integrator, manifest.pool) == ("ode", "ode", "rk4", 0)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"schema":"twin/2"', b'"schema":"twin/1"'), (b'"family":"ode",', b"")])
+def test_a_manifest_of_another_version_is_told_from_a_broken_one(plants, old, new):
+    raw = unpack(build(plants / "two-tanks.yaml")).manifest
+    assert old in raw
+    with pytest.raises(PackageError) as caught:
+        read_manifest(raw.replace(old, new))
+    assert caught.value.reason == "PACKAGE_INVALID"
+    assert ("another version (schema is not twin/2" in caught.value.message) == (b"twin/1" in new)
+    assert "twinctl model build" in caught.value.hint
+
+
+def test_a_program_that_takes_too_long_for_a_tick_is_refused(plants):
+    text = (plants / "two-tanks.yaml").read_text()
+    powers = " + ".join(f"tanh(h1/one*{i})" for i in range(1, 60))
+    text = text.replace("params:", "params:\n  one: {value: 1, unit: m}").replace(
+        "pump - k1", f"pump*({powers})/60 - k1"
+    )
+    text = text.replace("dt: 1s", "dt: 1s\nsubsteps: 1000")
+    with pytest.raises(ConfigError, match="one tick would need") as caught:
+        build_document(read(text))
+    assert caught.value.facts["line"] == 8
