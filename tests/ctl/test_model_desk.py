@@ -1,8 +1,11 @@
 """`twinctl model verify`, `diff` and `run`: a package judged and tried on this machine alone."""
 
 import csv
+import importlib.util
 import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +200,38 @@ def test_matrices_of_another_tool_become_a_model_that_builds(shell, tmp_path):
     assert shell("model", "import", "npz", target, "-o", tmp_path / "c.yaml").code == 2
     assert shell("model", "import", "onnx", source, "-o", tmp_path / "c.yaml", "--dt", "1s").code == 2
     assert shell("model", "import", "npz", source, "-o", tmp_path / "c.yaml", "--dt", "soon").code == 2
+
+
+@pytest.fixture(scope="module")
+def lag(tmp_path_factory):
+    """A first-order lag as an FMU, compiled here."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("NO COMPILER: no FMU is run")
+    source = Path(__file__).parents[1] / "model" / "importers"
+    spec = importlib.util.spec_from_file_location("lag_description", source / "test_fmu.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    headers = Path(importlib.util.find_spec("fmpy").origin).parent / "c-code"
+    place = tmp_path_factory.mktemp("fmu")
+    build = [compiler, "-shared", "-fPIC", "-O1", f"-I{headers}", source / "lag.c", "-o", place / "lag.so"]
+    subprocess.run(build, check=True)
+    content = {"modelDescription.xml": module.DESCRIPTION, "binaries__linux64__lag.so": (place / "lag.so").read_bytes()}
+    return module.packed(place / "lag.fmu", **content)
+
+
+def test_a_foreign_program_runs_only_when_told_so(shell, lag, tmp_path):
+    data, out = tmp_path / "data.csv", tmp_path / "out.csv"
+    data.write_text("time,u,x\n" + "".join(f"{k / 2},1,{1 - np.exp(-k / 2)}\n" for k in range(9)))
+    told = shell("--output", "json", "model", "reference", lag)
+    assert (told.code, told.json["kinds"], told.json["step_s"]) == (0, ["CoSimulation", "ModelExchange"], 0.5)
+    refused = shell("model", "reference", lag, "--data", data, "--out", out)
+    assert (refused.code, out.exists()) == (4, False)
+    assert "--run-foreign-code" in refused.err
+    run = ("model", "reference", lag, "--data", data, "--run-foreign-code")
+    ran = shell("--output", "json", *run, "--out", out)
+    assert (ran.code, ran.json["ticks"]) == (0, 9)
+    assert ran.json["rmse"]["x"] < 1e-3
+    assert out.read_text().splitlines()[0] == "time,u,x,x.measured"
+    for wrong in (["--set", "k"], ["--set", "no=1"], ["--as", "ScheduledExecution"], ["--dt", "soon"]):
+        assert shell(*run, *wrong).code == 2

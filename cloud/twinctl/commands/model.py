@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from twinctl.commands.calibrate import fit, identify, reduce
 from twinctl.commands.model_desk import diff, run, verify
-from twinctl.commands.model_import import import_
+from twinctl.commands.model_import import import_, reference
 from twinctl.commands.model_source import FILE, read_file, replace_file, write_file
 from twinctl.options import FileVerb, Noun, client_of, confirm
 from twinctl.paths import model_path
@@ -27,7 +28,7 @@ def model() -> None:
     """Model packages: made, checked, compared and run here; pushed, listed and assigned there."""
 
 
-for _part in (verify, diff, run, import_):
+for _part in (verify, diff, run, import_, reference, fit, identify, reduce):
     model.add_command(_part)
 
 

@@ -109,7 +109,12 @@ class Dataset:
 
 
 def read_dataset(
-    path: Path, ports: Ports, mapping: Mapping[str, str] | None = None, *, gap_ns: int | None = None
+    path: Path,
+    ports: Ports,
+    mapping: Mapping[str, str] | None = None,
+    *,
+    gap_ns: int | None = None,
+    measured: bool = True,
 ) -> Dataset:
     """Reads a CSV file for a model.
 
@@ -117,6 +122,7 @@ def read_dataset(
         path: the file; `,`, `;` or tab between the cells (`;`: numbers may have a decimal comma).
         ports: the model's inputs and outputs with their units, and its dt.
         mapping: port, or `time` -> column; ports that are not named have the column of their own name.
+        measured: whether at least one output must have a column.
         gap_ns: silence that ends a segment; ten times the usual distance of rows, at least ten ticks, by default.
 
     Raises:
@@ -130,7 +136,7 @@ def read_dataset(
         if name not in names:
             known = ", ".join(sorted(names))
             raise InputError("REQUEST_INVALID", f"the mapping names {name!r}; the model has {known}", field=name)
-    columns = _choose(table, ports, dict(mapping or {}))
+    columns = _choose(table, ports, dict(mapping or {}), measured=measured)
     time = _time_column(table, (mapping or {}).get("time"))
     cells = table.columns([time, *(c for c in columns.values())])
     t_ns = read_times(cells[time], table.headers[time], path, table.lines)
@@ -221,7 +227,7 @@ def _rows(text: str, delimiter: str, path: Path) -> Iterator[tuple[int, list[str
         raise ConfigError("VALUE_INVALID", str(error), path=str(path), line=reader.line_num) from error
 
 
-def _choose(table: _Table, ports: Ports, mapping: dict[str, str]) -> dict[str, int]:
+def _choose(table: _Table, ports: Ports, mapping: dict[str, str], *, measured: bool) -> dict[str, int]:
     """Column of each port that has one."""
     place = {name: at for at, name in enumerate(table.headers) if name}
     found: dict[str, int] = {}
@@ -234,7 +240,7 @@ def _choose(table: _Table, ports: Ports, mapping: dict[str, str]) -> dict[str, i
     lacking = [p.name for p in ports.inputs if p.name not in found]
     if lacking:
         _lack(table, f"no column for input {', '.join(lacking)}")
-    if not any(p.name in found for p in ports.outputs):
+    if measured and not any(p.name in found for p in ports.outputs):
         _lack(table, f"no column for any output ({', '.join(p.name for p in ports.outputs)})")
     return found
 

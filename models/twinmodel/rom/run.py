@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -131,6 +131,12 @@ def blank(dataset: Dataset, *, free: bool) -> Trace:
         in_regime=np.ones(ticks, bool),
         free=free,
     )
+
+
+def compared(dataset: Dataset, simulated: F64) -> Trace:
+    """A trace of what another simulator gave for a dataset, shape (ticks, p)."""
+    missed = dataset.y - simulated
+    return replace(blank(dataset, free=True), estimate=simulated, prediction=simulated, innovation=missed)
 
 
 def score(trace: Trace) -> list[Score]:

@@ -10,8 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from twinmodel.importers.dataset import Dataset
 from twinmodel.rom.run import Trace
+
+F64 = NDArray[np.float64]
 
 ROLES = ("measured", "estimate", "sigma", "prediction", "innovation", "drift")
 FLAGS = ("drifting", "settling", "in_regime")
@@ -30,6 +34,20 @@ def trace_text(trace: Trace, outputs: Sequence[str], path: Path) -> str:
     writer.writerow(head)
     for row in _rows(trace):
         writer.writerow("" if cell is None else int(cell) if isinstance(cell, bool) else cell for cell in row)
+    return text.getvalue()
+
+
+def reference_text(dataset: Dataset, simulated: F64) -> str:
+    """CSV of what another simulator gave, data for a fit: `time`, inputs, outputs as simulated, `OUTPUT.measured`."""
+    measured = [k for k in range(len(dataset.outputs)) if np.isfinite(dataset.y[:, k]).any()]
+    head = ["time", *dataset.inputs, *dataset.outputs, *(f"{dataset.outputs[k]}.measured" for k in measured)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for t_ns, cells in zip(
+        dataset.t_ns.tolist(), np.hstack([dataset.u, simulated, dataset.y[:, measured]]), strict=True
+    ):
+        writer.writerow([_instant(t_ns), *("" if np.isnan(cell) else cell for cell in cells.tolist())])
     return text.getvalue()
 
 
