@@ -87,9 +87,10 @@ def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
         if vfs is not None:
             # A layer above the file system has no shared memory; one process alone needs none.
             run(db, "PRAGMA locking_mode=EXCLUSIVE")
-        # Both must come before the first table; on an existing file they change nothing.
-        run(db, f"PRAGMA page_size={PAGE_BYTES}")
-        run(db, "PRAGMA auto_vacuum=INCREMENTAL")
+        if number(db, "PRAGMA page_count") == 0:
+            # Both must come before the first table; on an existing file the second would be a write.
+            run(db, f"PRAGMA page_size={PAGE_BYTES}")
+            run(db, "PRAGMA auto_vacuum=INCREMENTAL")
         run(db, "PRAGMA journal_mode=WAL")
         run(db, "PRAGMA synchronous=FULL")
         run(db, "PRAGMA wal_autocheckpoint=0")
