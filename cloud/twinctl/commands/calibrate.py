@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from twinctl.commands.model_source import FILE, replace_file, write_file
+from twinctl.commands.model_source import FILE, mapping_of, replace_file, write_file
 from twinctl.options import FileVerb
 from twinctl.render import Column, Json, emit, field_of, say
 from twinmodel.errors import ConflictError, InputError
 
 if TYPE_CHECKING:
+    from twinmodel.fit.linear import Made, Wanted
     from twinmodel.fit.publish import Outcome
     from twinmodel.importers.dataset import Dataset, Ports
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
-class Part(click.ParamType):
+class Part(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on, older ones are not
     """A part of a whole: `30%` or `0.3`."""
 
     name = "part"
@@ -39,22 +40,10 @@ class Part(click.ParamType):
         return part
 
 
-def _mapping(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for value in values:
-        port, equals, column = value.partition("=")
-        if not (port and equals and column):
-            raise click.BadParameter(f"{value!r}: write PORT=COLUMN")
-        found[port] = column
-    return found
-
-
 def _data_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--data", required=True, type=FILE, help="Measured data (CSV): time, then a column a signal."),
-        click.option(
-            "--map", "mapping", multiple=True, callback=_mapping, metavar="PORT=COLUMN", help="Column of a port."
-        ),
+        click.option("--map", "mapping", multiple=True, metavar="PORT=COLUMN", help="Column of a port."),
         click.option(
             "--holdout", type=Part(), default="30%", show_default=True, help="Latest part, kept from the fit."
         ),
@@ -79,7 +68,7 @@ def fit(
     ctx: click.Context,
     file: Path,
     data: Path,
-    mapping: dict[str, str],
+    mapping: tuple[str, ...],
     holdout: float,
     only: tuple[str, ...],
     starts: int,
@@ -120,11 +109,14 @@ def fit(
     say(f"next: look at {page}, then twinctl model sign {target.with_suffix('.twin')} --key KEY")
 
 
+_LABEL = "'NAME [UNIT] MIN..MAX'"
+
+
 @click.command(cls=FileVerb)
-@click.option("--name", required=True, help="Name of the new model.")
-@click.option("--input", "inputs", multiple=True, required=True, metavar="NAME[:UNIT]", help="An input.")
-@click.option("--measured", "outputs", multiple=True, required=True, metavar="NAME[:UNIT]", help="An output.")
-@click.option("--dt", required=True, metavar="500ms|1s", help="Distance of the model's ticks.")
+@click.argument("name", metavar="NAME")
+@click.option("--u", "inputs", multiple=True, required=True, metavar=_LABEL, help="An input of the model.")
+@click.option("--y", "outputs", multiple=True, required=True, metavar=_LABEL, help="An output of the model.")
+@click.option("--dt", required=True, metavar="1s", help="Length of a tick.")
 @_data_options
 @click.option("--order", type=click.IntRange(1, 16), help="Number of states; chosen by the part held out.")
 @click.option("--version", "version", metavar="X.Y.Z", default="1.0.0", show_default=True)
@@ -137,34 +129,34 @@ def identify(
     outputs: tuple[str, ...],
     dt: str,
     data: Path,
-    mapping: dict[str, str],
+    mapping: tuple[str, ...],
     holdout: float,
     order: int | None,
     version: str,
     out: Path | None,
 ) -> None:
-    """Find a linear model in measured data: OKID and ERA, the order chosen by the part held out."""
+    """Find a linear model NAME in measured data: OKID and ERA, the order chosen by the part held out."""
     _require_fit()
-    from twinmodel.fit.linear import Wanted, identify_model  # noqa: PLC0415 - numpy takes 100 ms `--help` does not pay
+    from twinmodel.fit.linear import identify_model  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+    from twinmodel.fit.publish import step_for  # noqa: PLC0415 - as above
 
-    wanted = Wanted(name, version, dt, _ports(inputs), _ports(outputs))
-    measured = _read_ports(wanted.ports(), data, mapping)
-    text, package, figures = identify_model(wanted, measured, holdout=holdout, order=order)
-    target = out or Path(f"{name}.yaml")
-    _write_model(ctx, target, text, package)
-    files = {"file": str(target), "package": str(target.with_suffix(".twin"))}
-    emit(ctx, figures | files, _IDENTIFIED)
+    wanted = _wanted(name, version, dt, inputs, outputs)
+    measured = _read_ports(wanted, data, mapping)
+    made = identify_model(wanted, measured, holdout=holdout, order=order, step=step_for("auto"))
+    _emit_made(ctx, out or Path(f"{name}.yaml"), made, _IDENTIFIED)
 
 
 @click.command(cls=FileVerb)
 @click.argument("file", metavar="FILE", type=FILE)
 @click.option("--order", type=click.IntRange(1, 16), help="States to keep.")
 @click.option("--error", type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True), help="Largest relative error.")
-@click.option("--name", help="Name of the new model; that of FILE with `-reduced`.")
+@click.option("--name", default="", help="Name of the new model; that of FILE with `-reduced`.")
 @click.option("--version", "version", metavar="X.Y.Z", default="1.0.0", show_default=True)
-@click.option("--dt", metavar="500ms|1s", help="Distance of the ticks, where FILE does not say it.")
-@click.option("--input", "inputs", multiple=True, metavar="NAME[:UNIT]", help="An input, where FILE does not name it.")
-@click.option("--measured", "outputs", multiple=True, metavar="NAME[:UNIT]", help="An output, likewise.")
+@click.option("--kind", type=click.Choice(["continuous", "discrete"]), help="Of arrays that do not tell it.")
+@click.option("--dt", default="", metavar="1s", help="Length of a tick, where FILE does not tell it.")
+@click.option("--u", "inputs", multiple=True, metavar=_LABEL, help="An input of arrays, in order.")
+@click.option("--y", "outputs", multiple=True, metavar=_LABEL, help="An output of arrays, in order.")
+@click.option("--noise", multiple=True, metavar="OUTPUT=SIGMA", help="Scatter of an output's sensor.")
 @click.option("-o", "--out", type=FILE, help="Model file to write; NAME.yaml beside FILE.")
 @click.pass_context
 def reduce(
@@ -172,11 +164,13 @@ def reduce(
     file: Path,
     order: int | None,
     error: float | None,
-    name: str | None,
+    name: str,
     version: str,
-    dt: str | None,
+    kind: Literal["continuous", "discrete"] | None,
+    dt: str,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
+    noise: tuple[str, ...],
     out: Path | None,
 ) -> None:
     """Cut a stable linear model by balanced truncation.
@@ -184,14 +178,37 @@ def reduce(
     FILE is a linear model (YAML), or A, B, C and D as .npz or .safetensors. The error bound goes into the provenance.
     """
     _require_fit()
-    from twinmodel.fit.linear import Wanted, reduce_model  # noqa: PLC0415 - numpy takes 100 ms `--help` does not pay
+    from twinmodel.fit.linear import reduce_model  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+    from twinmodel.importers.labels import read_sigmas  # noqa: PLC0415 - as above
 
-    wanted = Wanted(name or "", version, dt or "", _ports(inputs), _ports(outputs))
-    text, package, figures = reduce_model(file, wanted, order=order, error=error)
-    target = out or file.with_name(f"{figures['model'].partition('@')[0]}.yaml")
-    _write_model(ctx, target, text, package)
-    files = {"file": str(target), "package": str(target.with_suffix(".twin"))}
-    emit(ctx, figures | files, _REDUCED)
+    wanted = _wanted(name, version, dt, inputs, outputs)
+    sigmas = read_sigmas(noise, "--noise")
+    made = reduce_model(file, wanted, kind=kind, order=order, error=error, measurement=sigmas)
+    _emit_made(ctx, out or file.with_name(f"{made.figures['model'].partition('@')[0]}.yaml"), made, _REDUCED)
+
+
+def _wanted(name: str, version: str, dt: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Wanted:
+    from twinmodel.fit.linear import Wanted  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+    from twinmodel.importers.labels import read_labels  # noqa: PLC0415 - as above
+    from twinmodel.profile.schema import parse_duration  # noqa: PLC0415 - as above
+
+    try:
+        dt_ns = parse_duration(dt) if dt else 0
+    except ValueError as error:
+        raise InputError("REQUEST_INVALID", f"--dt: {error}") from error
+    if not isinstance(dt_ns, int) or dt_ns < 0:
+        raise InputError("REQUEST_INVALID", f"--dt {dt!r} is no duration", hint="write e.g. 500ms or 1s")
+    labels = (
+        read_labels(texts, len(texts), letter, f"--{letter}") for texts, letter in ((inputs, "u"), (outputs, "y"))
+    )
+    return Wanted(name, version, dt_ns, *labels)
+
+
+def _emit_made(ctx: click.Context, target: Path, made: Made, columns: list[Column]) -> None:
+    _write_model(ctx, target, made.text, made.package)
+    package = target.with_suffix(".twin")
+    emit(ctx, made.figures | {"file": str(target), "package": str(package)}, columns)
+    say(f"next: twinctl model sign {package} --key KEY")
 
 
 def _require_fit() -> None:
@@ -204,28 +221,17 @@ def _require_fit() -> None:
         raise ConflictError("EXTRA_MISSING", f"{', '.join(lacking)} not installed", hint=hint)
 
 
-def _ports(texts: Sequence[str]) -> dict[str, str]:
-    """Name and unit of each `NAME[:UNIT]`."""
-    found = {}
-    for text in texts:
-        name, _, unit = text.partition(":")
-        if name in found:
-            raise InputError("VALUE_INVALID", f"{name} is given twice")
-        found[name] = unit
-    return found
-
-
-def _read(document: Any, data: Path, mapping: dict[str, str]) -> Dataset:
+def _read(document: Any, data: Path, mapping: tuple[str, ...]) -> Dataset:
     from twinmodel.package.archive import inspect  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
     from twinmodel.package.build import build_document  # noqa: PLC0415 - as above
 
     return _read_ports(inspect(build_document(document)), data, mapping)
 
 
-def _read_ports(ports: Ports, data: Path, mapping: dict[str, str]) -> Dataset:
+def _read_ports(ports: Ports, data: Path, mapping: tuple[str, ...]) -> Dataset:
     from twinmodel.importers.dataset import read_dataset  # noqa: PLC0415 - numpy takes 100 ms `--help` does not pay
 
-    found = read_dataset(data, ports, mapping)
+    found = read_dataset(data, ports, mapping_of(mapping))
     if found.unused:
         say(f"not used: {', '.join(found.unused)}")
     return found

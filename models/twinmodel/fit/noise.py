@@ -168,6 +168,24 @@ def estimate_noise(document: Document, segments: Sequence[Segment], starts: Sequ
     )
 
 
+def coverage(document: Document, segments: Sequence[Segment], starts: Sequence[F64], step: Step) -> float:
+    """Part of the measurements, held out or not, that lie in their 90 % interval one tick ahead; NaN for none.
+
+    Args:
+        document: a model with its noise.
+        segments: measured data.
+        starts: start state of each stretch.
+        step: the kernel of any tier.
+    """
+    model = _Candidates(document, step)
+    declared = [document.spec.noise.process.get(name, 0.0) for name in model.states]
+    found = model.forecasts(segments, starts, np.concatenate([declared, model.measurement])[None])
+    ratio = np.abs(found.innovation[0] / found.spread[0])
+    mask = np.isfinite(ratio)
+    mask[:_SETTLE] = False
+    return _covered(ratio, mask)
+
+
 def _search(likelihood: Any, centre: F64, n: int) -> F64:
     """A grid over the common sizes of process and measurement noise, then a bounded descent in all of them."""
     grid = np.array([np.concatenate([centre[:n] + a, centre[n:] + b]) for a in (*_GRID, 0.5, 1.0) for b in _GRID])

@@ -10,12 +10,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from twinmodel.equations.load import Document, read
+from twinmodel.equations.load import Document
+from twinmodel.equations.revise import dump, with_params
+from twinmodel.errors import InputError
 from twinmodel.fit.calibrate import Calibration, Settings, calibrate
 from twinmodel.fit.noise import estimate_noise
-from twinmodel.fit.report import Story, page, pictures, summary, window
-from twinmodel.fit.rewrite import next_version, rewrite
-from twinmodel.fit.segments import Measured, cut
+from twinmodel.fit.report import Story, page, pictures, summary
+from twinmodel.fit.segments import Measured, cut, window
 from twinmodel.kernel import warmup
 from twinmodel.kernel.arena import Step
 from twinmodel.kernel.reference import KERNELS
@@ -74,7 +75,9 @@ def fit_model(
     segments = cut(data, holdout=holdout)
     calibration = calibrate(document, segments, random, settings)
     target = version or next_version(document.spec.version)
-    fitted = read(rewrite(document, calibration.values, version=target), document.path)
+    if target == document.spec.version:
+        raise InputError("VALUE_INVALID", f"version {target} is taken by the model that is fitted")
+    fitted = with_params(document, calibration.values, version=target)
     noise = None
     if step is not None:
         family = "linear" if document.spec.family == "linear" else "ode"
@@ -82,8 +85,14 @@ def fit_model(
     model = f"{document.spec.model}@{target}"
     story = Story(document, calibration, noise, model, parent, data.sha256)
     changed = {"process": noise.process, "measurement": noise.measurement} if noise is not None else {}
-    text = rewrite(document, calibration.values, version=target, noise=changed, provenance=_provenance(story))
-    return Outcome(text, build_document(read(text, document.path)), story, summary(story))
+    final = with_params(fitted, {}, noise=changed, provenance=_provenance(story))
+    return Outcome(dump(final), build_document(final), story, summary(story))
+
+
+def next_version(version: str) -> str:
+    """The next minor version: a fit keeps the meaning of a model and changes its numbers."""
+    major, minor, _ = version.split(".")
+    return f"{major}.{int(minor) + 1}.0"
 
 
 def write_report(outcome: Outcome, folder: Path) -> Path:
@@ -111,7 +120,11 @@ def _provenance(story: Story) -> dict[str, Any]:
     if noise is not None:
         metrics |= {"coverage_90": noise.covered_seen, "coverage_90_holdout": noise.covered_hidden}
     known = {name[:63]: float(f"{value:.6g}") for name, value in metrics.items() if math.isfinite(value)}
-    found: dict[str, Any] = {"parent": story.parent_id, "window": list(window(calibration)), "metrics": known}
+    found: dict[str, Any] = {
+        "parent": story.parent_id,
+        "window": list(window([r.segment for r in calibration.runs])),
+        "metrics": known,
+    }
     if story.data_sha256:
         found["data_sha256"] = story.data_sha256
     return found

@@ -7,16 +7,15 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
 
-from twinmodel.clock import SECOND_NS
 from twinmodel.equations.load import Document
 from twinmodel.fit import plots
 from twinmodel.fit.calibrate import Calibration
 from twinmodel.fit.noise import NoiseFit
+from twinmodel.fit.segments import window
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:62rem;margin:2rem auto;padding:0 1rem}
@@ -69,7 +68,7 @@ def summary(story: Story) -> dict[str, Any]:
         "model": story.model,
         "parent": story.parent_id,
         "data_sha256": story.data_sha256,
-        "window": list(window(calibration)),
+        "window": list(window([r.segment for r in calibration.runs])),
         "samples": {"seen": calibration.samples_seen, "hidden": calibration.samples_hidden},
         "rmse": rmse,
         "params": params,
@@ -88,13 +87,6 @@ def summary(story: Story) -> dict[str, Any]:
             "log_likelihood": {"before": _known(noise.likelihood[0]), "after": _known(noise.likelihood[1])},
         }
     return found
-
-
-def window(calibration: Calibration) -> tuple[str, str]:
-    """First and last time the fit saw, RFC 3339."""
-    used = [r.segment for r in calibration.runs if r.segment.held_out > 0]
-    first, last = min(int(s.t_ns[0]) for s in used), max(int(s.t_ns[s.held_out - 1]) for s in used)
-    return _instant(first), _instant(last)
 
 
 def pictures(story: Story) -> dict[str, bytes]:
@@ -217,8 +209,3 @@ def _percent(value: float) -> str:
 
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _instant(t_ns: int) -> str:
-    seconds, rest = divmod(t_ns, SECOND_NS)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"

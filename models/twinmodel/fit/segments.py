@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 
 F64 = NDArray[np.float64]
@@ -155,6 +157,17 @@ def moves(column: F64) -> bool:
     """Whether a signal changes by more than rounding."""
     finite = column[np.isfinite(column)]
     return len(finite) > 1 and float(np.ptp(finite)) > _STILL * max(1.0, float(np.abs(finite).max()))
+
+
+def window(segments: Sequence[Segment]) -> tuple[str, str]:
+    """First and last time a fit sees, RFC 3339 with nine digits."""
+    used = [s for s in segments if s.held_out > 0]
+    return _instant(min(int(s.t_ns[0]) for s in used)), _instant(max(int(s.t_ns[s.held_out - 1]) for s in used))
+
+
+def _instant(t_ns: int) -> str:
+    seconds, rest = divmod(t_ns, SECOND_NS)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def _known(u: F64, first: int, end: int) -> list[tuple[int, int]]:

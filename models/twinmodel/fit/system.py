@@ -1,18 +1,13 @@
-"""A linear system as matrices, and the model file that says it."""
+"""A linear system as matrices: whether it is stable, what it answers, and where it starts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from twinmodel.equations.load import read
 from twinmodel.errors import ConflictError
-from twinmodel.fit.rewrite import dump
 
 F64 = NDArray[np.float64]
 _UNSTABLE = 1e-9
@@ -87,64 +82,3 @@ class System:
         pull = 1e-9 * max(float(np.abs(free).max()), 1e-300) * np.eye(self.order)
         found = np.linalg.lstsq(np.concatenate([free[told], pull]), np.append(rest, np.zeros(self.order)))[0]
         return np.asarray(found)
-
-
-def model_text(
-    system: System,
-    head: Mapping[str, Any],
-    ports: tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]],
-    *,
-    states: Mapping[str, Mapping[str, Any]] | None = None,
-    tail: Mapping[str, Any] | None = None,
-) -> str:
-    """YAML text of a linear model.
-
-    Args:
-        system: the matrices.
-        head: `model`, `version`, `description`, `dt` ...
-        ports: inputs and outputs with their keys.
-        states: names and keys of the states; x1, x2 ... by default.
-        tail: `noise`, `regime`, `provenance` ...
-
-    Raises:
-        ConfigError: when the file is not valid, such as for too many states.
-    """
-    inputs, outputs = ports
-    tree = CommentedMap({"family": "linear", **head})
-    for key in ("version", "model"):
-        tree.move_to_end(key, last=False)
-    tree["states"] = _flow(
-        {f"x{i + 1}": {"start": 0.0, "sigma": 1.0} for i in range(system.order)} | dict(states or {})
-    )
-    tree["inputs"] = _flow(inputs)
-    matrices = CommentedMap({"kind": "discrete" if system.dt_s > 0.0 else "continuous"})
-    for name in ("A", "B", "C", "D"):
-        matrices[name] = _rows(getattr(system, name))
-    for name, values in zip(("a", "c"), system.drift, strict=True):
-        if values.any():
-            matrices[name] = _row(values)
-    tree["matrices"] = matrices
-    tree["outputs"] = _flow(outputs)
-    for key, value in (tail or {}).items():
-        tree[key] = value
-    text = dump(tree)
-    read(text)
-    return text
-
-
-def _flow(entries: Mapping[str, Mapping[str, Any]]) -> CommentedMap:
-    tree = CommentedMap()
-    for name, keys in entries.items():
-        tree[name] = CommentedMap({k: v for k, v in keys.items() if v is not None})
-        tree[name].fa.set_flow_style()
-    return tree
-
-
-def _rows(matrix: F64) -> CommentedSeq:
-    return CommentedSeq([_row(row) for row in matrix])
-
-
-def _row(values: F64) -> CommentedSeq:
-    row = CommentedSeq([float(v) for v in values])
-    row.fa.set_flow_style()
-    return row
