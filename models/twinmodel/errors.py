@@ -92,7 +92,9 @@ REASONS: dict[str, Reason] = {
     "MODEL_UNSTABLE": _reason(_CONFLICT, "give a stable model, or another order"),
     # wire
     "BLOCK_CORRUPT": _reason(_INPUT, "the block goes to the dead letters; see `twinctl deadletter list`"),
-    "BLOCK_UNSUPPORTED": _reason(_CONFLICT, "a newer build wrote it: upgrade this one, then `twinctl deadletter requeue`"),
+    "BLOCK_UNSUPPORTED": _reason(
+        _CONFLICT, "a newer build wrote it: upgrade this one, then `twinctl deadletter requeue`"
+    ),
     "SCHEMA_UNKNOWN": _reason(_CONFLICT, "send the catalogue before blocks that name it"),
     "PROTOCOL_VIOLATION": _reason(_INPUT, "upgrade the older side"),
     "UPGRADE_REQUIRED": _reason(_CONFLICT, "upgrade the agent"),
@@ -117,6 +119,9 @@ REASONS: dict[str, Reason] = {
     "UNKNOWN_TWIN": _reason(_MISSING, "see `twinctl twin list`"),
     "UNKNOWN_GATEWAY": _reason(_MISSING, "see `twinctl gateway list`"),
     "ALREADY_EXISTS": _reason(_CONFLICT, "use another name or version"),
+    "MODEL_DIVERGED": _reason(
+        _CONFLICT, "the model before it runs again; check the new one against data of this machine"
+    ),
     "MODEL_UNFIT": _reason(_CONFLICT, "assign a model whose inputs, outputs and units the twin has"),
     "DEADLINE_PASSED": _reason(_CONFLICT, "assign the model again with a later deadline"),
     "DIRECTIVE_OPEN": _reason(_CONFLICT, "the gateway may still answer; see `twinctl directive list`"),

@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from twinmodel.errors import ConflictError, InputError, StorageError
 from twinmodel.handover import Legacy, take_over
 from twinmodel.isolation import Isolation, Isolator
-from twinmodel.kernel import warmup
 from twinmodel.kernel.arena import RUN, WATCH, Plan, Step, fresh_state, unpack
 from twinmodel.kernel.parity import canonical, run_hash
-from twinmodel.kernel.reference import KERNELS
+from twinmodel.kernel.tiers import TIERS as RUNGS
+from twinmodel.kernel.tiers import Ladder
 from twinmodel.package import tensors
 from twinmodel.package.archive import ModelPackage, Port
 from twinmodel.regime import RegimeCheck
 
 F64 = NDArray[np.float64]
-TIERS: Final = ("auto", "jit", "interpreted")
+TIERS: Final = RUNGS
 _CHECKPOINT: Final = struct.Struct("<8s32s?qi")
 _MAGIC: Final = b"TWINCKP1"
 _AGE_MAX: Final = 60
@@ -92,7 +92,7 @@ class Estimator:
 
     Args:
         package: verified by `archive.load`.
-        tier: `auto` (interpreted at once, compiled when ready), `jit` (waits for the compiler) or `interpreted`.
+        tier: `auto` (interpreted at once, compiled when ready), `jit` or `vm` (wait for the compiler) or `interpreted`.
         cache_dir: folder of compiled kernels; see `warmup.cache_folder`.
 
     Raises:
@@ -100,8 +100,6 @@ class Estimator:
     """
 
     def __init__(self, package: ModelPackage, *, tier: str = "auto", cache_dir: Path | None = None) -> None:
-        if tier not in TIERS:
-            raise ValueError(f"tier {tier!r} is none of {TIERS}")
         self.package = package
         self.inputs: tuple[Port, ...] = package.inputs
         self.outputs: tuple[Port, ...] = package.outputs
@@ -112,13 +110,10 @@ class Estimator:
         self._manifest = package.manifest
         self._plan: Plan = tensors.plan(package.manifest, package.tensors)
         self._layout = self._plan.layout
-        self._waiting = False
-        self._tier = "interpreted"
-        self._step: Step = KERNELS[self._plan.family]
-        self._choose(tier, cache_dir)
-        if not self._parity(self._step):
-            message = f"{package.manifest.id}: the {self._tier} kernel gives other bits than the package's parity run"
-            raise ConflictError("PARITY_FAILED", message, model_id=package.model_id, tier=self._tier)
+        self._ladder = Ladder(self._plan, self._parity, package.manifest.id, tier=tier, cache_dir=cache_dir)
+        if not self._parity(self._ladder.step):
+            message = f"{package.manifest.id}: the {self.tier} kernel gives other bits than the package's parity run"
+            raise ConflictError("PARITY_FAILED", message, model_id=package.model_id, tier=self.tier)
         self._results = np.zeros(self._layout.output_rows)
         self._scratch = np.zeros(self._layout.scratch_rows)
         self._models = np.zeros(1, np.int32)
@@ -134,8 +129,8 @@ class Estimator:
 
     @property
     def tier(self) -> str:
-        """`jit` or `interpreted`: what the next tick runs on, unless the compiler gets ready."""
-        return self._tier
+        """`interpreted`, `vm` or `jit`: what the next tick runs on, unless the compiler gets ready."""
+        return self._ladder.tier
 
     @property
     def state(self) -> F64:
@@ -166,18 +161,18 @@ class Estimator:
             ValueError: when a shape is wrong.
         """
         self.prepare(t_ns, u, y)
-        self._run()
+        self.advance()
         return self.conclude()
 
     def prepare(self, t_ns: int, u: F64, y: F64) -> None:
-        """The first part of `step`, see there; one kernel call on `arrays` and `conclude` must follow."""
+        """The first part of `step`, see there; `advance`, or a kernel call on `arrays`, and `conclude` follow."""
         m, p = self._layout.m, self._layout.p
         u = np.asarray(u, np.float64)
         y = np.asarray(y, np.float64)
         if u.shape != (m,) or y.shape != (p,):
             raise ValueError(f"u has shape {u.shape} and y {y.shape}; the model needs ({m},) and ({p},)")
-        if self._waiting:
-            self._change_tier()
+        if self._ladder.waiting:
+            self._ladder.climb()
         dt_s = self._catch_up(t_ns)
         u = np.where(np.isfinite(u), u, np.nan)
         y = np.where(np.isfinite(y), y, np.nan)
@@ -196,8 +191,18 @@ class Estimator:
 
     @property
     def kernel(self) -> tuple[Plan, Step]:
-        """What the next tick runs on."""
-        return self._plan, self._step
+        """Model and kernel of that call."""
+        return self._plan, self._ladder.step
+
+    @property
+    def start(self) -> tuple[F64, F64, F64]:
+        """x0, P0 and the inputs held at the start."""
+        return tensors.start(self.package.tensors)
+
+    def advance(self) -> None:
+        """The kernel call between `prepare` and `conclude`."""
+        plan, step = self.kernel
+        step(plan.integers, plan.reals, self._models, self._state, self._coming, self._results, self._scratch, 1)
 
     def conclude(self) -> Estimate:
         """The last part of `step`: judges what the kernel wrote into `arrays`; begins anew what has diverged."""
@@ -257,29 +262,6 @@ class Estimator:
         """Lets the next tick have any time, with the state as it is: the clock that ticks come from was set."""
         self._last_ns = None
 
-    def _choose(self, tier: str, cache_dir: Path | None) -> None:
-        family = self._plan.family
-        if tier == "interpreted":
-            return
-        ready = warmup.compile_now(family, cache_dir) if tier == "jit" else warmup.compiled(family)
-        if ready is not None:
-            self._tier, self._step = "jit", ready
-            return
-        folder = warmup.cache_folder(cache_dir)
-        if folder is not None:
-            warmup.request(family, folder)
-            self._waiting = True
-
-    def _change_tier(self) -> None:
-        ready = warmup.compiled(self._plan.family)
-        if ready is None:
-            return
-        self._waiting = False
-        if self._parity(ready):
-            self._tier, self._step = "jit", ready
-        else:
-            _log.warning("compiled_kernel_refused", model=self._manifest.id, reason="PARITY_FAILED")
-
     def _parity(self, step: Step) -> bool:
         arrays = self.package.tensors
         found = run_hash(self._plan, step, tensors.start(arrays), arrays["parity_u"], arrays["parity_y"])
@@ -330,12 +312,8 @@ class Estimator:
     def _tick(self, u: F64, y: F64, *, inside: bool) -> bool:
         """One tick; whether the filter has diverged."""
         self._coming = self._next(u, y, inside=inside)
-        self._run()
+        self.advance()
         return self._bad
-
-    def _run(self) -> None:
-        plan = self._plan
-        self._step(plan.integers, plan.reals, self._models, self._state, self._coming, self._results, self._scratch, 1)
 
     @property
     def _bad(self) -> bool:
@@ -373,7 +351,7 @@ class Estimator:
 
     def _isolate(self, *, drifting: bool) -> Isolation | None:
         if drifting:
-            return self._isolator.advance(self._step, self._state, self._coming)
+            return self._isolator.advance(self._ladder.step, self._state, self._coming)
         self._isolator.stop()
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def follow(estimator, rows, first=0):
 
 @pytest.fixture
 def jit(packages, kernel_cache, compiled):
-    return lambda name: Estimator(packages[name], tier="jit", cache_dir=kernel_cache)
+    return lambda name: Estimator(packages[name], tier="vm", cache_dir=kernel_cache)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_checkpoint_continues_bit_for_bit(jit, truths, simulate, packages):
     a, b = follow(one, rows[80:], 80), follow(other, rows[80:], 80)
     assert a[-1].estimate.tobytes() == b[-1].estimate.tobytes()
     assert one.state_hash() == other.state_hash()
-    assert (one.tier, other.tier) == ("jit", "interpreted")
+    assert (one.tier, other.tier) == ("vm", "interpreted")
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused_and_changes_nothing(jit):
@@ -285,41 +285,54 @@ def test_both_tiers_give_the_same_bits_over_a_long_run(packages, jit, truths, si
         assert compiled_one.state_hash() == interpreted.state_hash()
 
 
-def test_auto_starts_interpreted_and_changes_between_ticks(packages, monkeypatch, kernel_cache, compiled):
-    ready = {}
-    monkeypatch.setattr(warmup, "compiled", ready.get)
-    asked = []
-    monkeypatch.setattr(warmup, "request", lambda family, folder: asked.append((family, folder)))
+@pytest.fixture
+def late(monkeypatch):
+    """Kernels that get ready when a test says so, and what was asked for: (family, whether for one model)."""
+    late = SimpleNamespace(ready={}, asked=[])
+
+    def request(family, folder, plan=None):
+        late.asked.append((family, plan is not None))
+
+    monkeypatch.setattr(warmup, "compiled", lambda key: late.ready.get("vm" if key == "ode" else "jit"))
+    monkeypatch.setattr(warmup, "request", request)
+    return late
+
+
+PUMPED = np.array([2900.0]), np.array([60.0, 25.0, 6.5])
+
+
+def test_auto_starts_interpreted_and_changes_tier_by_tier_between_ticks(packages, late, kernel_cache, compiled):
     estimator = Estimator(packages["pump"], cache_dir=kernel_cache)
-    frame = np.array([2900.0]), np.array([60.0, 25.0, 6.5])
-    estimator.step(START, *frame)
-    assert estimator.tier == "interpreted"
-    assert asked == [("ode", kernel_cache)]
-    ready["ode"] = compiled["ode"]
-    estimator.step(START + NS, *frame)
-    assert estimator.tier == "jit"
+    tiers = []
+    for tick, ready in enumerate([None, "vm", None, "jit", None]):
+        if ready:
+            late.ready[ready] = compiled["ode"]
+        estimator.step(START + tick * NS, *PUMPED)
+        tiers.append(estimator.tier)
+    assert tiers == ["interpreted", "vm", "vm", "jit", "jit"]
+    assert late.asked == [("ode", False), ("ode", True)]
 
 
-def test_a_compiled_kernel_with_other_bits_is_not_used(packages, monkeypatch, kernel_cache, compiled):
+def test_a_compiled_kernel_with_other_bits_is_not_used_and_the_next_one_is(packages, late, kernel_cache, compiled):
     def wrong(*args):
         compiled["ode"](*args)
         args[5][0] = np.nextafter(args[5][0], np.inf)
 
-    ready = {}
-    monkeypatch.setattr(warmup, "compiled", ready.get)
-    monkeypatch.setattr(warmup, "request", lambda family, folder: None)
     estimator = Estimator(packages["pump"], cache_dir=kernel_cache)
-    ready["ode"] = wrong
-    estimator.step(START, np.array([2900.0]), np.array([60.0, 25.0, 6.5]))
+    late.ready["jit"] = wrong
+    estimator.step(START, *PUMPED)
     assert estimator.tier == "interpreted"
+    late.ready["vm"] = compiled["ode"]
+    estimator.step(START + NS, *PUMPED)
+    assert estimator.tier == "vm"
 
 
-def test_without_a_private_folder_the_interpreted_tier_goes_on(packages, monkeypatch):
-    monkeypatch.setattr(warmup, "compiled", lambda family: None)
+def test_without_a_private_folder_the_interpreted_tier_goes_on(packages, late, monkeypatch):
     monkeypatch.setattr(warmup, "cache_folder", lambda given: None)
     estimator = Estimator(packages["pump"])
-    estimator.step(START, np.array([2900.0]), np.array([60.0, 25.0, 6.5]))
+    estimator.step(START, *PUMPED)
     assert estimator.tier == "interpreted"
+    assert late.asked == []
 
 
 def test_a_package_of_other_bits_fails_parity(packages):

@@ -131,6 +131,14 @@ class Plan:
     params: F64
 
 
+def layout_of(family: str, integers: I32) -> Layout:
+    """The layout the integers of a plan tell of."""
+    n, m, p = (int(v) for v in integers[:3])
+    if family == "linear":
+        return Layout(n, m, p)
+    return Layout(n, m, p, int(integers[6]), int(integers[4]), int(integers[7]))
+
+
 def packed(n: int, i: int, j: int) -> int:
     """Position of element (i, j), i <= j, in a packed upper triangle of order n."""
     return i * n - i * (i - 1) // 2 + j - i

@@ -17,16 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.kernel.arena import F64, I32, LANES, Layout, Plan, Step, fresh_state, unpack
-from twinmodel.kernel.machine import bind
+from twinmodel.kernel.machine import bind, signature
 from twinmodel.kernel.parity import canonical
 
 Start = tuple[F64, F64, F64]
-
-
-def signature(plan: Plan) -> str:
-    """Hex hash of what the code of a kernel depends on; plans that share it can share one call."""
-    about = plan.family.encode() + b"\n" + plan.integers.astype("<i4").tobytes()
-    return hashlib.sha256(about).hexdigest()
 
 
 class Bank:
@@ -54,7 +48,7 @@ class Bank:
         self.lanes = lanes
         self._slots, models = _places(np.asarray(members, np.int64), lanes)
         tiles = len(models)
-        state = [fresh_state(plans[k], *starts[k], lanes) for k in models]
+        state = [fresh_state(plans[k], x0, P0, held, lanes) for k in models for x0, P0, held in (starts[k],)]
         self._integers: I32 = plans[0].integers
         self._reals: F64 = np.concatenate([plan.reals for plan in plans])
         self._models: I32 = models
@@ -72,7 +66,13 @@ class Bank:
     def use(self, step: Step) -> None:
         """Changes the tier; between two ticks."""
         arrays = (self._integers, self._reals, self._models, self._S, self._Z, self._O, self._G)
+        self.step = step
         self.tick = bind(step, *arrays, self.lanes)
+
+    @property
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tile and lane of each member."""
+        return self._slots // self.lanes, self._slots % self.lanes
 
     @property
     def states(self) -> F64:

@@ -6,7 +6,7 @@ so one compilation serves all models. Strict floating point: no fastmath, no BLA
 """
 
 # Comparisons are written out: min, max and isnan of numba and NumPy differ in NaN and in the sign of zero.
-# ruff: noqa: PLR0124
+# ruff: noqa: FURB136, PLR0124
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.extending import intrinsic
+from numba import extending
 
-from twinmodel.kernel.arena import DRIFT, F64, I32
+from twinmodel.kernel.arena import DRIFT, F64
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -27,7 +27,12 @@ def kernel(function: _F) -> _F:
     return cast("_F", strict(function))
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped here
+def primitive(function: Callable[..., Any]) -> Any:
+    """Declares an operation spelled out in LLVM: the function is handed types, and gives a signature and code."""
+    return extending.intrinsic(function)
+
+
+@primitive
 def alone(context: Any) -> Any:  # noqa: ARG001 - what numba hands in
     """Keeps the function it is called in from being copied into its callers, which would multiply large code."""
 

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import os
+import platform
 import sys
 from functools import partial
 from pathlib import Path
@@ -23,36 +24,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.errors import StorageError
-from twinmodel.kernel.arena import F64, I32, Bound, Step
+from twinmodel.kernel.arena import F64, I32, Bound, Plan, Step
 
 MAGIC: Final = b"TWINKRN1"
-SOURCES: Final = (
-    "arena.py",
-    "drift.py",
-    "drift_reference.py",
-    "lanes.py",
-    "linear.py",
-    "ode.py",
-    "ops.py",
-    "transcendental.py",
-    "vm.py",
-    "vm_reference.py",
-    "compile.py",
-    "machine.py",
-    "proof.py",
-    "reference.py",
-    "rollout.py",
-    "rollout_lanes.py",
-    "rollout_reference.py",
-)
 BYTES_MAX: Final = 16 << 20
+# What each kernel is made from: a change of these compiles it anew. The way of calling it has a number of its own.
+_CALL: Final = 2
+_FILTER: Final = ("arena.py", "drift.py", "lanes.py")
+_LISTS: Final = ("arena.py", "lanes.py", "ops.py", "transcendental.py", "vm.py", "vm_reference.py")
+SOURCES: Final = {
+    "linear": (*_FILTER, "linear.py"),
+    "ode": (*_FILTER, *_LISTS, "ode.py"),
+    "rollout": (*_LISTS, "rollout_lanes.py"),
+    "jit": (*_LISTS, "reference.py", "drift_reference.py", "generate/*.py"),
+}
+
 # Addresses of the arrays I M K S Z O G; their lengths, then the lanes. Two arguments, for each costs its time.
 ENTRY: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _KINDS: Final = (np.int32, np.float64, np.int32, np.float64, np.float64, np.float64, np.float64)
 # What compiled code may call: the C library for memory, and what numba adds for exceptions and objects. Kernels make
 # neither, so the latter is never reached; should it be, it must stop.
 _MEMORY: Final = ("memcpy", "memmove", "memset")
-_UNREACHED: Final = (
+UNREACHED: Final = (
     "NRT_Free", "NRT_MemInfo_call_dtor", "numba_do_raise", "numba_gil_ensure", "numba_gil_release",
     "numba_runtime_build_excinfo_struct", "numba_unpickle", "PyBytes_FromStringAndSize", "PyErr_Clear",
     "PyErr_SetNone", "PyErr_SetString", "PyErr_WriteUnraisable", "PyExc_RuntimeError", "PyExc_StopIteration",
@@ -60,17 +53,46 @@ _UNREACHED: Final = (
 )  # fmt: skip
 
 
-def file_name(family: str) -> str:
-    """Name of the file that holds a family's code for this machine and this version of everything."""
-    llvm = _llvm()
-    about = hashlib.sha256()
+def signature(plan: Plan) -> str:
+    """Hex hash of what the code of a kernel depends on: family, sizes and programs; plans that share it share code."""
+    about = plan.family.encode() + b"\n" + plan.integers.astype("<i4").tobytes()
+    return hashlib.sha256(about).hexdigest()
+
+
+def file_name(family: str, plan: Plan | None = None) -> str:
+    """Name of the file that holds a family's code, or that of one signature, for this machine and all versions."""
+    versions = []
+    for package in ("numba", "llvmlite", "numpy"):
+        try:
+            versions.append(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            versions.append("")
+    about = (family, versions, sys.version_info[:2], "" if plan is None else signature(plan))
+    if plan is None:
+        return f"{family}-{fingerprint(repr(about), family)}.kernel"
+    return f"{family}-jit-{fingerprint(repr(about), 'jit')}.kernel"
+
+
+def fingerprint(about: str, *kinds: str) -> str:
+    """Hash of `about`, of the sources of some kinds of kernels, and of the processor."""
+    digest = hashlib.sha256(f"{_CALL} {about}".encode())
     folder = Path(__file__).parent
-    for source in SOURCES:
-        about.update((folder / source).read_bytes())
-    versions = [importlib.metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
-    processor = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), os.environ.get("NUMBA_CPU_NAME", "")]
-    about.update(repr((family, versions, processor, sys.version_info[:2])).encode())
-    return f"{family}-{about.hexdigest()[:32]}.kernel"
+    for name in sorted({name for kind in kinds for name in SOURCES[kind]}):
+        for source in sorted(folder.glob(name)):
+            digest.update(source.read_bytes())
+    digest.update(repr((_processor(), os.environ.get("NUMBA_CPU_NAME", ""))).encode())
+    return digest.hexdigest()[:32]
+
+
+def _processor() -> tuple[str, ...]:
+    """What tells processors apart whose instructions differ; read without LLVM, which takes 40 MB."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+    except OSError:
+        first = ""
+    keys = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
+    kept = (line for line in first.splitlines() if line.partition(":")[0].strip() in keys)
+    return (platform.machine(), platform.processor(), *kept)
 
 
 def write(path: Path, symbol: str, code: bytes) -> None:
@@ -85,8 +107,8 @@ def write(path: Path, symbol: str, code: bytes) -> None:
     partial.replace(path)
 
 
-def load(path: Path) -> Step:
-    """The kernel of a file.
+def read(path: Path) -> tuple[str, bytes]:
+    """Symbol and object code of a file.
 
     Raises:
         FileNotFoundError: there is none.
@@ -99,24 +121,25 @@ def load(path: Path) -> Step:
     if blob[:start] != MAGIC + hashlib.sha256(body).digest() or len(blob) > BYTES_MAX:
         raise StorageError("STORE_CORRUPT", f"{path} is no complete kernel", hint="it is compiled again by itself")
     symbol, _, code = body.partition(b"\n")
-    return Machine(symbol.decode(), code)
+    return symbol.decode(), code
 
 
-class Machine:
-    """A compiled step; called as the interpreted one is."""
+def load(path: Path) -> Step:
+    """The kernel of a file; raises as `read` does."""
+    return Machine(*read(path))
 
-    def __init__(self, symbol: str, code: bytes) -> None:
-        llvm = _llvm()
-        for name in _MEMORY:
-            llvm.add_symbol(name, _address(name))
-        for name in _UNREACHED:
-            llvm.add_symbol(name, _address("abort"))
-        target = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        # The engine owns the memory the code lies in.
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
-        self._entry = ENTRY(self._engine.get_function_address(symbol))
+
+class Compiled:
+    """A compiled kernel; called as the interpreted one is.
+
+    Args:
+        owner: what the code lives in.
+        address: of its entry, see `ENTRY`.
+    """
+
+    def __init__(self, owner: object, address: int) -> None:
+        self._owner = owner
+        self._entry = ENTRY(address)
 
     def __call__(self, I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741
         """See `arena.Step`; raises TypeError for an array the code could not read."""
@@ -124,8 +147,24 @@ class Machine:
 
     def bind(self, I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> Bound:  # noqa: E741
         """The call on these very arrays, its arguments prepared once; the arrays live as long as it does."""
-        arrays = (I, M, K, S, Z, O, G)
-        return prepare(self, self._entry, arrays, _KINDS, W)
+        return prepare(self, self._entry, (I, M, K, S, Z, O, G), _KINDS, W)
+
+
+class Machine(Compiled):
+    """Object code, linked into this process by LLVM."""
+
+    def __init__(self, symbol: str, code: bytes) -> None:
+        llvm = _llvm()
+        for name in _MEMORY:
+            llvm.add_symbol(name, _address(name))
+        for name in UNREACHED:
+            llvm.add_symbol(name, _address("abort"))
+        target = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        # The engine owns the memory the code lies in.
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        super().__init__(engine, engine.get_function_address(symbol))
 
 
 def prepare(

@@ -13,7 +13,6 @@ every tier. The kernels have the arguments of `arena.Step`:
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Final, Literal
 
@@ -76,20 +75,22 @@ def rollout_of(plan: Plan, tier: Tier = "auto", cache_dir: Path | None = None) -
 
     Args:
         plan: the model.
-        tier: `auto` takes the fastest that can be had here; compiling may take a minute, once for all models.
+        tier: `jit` is generated for the signature of the model, in seconds; `vm` serves all models and takes a minute
+            once; `auto` takes the fastest that can be had here.
         cache_dir: where compiled kernels are kept, see `warmup.cache_folder`.
 
     Raises:
-        StorageError: STATE_INVALID when `vm` was demanded and there is no private folder to keep it in.
-        ConflictError: EXTRA_MISSING when `vm` was demanded and numba is not installed.
+        StorageError: STATE_INVALID when a compiled tier was demanded and there is no private folder to keep it in.
+        ConflictError: EXTRA_MISSING when it was demanded and numba is not installed; KERNEL_TOO_LARGE when `jit` was
+            demanded of a model that `vm` serves better.
     """
     if tier == "interpreted":
         return KERNELS["rollout"]
-    if tier == "auto" and importlib.util.find_spec("numba") is None:
-        return KERNELS["rollout"]
-    try:
-        return warmup.compile_now("rollout", cache_dir)
-    except (StorageError, ConflictError):
-        if tier != "auto":
-            raise
-        return KERNELS["rollout"]
+    wanted: dict[str, tuple[Plan | None, ...]] = {"jit": (plan,), "vm": (None,), "auto": (plan, None)}
+    for one in wanted[tier]:
+        try:
+            return warmup.compile_now("rollout", cache_dir, one)
+        except (StorageError, ConflictError):
+            if tier != "auto":
+                raise
+    return KERNELS["rollout"]

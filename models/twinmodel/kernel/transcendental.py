@@ -10,8 +10,8 @@ Domain: all doubles, subnormal ones too. NaN gives NaN, also pow(NaN, 0) and pow
 sin and cos: 2 ulp to |x| <= TURN_MAX = 2**20; absolute error below |x| * 2**-51 to FAR_MAX = 2**32; NaN beyond.
 """
 
-# One letter each, as in the literature; constants are the mathematics.
-# ruff: noqa: PLR2004
+# One letter each, as in the literature; what differs from itself is NaN.
+# ruff: noqa: PLR0124
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def _make_cos(tier: Primitives, turn: Callable[[Any], Any], wave: Callable[..., 
 def _make_product(tier: Primitives) -> Callable[[Any, Any], Any]:
     @tier.wrap
     def product(a: Any, b: Any) -> Any:
-        """a b and its rounding error (Dekker, Veltkamp); exact unless it overflows or vanishes."""
+        """Product a b and its rounding error (Dekker, Veltkamp); exact unless it overflows or vanishes."""
         p = a * b
         t = SPLIT * a
         ah = t - (t - a)

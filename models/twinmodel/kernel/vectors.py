@@ -6,14 +6,18 @@ turn, then the rest one by one. Every lane gets the same IEEE operations in the 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import numba
-from llvmlite import ir
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from twinmodel.kernel.lanes import primitive
+
+# Untyped, like all of numba below its surface.
+ir: Any = importlib.import_module("llvmlite.ir")
+cgutils: Any = importlib.import_module("numba.core.cgutils")
 
 WIDTH: Final = 8
 _REAL: Final = ir.DoubleType()
@@ -67,7 +71,7 @@ def _spread(builder: Any, value: Any, shape: Any) -> Any:
 def _rows(sources: int, compute: Compute) -> Any:
     """A function (R, d, a, b, c, L) that computes L lanes from R[d] on out of those from R[a], R[b], R[c] on."""
 
-    @intrinsic  # type: ignore[misc]  # numba is untyped here
+    @primitive
     def each(context: Any, R: Any, d: Any, a: Any, b: Any, c: Any, L: Any) -> Any:  # noqa: ARG001 - what numba hands in
         def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             row = _Row(context, builder, signature.args[0], args[0])
@@ -126,7 +130,7 @@ less = _rows(2, _less)
 select = _rows(3, _select)
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped here
+@primitive
 def weigh(context: Any, R: Any, d: Any, a: Any, L: Any, M: Any, bias: Any, weights: Any, count: Any) -> Any:  # noqa: ARG001 - as above
     """L lanes from R[d] on = M[bias] + M[weights] * R[a] + M[weights + 1] * R[a + L] + ..., `count` rows of L lanes."""
 

@@ -13,12 +13,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numba
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from twinmodel.kernel import ops, vectors
 from twinmodel.kernel.arena import F64, HEADER, I32
-from twinmodel.kernel.lanes import alone, kernel
+from twinmodel.kernel.lanes import alone, kernel, primitive
 from twinmodel.kernel.transcendental import Primitives, make
 from twinmodel.kernel.vm_reference import ROS2_GAMMA
 
@@ -31,7 +29,7 @@ def inlined(function: Any) -> Any:
     return strict(function)
 
 
-@intrinsic  # type: ignore[misc]  # numba is untyped here
+@primitive
 def _bits(context: Any, value: Any) -> Any:  # noqa: ARG001 - what numba hands in
     """The 64 bits of a double."""
 
@@ -41,7 +39,7 @@ def _bits(context: Any, value: Any) -> Any:  # noqa: ARG001 - what numba hands i
     return numba.types.uint64(numba.types.float64), cast
 
 
-@intrinsic  # type: ignore[misc]  # as above
+@primitive
 def _real(context: Any, value: Any) -> Any:  # noqa: ARG001 - as above
     """The double of 64 bits."""
 
@@ -51,12 +49,12 @@ def _real(context: Any, value: Any) -> Any:  # noqa: ARG001 - as above
     return numba.types.float64(numba.types.uint64), cast
 
 
-@intrinsic  # type: ignore[misc]  # as above
+@primitive
 def _select(context: Any, condition: Any, a: Any, b: Any) -> Any:  # noqa: ARG001 - as above
     """Value a where the condition holds, else b; never a branch."""
 
-    def choose(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(cgutils.as_bool_bit(builder, args[0]), args[1], args[2])
+    def choose(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - as above
+        return builder.select(vectors.cgutils.as_bool_bit(builder, args[0]), args[1], args[2])
 
     real = numba.types.float64
     return real(numba.types.boolean, real, real), choose
@@ -102,7 +100,8 @@ def _along(M: F64, xs: int, n: int, k: int, x: float) -> float:
     """How far x lies along interval k, 0..1; held at the ends."""
     x = M[xs] if x < M[xs] else x
     x = M[xs + n - 1] if x > M[xs + n - 1] else x
-    return (x - M[xs + k]) / (M[xs + k + 1] - M[xs + k])
+    along: float = (x - M[xs + k]) / (M[xs + k + 1] - M[xs + k])
+    return along
 
 
 @kernel

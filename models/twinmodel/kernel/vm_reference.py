@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinmodel.kernel import ops
 from twinmodel.kernel.arena import F64, HEADER, I32
@@ -19,6 +20,8 @@ from twinmodel.kernel.transcendental import NUMPY
 
 # 1 - 1/sqrt(2): the smaller of the two values that make the Rosenbrock method of order 2 L-stable.
 ROS2_GAMMA: Final = 0.2928932188134524
+# For each column and row below: the lanes in which they changed places.
+Swaps = dict[tuple[int, int], NDArray[np.bool_]]
 _NO_POOL: Final = np.empty(0)
 _BINARY: Final[dict[int, Callable[[F64, F64], F64]]] = {
     ops.ADD: lambda a, b: a + b,
@@ -124,9 +127,9 @@ def _by_tile(lookup: Callable[..., F64], pool: F64, at: int, *args: F64) -> F64:
     return np.stack(columns, axis=-2)
 
 
-def _segment(xs: F64, x: F64) -> tuple[F64, F64]:
+def _segment(xs: F64, x: F64) -> tuple[NDArray[np.int64], F64]:
     """Number of the interval a value lies in, and how far along it, 0..1."""
-    k = np.searchsorted(xs[1:-1], x, side="right")
+    k = np.searchsorted(xs[1:-1], x, side="right").astype(np.int64)
     c = np.where(x < xs[0], xs[0], x)
     c = np.where(c > xs[-1], xs[-1], c)
     return k, (c - xs[k]) / (xs[k + 1] - xs[k])
@@ -217,13 +220,13 @@ def _ros2(p: Programs, R: list[F64], pool: F64 | Writer, n: int, h: F64 | float)
     return [x[i] + (h * 0.5) * (3.0 * k1[i] + k2[i]) for i in range(n)]
 
 
-def _factorise(A: list[list[F64]], n: int) -> dict[tuple[int, int], F64]:
+def _factorise(A: list[list[F64]], n: int) -> Swaps:
     """LU in place, multipliers below the diagonal; a row whose pivot is larger changes places, lane by lane.
 
     Returns:
         for each column k and row i below, where they changed places.
     """
-    swaps = {}
+    swaps: Swaps = {}
     for k in range(n):
         for i in range(k + 1, n):
             swap = np.abs(A[i][k]) > np.abs(A[k][k])
@@ -239,7 +242,7 @@ def _factorise(A: list[list[F64]], n: int) -> dict[tuple[int, int], F64]:
     return swaps
 
 
-def _solve(A: list[list[F64]], swaps: dict[tuple[int, int], F64], b: list[F64]) -> list[F64]:
+def _solve(A: list[list[F64]], swaps: Swaps, b: list[F64]) -> list[F64]:
     n = len(b)
     b = list(b)
     for k in range(n):

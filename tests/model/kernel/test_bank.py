@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from twinmodel.kernel.arena import fresh_state, unpack
-from twinmodel.kernel.bank import Bank, signature
-from twinmodel.kernel.machine import bind
+from twinmodel.kernel.bank import Bank
+from twinmodel.kernel.machine import bind, signature
 from twinmodel.kernel.parity import canonical
 from twinmodel.kernel.reference import KERNELS
 

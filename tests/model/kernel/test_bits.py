@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 
+from twinmodel.equations.blocks import Block, Blocks, Table
+from twinmodel.equations.derive import jacobian
 from twinmodel.equations.oplist import Program, lower, verify
-from twinmodel.equations.parse import Name, Number, Op, Source
+from twinmodel.equations.parse import Dense, Lookup, Name, Number, Op, Source
 from twinmodel.errors import ConflictError
 from twinmodel.kernel.arena import fresh_state, pack, plan_linear, plan_ode, unpack
-from twinmodel.kernel.ops import RK4
+from twinmodel.kernel.ops import MAP, RK4, ROS2
 from twinmodel.kernel.parity import canonical, run_hash
 from twinmodel.kernel.proof import prove
 from twinmodel.kernel.reference import KERNELS
@@ -40,37 +42,53 @@ def linear_plan(g, n, m, p):
     return plan_linear(tensors, DRIFT)
 
 
-def ode_plan(g, n, m, p):
-    """A random model that uses every operation and does not run away."""
+_UNARY = ("neg", "abs", "tanh", "sin", "cos", "exp", "log", "sqrt")
+_BINARY = ("add", "sub", "mul", "div", "min", "max", "pow", "less")
+
+
+def ode_plan(g, n, m, p, method=RK4):
+    """A random model of any operations, NaN and infinities among what they give, that does not run away."""
     names = [f"x{i}" for i in range(n)] + [f"u{i}" for i in range(m)] + ["k", "l"]
     source = Source("random")
+    points = np.array([-3.0, -0.5, 0.5, 2.0, 5.0])
+    blocks = Blocks(
+        {"curve": Table(points, g.normal(size=5)), "field": Table(points, g.normal(size=(5, 3)), points[:3])},
+        {"dense": Block(g.normal(size=3), g.normal(size=(3, 2)))},
+    )
 
     def expr(depth):
         if depth == 0:
             return Name(names[g.integers(len(names))]) if g.random() < 0.8 else Number(float(g.normal()))
-        name = ["add", "sub", "mul", "div", "neg", "abs", "sqrt", "min", "max"][g.integers(9)]
-        a = expr(depth - 1)
-        if name in {"neg", "abs"}:
-            return Op(name, (a,))
-        if name == "sqrt":
-            return Op("sqrt", (Op("abs", (a,)),))
-        b = expr(depth - 1)
-        return Op("div", (a, Op("add", (Number(3.0), Op("mul", (b, b)))))) if name == "div" else Op(name, (a, b))
+        kind, a, b = g.integers(0, 22), expr(depth - 1), expr(depth - 1)
+        if kind < 8:
+            return Op(_UNARY[kind], (a,))
+        if kind < 16:
+            return Op(_BINARY[kind - 8], (a, b))
+        if kind < 18:
+            return Op("select", (Op("less", (a, b)), b, expr(0)))
+        if kind < 20:
+            return Dense("dense", (a, b), int(g.integers(3)))
+        return Lookup("curve", (a,)) if kind == 20 else Lookup("field", (a, b))
 
-    rates = [
-        (Op("max", (Op("min", (Op("sub", (expr(3), Name(f"x{i}"))), Number(20.0))), Number(-20.0))), source)
-        for i in range(n)
-    ]
-    outputs = [(expr(2), source) for _ in range(p)]
-    outputs[0] = (Name("x0"), source)
-    lowered = lower([rates, outputs], {}, names)
+    def tame(inner, name):
+        # A comparison with NaN is false, so that NaN becomes 0.1.
+        inner = Op("select", (Op("less", (Op("abs", (inner,)), Number(20.0))), inner, Number(0.1)))
+        return (Op("sub", (inner, Name(name))), source)
+
+    rates = [tame(expr(3), f"x{i}") for i in range(n)]
+    outputs = [(Name("x0"), source), *((Op("tanh", (expr(2),)), source) for _ in range(p - 1))]
+    slopes, definitions = [], {}
+    if method == ROS2:
+        derived = jacobian([rate for rate, _ in rates], names[:n], {}, blocks)
+        slopes, definitions, blocks = [(e, source) for e in derived.entries], derived.definitions, derived.blocks
+    lowered = lower([rates, outputs, slopes], definitions, names, blocks)
     for program in lowered.programs:
-        assert verify(program, len(names) + len(lowered.consts), lowered.registers) is None
+        assert verify(program, len(names) + len(lowered.consts), lowered.registers, lowered.pool) is None
     tensors = _common(g, n, p) | {
         "params": g.normal(size=2), "consts": np.array(lowered.consts, float), "inputs_nominal": np.zeros(m),
     }  # fmt: skip
     programs = tuple(a for q in lowered.programs for a in (q.code, q.results))
-    return plan_ode(tensors | {"pool": lowered.pool}, programs, lowered.registers, (10**9, 3, RK4), DRIFT)
+    return plan_ode(tensors | {"pool": lowered.pool}, programs, lowered.registers, (10**9, 3, method), DRIFT)
 
 
 def drive(plan, steps, lanes, tiles, ticks, seed):
@@ -102,7 +120,7 @@ def drive(plan, steps, lanes, tiles, ticks, seed):
 @pytest.mark.parametrize("family", ["linear", "ode"])
 def test_compiled_and_interpreted_give_the_same_bits(compiled, family, n, m, p, lanes, seed):
     g = np.random.default_rng([seed, n])
-    plan = (linear_plan if family == "linear" else ode_plan)(g, n, m, p)
+    plan = linear_plan(g, n, m, p) if family == "linear" else ode_plan(g, n, m, p, (RK4, ROS2, MAP)[seed % 3])
     state = drive(plan, [KERNELS[family], compiled[family]], lanes, 2, 12, seed)
     assert np.isfinite(state).any()
 
