@@ -90,19 +90,10 @@ def filtered(estimator: Estimator, dataset: Dataset, on_tick: Callable[[int], No
         InputError: VALUE_INVALID when the data begins before the estimator's last tick.
     """
     trace = blank(dataset, free=False)
-    noise = estimator.package.tensors["R"]
-    nothing = np.full(len(estimator.outputs), np.nan)
     for k, t_ns in enumerate(dataset.t_ns.tolist()):
-        u, y = dataset.u[k], dataset.y[k]
-        if not np.isnan(y).all():
-            # The spread of a prediction is the sigma of a tick that sees no measurement; the tick is then taken back.
-            before = estimator.checkpoint()
-            alone = estimator.step(t_ns, u, nothing)
-            trace.spread[k] = np.sqrt(alone.sigma**2 + noise)
-            estimator.restore(before)
-        said = estimator.step(t_ns, u, y)
+        said = estimator.step(t_ns, dataset.u[k], dataset.y[k])
         trace.estimate[k], trace.sigma[k], trace.prediction[k] = said.estimate, said.sigma, said.prediction
-        trace.innovation[k], trace.drift[k] = said.innovation, said.drift
+        trace.innovation[k], trace.spread[k], trace.drift[k] = said.innovation, said.spread, said.drift
         trace.drifting[k], trace.settling[k], trace.in_regime[k] = said.drifting, said.settling, said.in_regime
         if on_tick is not None:
             on_tick(k)
