@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from twinmodel.equations.blocks import Block, Blocks, Table
-from twinmodel.equations.parse import Dense, Expr, Lookup, Name, Number, Op, constant
+from twinmodel.equations.parse import Dense, Expr, Lookup, Name, Number, Op, arguments, constant
 
 ZERO: Final = Number(0.0)
 ONE: Final = Number(1.0)
@@ -81,8 +81,17 @@ class _Derivation:
         self._known: dict[int, tuple[Expr, Expr]] = {}
 
     def of(self, expr: Expr) -> Expr:
-        if id(expr) not in self._known:
-            self._known[id(expr)] = (expr, self._derive(expr))
+        """The derivative; parts first, without recursion."""
+        stack = [expr]
+        while stack:
+            part = stack[-1]
+            below = [a for a in arguments(part) if id(a) not in self._known]
+            if id(part) in self._known or not below:
+                stack.pop()
+                if id(part) not in self._known:
+                    self._known[id(part)] = (part, self._derive(part))
+            else:
+                stack += below
         return self._known[id(expr)][1]
 
     def _derive(self, expr: Expr) -> Expr:

@@ -8,6 +8,7 @@ exp, log, tanh, sin, cos and powers take plain numbers: per cent and degrees of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +17,7 @@ from twinmodel.equations.parse import Dense, Expr, Lookup, Name, Number, Op, Sou
 from twinmodel.units import DIMENSIONLESS, SECOND, Unit
 
 _SAME = 1e-12
+_SCALE_MAX = 1e100
 _DENOMINATOR_MAX = 100
 _EXPONENT_MAX = 12
 _PLAIN = frozenset({"exp", "log", "tanh", "sin", "cos"})
@@ -118,7 +120,11 @@ def _power(expr: Op, base: Checked, exponent: Checked, source: Source) -> Checke
     fraction = Fraction(value).limit_denominator(_DENOMINATOR_MAX)
     if abs(float(fraction) - value) > _SAME * max(1.0, abs(value)) or abs(fraction) > _EXPONENT_MAX:
         source.fail(expr.at, f"the exponent {value:g} of {_name(base.unit)} is no simple fraction")
-    return Checked(Op("pow", (base.expr, plain), expr.at), base.unit**fraction)
+    try:
+        unit = base.unit**fraction
+    except ArithmeticError:
+        unit = Unit(base.unit.dimension, math.inf)
+    return Checked(Op("pow", (base.expr, plain), expr.at), _sound(unit, expr, source))
 
 
 def _operation(expr: Op, args: tuple[Checked, ...], source: Source) -> Checked:
@@ -136,7 +142,16 @@ def _operation(expr: Op, args: tuple[Checked, ...], source: Source) -> Checked:
         return Checked(Op(name, (_fit(args[0], DIMENSIONLESS, source, name),), expr.at), DIMENSIONLESS)
     if name == "pow":
         return _power(expr, args[0], args[1], source)
-    return Checked(Op(name, tuple(a.expr for a in args), expr.at), _result(name, args, source))
+    unit = _result(name, args, source)
+    rebuilt = Op(name, tuple(a.expr for a in args), expr.at)
+    return Checked(rebuilt, None if unit is None else _sound(unit, expr, source))
+
+
+def _sound(unit: Unit, expr: Op, source: Source) -> Unit:
+    """A unit whose scale is a number one can divide by."""
+    if not 1 / _SCALE_MAX < unit.scale < _SCALE_MAX:
+        source.fail(expr.at, f"the unit of {expr.name} is out of range")
+    return unit
 
 
 def _result(name: str, args: tuple[Checked, ...], source: Source) -> Unit | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pint
 import pytest
 from hypothesis import assume, given
@@ -12,6 +13,7 @@ from twinmodel.equations.oplist import lower
 from twinmodel.equations.parse import Name, Number, Op, Source, arguments, parse
 from twinmodel.errors import ConfigError
 from twinmodel.kernel.vm_reference import run
+from twinmodel.units import BASES
 from twinmodel.units import parse as unit
 
 UNITS = {
@@ -119,21 +121,43 @@ def test_a_rate_of_temperature_is_a_difference_per_second():
     assert rate_of(unit("degC")) == unit("K/s")
 
 
-_LEAVES = st.sampled_from(["h", "d", "t", "k", "q", "v"]).map(Name)
+def _grown(parts):
+    name, a, b = parts
+    if name in {"sqrt", "neg"}:
+        return Op(name, (a,))
+    if name == "tanh":
+        # A quotient, so that it often is a plain number.
+        return Op(name, (Op("div", (a, b)),))
+    if name == "pow":
+        return Op(name, (a, Number(1.5)))
+    return Op("select", (Op("less", (a, b)), a, b)) if name == "select" else Op(name, (a, b))
+
+
+_LEAVES = st.sampled_from(["h", "d", "t", "k", "q", "v", "p"]).map(Name)
+_NAMES = ["add", "sub", "mul", "div", "max", "less", "select", "sqrt", "tanh", "pow", "neg"]
 _TREES = st.recursive(
     _LEAVES,
-    lambda inner: st.tuples(st.sampled_from(["add", "sub", "mul", "div"]), inner, inner).map(lambda t: Op(t[0], t[1:])),
+    lambda inner: st.tuples(st.sampled_from(_NAMES), inner, inner).map(_grown),
     max_leaves=8,
 )
 _REGISTRY = pint.UnitRegistry()
-_THEIRS = {"h": "m", "d": "mm", "t": "s", "k": "m**0.5/s", "q": "m**3/h", "v": "l/s"}
+_THEIRS = {"h": "m", "d": "mm", "t": "s", "k": "m**0.5/s", "q": "m**3/h", "v": "l/s", "p": "percent"}
 
 
 def _with_pint(expr):
     if isinstance(expr, Name):
         return _REGISTRY.Quantity(2.0, _THEIRS[expr.name])
-    a, b = map(_with_pint, expr.args)
-    return {"add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b, "div": lambda: a / b}[expr.name]()
+    if isinstance(expr, Number):
+        return expr.value
+    args = [_with_pint(a) for a in expr.args]
+    a, b = args[0], args[-1]
+    table = {
+        "add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b, "div": lambda: a / b, "neg": lambda: -a,
+        "max": lambda: max(a, b), "less": lambda: _REGISTRY.Quantity(float(a < b)), "sqrt": lambda: abs(a) ** 0.5,
+        "select": lambda: args[1] if a > 0 else args[1] + b - b, "pow": lambda: abs(a) ** b,
+        "tanh": lambda: _REGISTRY.Quantity(np.tanh(a.to("").magnitude)),
+    }  # fmt: skip
+    return table[expr.name]()
 
 
 @given(_TREES)
@@ -143,7 +167,7 @@ def test_pint_accepts_and_refuses_the_same_expressions(expr):
         theirs = _with_pint(expr)
     except pint.DimensionalityError:
         theirs = None
-    except ZeroDivisionError:
+    except (ZeroDivisionError, OverflowError):
         assume(False)
     try:
         ours = check(expr, UNITS, source)
@@ -152,4 +176,74 @@ def test_pint_accepts_and_refuses_the_same_expressions(expr):
     assert (ours is None) == (theirs is None)
     if ours is not None:
         base = (1 * theirs.units).to_base_units()
-        assert ours.unit.scale == pytest.approx(base.magnitude, rel=1e-9)
+        powers = dict(base.unit_items())
+        assert dict(zip(BASES, map(float, ours.unit.dimension), strict=True)) == pytest.approx(
+            {name: float(powers.get(full, 0)) for name, full in zip(BASES, _FULL, strict=True)}
+        )
+
+
+_FULL = ("meter", "kilogram", "second", "ampere", "kelvin", "mole", "candela")
+
+
+@given(_TREES.filter(lambda t: isinstance(t, Op)), st.tuples(*[st.floats(0.5, 4.0)] * 7))
+def test_the_number_we_compute_is_the_one_pint_computes(expr, numbers):
+    names = dict(zip(_THEIRS, numbers, strict=True))
+    source = Source("x")
+    try:
+        checked = check(expr, UNITS, source)
+    except ConfigError:
+        assume(False)
+    assert checked.unit.scale > 0
+    expected = _numeric(expr, names)
+    assume(expected is not None and np.isfinite(expected) and abs(expected) < 1e200)
+    lowered = lower([[(checked.expr, source)]], {}, list(names))
+    registers = [np.array([v]) for v in (*names.values(), *lowered.consts)]
+    registers += [np.zeros(1)] * (lowered.registers - len(registers))
+    with np.errstate(all="ignore"):
+        run(lowered.programs[0].code, registers)
+    found = float(registers[lowered.programs[0].results[0]][0]) * checked.unit.scale
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def _numeric(expr, names):
+    """The value in SI units, computed with every leaf in SI."""
+    if isinstance(expr, Name):
+        return names[expr.name] * UNITS[expr.name].scale
+    if isinstance(expr, Number):
+        return expr.value
+    x = [_numeric(a, names) for a in expr.args]
+    if any(v is None for v in x):
+        return None
+    a, b = x[0], x[-1]
+    # Where rounding decides, nothing is said.
+    if expr.name in {"max", "less", "select", "sub"} and abs(a - b) <= 1e-9 * (abs(a) + abs(b)):
+        return None
+    if (expr.name == "div" and b == 0) or (expr.name in {"sqrt", "pow"} and a <= 0):
+        return None
+    table = {"add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b, "div": lambda: a / b, "neg": lambda: -a,
+             "max": lambda: max(a, b), "less": lambda: float(a < b), "sqrt": lambda: a**0.5, "pow": lambda: a**b,
+             "select": lambda: x[1] if a > 0 else x[2], "tanh": lambda: np.tanh(a)}  # fmt: skip
+    return table[expr.name]()
+
+
+_WORDS = ["h", "d", "T", "F", "p", "a", "n", "t", "exp(", "sin(", "sqrt(", "pow(", "max(", "where(", "lookup(curve, ",
+          "lookup(map, ",
+          "(", ")", ")", ", ", " < ", " >= ", " + ", " - ", "*", "/", "**", "0", "0.5", "-8", "1e300", "2"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_WORDS), max_size=14).map("".join))
+def test_no_text_makes_the_check_fail_otherwise(text):
+    source = Source(text)
+    reasons = set()
+    try:
+        assign(check(parse(source), UNITS, source, CURVE), unit("m"), source)
+    except ConfigError as error:
+        reasons.add(error.reason)
+    assert reasons <= {"EQUATION_INVALID"}
+
+
+@pytest.mark.parametrize("text", ["((d**8)**8)**8", "1/((d**8)**8)**8", "((d**8)**8)**-7", "((d**8)**11.3)**11.7"])
+def test_a_unit_beyond_all_numbers_is_refused(text):
+    source = Source(text)
+    with pytest.raises(ConfigError, match="out of range"):
+        check(parse(source), UNITS, source)
