@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Modules that others build on; everything else in this folder is a bench with `run(*, quick) -> figures`.
-_NOT_BENCHES = {"__main__", "telemetry", "coordinator", "fleet"}
+_NOT_BENCHES = {"__main__", "telemetry", "coordinator", "fleet", "gorilla", "peers"}
 
 
 def names() -> list[str]:
@@ -29,13 +29,13 @@ def main() -> None:
     if unknown:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(names())}")
     for name in options.names or names():
-        figures: Mapping[str, float] = importlib.import_module(f"bench.{name}").run(quick=options.quick)
+        figures: Mapping[str, float | None] = importlib.import_module(f"bench.{name}").run(quick=options.quick)
         if options.json:
             print(json.dumps({"bench": name, "figures": dict(figures)}), flush=True)
         else:
             print(name)
             for key, value in figures.items():
-                print(f"  {key:<32}{value:>14,.3f}")
+                print(f"  {key:<32}{'not installed':>14}" if value is None else f"  {key:<32}{value:>14,.3f}")
 
 
 if __name__ == "__main__":
