@@ -19,7 +19,9 @@ from twinedge.lanes import Flush, Lanes
 from twinedge.ports import Delivery, NotAcquired
 from twinedge.replays import Replays
 from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.ensemble import Due, Ensemble
 from twinmodel.errors import StorageError
+from twinmodel.estimator import Estimate
 from twinmodel.signal import Batch, Catalogue
 from twinsync import item
 
@@ -53,6 +55,7 @@ class Pipeline:
         self._gate = gate
         self._lanes = lanes
         self._runners = runners
+        self._ensemble = Ensemble()
         self._rests_until_ns: dict[str, int] = {}
         self._commit = commit
         self._clock = clock
@@ -101,27 +104,58 @@ class Pipeline:
         self._estimate(gated)
 
     def _estimate(self, arrived: Sequence[Batch] = ()) -> None:
-        """Hands samples to the models and steps every one whose tick has closed."""
-        for runner in self._runners:
-            found = self._run(runner, arrived)
-            if found:
-                self._lanes.add(found, self._clock.boot_ns())
+        """Hands samples to the models and steps every one whose tick has closed, those of one signature in one call."""
+        now_ns = self._clock.wall_ns()
+        awake = [runner for runner in self._runners if self._prepare(runner, arrived, now_ns)]
+        while dues := self._dues(awake):
+            results = self._ensemble.step([due for _, mine in dues for due in mine])
+            at = 0
+            for runner, mine in dues:
+                found = self._take(runner, mine, results[at : at + len(mine)])
+                at += len(mine)
+                if found:
+                    self._lanes.add(found, self._clock.boot_ns())
         self._due.set()
 
-    def _run(self, runner: TwinRunner, arrived: Sequence[Batch]) -> list[Batch]:
-        now_ns, twin = self._clock.wall_ns(), runner.wiring.twin
-        if self._clock.boot_ns() < self._rests_until_ns.get(twin, 0):
-            return []
+    def _prepare(self, runner: TwinRunner, arrived: Sequence[Batch], now_ns: int) -> bool:
+        """Hands samples to one model; False while it rests."""
+        if self._clock.boot_ns() < self._rests_until_ns.get(runner.wiring.twin, 0):
+            return False
         try:
             for batch in arrived:
                 runner.push(batch, now_ns)
-            return runner.run(now_ns)
-        except Exception:
-            # Not even a defect in one model may stop the devices and the other models of the gateway.
-            log.exception("model failed, it goes on after a rest", twin=twin, rest_s=REST_S)
-            self._rests_until_ns[twin] = self._clock.boot_ns() + round(REST_S * SECOND_NS)
-            runner.start_over()
+            runner.close(now_ns)
+        except Exception as error:  # noqa: BLE001 - see _rest
+            self._rest(runner, error)
+            return False
+        return True
+
+    def _dues(self, runners: Sequence[TwinRunner]) -> list[tuple[TwinRunner, list[Due]]]:
+        """The next tick of every model that has one."""
+        found = []
+        for runner in runners:
+            try:
+                dues = runner.due()
+            except Exception as error:  # noqa: BLE001 - see _rest
+                self._rest(runner, error)
+                continue
+            if dues:
+                found.append((runner, dues))
+        return found
+
+    def _take(self, runner: TwinRunner, dues: list[Due], results: list[Estimate | Exception]) -> list[Batch]:
+        try:
+            return runner.take(dues, results)
+        except Exception as error:  # noqa: BLE001 - see _rest
+            self._rest(runner, error)
             return []
+
+    def _rest(self, runner: TwinRunner, error: Exception) -> None:
+        """Not even a defect in one model may stop the devices and the other models of the gateway."""
+        twin = runner.wiring.twin
+        log.error("model failed, it goes on after a rest", twin=twin, rest_s=REST_S, exc_info=error)
+        self._rests_until_ns[twin] = self._clock.boot_ns() + round(REST_S * SECOND_NS)
+        runner.start_over()
 
     async def tick(self) -> None:
         """Closes ticks for which nothing more comes; runs until cancelled."""

@@ -21,7 +21,21 @@ STATUS = {
         {"device": "T-<1>", "connected": True, "samples": 7, "errors": 1, "last_error": "x"},
         {"device": "T-2", "connected": False, "samples": 0, "errors": 9, "last_error": "DEVICE_UNREACHABLE"},
     ],
-    "twins": [{"twin": "tank-1", "model": "two-tanks@1.0.0", "tier": "jit", "steps": 5, "swaps": 1, "drifting": True}],
+    "twins": [
+        {
+            "twin": "tank-1",
+            "model": "two-tanks@1.0.0",
+            "tier": "jit",
+            "steps": 5,
+            "swaps": 1,
+            "drifting": True,
+            "isolation": "sensor:level2",
+            "evidence": "bias of +0.1 <m>",
+            "rejected": 4,
+            "left_regime": ["box:pump"],
+            "fallbacks": 0,
+        }
+    ],
     "spool": {
         "bytes": 4096,
         "backlog_bytes": 10,

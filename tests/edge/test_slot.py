@@ -33,9 +33,44 @@ def test_a_new_model_takes_over_the_state_and_the_old_one_stays_as_last_good():
     assert slot.last_good is old
     assert slot.swaps == 1
     np.testing.assert_allclose(new.state, old.state)
-    assert slot.fall_back()
+    assert slot.fall_back("a test")
     assert slot.current() is old
-    assert not slot.fall_back()
+    assert not slot.fall_back("a test")
+
+
+def test_after_its_soak_a_model_is_believed_and_the_one_before_it_goes():
+    slot = Slot("tank", soak_ticks=3)
+    for plant in (OLD, NEW):
+        slot.offer(estimator(plant))
+    assert slot.soaking
+    for _ in range(3):
+        slot.stepped()
+    assert not slot.soaking
+    assert not slot.failed(ValueError("late"))
+    assert slot.running().name == "two-tanks@1.1.0"
+
+
+def test_a_model_that_diverges_in_its_soak_gives_way_and_it_is_told():
+    slot, told = Slot("tank"), []
+    slot.on_fall_back = lambda *about: told.append(about)
+    old, new = estimator(OLD), estimator(NEW)
+    slot.offer(old)
+    slot.offer(new)
+    slot.stepped()
+    assert slot.current() is new
+    new.divergences = 1
+    slot.stepped()
+    assert slot.current() is old
+    assert (slot.swaps, slot.fallbacks) == (2, 1)
+    assert told == [("tank", new, "it diverged in its soak")]
+
+
+def test_a_model_replaced_in_its_soak_is_no_last_good_one():
+    slot = Slot("tank")
+    old, trial, third = estimator(OLD), estimator(NEW), estimator(NEW)
+    for one in (old, trial, third):
+        slot.offer(one)
+    assert slot.last_good is old
 
 
 def test_a_model_that_cannot_take_over_leaves_the_present_one_running(monkeypatch):

@@ -23,6 +23,7 @@ from twinedge.downlink.ports import Build, Fetch, PackageStore
 from twinedge.slot import Slot
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import ConflictError, InputError, MissingError, StorageError, TwinError, UnreachableError
+from twinmodel.estimator import Estimator
 from twinmodel.package.archive import ModelPackage
 from twinsync.backoff import Backoff
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome, Running
@@ -86,7 +87,12 @@ class Receiver:
         self._on_state = on_state
         self._waiting: dict[str, _Waiting] = {}
         self._superseded: list[Directive] = []
+        # Target -> the directive that put its present model there; and what has failed since.
+        self._applied: dict[str, Directive] = {}
+        self._fallen: list[tuple[Directive, str]] = []
         self._news = asyncio.Event()
+        for slot in slots.values():
+            slot.on_fall_back = self._fell_back
         self._handlers: Mapping[DirectiveKind, Handler] = {DirectiveKind.MODEL: self._run_model}
 
     def offer(self, directive: Directive) -> None:
@@ -115,6 +121,13 @@ class Receiver:
         """The models that run now."""
         return tuple(running for slot in self._slots.values() if (running := slot.running()) is not None)
 
+    def _fell_back(self, twin: str, failed: Estimator, why: str) -> None:
+        """A new model failed in its soak and the one before it runs again: its directive is told to be REJECTED."""
+        directive = self._applied.pop(twin, None)
+        if directive is not None and directive.digest == failed.package.digest:
+            self._fallen.append((directive, why))
+            self._news.set()
+
     def open(self) -> tuple[Directive, ...]:
         """Directives that have no outcome yet."""
         return tuple(waiting.directive for waiting in self._waiting.values())
@@ -125,6 +138,8 @@ class Receiver:
             while self._superseded:
                 directive = self._superseded.pop()
                 await self._settle(directive, Outcome.SUPERSEDED, "", "a newer version for this target has come")
+            while self._fallen:
+                await self._take_back(*self._fallen.pop())
             due = min(self._waiting.values(), key=lambda w: w.due_ns, default=None)
             now_ns = self._clock.boot_ns()
             if due is not None and due.due_ns <= now_ns:
@@ -175,6 +190,15 @@ class Receiver:
             self._superseded.remove(waiting.directive)
         await self._settle(waiting.directive, outcome, reason, detail)
 
+    async def _take_back(self, directive: Directive, why: str) -> None:
+        """Has a restart begin with the model that runs again, and says what became of the directive."""
+        if self._store.version_of(directive.target) == directive.version:
+            try:
+                await asyncio.to_thread(self._store.take_back, directive.target)
+            except StorageError as error:
+                _log.warning("failed model still desired", directive=directive.id, reason=error.reason)
+        await self._settle(directive, Outcome.REJECTED, "MODEL_DIVERGED", f"{directive.name}: {why}")
+
     async def _settle(self, directive: Directive, outcome: Outcome, reason: str, detail: str) -> None:
         """Keeps an outcome and tells it; it is told even when the disk refuses to keep it."""
         slot = self._slots.get(directive.target)
@@ -213,6 +237,7 @@ class Receiver:
         except ConflictError:
             await asyncio.to_thread(self._store.take_back, directive.target)
             raise
+        self._applied[directive.target] = directive
 
     async def _want(self, directive: Directive) -> None:
         await asyncio.to_thread(

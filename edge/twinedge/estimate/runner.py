@@ -1,11 +1,15 @@
 """Steps the models of one gateway: samples in, frames on the model's grid, estimates out.
 
+    samples ─▶ push ─▶ close ─▶ due ─▶ (one kernel call for all twins of a signature) ─▶ take ─▶ signals
+
 A runner owns what belongs to one twin: the slot its model runs in, the alignment of its inputs, and the ids of the
-signals its results are published as. Event time alone decides what a tick sees.
+signals its results are published as. Event time alone decides what a tick sees. In the soak of a new model the one
+before it is stepped on with the same frames.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 from twinedge.slot import Slot
 from twinmodel.align import Aligner, AlignInput, Frame
 from twinmodel.clock import SECOND_NS
+from twinmodel.ensemble import Due
 from twinmodel.estimator import Estimate, Estimator
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind
@@ -64,7 +69,9 @@ class TwinRunner:
         self._aligner: Aligner | None = None
         self._mine = np.array(sorted({*wiring.inputs.values(), *wiring.outputs.values()}), np.uint32)
         self._tick_ns: int | None = None
-        self._u_columns = self._y_columns = _Columns.of([], {}, [])
+        self._frames: deque[Frame] = deque()
+        self._used: list[int] = []
+        self._ports: dict[int, tuple[_Columns, _Columns]] = {}
         self._published: _Published | None = None
 
     def publish_as(self, catalogue: Catalogue) -> None:
@@ -81,23 +88,60 @@ class TwinRunner:
         if mine.any():
             self.late += self._aligner.push(batch if mine.all() else batch.take(mine))
 
-    def run(self, watermark_ns: int) -> list[Batch]:
-        """Steps every tick that closed at the watermark; returns what the model says about them."""
+    def close(self, watermark_ns: int) -> None:
+        """Makes a frame of every tick that has closed at the watermark."""
         if self._tick_ns is not None and self._tick_ns > watermark_ns + AHEAD_MAX_NS:
             log.warning("the clock was put back, ticks begin anew", twin=self.wiring.twin, tick_ns=self._tick_ns)
             self.start_over()
         self._bind()
-        if self._aligner is None:
-            return []
-        found: list[Batch] = []
-        for frame in self._aligner.close(watermark_ns):
+        if self._aligner is not None and not self._frames:
+            self._frames.extend(self._aligner.close(watermark_ns))
+
+    def due(self) -> list[Due]:
+        """The next tick of the present model, then of the one in its shadow; empty when no frame is left."""
+        while self._frames:
             # The swap happens here, between two ticks.
             estimator = self._bind()
-            if estimator is None:
+            if estimator is None or not self._frames:
                 break
+            frame = self._frames.popleft()
             # A fresh alignment may begin with ticks that the model before it has done.
             if self._tick_ns is None or frame.t_ns > self._tick_ns:
-                found += self._step(estimator, frame)
+                stepped = (estimator, self._shadow())
+                return [self._due(e, frame) for e in stepped if e is not None]
+        return []
+
+    def take(self, dues: Sequence[Due], results: Sequence[Estimate | Exception]) -> list[Batch]:
+        """What the kernel made of `due`; returns what the model says. Raises what the model raised out of a soak."""
+        if len(results) > 1 and isinstance(results[1], Exception):
+            log.warning("model in the shadow failed", twin=self.wiring.twin, detail=str(results[1]))
+            self.slot.forget_last_good()
+        due, result = dues[0], results[0]
+        self._tick_ns = due.t_ns
+        if isinstance(result, Exception):
+            if not self.slot.failed(result):
+                raise result
+            result = results[1]
+            if isinstance(result, Exception):
+                raise result
+            due = dues[1]
+        else:
+            self.slot.stepped()
+            if self.slot.current() is not due.estimator and len(results) > 1:
+                # It diverged in its soak: this tick is that of the model before it already.
+                due, result = dues[1], results[1]
+        if isinstance(result, Exception):
+            raise result
+        self.last = result
+        self.steps += 1
+        return [] if self._published is None else self._published.batches(result, due.estimator)
+
+    def run(self, watermark_ns: int) -> list[Batch]:
+        """Steps every tick that closed at the watermark by itself; returns what the model says about them."""
+        self.close(watermark_ns)
+        found: list[Batch] = []
+        while dues := self.due():
+            found += self.take(dues, [due.estimator.step(due.t_ns, due.u, due.y) for due in dues])
         return found
 
     def start_over(self) -> None:
@@ -105,14 +149,16 @@ class TwinRunner:
         if self._bound is not None:
             self._bound.rejoin()
         self._bound = self._aligner = self._tick_ns = None
+        self._frames.clear()
 
-    def _step(self, estimator: Estimator, frame: Frame) -> list[Batch]:
-        u = self._u_columns.pick(frame.values)
-        y = self._y_columns.pick(frame.values)
-        self.last = estimate = estimator.step(frame.t_ns, u, y)
-        self._tick_ns = frame.t_ns
-        self.steps += 1
-        return [] if self._published is None else self._published.batches(estimate, estimator)
+    def _due(self, estimator: Estimator, frame: Frame) -> Due:
+        u, y = self._ports[id(estimator)]
+        return Due(estimator, frame.t_ns, u.pick(frame.values), y.pick(frame.values))
+
+    def _shadow(self) -> Estimator | None:
+        """The model that soaks in the shadow, where it lives on the same grid."""
+        last_good = self.slot.last_good
+        return last_good if last_good is not None and id(last_good) in self._ports else None
 
     def _bind(self) -> Estimator | None:
         """Takes the slot's model for the coming tick; a model with other ports gets an alignment of its own."""
@@ -122,23 +168,35 @@ class TwinRunner:
         previous, self._bound = self._bound, estimator
         if estimator is None:
             self._aligner = None
-        elif self._aligner is None or previous is None or not _same_ports(previous, estimator):
-            self._align(estimator)
+            self._frames.clear()
+            return None
+        shadow = self.slot.last_good
+        both = [e for e in (estimator, shadow) if e is not None and e.dt_ns == estimator.dt_ns]
+        same_grid = previous is not None and previous.dt_ns == estimator.dt_ns
+        if self._aligner is None or not same_grid or not self._signals(estimator) <= set(self._used):
+            self._align(estimator, both)
+        self._ports = {id(e): self._columns(e) for e in both}
         return estimator
 
-    def _align(self, estimator: Estimator) -> None:
-        inputs = [self.wiring.inputs[p.name] for p in estimator.inputs]
-        measured = [self.wiring.outputs.get(p.name) for p in estimator.outputs]
-        used = list(dict.fromkeys([*inputs, *(m for m in measured if m is not None)]))
+    def _signals(self, estimator: Estimator) -> set[int]:
+        wiring = self.wiring
+        measured = {wiring.outputs[p.name] for p in estimator.outputs if p.name in wiring.outputs}
+        return {wiring.inputs[p.name] for p in estimator.inputs} | measured
+
+    def _align(self, estimator: Estimator, both: Sequence[Estimator]) -> None:
+        """A new alignment for all that these models read; samples of the old one are given up."""
         limits = self.wiring.age_limits_ns
+        self._used = sorted(set().union(*(self._signals(e) for e in both)))
+        self._frames.clear()
         self._aligner = Aligner(
-            estimator.dt_ns, [AlignInput(s, "hold", limits.get(s, 3 * SECOND_NS)) for s in used], LATENESS_NS
+            estimator.dt_ns, [AlignInput(s, "hold", limits.get(s, 3 * SECOND_NS)) for s in self._used], LATENESS_NS
         )
-        units = self.wiring.units
-        self._u_columns = _Columns.of(used, units, [(s, p.unit) for s, p in zip(inputs, estimator.inputs, strict=True)])
-        self._y_columns = _Columns.of(
-            used, units, [(s, p.unit) for s, p in zip(measured, estimator.outputs, strict=True)]
-        )
+
+    def _columns(self, estimator: Estimator) -> tuple[_Columns, _Columns]:
+        units, wiring = self.wiring.units, self.wiring
+        inputs = [(wiring.inputs[p.name], p.unit) for p in estimator.inputs]
+        measured = [(wiring.outputs.get(p.name), p.unit) for p in estimator.outputs]
+        return _Columns.of(self._used, units, inputs), _Columns.of(self._used, units, measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +222,6 @@ class _Columns:
     def pick(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values in the ports' units, NaN where nothing is measured."""
         return np.where(self.at >= 0, values[self.at] * self.gain + self.shift, np.nan)
-
-
-def _same_ports(a: Estimator, b: Estimator) -> bool:
-    return (
-        a.dt_ns == b.dt_ns
-        and [p.name for p in a.inputs] == [p.name for p in b.inputs]
-        and [p.name for p in a.outputs] == [p.name for p in b.outputs]
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def render(status: dict[str, Any]) -> str:
     lines += ["", f"{'TWIN':<16}{'MODEL':<24}{'TIER':<12}{'TICKS':>8}  DRIFT"]
     lines += [
         f"{t['twin']:<16}{t['model'] or '-':<24}{t['tier'] or '-':<12}{t['steps']:>8}  "
-        f"{'DRIFTING' if t['drifting'] else 'ok'}"
+        f"{'DRIFTING ' + t['isolation'] if t['drifting'] else 'ok'}"
         for t in status["twins"]
     ]
     return "\n".join(lines)

@@ -47,6 +47,13 @@ def _twin(runner: TwinRunner) -> dict[str, Any]:
         "late": runner.late,
         "swaps": runner.slot.swaps,
         "drifting": last is not None and last.drifting,
+        "isolation": "" if last is None or last.isolation is None else last.isolation.verdict,
+        "evidence": "" if last is None or last.isolation is None else last.isolation.evidence,
+        "left_regime": [] if last is None else list(last.left),
+        "rejected": 0 if estimator is None else estimator.rejections,
+        "resets": 0 if estimator is None else estimator.resets,
+        "soaking": runner.slot.soaking,
+        "fallbacks": runner.slot.fallbacks,
         "settling": last is not None and last.settling,
         "last_tick_ns": None if last is None else last.t_ns,
     }

@@ -9,7 +9,7 @@ import errno
 import html
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -126,6 +126,11 @@ def _handler(newest: Callable[[], Status | None], metrics: Callable[[], bytes]) 
     return Handler
 
 
+def drift_of(twin: Mapping[str, Any]) -> str:
+    """Whether a twin drifts, and who is to blame."""
+    return f"DRIFTING {twin['isolation']}" if twin["drifting"] else "ok"
+
+
 def page(status: Status) -> str:
     """The local page: what a person on site wants to know, without a script."""
     rows = "".join(
@@ -135,7 +140,7 @@ def page(status: Status) -> str:
     )
     twins = "".join(
         f"<tr><td>{html.escape(t['twin'])}<td>{html.escape(t['model'] or 'no model')}<td>{t['steps']}"
-        f"<td>{'DRIFTING' if t['drifting'] else 'ok'}"
+        f"<td title='{html.escape(t['evidence'])}'>{html.escape(drift_of(t))}"
         for t in status["twins"]
     )
     spool, uplink = status["spool"], status["uplink"]

@@ -67,11 +67,20 @@ def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
     steps = CounterMetricFamily("twinedge_model_steps", "Ticks the twin's model has stepped.", labels=["twin"])
     swaps = CounterMetricFamily("twinedge_model_swaps", "Models swapped in while running.", labels=["twin"])
     drifting = GaugeMetricFamily("twinedge_model_drifting", "1 while model and machine disagree.", labels=["twin"])
+    cause = GaugeMetricFamily("twinedge_model_drift_cause", "1 for the cause found.", labels=["twin", "isolation"])
+    rejected = CounterMetricFamily("twinedge_model_rejected", "Measurements kept out of the state.", labels=["twin"])
+    outside = GaugeMetricFamily("twinedge_model_outside_regime", "1 while outside its regime.", labels=["twin"])
+    fallbacks = CounterMetricFamily("twinedge_model_fallbacks", "New models that failed their soak.", labels=["twin"])
     for twin in twins:
         steps.add_metric([twin["twin"]], twin["steps"])
         swaps.add_metric([twin["twin"]], twin["swaps"])
+        fallbacks.add_metric([twin["twin"]], twin["fallbacks"])
         drifting.add_metric([twin["twin"]], float(twin["drifting"]))
-    yield from (steps, swaps, drifting)
+        rejected.add_metric([twin["twin"]], twin["rejected"])
+        outside.add_metric([twin["twin"]], float(bool(twin["left_regime"])))
+        if twin["drifting"]:
+            cause.add_metric([twin["twin"], twin["isolation"]], 1.0)
+    yield from (steps, swaps, fallbacks, drifting, cause, rejected, outside)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from random import Random
 
 import pytest
@@ -224,15 +225,30 @@ async def test_a_directive_that_comes_again_is_answered_at_once_with_its_outcome
 
 
 async def test_a_full_disk_keeps_the_directive_waiting_until_it_heals(gateway, monkeypatch):
-    (gateway.folder / "desired.json.new").mkdir()
+    draft = gateway.folder / f"desired.json.{os.getpid()}.new"
+    draft.mkdir()
     async with running(gateway.receiver.run()):
         gateway.receiver.offer(gateway.directive(OLD, 1))
         await asyncio.sleep(0.3)
         assert gateway.states == []
         assert gateway.slot.current() is None
-        (gateway.folder / "desired.json.new").rmdir()
+        draft.rmdir()
         await until(lambda: gateway.states)
     assert gateway.states[0].outcome is Outcome.APPLIED
+
+
+async def test_a_model_that_diverges_in_its_soak_is_rejected_after_all_and_does_not_start_again(gateway):
+    await gateway.outcome(gateway.directive(OLD, 1))
+    await gateway.outcome(gateway.directive(NEW, 2))
+    gateway.slot.current().divergences = 1
+    gateway.slot.stepped()
+    async with running(gateway.receiver.run()):
+        await until(lambda: len(gateway.states) > 2)
+    last = gateway.states[-1]
+    assert (last.id, last.outcome, last.reason) == ("d2", Outcome.REJECTED, "MODEL_DIVERGED")
+    assert last.running_digest == gateway.directive(OLD, 1).digest
+    gateway.again()
+    assert gateway.slot.running().digest == last.running_digest
 
 
 def test_outcomes_are_bounded_and_survive(tmp_path):

@@ -46,8 +46,16 @@ class Model:
 
 
 class Slot:
+    last_good = None
+
     def __init__(self, model=None):
         self.model = model
+
+    def stepped(self):
+        pass
+
+    def failed(self, error):
+        return False
 
     def current(self):
         return self.model
@@ -221,3 +229,46 @@ def test_settling_estimates_are_marked_uncertain():
     runner.push(samples(1, (0, 0.25), (S, 0.25)), T0)
     assert set(runner.run(T0)[0].quality.tolist()) == {uncertain(QualityReason.SETTLING)}
     assert GOOD == 0
+
+
+class Soaking(Slot):
+    """A slot whose model is on trial beside the one before it."""
+
+    def __init__(self, model, last_good):
+        super().__init__(model)
+        self.last_good = last_good
+
+    def failed(self, error):
+        self.model, self.last_good = self.last_good, None
+        return True
+
+
+def test_in_a_soak_both_models_see_the_same_frames_and_the_old_one_goes_on_in_the_tick_that_fails():
+    class Broken(Model):
+        def step(self, t_ns, u, y):
+            if len(self.seen) == 1:
+                raise ValueError("a defect")
+            return super().step(t_ns, u, y)
+
+    old, new = tanks(), Broken((Port("pump"),), (Port("level2"),))
+    slot = Soaking(new, old)
+    runner = TwinRunner(WIRING, slot)
+    runner.publish_as(catalogue("level1", "level2"))
+    runner.run(T0)
+    for signal in (0, 1):
+        runner.push(samples(signal, (0, 5.0), (S, 6.0), (2 * S, 7.0)), T0)
+    runner.close(T0)
+    said = []
+    while dues := runner.due():
+        results = []
+        for due in dues:
+            try:
+                results.append(due.estimator.step(due.t_ns, due.u, due.y))
+            except ValueError as error:
+                results.append(error)
+        said.append(runner.take(dues, results))
+    assert [t for t, _, _ in new.seen] == [T0]
+    assert [t for t, _, _ in old.seen] == [T0, T0 + S, T0 + 2 * S]
+    assert slot.current() is old
+    assert [len(batches) for batches in said] == [1, 1, 1]
+    assert runner.steps == 3
