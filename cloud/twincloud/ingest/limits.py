@@ -19,6 +19,7 @@ class IngestLimits:
         streams_max: sessions at once; further ones are asked to come back later.
         retry_after_ns: what a gateway is told when the store refuses.
         recheck_ns: how often an open stream's certificate is looked at again.
+        watch_s: how often the clocks of all sessions are turned.
         beat_s: heartbeats of all gateways gather for this long and are then written in one transaction.
         write_timeout_s: a gateway that reads nothing for this long is cut.
         outbox_max: messages to a gateway that wait; a gateway that lets more pile up is cut.
@@ -32,6 +33,7 @@ class IngestLimits:
     streams_max: int = 10_000
     retry_after_ns: int = 5 * SECOND_NS
     recheck_ns: int = 5 * SECOND_NS
+    watch_s: float = 0.25
     beat_s: float = 1.0
     write_timeout_s: float = 30.0
     outbox_max: int = 1024

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
@@ -71,7 +71,8 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         self._writer.on_relief = self._relieve
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="session")
         self._streams: dict[GatewayKey, GatewayStream] = {}
-        self._count = 0
+        self._open: set[GatewayStream] = set()
+        self._tasks: asyncio.TaskGroup | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self._fetches = asyncio.Semaphore(self._limits.fetches_max)
@@ -87,8 +88,11 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         return self._writer.pending_bytes
 
     async def run(self) -> None:
-        """Decodes and commits what streams bring, until cancelled."""
-        await self._writer.run()
+        """Decodes and commits what streams bring, and watches them, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._writer.run(), name="ingest-writer")
+            tasks.create_task(self._watch(), name="ingest-watch")
 
     async def drain(self) -> None:
         """Sends all gateways away and waits, not for ever, until they are noted as away; then nothing runs any more."""
@@ -130,7 +134,7 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             await context.write(down_to_proto(Reject(error.reason, error.message, 0)))
             return
         gateway = GatewayKey(identity.tenant, identity.site, identity.gateway)
-        if self._count >= self._limits.streams_max:
+        if len(self._open) >= self._limits.streams_max:
             await context.write(down_to_proto(Reject("RETRY_AFTER", "too many sessions", self._limits.retry_after_ns)))
             return
         stream = GatewayStream(
@@ -142,16 +146,17 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             clock=self._clock,
             limits=self._limits,
             in_thread=self._in_thread,
+            spawn=self._spawn,
             is_revoked=self._is_revoked,
             on_established=self._established,
         )
-        self._count += 1
+        self._open.add(stream)
         self._empty.clear()
         try:
             await stream.run(context)
         finally:
-            self._count -= 1
-            if not self._count:
+            self._open.discard(stream)
+            if not self._open:
                 self._empty.set()
             if self._streams.get(gateway) is stream:
                 del self._streams[gateway]
@@ -194,6 +199,19 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         _log.info("session opened", gateway=stream.gateway.gateway, session=stream.session)
         if older is not None:
             older.feed(Refused("FENCED", f"session {stream.session} is open"))
+
+    async def _watch(self) -> NoReturn:
+        """One clock for all streams: thousands of idle ones need no timer each."""
+        while True:
+            await asyncio.sleep(self._limits.watch_s)
+            now_ns = self._clock.boot_ns()
+            for stream in list(self._open):
+                stream.watch(now_ns)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the service does not run")
+        self._tasks.create_task(work, name=name)
 
     def _relieve(self) -> None:
         for stream in list(self._streams.values()):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc.aio
 import structlog
@@ -15,7 +15,7 @@ from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.writer import Ticket, Writer, refusal_of
 from twincloud.storage.contract import Beat, GatewayKey, Ingest, Running
 from twincloud.storage.contract import Hello as StoredHello
-from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.clock import Clock
 from twinmodel.errors import MissingError, TwinError
 from twinsync.channel import Identity
 from twinsync.directive import Directive, DirectiveState
@@ -47,6 +47,7 @@ _log = structlog.get_logger(__name__)
 
 Context: TypeAlias = grpc.aio.ServicerContext[sync_pb2.Up, sync_pb2.Down]
 Call: TypeAlias = Callable[..., Awaitable[Any]]
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None], str], None]
 
 
 class DirectiveSource(Protocol):
@@ -64,8 +65,11 @@ class DirectiveSource(Protocol):
 class GatewayStream:
     """One open stream; `run` ends when it is over.
 
+    A fleet is mostly idle: a stream that has nothing to write and nothing to deliver is one waiting task, no more.
+
     Args:
         in_thread: awaits a blocking call of the store.
+        spawn: runs a coroutine as a task of the service.
         on_established: told when the session is open, before anything of it is stored.
     """
 
@@ -80,6 +84,7 @@ class GatewayStream:
         clock: Clock,
         limits: IngestLimits,
         in_thread: Call,
+        spawn: Spawn,
         is_revoked: Callable[[str], bool],
         on_established: Callable[[GatewayStream], None],
     ) -> None:
@@ -91,12 +96,17 @@ class GatewayStream:
         self._clock = clock
         self._limits = limits
         self._in_thread = in_thread
+        self._spawn = spawn
         self._is_revoked = is_revoked
         self._on_established = on_established
         self._machine = ServerSession(clock.boot_ns(), limits.session)
-        self._outbox: asyncio.Queue[Down | None] = asyncio.Queue()
-        self._news = asyncio.Event()
-        self._delivered: set[str] = set()
+        self._outbox: deque[Down] = deque()
+        self._context: Context | None = None
+        self._reader: asyncio.Task[Any] | None = None
+        self._writing = self._delivering = self._news = self._ended = False
+        self._written: asyncio.Future[None] | None = None
+        self._delivered: frozenset[str] = frozenset()
+        self._recheck_ns = clock.boot_ns() + limits.recheck_ns
         self.session = 0
         self.alive = True
 
@@ -117,22 +127,32 @@ class GatewayStream:
 
     def look_for_directives(self) -> None:
         """Has the mailbox read again soon."""
-        self._news.set()
+        self._news = True
+        if self.alive and self.session and not self._delivering:
+            self._delivering = True
+            self._spawn(self._deliver(), f"deliver-{self._gateway.gateway}")
+
+    def watch(self, now_ns: int) -> None:
+        """Turns the session's clock and looks at the certificate again when that is due; called now and then."""
+        if now_ns >= self._recheck_ns:
+            self._recheck_ns = now_ns + self._limits.recheck_ns
+            self.recheck()
+        due_ns = self._machine.deadline_ns()
+        if self.alive and due_ns is not None and now_ns >= due_ns:
+            self.feed(Tick(self._clock.wall_ns()))
 
     async def run(self, context: Context) -> None:
         """Serves the stream to its end; raises only CancelledError."""
+        self._context, self._reader = context, asyncio.current_task()
         try:
-            async with asyncio.TaskGroup() as group:
-                name = self._gateway.gateway
-                others = [
-                    group.create_task(self._read(context), name=f"read-{name}"),
-                    group.create_task(self._watch(), name=f"watch-{name}"),
-                    group.create_task(self._deliver(), name=f"deliver-{name}"),
-                ]
-                await self._write(context)
-                self.alive = False
-                for task in others:
-                    task.cancel()
+            await self._read(context)
+            if self._writing:
+                self._written = asyncio.get_running_loop().create_future()
+                await self._written
+        except asyncio.CancelledError:
+            # Our own end interrupts the read; whoever else cancels means it.
+            if not self._ended or self._reader is None or self._reader.uncancel() > 0:
+                raise
         finally:
             self.alive = False
             if self.session:
@@ -148,7 +168,6 @@ class GatewayStream:
         while self.alive:
             message = await context.read()
             if not isinstance(message, sync_pb2.Up):  # the end of the stream
-                self._outbox.put_nowait(None)
                 return
             try:
                 event: ServerEvent = up_from_proto(message)
@@ -187,26 +206,25 @@ class GatewayStream:
         """Twins that are new here get the model their site.yaml names."""
         assign = partial(self._store.assign_defaults, gateway=self._gateway, now_ns=self._clock.wall_ns())
         if await self._in_thread(assign, self._gateway.tenant):
-            self._news.set()
+            self.look_for_directives()
 
     def _post(self, action: ServerAction) -> None:
         match action:
             case Send():
-                if self._outbox.qsize() >= self._limits.outbox_max:
-                    self._outbox.put_nowait(None)
-                    self.alive = False
+                if len(self._outbox) >= self._limits.outbox_max:
+                    self._end()
                 else:
-                    self._outbox.put_nowait(action.message)
+                    self._outbox.append(action.message)
+                    self._write_soon()
             case Store():
                 self._writer.submit(Ticket(self, action.session, action.items, action.bytes, self._clock.wall_ns()))
             case Established():
                 self.session = action.session
                 self._on_established(self)
-                self._news.set()
+                self.look_for_directives()
             case Close():
                 _log.info("session ended", gateway=self._gateway.gateway, reason=action.reason, detail=action.detail)
-                self.alive = False
-                self._outbox.put_nowait(None)
+                self._end()
             case _:
                 raise AssertionError(f"{type(action).__name__} is answered where it is read")
 
@@ -247,30 +265,23 @@ class GatewayStream:
             # A gateway keeps its last outcomes for ever; the store may have forgotten the directive.
             _log.info("outcome of an unknown directive", gateway=self._gateway.gateway, directive=state.id)
 
-    async def _deliver(self) -> NoReturn:
-        """Sends each open directive once a session, whenever the mailbox may have a new one."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            try:
+    async def _deliver(self) -> None:
+        """Sends each open directive once a session, as long as the mailbox may have new ones."""
+        try:
+            while self._news and self.alive:
+                self._news = False
                 waiting = await self._in_thread(self._mailbox.waiting, self._gateway)
-            except TwinError as error:
-                self.feed(refusal_of(error, self._limits.retry_after_ns))
-                continue
-            fresh = [directive for directive in waiting if directive.id not in self._delivered]
-            self._delivered = {directive.id for directive in waiting}
-            for directive in fresh:
-                self.feed(Desired(directive))
-
-    async def _watch(self) -> None:
-        """Turns the machine's clock and looks at the certificate again while the stream is open."""
-        while self.alive:
-            now_ns = self._clock.boot_ns()
-            due_ns = self._machine.deadline_ns()
-            wait_ns = self._limits.recheck_ns if due_ns is None else min(due_ns - now_ns, self._limits.recheck_ns)
-            await asyncio.sleep(max(wait_ns, 0) / SECOND_NS)
-            self.recheck()
-            self.feed(Tick(self._clock.wall_ns()))
+                fresh = [directive for directive in waiting if directive.id not in self._delivered]
+                self._delivered = frozenset(directive.id for directive in waiting)
+                for directive in fresh:
+                    self.feed(Desired(directive))
+        # As in `_act`: one gateway's trouble is its own.
+        except Exception as error:  # noqa: BLE001 - see above; it is told to the gateway and logged
+            if not isinstance(error, TwinError):
+                _log.error("directives not delivered", gateway=self._gateway.gateway, exc_info=error)
+            self.feed(refusal_of(error, self._limits.retry_after_ns))
+        finally:
+            self._delivering = False
 
     def recheck(self) -> None:
         """Cuts the stream when its certificate has expired or was revoked meanwhile."""
@@ -279,8 +290,42 @@ class GatewayStream:
         elif self._clock.wall_ns() > self.identity.until_ns:
             self.feed(Refused("CERT_EXPIRED", "the certificate has expired"))
 
-    async def _write(self, context: Context) -> None:
-        with contextlib.suppress(TimeoutError):
-            while (message := await self._outbox.get()) is not None:
+    def _write_soon(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._spawn(self._write(), f"write-{self._gateway.gateway}")
+
+    async def _write(self) -> None:
+        """Writes what waits."""
+        try:
+            while self._outbox and self._context is not None:
                 async with asyncio.timeout(self._limits.write_timeout_s):
-                    await context.write(down_to_proto(message))
+                    await self._context.write(down_to_proto(self._outbox.popleft()))
+        # A peer that is gone or reads nothing ends its own stream, whatever the library calls that.
+        except Exception as error:  # noqa: BLE001 - see above; it is logged
+            _log.info("stream broken", gateway=self._gateway.gateway, detail=str(error) or type(error).__name__)
+            self._outbox.clear()
+            self._end()
+        finally:
+            self._writing = False
+            if self._written is not None and not self._written.done():
+                self._written.set_result(None)
+            elif self._ended:
+                self._interrupt()
+
+    def _end(self) -> None:
+        """Ends the stream once what waits is written."""
+        self.alive, self._ended = False, True
+        if not self._writing:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Wakes the reader, which sees that the stream has ended."""
+        reader = self._reader
+        if (
+            reader is not None
+            and reader is not asyncio.current_task()
+            and not reader.done()
+            and not reader.cancelling()
+        ):
+            reader.cancel()
