@@ -155,7 +155,7 @@ def _with_pint(expr):
         "add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b, "div": lambda: a / b, "neg": lambda: -a,
         "max": lambda: max(a, b), "less": lambda: _REGISTRY.Quantity(float(a < b)), "sqrt": lambda: abs(a) ** 0.5,
         "select": lambda: args[1] if a > 0 else args[1] + b - b, "pow": lambda: abs(a) ** b,
-        "tanh": lambda: _REGISTRY.Quantity(np.tanh(a.to("").magnitude)),
+        "tanh": lambda: _REGISTRY.Quantity(float(np.tanh(a.to("").magnitude))),
     }  # fmt: skip
     return table[expr.name]()
 
@@ -222,7 +222,7 @@ def _numeric(expr, names):
         return None
     table = {"add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b, "div": lambda: a / b, "neg": lambda: -a,
              "max": lambda: max(a, b), "less": lambda: float(a < b), "sqrt": lambda: a**0.5, "pow": lambda: a**b,
-             "select": lambda: x[1] if a > 0 else x[2], "tanh": lambda: np.tanh(a)}  # fmt: skip
+             "select": lambda: x[1] if a > 0 else x[2], "tanh": lambda: float(np.tanh(a))}  # fmt: skip
     return table[expr.name]()
 
 
