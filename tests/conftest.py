@@ -18,7 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def find_service(name: str) -> str | None:
     """Path of the service's program, also where it is not on PATH."""
-    candidates = {"mosquitto": ["mosquitto", "/usr/sbin/mosquitto"], "chromium": ["chromium", "chromium-browser"]}[name]
+    candidates = {
+        "mosquitto": ["mosquitto", "/usr/sbin/mosquitto"],
+        "chromium": ["chromium", "chromium-browser"],
+        "compiler": ["gcc", "cc", "clang"],
+    }[name]
     return next((found for c in candidates if (found := shutil.which(c))), None)
 
 

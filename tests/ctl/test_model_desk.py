@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import io
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -203,23 +202,30 @@ def test_matrices_of_another_tool_become_a_model_that_builds(shell, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def lag(tmp_path_factory):
+def lag(tmp_path_factory, service_path):
     """A first-order lag as an FMU, compiled here."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("NO COMPILER: no FMU is run")
     source = Path(__file__).parents[1] / "model" / "importers"
     spec = importlib.util.spec_from_file_location("lag_description", source / "test_fmu.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     headers = Path(importlib.util.find_spec("fmpy").origin).parent / "c-code"
     place = tmp_path_factory.mktemp("fmu")
-    build = [compiler, "-shared", "-fPIC", "-O1", f"-I{headers}", source / "lag.c", "-o", place / "lag.so"]
+    build = [
+        service_path("compiler"),
+        "-shared",
+        "-fPIC",
+        "-O1",
+        f"-I{headers}",
+        source / "lag.c",
+        "-o",
+        place / "lag.so",
+    ]
     subprocess.run(build, check=True)
     content = {"modelDescription.xml": module.DESCRIPTION, "binaries__linux64__lag.so": (place / "lag.so").read_bytes()}
     return module.packed(place / "lag.fmu", **content)
 
 
+@pytest.mark.service("compiler")
 def test_a_foreign_program_runs_only_when_told_so(shell, lag, tmp_path):
     data, out = tmp_path / "data.csv", tmp_path / "out.csv"
     data.write_text("time,u,x\n" + "".join(f"{k / 2},1,{1 - np.exp(-k / 2)}\n" for k in range(9)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -23,7 +22,8 @@ DESCRIPTION = """<?xml version="1.0" encoding="UTF-8"?>
 <UnitDefinitions><Unit name="K"/><Unit name="cubits"/></UnitDefinitions>
 <DefaultExperiment stepSize="0.5"/>
 <ModelVariables>
-<ScalarVariable name="x" valueReference="0" causality="output" initial="exact"><Real start="0" unit="K"/></ScalarVariable>
+<ScalarVariable name="x" valueReference="0" causality="output" initial="exact">
+<Real start="0" unit="K"/></ScalarVariable>
 <ScalarVariable name="der(x)" valueReference="1" causality="local"><Real derivative="1"/></ScalarVariable>
 <ScalarVariable name="u" valueReference="2" causality="input"><Real start="0" unit="cubits"/></ScalarVariable>
 <ScalarVariable name="k" valueReference="3" causality="parameter" variability="fixed"><Real start="1"/></ScalarVariable>
@@ -41,15 +41,14 @@ def packed(path, **files):
 
 
 @pytest.fixture(scope="session")
-def lag(tmp_path_factory):
+def lag(tmp_path_factory, service_path):
     """The unit of lag.c, compiled here."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("NO COMPILER: FMUs are described, none is run")
     place = tmp_path_factory.mktemp("fmu")
     headers = Path(importlib.util.find_spec("fmpy").origin).parent / "c-code"
     library = place / "lag.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", f"-I{headers}", HERE / "lag.c", "-o", library], check=True)
+    subprocess.run(
+        [service_path("compiler"), "-shared", "-fPIC", "-O1", f"-I{headers}", HERE / "lag.c", "-o", library], check=True
+    )
     path = place / "lag.fmu"
     packed(path, **{"modelDescription.xml": DESCRIPTION, "binaries__linux64__lag.so": library.read_bytes()})
     return path
@@ -62,7 +61,7 @@ def steps(tmp_path):
     return path
 
 
-def exact(k=1.0):
+def exact(k):
     x, found = 0.0, []
     for tick in range(20):
         found.append(x)
@@ -77,15 +76,16 @@ def test_an_fmu_is_described_without_running_it(tmp_path):
     assert (found.parameters, found.dt_ns) == ({"k": "1"}, 500_000_000)
 
 
+@pytest.mark.service("compiler")
 @pytest.mark.parametrize("kind", ["CoSimulation", "ModelExchange"])
 def test_an_fmu_gives_its_outputs_at_the_ticks_of_the_data(lag, steps, kind):
     found = fmu.describe(lag)
     dataset = read_dataset(steps, found, measured=False)
-    for k in (1.0, 2.0):
-        y = fmu.simulate(lag, dataset, kind=kind, start_values={"k": k})
-        np.testing.assert_allclose(y[:, 0], exact(k), atol=2e-3)
+    y = fmu.simulate(lag, dataset, kind=kind, start_values={"k": 2.0})
+    np.testing.assert_allclose(y[:, 0], exact(2.0), atol=2e-3)
 
 
+@pytest.mark.service("compiler")
 def test_each_segment_begins_at_the_start(lag, tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("time,u\n" + "".join(f"{k / 2},1\n" for k in (0, 1, 2, 100, 101, 102, 500)))
@@ -96,6 +96,7 @@ def test_each_segment_begins_at_the_start(lag, tmp_path):
     assert y[6] == 0.0
 
 
+@pytest.mark.service("compiler")
 def test_an_fmu_that_crashes_or_never_ends_ends_alone(lag, steps):
     dataset = read_dataset(steps, fmu.describe(lag), measured=False)
     with pytest.raises(ConfigError, match="signal 6"):
