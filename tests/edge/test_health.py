@@ -41,6 +41,7 @@ STATUS = {
         "backlog_bytes": 10,
         "backlog_samples": 3,
         "backlog_age_s": 1.5,
+        "hours_until_full": 2.5,
         "commits": 4,
         "errors": 0,
         "trouble": "",
@@ -89,6 +90,7 @@ def test_metrics_name_devices_and_twins(server):
     assert 'twinedge_device_connected{device="T-2"} 0.0' in body
     assert 'twinedge_model_drifting{twin="tank-1"} 1.0' in body
     assert "twinedge_spool_backlog_samples 3.0" in body
+    assert "twinedge_spool_full_in_seconds 9000.0" in body
     assert "twinedge_uplink_acknowledged_items_total 4.0" in body
     assert "twinedge_certificate_expiry_seconds 5.0" in body
     assert "twinedge_process_resident_memory_bytes" in body

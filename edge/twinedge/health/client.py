@@ -9,6 +9,7 @@ from typing import Any
 
 from twinedge.config.load import load_site
 from twinedge.health.server import PORT_FILE
+from twinedge.health.status import room_of
 from twinmodel.errors import UnreachableError
 
 TIMEOUT_S = 5.0
@@ -43,7 +44,7 @@ def render(status: dict[str, Any]) -> str:
     lines = [
         f"gateway   {status['gateway']}   {'; '.join(status['degraded']) or 'healthy'}",
         f"uplink    {'connected' if uplink['connected'] else 'away: ' + uplink['last_error']}",
-        f"spool     {spool['backlog_samples']} samples wait, {spool['bytes']} bytes on disk",
+        f"spool     {spool['backlog_samples']} samples wait, {spool['bytes']} bytes on disk, {room_of(spool)}",
         "",
         f"{'DEVICE':<16}{'STATE':<12}{'SAMPLES':>10}{'ERRORS':>8}  LAST ERROR",
     ]

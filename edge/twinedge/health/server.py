@@ -16,7 +16,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from twinedge.health.status import Status, registry
+from twinedge.health.status import Status, registry, room_of
 from twinmodel.errors import ConflictError
 
 REQUEST_TIMEOUT_S = 5
@@ -150,7 +150,8 @@ def page(status: Status) -> str:
         "<meta name=viewport content='width=device-width'><meta name=color-scheme content='light dark'>"
         f"<title>{html.escape(status['gateway'])}</title><h1>{html.escape(status['gateway'])}</h1>"
         f"<p>{html.escape('; '.join(status['degraded']) or 'healthy')}; coordinator {html.escape(link)}; "
-        f"{spool['backlog_samples']} samples wait ({spool['backlog_bytes']} bytes)</p>"
+        f"{spool['backlog_samples']} samples wait ({spool['backlog_bytes']} bytes), "
+        f"{html.escape(room_of(spool))}</p>"
         f"<table><caption>Devices</caption><tr><th>device<th>state<th>samples<th>last error{rows}</table>"
         f"<table><caption>Twins</caption><tr><th>twin<th>model<th>ticks<th>drift{twins}</table></html>"
     )

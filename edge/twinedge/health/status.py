@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ class StatusCollector(Collector):
         yield _gauge("spool_bytes", "Bytes of the spool on disk.", spool["bytes"])
         yield _gauge("spool_backlog_samples", "Samples that wait for the coordinator.", spool["backlog_samples"])
         yield _gauge("spool_backlog_age_seconds", "Age of the oldest sample that waits.", spool["backlog_age_s"])
+        yield _gauge("spool_full_in_seconds", "Until the spool is full at the present rate.", _seconds_left(spool))
         yield _counter("spool_commits", "Commits of the spool.", spool["commits"])
         yield _counter("spool_errors", "Commits the disk refused.", spool["errors"])
         yield _gauge("lanes_samples", "Samples in memory on their way to the spool.", status["lanes"]["samples"])
@@ -50,6 +52,12 @@ def registry(newest: Callable[[], Status | None]) -> CollectorRegistry:
     made.register(StatusCollector(newest))
     ProcessCollector(namespace="twinedge", registry=made)
     return made
+
+
+def room_of(spool: Mapping[str, Any]) -> str:
+    """How long the spool lasts without its coordinator, in words."""
+    hours = spool.get("hours_until_full")
+    return "nothing is stored" if hours is None else f"full after {hours:.1f} h alone"
 
 
 def _devices(devices: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
@@ -81,6 +89,11 @@ def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         if twin["drifting"]:
             cause.add_metric([twin["twin"], twin["isolation"]], 1.0)
     yield from (steps, swaps, fallbacks, drifting, cause, rejected, outside)
+
+
+def _seconds_left(spool: Mapping[str, Any]) -> float:
+    hours = spool.get("hours_until_full")
+    return math.inf if hours is None else hours * 3600
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -9,7 +9,7 @@ from twinedge.spool.inspect import COLUMNS, export, status, verify
 from twinedge.spool.schema import FILE
 from twinmodel.errors import InputError, MissingError, StorageError
 from twinmodel.signal import Batch, Kind, Stream
-from twinsync.item import Mark
+from twinsync.item import Mark, NotAcquired
 
 
 @pytest.fixture
@@ -69,3 +69,62 @@ def test_file_that_is_no_spool_is_told_as_damage(tmp_path):
     (tmp_path / FILE).write_bytes(b"something else" * 100)
     with pytest.raises(StorageError, match="STORE_CORRUPT"):
         status(tmp_path, 0)
+
+
+def test_export_tells_what_is_missing_beside_what_is_there(bench, tmp_path):
+    bench.open().close()
+    spool = bench.open(1 << 20, "thin")
+    spool.append_many([], bench.catalogue, [NotAcquired("press", "DEVICE_UNREACHABLE", 7, 9)])
+    for _ in range(3):
+        bench.append(spool, Stream.TELEMETRY, 500, noisy=True)
+    # As if the disk were full: one step of thinning, one of dropping.
+    boots = {spool.boot.counter: spool.boot.id}
+    assert spool._file.steps(lambda db: spool._retention.coarser.step(db, boots, 0))
+    bench.append(spool, Stream.BULK, 40, noisy=True)
+    spool._retention.when_full = "drop_oldest"
+    assert spool._file.steps(lambda db: spool._retention._give_way(db, Stream.BULK, boots, 0))
+    count = export(bench.folder, tmp_path / "all.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    kinds = {line["kind"] for line in lines}
+    assert kinds == {"sample", "thinned", "gap", "outage", "not_acquired"}
+    assert sum(line["kind"] == "sample" for line in lines) == count == spool.backlog().samples
+    lost = sum(line["count"] for line in lines if line["kind"] in {"gap", "thinned"})
+    assert lost == sum(line.samples for line in spool.ledger()) > 0
+    (record,) = [line for line in lines if line["kind"] == "not_acquired"]
+    assert (record["signal"], record["reason"], record["t_ns"], record["to_ns"]) == (
+        "press",
+        "DEVICE_UNREACHABLE",
+        7,
+        9,
+    )
+    verify(bench.folder)
+    spool.close()
+
+
+def test_verify_finds_a_ledger_that_does_not_sum(bench, spool):
+    spool._file.steps(
+        lambda db: db.execute(
+            "INSERT INTO ledger VALUES (?, 2, 'STORE_FULL', 3, 0, 0, 0, 0)", [spool.boot.id]
+        ).fetchall()
+    )
+    with pytest.raises(StorageError, match="ledger of telemetry, STORE_FULL: 3 samples, items declare 0"):
+        verify(bench.folder)
+
+
+def test_forecast_is_room_over_rate_by_class(bench):
+    spool = bench.open(1 << 22)
+    for _ in range(60):
+        bench.append(spool, Stream.TELEMETRY, 500, noisy=True)
+        bench.append(spool, Stream.ALARM, 1)
+        bench.clock.advance(58 * 10**9)
+    forecast, document = spool.forecast(), status(bench.folder, bench.clock.wall_ns())
+    rates = forecast.bytes_per_hour
+    size = len(spool.unsent(bytes_max=1, items_max=1)[0].content.payload)
+    assert rates[Stream.ALARM] == pytest.approx(60 * (size + 200), rel=0.03)
+    assert rates[Stream.TELEMETRY] > 10 * rates[Stream.ALARM] > 0
+    assert forecast.hours_until_full == pytest.approx(forecast.room_bytes / sum(rates.values()), rel=0.01)
+    assert forecast.alarm_hours_until_full > 5 * forecast.hours_until_full
+    assert document["hours_until_full"] == forecast.hours_until_full
+    assert (document["disk_max_bytes"], document["when_full"]) == (1 << 22, "drop_oldest")
+    assert document["bytes_per_hour"]["telemetry"] == rates[Stream.TELEMETRY]
+    spool.close()
