@@ -9,10 +9,13 @@ from safetensors.numpy import save_file
 from twinmodel.equations.compile import compile_model
 from twinmodel.equations.load import load, read
 from twinmodel.errors import ConfigError
+from twinmodel.estimator import Estimator
 from twinmodel.kernel.ops import INTEGRATORS
 from twinmodel.kernel.vm_reference import Programs, integrate, run
 from twinmodel.package.archive import inspect
+from twinmodel.package.archive import load as open_package
 from twinmodel.package.build import build_document
+from twinmodel.package.signing import generate_key, key_id, sign
 
 HEAD = "model: {name}\nversion: 1.0.0\ndt: 1s\n"
 LUT = (
@@ -298,3 +301,15 @@ def test_a_file_that_holds_no_network_is_refused(tmp_path, arrays, match):
 def test_a_file_elsewhere_or_of_another_kind_is_refused(name):
     with pytest.raises(ConfigError, match="pattern"):
         read(MLP.replace("  layers:", f"  file: {name}\n  layers:", 1))
+
+
+def test_a_static_model_is_corrected_by_what_is_measured():
+    key = generate_key()
+    package = open_package(sign(build_document(read(LUT)), key), {key_id(key.public_key()): key.public_key()})
+    estimator = Estimator(package, tier="interpreted")
+    for second in range(1, 100):
+        last = estimator.step(second * 10**9, np.array([25.0, 1500.0]), np.array([22.0, np.nan]))
+    # The table says 21.0; the output that nobody measures keeps to its table, and says how unsure it is.
+    assert last.estimate == pytest.approx([22.0, 0.33125], abs=1e-3)
+    assert last.sigma[0] < 0.05 < last.sigma[1] + 0.01
+    assert not last.drifting
