@@ -180,7 +180,7 @@ class Drift(Strict):
 
     @property
     def settings(self) -> tuple[float, ...]:
-        """What the kernels read, in the order of `kernel.drift`: slacks and limits as gains, the kernels divide by none."""
+        """What the kernels read, in the order of `kernel.drift`: limits as gains, so that kernels divide by none."""
         average = (self.ewma, 1.0 / self.ewma_limit)
         sums = (self.slack / self.limit, 1.0 / self.limit)
         change = (self.memory, self.change_slack / self.change_limit, 1.0 / self.change_limit)
