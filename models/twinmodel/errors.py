@@ -97,7 +97,7 @@ REASONS: dict[str, Reason] = {
     ),
     "SCHEMA_UNKNOWN": _reason(_CONFLICT, "send the catalogue before blocks that name it"),
     "PROTOCOL_VIOLATION": _reason(_INPUT, "upgrade the older side"),
-    "UPGRADE_REQUIRED": _reason(_CONFLICT, "upgrade the agent"),
+    "UPGRADE_REQUIRED": _reason(_CONFLICT, "upgrade the side with the older protocol; the agent buffers meanwhile"),
     "FENCED": _reason(_CONFLICT, "a newer session of this gateway is open; stop one of the two agents"),
     "IDENTITY_FORK": _reason(_CONFLICT, "re-provision one of the two gateways with `twinctl gateway invite`"),
     "SERVER_REGRESSED": _reason(_CONFLICT, "the coordinator was restored; the acked tail is sent again"),

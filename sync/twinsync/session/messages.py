@@ -9,8 +9,11 @@ from twinmodel.signal import Catalogue, Stream
 from twinsync.directive import Directive, DirectiveState, Running
 from twinsync.item import Block, Boot, Item, Mark, Range
 
-PROTOCOL = 1
-"""The one protocol version this build speaks."""
+PROTOCOL = 2
+"""The newest protocol version this build speaks, an agent the only one: 2 brought blocks of version 2."""
+
+PROTOCOL_MIN = 1
+"""The oldest version a coordinator of this build understands."""
 
 _ITEM_OVERHEAD_BYTES = 128
 

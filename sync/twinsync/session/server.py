@@ -22,6 +22,7 @@ from twinsync.directive import Directive, DirectiveState
 from twinsync.item import Item, Mark
 from twinsync.session.messages import (
     PROTOCOL,
+    PROTOCOL_MIN,
     Committed,
     Heartbeat,
     Hello,
@@ -216,6 +217,7 @@ class ServerSession:
         self._limits = server_limits
         self.state = ServerState.WAITING_HELLO
         self.session = 0
+        self._protocol = PROTOCOL
         self.waiting_bytes = 0
         self.waiting_items = 0
         self._window = Credit(0, 0)
@@ -280,9 +282,10 @@ class ServerSession:
         return actions
 
     def _greet(self, hello: Hello) -> list[ServerAction]:
-        if not hello.protocol_min <= PROTOCOL <= hello.protocol_max:
-            spoken = f"{hello.protocol_min} to {hello.protocol_max}"
-            return self._refuse("UPGRADE_REQUIRED", f"the agent speaks protocol {spoken}, the coordinator {PROTOCOL}")
+        self._protocol = min(PROTOCOL, hello.protocol_max)
+        if self._protocol < max(PROTOCOL_MIN, hello.protocol_min):
+            spoken = f"{hello.protocol_min} to {hello.protocol_max}, the coordinator {PROTOCOL_MIN} to {PROTOCOL}"
+            return self._refuse("UPGRADE_REQUIRED", f"the agent speaks protocol {spoken}")
         bounds = (
             ("boots", len(hello.boots), self._limits.boots_max),
             ("ranges", len(hello.ranges), self._limits.ranges_max),
@@ -299,7 +302,7 @@ class ServerSession:
         self.session = granted.session
         self._grant(granted.credit)
         welcome = Welcome(
-            PROTOCOL,
+            self._protocol,
             granted.session,
             granted.marks,
             granted.credit.bytes,

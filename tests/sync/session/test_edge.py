@@ -26,7 +26,7 @@ from twinsync.session.edge import (
     SendCatalogue,
     Tick,
 )
-from twinsync.session.messages import Committed, Heartbeat, Hello, Items, Nack, Reject, Welcome, item_bytes
+from twinsync.session.messages import PROTOCOL, Committed, Heartbeat, Hello, Items, Nack, Reject, Welcome, item_bytes
 from twinsync.session.verdicts import VERDICTS
 
 BOOT = b"b" * 16
@@ -45,10 +45,10 @@ def block(first: int, schema: bytes = OLD, size: int = 100) -> Item:
 def hello(first_unacked: int = 0, next_seq: int = 10, schemas: tuple[bytes, ...] = ()) -> Hello:
     boot = Boot(BOOT, b"", 1, 0, ClockQuality.FREE)
     ranges = (Range(*LANE, first_unacked, next_seq),)
-    return Hello(1, 1, "test", (boot,), ranges, 0, 0, ClockQuality.FREE, (), schemas)
+    return Hello(PROTOCOL, PROTOCOL, "test", (boot,), ranges, 0, 0, ClockQuality.FREE, (), schemas)
 
 
-def welcome(marks=(), credit=(1 << 20, 100), missing=(), protocol=1) -> Welcome:
+def welcome(marks=(), credit=(1 << 20, 100), missing=(), protocol=PROTOCOL) -> Welcome:
     return Welcome(protocol, 7, tuple(marks), *credit, 0, tuple(missing), 1 << 20, 5 * SECOND_NS)
 
 
@@ -97,7 +97,7 @@ def test_what_was_acknowledged_in_an_earlier_session_is_remembered_when_the_spoo
     pulled(machine, gap(0, 10))
     machine.receive(Committed((Mark(*LANE, 10),), 1000, 10), 0)
     machine.receive(LinkDown(), 0)
-    empty = Hello(1, 1, "test", hello().boots, (), 0, 0, ClockQuality.FREE, (), ())
+    empty = Hello(PROTOCOL, PROTOCOL, "test", hello().boots, (), 0, 0, ClockQuality.FREE, (), ())
     machine.receive(LinkUp(empty), 0)
     actions = machine.receive(welcome(marks=[Mark(*LANE, 4)]), 0)
     assert of(Rewind, actions) == [Rewind((Mark(*LANE, 4),))]
@@ -244,7 +244,7 @@ def test_a_message_out_of_place_ends_the_session():
 def test_a_protocol_we_do_not_speak_asks_for_an_upgrade():
     machine = EdgeSession()
     machine.receive(LinkUp(hello()), 0)
-    assert machine.receive(welcome(protocol=2), 0)[0].reason == "UPGRADE_REQUIRED"
+    assert machine.receive(welcome(protocol=PROTOCOL + 1), 0)[0].reason == "UPGRADE_REQUIRED"
 
 
 def test_a_link_that_went_down_starts_again_from_hello():

@@ -10,7 +10,7 @@ from twinsync import limits
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome
 from twinsync.item import Block, Boot, Gap, Item, Mark
 from twinsync.session import ServerLimits, ServerSession, ServerState
-from twinsync.session.messages import Committed, Heartbeat, Hello, Items, Nack, Reject, item_bytes
+from twinsync.session.messages import PROTOCOL, Committed, Heartbeat, Hello, Items, Nack, Reject, item_bytes
 from twinsync.session.server import (
     Close,
     Credit,
@@ -87,7 +87,17 @@ def test_a_second_hello_is_a_violation():
 
 
 def test_a_protocol_nobody_speaks_asks_for_an_upgrade():
-    assert reason_of(ServerSession(0).receive(hello(protocol_min=2, protocol_max=3), 0)) == "UPGRADE_REQUIRED"
+    for least, most in ((PROTOCOL + 1, PROTOCOL + 2), (0, 0)):
+        refused = ServerSession(0).receive(hello(protocol_min=least, protocol_max=most), 0)
+        assert reason_of(refused) == "UPGRADE_REQUIRED"
+
+
+@pytest.mark.parametrize(("least", "most", "agreed"), [(1, 1, 1), (2, 2, 2), (1, 9, 2)])
+def test_the_newest_protocol_both_speak_is_agreed_so_that_older_agents_stay_welcome(least, most, agreed):
+    machine = ServerSession(0)
+    machine.receive(hello(protocol_min=least, protocol_max=most), 0)
+    welcome = machine.receive(Granted(7, (), (), CREDIT, 0), 0)[0].message
+    assert welcome.protocol == agreed
 
 
 def test_a_hello_without_boots_or_with_too_many_is_refused():
