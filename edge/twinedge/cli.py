@@ -86,11 +86,18 @@ def status(config: Path, state: Path, output: str) -> None:
 
 @cli.command()
 @click.option("--kernel-cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of compiled kernels.")
-def warmup(kernel_cache: Path | None) -> None:
-    """Compile the model kernels now, so that the first start need not."""
+@click.option("--aot", is_flag=True, help="Also link them into one library, which needs neither numba nor LLVM to run.")
+def warmup(kernel_cache: Path | None, *, aot: bool) -> None:
+    """Compile the model kernels now, so that the first start need not.
+
+    With --aot the agent saves their memory on small gateways: it then runs the generic kernels, and generates none for
+    single models. Without a C compiler or linker the exit code is 1, and the compiled kernels stay as they are.
+    """
     from twinmodel.kernel import warmup as kernels  # noqa: PLC0415 - --help stays fast
 
     click.echo(f"ready: {', '.join(kernels.warm(kernel_cache))}", err=True)
+    if aot:
+        click.echo(f"linked: {kernels.link(kernel_cache)}", err=True)
 
 
 @cli.group("config")

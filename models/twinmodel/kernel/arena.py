@@ -9,14 +9,15 @@ by the compiler and never vectorised.
     O  results    estimate | sigma | prediction | innovation | score | spread | nis
     I  integers   n m p substeps params consts registers integrator pool, rows of rates, readings and Jacobian, then
                   these programs: code and results of each
-    M  reals      models x (drift settings | low | high | R | Q | Q held | family's own)
+    M  reals      models x (drift settings | low | high | R | Q | Q held | family's own), or, for a linear model of each
+                  lane (I[5] = 1), models x (drift settings | low | high) | tiles of the others
     K  models     which model of M each tile holds, int32 [T]
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -194,6 +195,29 @@ def plan_ode(
     reals = np.concatenate([drift, *_common(tensors), own, consts, pool])
     layout = Layout(n, m, p, registers, len(params), integrator)
     return Plan("ode", layout, integers, reals, np.array(params, np.float64))
+
+
+def own_plan(plan: Plan) -> Plan:
+    """A linear plan whose kernel reads the coefficients (noise and matrices) of each lane, see `own_reals`."""
+    integers = plan.integers.copy()
+    integers[5] = 1
+    return replace(plan, integers=integers)
+
+
+def own_reals(plans: Sequence[Plan], models: I32, lanes: NDArray[np.int64]) -> F64:
+    """M of a linear kernel with coefficients of each lane: settings and bounds of all plans | tiles of coefficients.
+
+    Args:
+        plans: of one signature.
+        models: position in `plans` of the settings of each tile, shape (T,).
+        lanes: position in `plans` of the model of each lane, shape (T, W).
+    """
+    head = DRIFT + 2 * plans[0].layout.n
+    reals = np.array([plan.reals for plan in plans])
+    tiles = reals[lanes, head:].transpose(0, 2, 1)
+    if len(tiles) != len(models):
+        raise ValueError(f"{len(models)} tiles and lanes for {len(tiles)}")
+    return np.concatenate([reals[:, :head].ravel(), tiles.ravel()])
 
 
 def _common(tensors: Mapping[str, F64]) -> tuple[F64, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from twinmodel.kernel.arena import F64, I32, LANES, Layout, Plan, Step, fresh_state, unpack
+from twinmodel.kernel.arena import F64, I32, LANES, Layout, Plan, Step, fresh_state, own_plan, own_reals, unpack
 from twinmodel.kernel.machine import bind, signature
 from twinmodel.kernel.parity import canonical
 
@@ -32,27 +32,44 @@ class Bank:
         starts: x0, P0 and held inputs of each plan.
         step: the kernel of any tier.
         lanes: instances a tile.
+        own: linear plans only: each lane reads the coefficients of its own model, so that tiles are full however many
+            plans there are; drift settings and bounds are those of the first member of a tile. The kernel must be of
+            `arena.own_plan`.
 
     Raises:
-        ValueError: when signatures differ, there is no member, or a member names no plan.
+        ValueError: when signatures differ, there is no member, a member names no plan, or `own` is asked of another
+            family.
     """
 
     def __init__(
-        self, plans: Sequence[Plan], members: Sequence[int], starts: Sequence[Start], step: Step, *, lanes: int = LANES
+        self,
+        plans: Sequence[Plan],
+        members: Sequence[int],
+        starts: Sequence[Start],
+        step: Step,
+        *,
+        lanes: int = LANES,
+        own: bool = False,
     ) -> None:
         if len({signature(plan) for plan in plans}) != 1 or len(plans) != len(starts):
             raise ValueError("a bank needs plans of one signature, and one start for each")
         if not members or not 0 <= min(members) <= max(members) < len(plans):
             raise ValueError("a bank needs members, each the position of a plan")
+        if own and plans[0].family != "linear":
+            raise ValueError("only linear models have coefficients of each lane; others have parameters of each")
         self.layout: Layout = plans[0].layout
         self.lanes = lanes
-        self._slots, models = _places(np.asarray(members, np.int64), lanes)
+        self._slots, models = _places(np.asarray(members, np.int64), lanes, own=own)
         tiles = len(models)
-        state = [fresh_state(plans[k], x0, P0, held, lanes) for k in models for x0, P0, held in (starts[k],)]
-        self._integers: I32 = plans[0].integers
-        self._reals: F64 = np.concatenate([plan.reals for plan in plans])
+        # The plan of every lane; padded ones follow their tile.
+        slots = np.repeat(models.astype(np.int64), lanes)
+        slots[self._slots] = members
+        owners = slots.reshape(-1, lanes)
+        fresh = [fresh_state(plan, x0, P0, held) for plan, (x0, P0, held) in zip(plans, starts, strict=True)]
+        self._integers: I32 = own_plan(plans[0]).integers if own else plans[0].integers
+        self._reals: F64 = own_reals(plans, models, owners) if own else np.concatenate([p.reals for p in plans])
         self._models: I32 = models
-        self._S: F64 = np.concatenate(state)
+        self._S: F64 = np.array(fresh)[owners].transpose(0, 2, 1).ravel()
         self._Z: F64 = np.zeros(tiles * self.layout.input_rows * lanes)
         self._O: F64 = np.zeros(tiles * self.layout.output_rows * lanes)
         self._G: F64 = np.zeros(self.layout.scratch_rows * lanes)
@@ -182,8 +199,10 @@ class Bank:
         self.inputs[tile, rows, lane] = values
 
 
-def _places(members: NDArray[np.int64], lanes: int) -> tuple[NDArray[np.int64], I32]:
+def _places(members: NDArray[np.int64], lanes: int, *, own: bool) -> tuple[NDArray[np.int64], I32]:
     """Slot (tile * lanes + lane) of each member, and the model of each tile."""
+    if own:
+        return np.arange(len(members)), members[::lanes].astype(np.int32)
     slots = np.empty(len(members), np.int64)
     models: list[int] = []
     for model in np.unique(members).tolist():

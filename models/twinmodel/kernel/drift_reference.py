@@ -46,13 +46,16 @@ def observe(t: Rows, r: int, variance: F64) -> tuple[F64, F64]:
     nu = np.where(ok, y - t.estimate[r], 0.0)
     e = nu * np.sqrt(inv)
     t.nis[:] = t.nis + e * e
+    # A model may give NaN where its equations end; the detectors wait then, as for a missing measurement.
+    e = np.where(ok, e, np.nan)
+    told = e == e  # noqa: PLR0124 - NaN test
     quiet = t.mute > 0.0
     count = t.watch[r][6]
     far = (e > t.M[9]) | (e < -t.M[9])
     drop = far & (count < t.M[10]) & ~quiet
     after = np.where(drop, count + 1.0, np.where(far, count, 0.0))
-    count[:] = np.where(quiet, 0.0, np.where(ok, after, count))
-    _detect(t, r, np.where(ok, e, np.nan), ok, quiet)
+    count[:] = np.where(quiet, 0.0, np.where(told, after, count))
+    _detect(t, r, e, told, quiet)
     return np.where(drop, 0.0, nu), np.where(drop, 0.0, inv)
 
 

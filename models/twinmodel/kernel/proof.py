@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 
 from twinmodel.errors import ConflictError
-from twinmodel.kernel.arena import I32, Plan, Step, fresh_state, plan_linear, plan_ode
+from twinmodel.kernel.arena import I32, Plan, Step, fresh_state, own_plan, own_reals, plan_linear, plan_ode
 from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, ROS2
 from twinmodel.kernel.parity import canonical
 from twinmodel.kernel.reference import KERNELS
 from twinmodel.kernel.rollout import rollout
 
-TICKS: Final = 40
+TICKS: Final = 16
 LANES: Final = (1, 8)
 _TILES: Final = 2
 _SEED: Final = 7
@@ -42,7 +42,7 @@ _REGISTERS: Final = 34
 def prove(family: str, step: Step) -> None:
     """Raises ConflictError PARITY_FAILED when the code gives one bit that the interpreted kernel does not."""
     methods = [_ode(kind) for kind in INTEGRATORS.values()]
-    plans = {"linear": [_linear()], "ode": methods, "rollout": [_linear(), *methods]}[family]
+    plans = {"linear": [_linear(), own_plan(_linear())], "ode": methods, "rollout": [_linear(), *methods]}[family]
     for plan in plans:
         prove_on(family, plan, step)
 
@@ -73,6 +73,9 @@ def _run(plan: Plan, step: Step, lanes: int) -> list[bytes]:
     state = fresh_state(plan, np.full(n, 0.3), np.eye(n), np.ones(m), lanes, _TILES)
     results = np.zeros(layout.output_rows * lanes * _TILES)
     seen, models = [], np.zeros(_TILES, np.int32)
+    reals = plan.reals
+    if plan.family == "linear" and plan.integers[5]:
+        reals = own_reals([plan], models, np.zeros((_TILES, lanes), np.int64))
     for _ in range(TICKS):
         coming = chance.normal(size=(_TILES, layout.input_rows, lanes)) * 2
         coming[:, : m + p][chance.random((_TILES, m + p, lanes)) < 0.2] = np.nan
@@ -80,7 +83,7 @@ def _run(plan: Plan, step: Step, lanes: int) -> list[bytes]:
         coming[:, m + p + 1] = 1.0
         coming[:, m + p + 2] = chance.random((_TILES, lanes)) < 0.05
         scratch = np.full(layout.scratch_rows * lanes, np.nan)
-        step(plan.integers, plan.reals, models, state, coming.ravel(), results, scratch, lanes)
+        step(plan.integers, reals, models, state, coming.ravel(), results, scratch, lanes)
         seen += [canonical(state), canonical(results)]
     return seen
 

@@ -24,7 +24,15 @@ class Tiles:
         n, m, p = (int(v) for v in I[:3])
         nP = n * (n + 1) // 2
         # One column of reals a tile, shape (reals, T, 1), so that they meet rows of shape (T, W).
-        M = M.reshape(-1, DRIFT + 2 * n + p + 2 * nP + own)[K].T[:, :, None]
+        head, count = DRIFT + 2 * n, p + 2 * nP + own
+        if I[5] and not I[6]:
+            # A linear model of each lane: coefficients of all tiles follow the settings and bounds of all models.
+            first = len(M) - len(K) * count * W
+            coefficients = M[first:].reshape(-1, count, W).transpose(1, 0, 2)
+            M = M[:first].reshape(-1, head)[K].T[:, :, None]
+        else:
+            M = M.reshape(-1, head + count)[K].T[:, :, None]
+            M, coefficients = M[:head], M[head:]
         self.n, self.m, self.p, self.M = n, m, p, M
         rows = (n + nP + m + WATCH * p + 2 + int(I[4]), m + p + 3, 6 * p + 1)
         S, Z, O = (a.reshape(-1, k, W).transpose(1, 0, 2) for a, k in zip(arrays, rows, strict=True))  # noqa: E741
@@ -38,11 +46,7 @@ class Tiles:
         self.innovation, self.score = O[3 * p : 4 * p], O[4 * p : 5 * p]
         self.spread, self.nis = O[5 * p : 6 * p], O[6 * p]
         self.low, self.high = M[DRIFT : DRIFT + n], M[DRIFT + n : DRIFT + 2 * n]
-        at = DRIFT + 2 * n
-        self.R, at = M[at : at + p], at + p
-        self.Q, at = M[at : at + nP], at + nP
-        self.Q_held, at = M[at : at + nP], at + nP
-        self.own = M[at:]
+        self.R, self.Q, self.Q_held, self.own = np.split(coefficients, np.cumsum([p, nP, nP]))
 
     def clip(self) -> None:
         """Keeps x in [low, high]."""

@@ -224,12 +224,12 @@ def test_importing_the_runtime_does_not_import_numba():
 
 
 def test_a_program_without_operations_runs(compiled):
-    empty = (np.zeros((0, 4), np.int32), np.array([0], np.int32))
+    empty = (np.zeros((0, 6), np.int32), np.array([0], np.int32))
     assert verify(Program(*empty, 1), 1, 1) is None
     tensors = _common(np.random.default_rng(1), 1, 1) | {
-        "params": np.empty(0), "consts": np.empty(0), "inputs_nominal": np.empty(0),
+        "params": np.empty(0), "consts": np.empty(0), "pool": np.empty(0), "inputs_nominal": np.empty(0),
     }  # fmt: skip
-    plan = plan_ode(tensors, (*empty, *empty), 1, (10**9, 1), DRIFT)
+    plan = plan_ode(tensors, (*empty, *empty), 1, (10**9, 1, RK4), DRIFT)
     drive(plan, [KERNELS["ode"], compiled["ode"]], 1, 1, 5, 0)
 
 
@@ -237,9 +237,12 @@ def test_the_proof_takes_compiled_code_and_refuses_one_wrong_bit(compiled):
     for family, step in compiled.items():
         prove(family, step)
 
-        def wrong(*arrays, step=step):
+        # What a kernel gives: the state, or the outputs of a free run.
+        place = 5 if family == "rollout" else 3
+
+        def wrong(*arrays, step=step, place=place):
             step(*arrays)
-            arrays[3][0] = np.nextafter(arrays[3][0], 9.0)
+            arrays[place][0] = np.nextafter(arrays[place][0], 9.0)
 
         with pytest.raises(ConflictError, match="other bits"):
             prove(family, wrong)

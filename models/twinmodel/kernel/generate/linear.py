@@ -23,7 +23,7 @@ def linear_form(integers: I32, lanes: int | None = None) -> Form:
     Raises:
         TooLargeError: the generic kernel serves it better.
     """
-    n, m, p, own = (int(integers[k]) for k in (0, 1, 2, 4))
+    n, m, p, own = (int(integers[k]) for k in (0, 1, 2, 5))
     if max(n, m, p) > ORDER_MAX:
         raise TooLargeError(f"{n} states, {m} inputs, {p} outputs")
     pairs = n * (n + 1) // 2
