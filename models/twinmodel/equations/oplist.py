@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -207,8 +208,9 @@ class _Builder:
         code = np.zeros((1, COLUMNS), np.int32)
         code[0, 0], code[0, 1] = OPCODES[name], len(operands)
         code[0, 2 : 2 + len(operands)] = range(len(operands))
+        operands.append(_EMPTY)
         with np.errstate(all="ignore"):
-            run(code, operands := [*operands, _EMPTY])
+            run(code, operands)
         value = float(operands[-1][0])
         return value if np.isfinite(value) else None
 
@@ -224,15 +226,15 @@ class _Builder:
         outputs = len(block.bias)
         key = (f"dense {outputs}", sources, place)
         if key not in self._known:
-            row = _Row("dense", 0, self._gather(sources, source), place, outputs)
+            together = self._gather(sources, source)
             target = self._next
             self._home(range(target, target + outputs))
-            self._known[key] = self._append(_Row(row.name, target, row.sources, place, outputs), source)
+            self._known[key] = self._append(_Row("dense", target, together, place, outputs), source)
         return self._known[key]
 
     def _gather(self, sources: tuple[int, ...], source: Source) -> tuple[int, ...]:
         """The same values in consecutive registers: as they lie, placed so from the start, or copied."""
-        if sources[0] >= 0 and all(b == a + 1 for a, b in zip(sources, sources[1:], strict=False)):
+        if sources[0] >= 0 and all(b == a + 1 for a, b in pairwise(sources)):
             homes = [self.homes.get(r) for r in sources]
             pinned = sources[-1] < _TEMPORARY
             together = all(h is not None and homes[0] is not None and h[0] == homes[0][0] for h in homes)
@@ -337,12 +339,9 @@ def verify(program: Program, pinned: int, registers: int, pool: F64 = _EMPTY) ->
         registers: size of the register file.
         pool: finite numbers the program reads by offset.
     """
-    if program.code.ndim != 2 or program.code.shape[1] != COLUMNS or program.results.ndim != 1:
-        return f"the rows of a program have {COLUMNS} columns"
-    if len(program.code) > OPS_MAX or not pinned <= registers <= REGISTERS_MAX:
-        return "too many operations or registers"
-    if len(pool) > POOL_MAX or not np.isfinite(pool).all():
-        return "the pool is too large or holds a number that is not finite"
+    fault = _verify_sizes(program, pinned, registers, pool)
+    if fault is not None:
+        return fault
     written = np.zeros(registers, bool)
     written[:pinned] = True
     tables: dict[tuple[int, int], str | None] = {}
@@ -359,6 +358,16 @@ def verify(program: Program, pinned: int, registers: int, pool: F64 = _EMPTY) ->
     return None
 
 
+def _verify_sizes(program: Program, pinned: int, registers: int, pool: F64) -> str | None:
+    if program.code.ndim != 2 or program.code.shape[1] != COLUMNS or program.results.ndim != 1:
+        return f"the rows of a program have {COLUMNS} columns"
+    if len(program.code) > OPS_MAX or not pinned <= registers <= REGISTERS_MAX:
+        return "too many operations or registers"
+    if len(pool) > POOL_MAX or not np.isfinite(pool).all():
+        return "the pool is too large or holds a number that is not finite"
+    return None
+
+
 def _verify_row(
     row: list[int], pinned: int, written: NDArray[np.bool_], pool: F64, tables: dict[tuple[int, int], str | None]
 ) -> str | None:
@@ -366,45 +375,42 @@ def _verify_row(
     operation = OPERATIONS.get(opcode)
     if operation is None:
         return f"has unknown code {opcode}"
-    count, outputs, columns = operation.sources, 1, [a, b, c, d]
+    fault: str | None = None
+    outputs, sources = 1, row[2 : 2 + operation.sources]
+    unused = [*row[2 + operation.sources : 4], d] if operation.pooled else row[2 + operation.sources :]
     if opcode == DENSE:
-        count, outputs = b, d
-        sources = range(a, a + b) if 0 < b <= len(written) else range(0)
-        if not sources or not 0 < d <= len(written):
-            return "is malformed"
-        if c < 0 or c + d + d * b > len(pool):
-            return "reads weights that are not in the pool"
-    else:
-        sources = columns[:count]
-        unused = columns[count:2] + columns[3:] if operation.pooled else columns[count:]
-        if any(unused):
-            return "is malformed"
-    if not (pinned <= target and target + outputs <= len(written)):
-        return f"writes register {target}"
-    if not all(0 <= r < len(written) and written[r] for r in sources):
-        return "reads a register that holds nothing"
-    if any(target <= r < target + outputs for r in sources):
+        outputs, sources = d, list(range(a, a + min(b, len(written) + 1)))
+        unused = [] if b > 0 and d > 0 else [1]
+    if any(unused):
         return "is malformed"
-    if opcode in {LOOKUP1, LOOKUP2}:
+    if not (pinned <= target and target + outputs <= len(written)):
+        fault = f"writes register {target}"
+    elif not all(0 <= r < len(written) and written[r] for r in sources):
+        fault = "reads a register that holds nothing"
+    elif any(target <= r < target + outputs for r in sources):
+        fault = "is malformed"
+    elif opcode == DENSE and (c < 0 or c + d + d * b > len(pool)):
+        fault = "reads weights that are not in the pool"
+    elif opcode in {LOOKUP1, LOOKUP2}:
         if (opcode, c) not in tables:
             tables[opcode, c] = _verify_table(c, 1 if opcode == LOOKUP1 else 2, pool)
-        return tables[opcode, c]
-    return None
+        fault = tables[opcode, c]
+    return fault
 
 
 def _verify_table(at: int, axes: int, pool: F64) -> str | None:
-    if not 0 <= at or at + axes > len(pool):
+    """Why a table cannot be read at a place of the pool: its sizes lie before its points."""
+    if at < 0 or at + axes > len(pool):
         return "reads a table that is not in the pool"
-    sizes = []
-    for size in pool[at : at + axes].tolist():
-        if not (2.0 <= size <= len(pool) and size == int(size)):
-            return "reads a table of a wrong size"
-        sizes.append(int(size))
-    count = 2 * sizes[0] if axes == 1 else sizes[0] + sizes[1] + sizes[0] * sizes[1]
+    sizes = pool[at : at + axes]
+    if np.any(sizes < 2.0) or np.any(sizes > len(pool)) or np.any(sizes != np.floor(sizes)):
+        return "reads a table of a wrong size"
+    points = [int(size) for size in sizes]
+    count = 2 * points[0] if axes == 1 else points[0] + points[1] + points[0] * points[1]
     start = at + axes
     if start + count > len(pool):
         return "reads a table that is not in the pool"
-    for size in sizes:
+    for size in points:
         if np.any(np.diff(pool[start : start + size]) <= 0.0):
             return "reads a table whose points do not increase"
         start += size
