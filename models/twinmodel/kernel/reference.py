@@ -102,18 +102,7 @@ def kalman(t: Tiles) -> None:
         for k in range(m):
             v = v + B[i, k] * t.u[k]
         x.append(v)
-    AP = [[np.zeros_like(t.flag) for _ in range(n)] for _ in range(n)]
-    for i in range(n):
-        for j in range(n):
-            for k in range(n):
-                AP[i][j] = AP[i][j] + A[i, k] * cov(k, j)
-    for i in range(n):
-        for j in range(i, n):
-            q = packed(n, i, j)
-            v = t.Q[q] + t.fq * t.Q_held[q]
-            for k in range(n):
-                v = v + AP[i][k] * A[j, k]
-            t.P[q] = v
+    _propagate(t, A)
     for i in range(n):
         t.x[i] = x[i]
     t.clip()
@@ -143,6 +132,28 @@ def kalman(t: Tiles) -> None:
     for r in range(p):
         t.estimate[r] = output(r)
         t.sigma[r] = np.sqrt(quadratic(r))
+
+
+def _propagate(t: Tiles, A: F64) -> None:
+    """P = A P A' + Q."""
+    n = t.n
+
+    def cov(i: int, j: int) -> F64:
+        row: F64 = t.P[packed(n, i, j) if i <= j else packed(n, j, i)]
+        return row
+
+    AP = [[np.zeros_like(t.flag) for _ in range(n)] for _ in range(n)]
+    for i in range(n):
+        for j in range(n):
+            for k in range(n):
+                AP[i][j] = AP[i][j] + A[i, k] * cov(k, j)
+    for i in range(n):
+        for j in range(i, n):
+            q = packed(n, i, j)
+            v = t.Q[q] + t.fq * t.Q_held[q]
+            for k in range(n):
+                v = v + AP[i][k] * A[j, k]
+            t.P[q] = v
 
 
 def ode_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
