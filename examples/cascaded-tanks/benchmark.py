@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from twinmodel.equations.load import load
 from twinmodel.equations.revise import with_params
 from twinmodel.fit.calibrate import Settings
-from twinmodel.fit.noise import coverage
-from twinmodel.fit.publish import Outcome, fit_model, step_for, write_report
+from twinmodel.fit.noise import coverage, kernel_of
+from twinmodel.fit.publish import Outcome, fit_model, write_report
 from twinmodel.fit.segments import Segment
 from twinmodel.fit.simulation import simulation
+from twinmodel.kernel.rollout import Tier
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "tests/data/cascaded_tanks/dataBenchmark.csv"
@@ -58,16 +59,20 @@ def read_halves(path: Path) -> tuple[Half, Half]:
     return halves[0], halves[1]
 
 
-def solve(model: Path, data: Path, *, noise: bool = True) -> tuple[Outcome, dict[str, float | int | str]]:
+def solve(
+    model: Path, data: Path, *, noise: bool = True, tier: Tier = "auto", cache_dir: Path | None = None
+) -> tuple[Outcome, dict[str, float | int | str]]:
     """Fits and judges; the figures are those of the last line."""
     estimation, validation = read_halves(data)
     document = load(model)
-    step = step_for("auto") if noise else None
+    step = kernel_of(tier, cache_dir) if noise else None
     random = Random(0)  # noqa: S311 - starts of a search, the same every time
-    outcome = fit_model(document, estimation, random, Settings(starts=STARTS), holdout=0.0, step=step)
+    outcome = fit_model(
+        document, estimation, random, Settings(starts=STARTS, tier=tier, cache_dir=cache_dir), holdout=0.0, step=step
+    )
     fitted = with_params(document, outcome.calibration.values)
     params = np.array([p.value for p in fitted.spec.params.values()])
-    free = simulation(fitted)
+    free = simulation(fitted, tier, cache_dir)
     segment = Segment(validation.t_ns, validation.u, validation.y, 0)
     start = free.start_state(params, segment, samples=START_SAMPLES)
     error = free.run(params, start, validation.u) - validation.y
@@ -82,7 +87,7 @@ def solve(model: Path, data: Path, *, noise: bool = True) -> tuple[Outcome, dict
         found = outcome.story.noise
         noisy = with_params(fitted, {}, noise={"process": found.process, "measurement": found.measurement})
         figures["coverage_90_estimation"] = round(found.covered_seen, 4)
-        figures["coverage_90_validation"] = round(coverage(noisy, [segment], [start], step("ode")), 4)
+        figures["coverage_90_validation"] = round(coverage(noisy, [segment], [start], step), 4)
     return outcome, figures
 
 

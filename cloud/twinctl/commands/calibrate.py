@@ -87,12 +87,13 @@ def fit(
     _require_fit()
     from twinmodel.equations.load import load  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
     from twinmodel.fit.calibrate import Settings  # noqa: PLC0415 - as above
-    from twinmodel.fit.publish import fit_model, step_for, write_report  # noqa: PLC0415 - as above
+    from twinmodel.fit.noise import kernel_of  # noqa: PLC0415 - as above
+    from twinmodel.fit.publish import fit_model, write_report  # noqa: PLC0415 - as above
 
     document = load(file)
     measured = _read(document, data, mapping)
     settings = Settings(starts=starts, robust=robust, only=only)
-    step = step_for("auto") if noise else None
+    step = kernel_of() if noise else None
     random = Random(seed)  # noqa: S311 - starts of a search, the same for a seed
     outcome = fit_model(document, measured, random, settings, holdout=holdout, version=version, step=step)
     name = outcome.figures["model"].replace("@", "-")
@@ -138,11 +139,11 @@ def identify(
     """Find a linear model NAME in measured data: OKID and ERA, the order chosen by the part held out."""
     _require_fit()
     from twinmodel.fit.linear import identify_model  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
-    from twinmodel.fit.publish import step_for  # noqa: PLC0415 - as above
+    from twinmodel.fit.noise import kernel_of  # noqa: PLC0415 - as above
 
     wanted = _wanted(name, version, dt, inputs, outputs)
     measured = _read_ports(wanted, data, mapping)
-    made = identify_model(wanted, measured, holdout=holdout, order=order, step=step_for("auto"))
+    made = identify_model(wanted, measured, holdout=holdout, order=order, step=kernel_of())
     _emit_made(ctx, out or Path(f"{name}.yaml"), made, _IDENTIFIED)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -46,6 +47,7 @@ class Settings:
         robust: count residuals beyond two sigma straight, not squared.
         only: parameters to fit instead of those marked `calibrate`.
         tier: of the kernel: `auto`, `interpreted`, `vm` or `jit`.
+        cache_dir: where compiled kernels are kept, see `warmup.cache_folder`.
     """
 
     starts: int = 8
@@ -54,6 +56,7 @@ class Settings:
     robust: bool = False
     only: tuple[str, ...] = ()
     tier: Tier = "auto"
+    cache_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def calibrate(document: Document, segments: Sequence[Segment], random: Random, s
         ConflictError: FIT_NOT_IDENTIFIABLE when the data cannot tell the parameters, FIT_FAILED when no start works.
     """
     spec = document.spec
-    model = simulation(document, settings.tier)
+    model = simulation(document, settings.tier, settings.cache_dir)
     used = [s for s in segments if s.held_out > 0]
     unknowns = gather(spec, model.start_sigma.tolist(), len(used), settings.only)
     warnings = check(used, len(unknowns.all), (list(spec.inputs), list(spec.outputs)))

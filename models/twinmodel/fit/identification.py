@@ -169,7 +169,7 @@ def _best_order(
         except ConflictError:
             trials.append(Trial(n, np.nan, np.nan))
             continue
-        found = _run(system, segments, lags)
+        found = _run(_shifted(system, segments), segments, lags)
         hidden = np.isfinite(found.rmse_hidden).any()
         score = float(np.sqrt(np.nanmean(((found.rmse_hidden if hidden else found.rmse_seen) / point[3]) ** 2)))
         trials.append(Trial(n, _whole(found.rmse_seen), _whole(found.rmse_hidden)))
@@ -213,6 +213,24 @@ def _scaled(matrices: tuple[F64, F64, F64, F64], point: tuple[F64, F64, F64, F64
     u0, su, y0, sy = point
     B, C, D = B / su, C * sy[:, None], D * sy[:, None] / su  # noqa: N806
     return System(A, B, C, D, dt_s, -B @ u0, y0 - D @ u0)
+
+
+def _shifted(system: System, segments: Sequence[Segment]) -> System:
+    """The system with output constants that fit best: means of data that began out of balance are no resting point."""
+    used = [s for s in segments if s.held_out > 0]
+    p, n = len(system.C), system.order
+    table, target = [], []
+    for at, segment in enumerate(used):
+        told = np.isfinite(segment.seen[: segment.held_out])
+        columns = np.zeros((segment.held_out, p, p + n * len(used)))
+        columns[:, :, :p] = np.eye(p)
+        columns[:, :, p + at * n : p + (at + 1) * n] = system.free(segment.held_out)
+        rest = segment.y[: segment.held_out] - system.respond(segment.u[: segment.held_out], np.zeros(n))
+        table.append(columns[told])
+        target.append(rest[told])
+    shift = np.linalg.lstsq(np.concatenate(table), np.concatenate(target), rcond=1e-10)[0][:p]
+    a, c = system.drift
+    return System(system.A, system.B, system.C, system.D, system.dt_s, a, c + shift)
 
 
 def _run(system: System, segments: Sequence[Segment], lags: int) -> Identified:

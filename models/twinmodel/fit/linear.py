@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -18,11 +18,10 @@ from twinmodel.equations.load import Document, load, read
 from twinmodel.equations.revise import dump, with_params
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.fit.identification import Identified, identify_linear
-from twinmodel.fit.noise import estimate_noise
+from twinmodel.fit.noise import Kernel, estimate_noise
 from twinmodel.fit.reduction import Reduced, reduce_system
 from twinmodel.fit.segments import Measured, Segment, cut, window
 from twinmodel.fit.system import System
-from twinmodel.kernel.arena import Step
 from twinmodel.package.archive import model_id
 from twinmodel.package.build import build_document
 
@@ -88,7 +87,7 @@ def identify_model(
     *,
     holdout: float = 0.3,
     order: int | None = None,
-    step: Callable[[str], Step] | None = None,
+    step: Kernel | None = None,
 ) -> Made:
     """Finds a linear model in data, see `identification`, with Q and R where `step` gives a kernel for them.
 
@@ -118,7 +117,7 @@ def identify_model(
     document = read(dump(fields), f"{wanted.name}.yaml")
     figures = _identified_figures(wanted, found, names[1])
     if step is not None:
-        noise = estimate_noise(document, segments, list(found.starts), step("linear"))
+        noise = estimate_noise(document, segments, list(found.starts), step)
         document = with_params(document, {}, noise={"process": noise.process, "measurement": noise.measurement})
         figures["covered_90"] = {"seen": _known(noise.covered_seen), "hidden": _known(noise.covered_hidden)}
     return Made(dump(document), build_document(document), figures)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,13 +20,18 @@ from numpy.typing import NDArray
 
 from twinmodel.equations.compile import Compiled, compile_model
 from twinmodel.equations.load import Document
+from twinmodel.errors import ConflictError, StorageError
 from twinmodel.fit.segments import Segment
 from twinmodel.fit.simulation import plan_of
+from twinmodel.kernel import warmup
 from twinmodel.kernel.arena import Plan, Step
 from twinmodel.kernel.bank import Bank
+from twinmodel.kernel.reference import KERNELS
+from twinmodel.kernel.rollout import Tier
 from twinmodel.package.tensors import start
 
 F64 = NDArray[np.float64]
+Kernel = Callable[[Plan], Step]
 COVERED: Final = 0.9
 # Half the width of an interval that holds 90 % of a Gaussian, in sigma.
 WIDTH_90: Final = 1.6448536269514722
@@ -70,8 +76,8 @@ class Forecasts:
 class _Candidates:
     """The model under other noise: its covariances are sums of squares, so they are put together, not compiled."""
 
-    def __init__(self, document: Document, step: Step) -> None:
-        self._document, self._step = document, step
+    def __init__(self, document: Document, step: Kernel) -> None:
+        self._document = document
         spec = document.spec
         self.states, self.outputs = tuple(spec.states), tuple(spec.outputs)
         self._base = compile_model(_with_noise(document, dict.fromkeys(self.states, 0.0)))
@@ -86,6 +92,7 @@ class _Candidates:
             [r - s * s if s is not None else 0.0 for r, s in zip(declared["R"], known, strict=True)]
         ).clip(0.0)
         self.measurement = np.sqrt(np.maximum(declared["R"] - self._extra, _FLOOR))
+        self._step = step(self.plan(np.zeros(len(self.states)), self.measurement))
 
     def plan(self, process: F64, measurement: F64) -> Plan:
         """The model with these standard deviations."""
@@ -121,14 +128,14 @@ class _Candidates:
         return innovation, spread
 
 
-def estimate_noise(document: Document, segments: Sequence[Segment], starts: Sequence[F64], step: Step) -> NoiseFit:
+def estimate_noise(document: Document, segments: Sequence[Segment], starts: Sequence[F64], step: Kernel) -> NoiseFit:
     """Finds the noise of a fitted model.
 
     Args:
         document: the model with its fitted parameters.
         segments: measured data; what is held out is forecast, but never looked at.
         starts: start state of each stretch.
-        step: the kernel of any tier.
+        step: gives the kernel of a model, see `kernel_of`.
     """
     model = _Candidates(document, step)
     spec = document.spec
@@ -169,14 +176,14 @@ def estimate_noise(document: Document, segments: Sequence[Segment], starts: Sequ
     )
 
 
-def coverage(document: Document, segments: Sequence[Segment], starts: Sequence[F64], step: Step) -> float:
+def coverage(document: Document, segments: Sequence[Segment], starts: Sequence[F64], step: Kernel) -> float:
     """Part of the measurements, held out or not, that lie in their 90 % interval one tick ahead; NaN for none.
 
     Args:
         document: a model with its noise.
         segments: measured data.
         starts: start state of each stretch.
-        step: the kernel of any tier.
+        step: gives the kernel of a model, see `kernel_of`.
     """
     model = _Candidates(document, step)
     declared = [document.spec.noise.process.get(name, 0.0) for name in model.states]
@@ -252,3 +259,18 @@ def _with_noise(document: Document, process: dict[str, float]) -> Document:
 
 def _fields(compiled: Compiled) -> dict[str, Any]:
     return {name: getattr(compiled, name) for name in Compiled.__slots__}
+
+
+def kernel_of(tier: Tier = "auto", cache_dir: Path | None = None) -> Kernel:
+    """Where the filter's kernel comes from: machine code where it can be had, else the interpreted one."""
+
+    def find(plan: Plan) -> Step:
+        wanted: dict[str, tuple[Plan | None, ...]] = {"jit": (plan,), "vm": (None,), "auto": (plan, None)}
+        for one in wanted.get(tier, ()):
+            try:
+                return warmup.compile_now(plan.family, cache_dir, one)
+            except (StorageError, ConflictError):
+                continue
+        return KERNELS[plan.family]
+
+    return find

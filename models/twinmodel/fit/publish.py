@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,12 +13,9 @@ from twinmodel.equations.load import Document
 from twinmodel.equations.revise import dump, with_params
 from twinmodel.errors import InputError
 from twinmodel.fit.calibrate import Calibration, Settings, calibrate
-from twinmodel.fit.noise import estimate_noise
+from twinmodel.fit.noise import Kernel, estimate_noise
 from twinmodel.fit.report import Story, page, pictures, summary
 from twinmodel.fit.segments import Measured, cut, window
-from twinmodel.kernel import warmup
-from twinmodel.kernel.arena import Step
-from twinmodel.kernel.reference import KERNELS
 from twinmodel.package.archive import model_id
 from twinmodel.package.build import build_document
 
@@ -54,7 +50,7 @@ def fit_model(
     *,
     holdout: float = 0.3,
     version: str | None = None,
-    step: Callable[[str], Step] | None = None,
+    step: Kernel | None = None,
 ) -> Outcome:
     """Fits a model file to data.
 
@@ -65,7 +61,7 @@ def fit_model(
         settings: how to fit.
         holdout: part of the data, the latest, that is not looked at.
         version: of the new model; the next minor one by default.
-        step: the kernel of a family, for Q and R; None leaves the noise of the file.
+        step: gives the kernel of a model, for Q and R; None leaves the noise of the file.
 
     Raises:
         InputError: FIT_DATA_UNFIT or VALUE_INVALID.
@@ -80,8 +76,7 @@ def fit_model(
     fitted = with_params(document, calibration.values, version=target)
     noise = None
     if step is not None:
-        family = "linear" if document.spec.family == "linear" else "ode"
-        noise = estimate_noise(fitted, segments, [r.start for r in calibration.runs], step(family))
+        noise = estimate_noise(fitted, segments, [r.start for r in calibration.runs], step)
     model = f"{document.spec.model}@{target}"
     story = Story(document, calibration, noise, model, parent, data.sha256)
     changed = {"process": noise.process, "measurement": noise.measurement} if noise is not None else {}
@@ -128,13 +123,3 @@ def _provenance(story: Story) -> dict[str, Any]:
     if story.data_sha256:
         found["data_sha256"] = story.data_sha256
     return found
-
-
-def step_for(tier: str, cache_dir: Path | None = None) -> Callable[[str], Step]:
-    """The kernel of a family: machine code where it can be had, else the interpreted one."""
-
-    def find(family: str) -> Step:
-        ready = warmup.compile_now(family, cache_dir) if tier != "interpreted" else None
-        return KERNELS[family] if ready is None else ready
-
-    return find

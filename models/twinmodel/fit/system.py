@@ -67,13 +67,18 @@ class System:
             x = self.A @ x + push
         return np.asarray(states @ self.C.T + u @ self.D.T + c)
 
+    def free(self, ticks: int) -> F64:
+        """What each start state alone does to the outputs, shape (ticks, p, n)."""
+        found = np.empty((ticks, len(self.C), self.order))
+        block = self.C
+        for tick in range(ticks):
+            found[tick] = block
+            block = block @ self.A
+        return found
+
     def start(self, u: F64, y: F64) -> F64:
         """The start state that fits measurements best, NaN where there is none; shape (n,)."""
-        free = np.empty((len(u), len(self.C), self.order))
-        block = self.C
-        for tick in range(len(u)):
-            free[tick] = block
-            block = block @ self.A
+        free = self.free(len(u))
         told = np.isfinite(y)
         rest = (y - self.respond(u, np.zeros(self.order)))[told]
         if not len(rest):
