@@ -118,7 +118,9 @@ class Estimator:
         self._scratch = np.zeros(self._layout.scratch_rows)
         self._models = np.zeros(1, np.int32)
         self._regime = RegimeCheck(self._manifest)
-        self._isolator = Isolator(self._plan, tensors.start(package.tensors), [p.name for p in package.outputs])
+        changing = self._manifest.states if self._plan.family == "linear" else self._manifest.params
+        names = [p.name for p in package.outputs], [entry.name for entry in changing]
+        self._isolator = Isolator(self._plan, tensors.start(package.tensors), *names)
         self._last_ns: int | None = None
         self._state = np.empty(0)
         self._coming = np.empty(0)

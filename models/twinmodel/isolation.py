@@ -51,12 +51,16 @@ class Isolator:
         plan: the model.
         start: x0, P0 and held inputs of its start.
         outputs: their names.
+        changing: names of what may change: parameters, states for a linear model.
     """
 
-    def __init__(self, plan: Plan, start: tuple[F64, F64, F64], outputs: Sequence[str]) -> None:
+    def __init__(
+        self, plan: Plan, start: tuple[F64, F64, F64], outputs: Sequence[str], changing: Sequence[str]
+    ) -> None:
         self._plan = plan
         self._spread = pack(start[1])
         self._names = tuple(outputs)
+        self._changing = tuple(changing)
         self._bank: _Bank | None = None
         self._found: Isolation | None = None
 
@@ -107,7 +111,8 @@ class Isolator:
         fault = fault_of(*found.own(sensor))
         if jumps < 1.0:
             state = bank.rows(sensor)
-            hidden = hidden_from_others(self._plan, step, state, coming, sensor, seen, found.loudness(sensor))
+            loudness = found.loudness(sensor)
+            hidden = hidden_from_others(self._plan, step, self._changing, state, coming, sensor, seen, loudness)
             if hidden is None or hidden:
                 why = "no compiled kernel to try it" if hidden is None else f"{hidden} would look the same"
                 return Isolation(NOT_ISOLABLE, f"{fault} of {names[sensor]}, or the model: {why}", (*causes, MODEL))

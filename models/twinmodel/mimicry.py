@@ -23,13 +23,21 @@ _SILENT: Final = 1e-6
 
 
 def hidden_from_others(
-    plan: Plan, step: Step, state: F64, coming: F64, sensor: int, outputs: Sequence[int], loudness: float
+    plan: Plan,
+    step: Step,
+    changing: Sequence[str],
+    state: F64,
+    coming: F64,
+    sensor: int,
+    outputs: Sequence[int],
+    loudness: float,
 ) -> str | None:
     """The first change of the model that the other outputs would not show, "" when there is none.
 
     Args:
         plan: the model.
         step: a compiled kernel; None is returned for an interpreted one, which is too slow for some 600 ticks.
+        changing: names of what may change: parameters, states for a linear model.
         state: rows of the filter without the sensor.
         coming: inputs to go on with.
         sensor: the output under suspicion.
@@ -38,7 +46,7 @@ def hidden_from_others(
     """
     if step is KERNELS[plan.family]:
         return None
-    names, plants, reals = _changes(plan, state)
+    names, plants, reals = _changes(plan, changing, state)
     if not names:
         return ""
     count = len(names) + 1
@@ -71,7 +79,7 @@ def hidden_from_others(
     return names[int(hidden[0])] if len(hidden) else ""
 
 
-def _changes(plan: Plan, state: F64) -> tuple[list[str], F64, F64]:
+def _changes(plan: Plan, changing: Sequence[str], state: F64) -> tuple[list[str], F64, F64]:
     """Names of the changes; states of all plants, the unchanged one first; and their models."""
     layout = plan.layout
     if plan.family == "linear":
@@ -80,10 +88,10 @@ def _changes(plan: Plan, state: F64) -> tuple[list[str], F64, F64]:
         reals = np.tile(plan.reals, (n + 1, 1))
         sizes = np.sqrt([state[n + i * n - i * (i - 1) // 2] for i in range(n)])
         reals[1:, at : at + n] += np.diag(np.maximum(sizes, _SILENT) * _CHANGE)
-        return [f"a disturbance of state {i + 1}" for i in range(n)], np.tile(state, n + 1), reals.ravel()
+        return [f"a disturbance of {name}" for name in changing], np.tile(state, n + 1), reals.ravel()
     first = layout.params
     able = [k for k in range(first, layout.state_rows) if state[k] != 0.0]
     plants = np.tile(state, (len(able) + 1, 1))
     for k, at in enumerate(able, 1):
         plants[k, at] *= 1.0 + _CHANGE
-    return [f"a change of parameter {at - first + 1}" for at in able], plants.ravel(), plan.reals
+    return [f"a change of {changing[at - first]}" for at in able], plants.ravel(), plan.reals
