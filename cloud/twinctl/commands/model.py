@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from twinctl.client import Client
 
 POLL_S = 0.5
+_EQUATION_MAX = 400
 
 
 @click.group(cls=Noun)
@@ -95,10 +96,13 @@ def inspect(ctx: click.Context, model: str) -> None:
         emit(ctx, client_of(ctx).get(model_path(model)), _VERSION)
         return
     from twinmodel.package import archive  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+    from twinmodel.rom.readable import equations  # noqa: PLC0415 - as above
 
     blob = read_file(Path(model))
-    manifest = archive.inspect(blob).model_dump(mode="json", by_alias=True)
-    facts = {"model_id": archive.model_id(blob), "signer": archive.signer(blob), "size": len(blob)}
+    package = archive.open_at_desk(blob)
+    manifest = package.manifest.model_dump(mode="json", by_alias=True)
+    facts: Json = {"model_id": package.model_id, "signer": archive.signer(blob), "size": len(blob)}
+    facts["equations"] = equations(package)
     emit(ctx, manifest | facts, _MANIFEST)
 
 
@@ -178,6 +182,10 @@ def _check_outcome(directive: Json) -> None:
     raise ConflictError(reason, text)
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= _EQUATION_MAX else f"{text[:_EQUATION_MAX]} ..."
+
+
 def _ports(ports: Any) -> str:
     if isinstance(ports, dict):
         return ", ".join(f"{name} [{unit}]" for name, unit in ports.items())
@@ -223,6 +231,7 @@ _MANIFEST: list[Column] = [
     ("inputs", lambda m: _ports(m["inputs"])),
     ("outputs", lambda m: _ports(m["outputs"])),
     ("parameters", lambda m: ", ".join(f"{p['name']} {p['value']:g} {p['unit']}".strip() for p in m["params"])),
+    ("equations", lambda m: "\n".join(f"{left} = {_cut(right)}" for left, right in m["equations"].items())),
     ("parity", lambda m: m["parity"]["sha256"]),
 ]
 _DIRECTIVE: list[Column] = [
