@@ -1,7 +1,8 @@
 """Makes waiting blocks coarser, the oldest first, in small steps that each free some of the budget.
 
 Blocks that follow each other are thinned together, so that a minute of a signal keeps one least and one greatest value
-and not one per block. A block keeps its numbers and its times; what goes is counted in the loss ledger as THINNED.
+and not one per block. A block keeps its numbers and its times; where its neighbours stand for it, it becomes a gap.
+What goes is counted in the loss ledger as THINNED.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import apsw
 import numpy as np
 
 from twinedge.spool.catalogues import catalogue_of, digests_of
+from twinedge.spool.gaps import put_gap
 from twinedge.spool.ledger import THINNED, count_loss
 from twinedge.spool.rows import Lane, Row, lanes_of, set_thinned
 from twinedge.spool.schema import run
@@ -67,11 +69,13 @@ class Coarser:
         found = run(db, _CANDIDATES, (lane.boot, lane.stream, start, level, self._rows_max))
         rows = _bounded([Row(*values) for values in found])
         if rows:
-            self._thin_rows(db, rows, level, boots[lane.boot], now_ns)
+            self._thin_rows(db, lane, rows, level, boots[lane.boot], now_ns)
             self._done[key] = rows[-1].last_seq + 1
         return bool(rows)
 
-    def _thin_rows(self, db: apsw.Connection, rows: list[Row], level: int, boot: bytes, now_ns: int) -> None:
+    def _thin_rows(
+        self, db: apsw.Connection, lane: Lane, rows: list[Row], level: int, boot: bytes, now_ns: int
+    ) -> None:
         digest = digests_of(db).get(rows[0].catalogue)
         catalogue = None if digest is None else catalogue_of(db, digest)
         decoded = [] if catalogue is None else _decoded(rows, catalogue)
@@ -81,11 +85,16 @@ class Coarser:
         masks = kept_of([batches for _, batches in decoded], catalogue, level)
         with db:
             for (row, batches), mask in zip(decoded, masks, strict=True):
-                if _rewrite(db, row, batches, mask, catalogue, level):
-                    count = len(mask) - int(mask.sum())
-                    count_loss(db, boot, row.stream, Gap(THINNED, count, row.from_ns, row.to_ns), now_ns)
-                else:
+                lost = len(mask) - int(mask.sum())
+                if not mask.any():
+                    # Its neighbours stand for its minutes.
+                    gap = Gap(THINNED, row.count, row.from_ns, row.to_ns)
+                    put_gap(db, lane, row.first_seq, row.last_seq, gap, now_ns, row=row.row)
+                elif not lost or not _rewrite(db, row, batches, mask, catalogue, level):
+                    lost = 0
                     run(db, "UPDATE items SET level = ? WHERE row = ?", (level, row.row))
+                if lost:
+                    count_loss(db, boot, row.stream, Gap(THINNED, lost, row.from_ns, row.to_ns), now_ns)
 
 
 def _bounded(rows: list[Row]) -> list[Row]:
@@ -111,8 +120,6 @@ def _decoded(rows: list[Row], catalogue: Catalogue) -> _Decoded:
 
 def _rewrite(db: apsw.Connection, row: Row, batches: list[Batch], mask: Mask, catalogue: Catalogue, level: int) -> bool:
     """Stores the chosen samples in the place of all; False, and nothing changes, when that spares too little."""
-    if mask.all() or not mask.any():
-        return False
     edges = np.cumsum([len(batch) for batch in batches])[:-1]
     packed = encode([b.take(m) for b, m in zip(batches, np.split(mask, edges), strict=True)], catalogue)
     before, _ = row.block

@@ -18,8 +18,8 @@ import structlog
 
 from twinedge.spool.catalogues import damaged_catalogues, is_sound
 from twinedge.spool.failure import storage_error
+from twinedge.spool.gaps import put_gap
 from twinedge.spool.ledger import count_loss, recount
-from twinedge.spool.retention import put_gap
 from twinedge.spool.rows import (
     Lane,
     Row,

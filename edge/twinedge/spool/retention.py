@@ -23,8 +23,9 @@ import apsw
 import structlog
 
 from twinedge.spool.coarser import Coarser
+from twinedge.spool.gaps import put_gap
 from twinedge.spool.ledger import THINNED, count_loss, settle_loss
-from twinedge.spool.rows import Lane, RowKind, insert, lanes_of, packed_gap, set_gap
+from twinedge.spool.rows import Lane, RowKind, lanes_of
 from twinedge.spool.schema import BUSY_MS, PAGE_BYTES, WAL_FRAME_BYTES, number, run
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, StorageError
@@ -214,37 +215,6 @@ def reserve_bytes(disk_max_bytes: int) -> int:
 def beside(path: Path, suffix: str) -> Path:
     """A file of SQLite beside its database."""
     return path.with_name(path.name + suffix)
-
-
-def put_gap(
-    db: apsw.Connection,
-    lane: Lane,
-    first_seq: int,
-    last_seq: int,
-    gap: Gap,
-    now_ns: int,
-    *,
-    row: int | None = None,
-) -> None:
-    """Lets a gap occupy these numbers, in the place of `row` when one is given.
-
-    It widens the gap before it when that has the same reason and cannot have left this machine.
-    """
-    before = run(
-        db,
-        "SELECT row, first_seq, from_ns, to_ns, payload FROM items WHERE boot = ? AND stream = ? AND last_seq = ?"
-        " AND first_seq < ? AND first_seq >= ? AND kind = ? ORDER BY first_seq DESC LIMIT 1",
-        (lane.boot, lane.stream, first_seq - 1, first_seq, lane.handed_seq, int(RowKind.GAP)),
-    )
-    if before and before[0][4] == packed_gap(gap):
-        if row is not None:
-            run(db, "DELETE FROM items WHERE row = ?", (row,))
-        row, first_seq, from_ns, to_ns, _ = before[0]
-        gap = Gap(gap.reason, last_seq - first_seq + 1, min(from_ns, gap.from_ns), max(to_ns, gap.to_ns))
-    if row is None:
-        insert(db, lane.boot, lane.stream, first_seq, last_seq, gap, 0, now_ns)
-    else:
-        set_gap(db, row, lane, first_seq, last_seq, gap)
 
 
 def _size(path: Path) -> int:

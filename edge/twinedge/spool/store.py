@@ -24,11 +24,12 @@ from twinedge.spool.chain import read_chain, write_chain
 from twinedge.spool.connection import Connection
 from twinedge.spool.failure import storage_error
 from twinedge.spool.forecast import BUDGET, pack_budget
+from twinedge.spool.gaps import put_gap
 from twinedge.spool.ledger import count_loss
 from twinedge.spool.lock import locked
 from twinedge.spool.packing import pack
 from twinedge.spool.recover import ASIDE, Salvage, open_sound, reconcile
-from twinedge.spool.retention import Retention, beside, put_gap
+from twinedge.spool.retention import Retention, beside
 from twinedge.spool.rows import (
     Lane,
     boots_of,

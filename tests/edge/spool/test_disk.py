@@ -190,7 +190,7 @@ def test_file_of_the_first_version_is_taken_over_with_its_items_and_its_ledger(b
 
 def test_ledger_of_forgotten_boots_becomes_one_line(bench, monkeypatch):
     monkeypatch.setattr("twinedge.spool.rows._BOOTS_KEPT", 1)
-    for _ in range(4):
+    for _ in range(3):
         spool = bench.open(1 << 20)
         for _ in range(70):
             bench.append(spool, count=2000, noisy=True)

@@ -93,6 +93,20 @@ def test_thinned_block_keeps_its_numbers_its_times_and_the_extremes_over_a_resta
     spool.close()
 
 
+def test_blocks_shorter_than_a_minute_share_its_extremes_and_the_rest_of_them_become_gaps(bench):
+    spool = bench.open(DISK, "thin")
+    for _ in range(90):
+        bench.append(spool, Stream.TELEMETRY, 2000, noisy=True)
+        assert spool.disk_bytes() <= DISK
+    items = bench.everything(spool)
+    assert {i.content.reason for i in items if isinstance(i.content, Gap)} == {"THINNED"}
+    assert any(isinstance(i.content, Block) and i.content.kept for i in items)
+    (line,) = spool.ledger()
+    assert (line.reason, line.samples) == ("THINNED", bench.gaps(items))
+    verify(bench.folder)
+    spool.close()
+
+
 def test_what_cannot_get_thinner_is_dropped_last_the_oldest_first_and_the_ledger_moves_with_it(bench):
     spool = bench.open(DISK, "thin")
     outage = Outage(bench)

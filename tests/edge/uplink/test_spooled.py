@@ -1,0 +1,73 @@
+"""A real spool behind a real session: a disk that refuses keeps nothing back, and thinned blocks pass."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+
+from tests.cloud.ingest.memory import running, until
+from tests.cloud.ingest.test_servicer import Coordinator
+from tests.edge.spool.conftest import Bench
+from tests.edge.spool.test_crash import CachedDisk, World
+from tests.edge.uplink.test_sender import AUTHORITY, uplink
+from twinedge.storage import Storage
+from twinedge.uplink.spooled import SpooledItems
+from twinmodel.clock import ClockQuality
+from twinmodel.errors import StorageError
+from twinmodel.signal import Stream
+
+
+@pytest.fixture
+def world():
+    world = World()
+    disk = CachedDisk(world)
+    yield world
+    disk.unregister()
+
+
+@pytest.mark.parametrize(
+    "refusal", [apsw.FullError("no space"), apsw.IOError("input/output error")], ids=["full", "broken"]
+)
+async def test_a_session_opens_and_sends_what_is_stored_while_the_disk_refuses_and_is_told_the_marks_when_it_heals(
+    tmp_path, world, refusal
+):
+    bench = Bench(tmp_path / "state")
+    storage = await Storage.open(lambda: bench.open(1 << 22, vfs="cached-disk"))
+    for _ in range(5):
+        await storage.call(bench.append)
+    world.refusal, world.refuses = refusal, ("write", "sync", "truncate")
+    with pytest.raises(StorageError):
+        await storage.call(bench.append)
+    coordinator = Coordinator()
+    async with coordinator.up(AUTHORITY.server()):
+        items = SpooledItems(storage, lambda: ClockQuality.SYNCED)
+        sender = uplink(f"localhost:{coordinator.port}", spool=items)
+        async with running(sender.run()):
+            await until(lambda: len(coordinator.store.history) == 50)
+            assert sender.status().connected
+            assert (await items.backlog()).samples == 50
+            world.refuses = ()
+            bench.clock.advance(2 * 10**9)
+            await storage.call(bench.append)
+            sender.wake()
+            await until(lambda: len(coordinator.store.history) == 60)
+            await until(lambda: sender.status().items_acked >= 6)
+            assert (await items.backlog()).samples == 0
+    assert len(set(coordinator.store.history)) == 60
+    await storage.close()
+
+
+async def test_thinned_blocks_reach_the_coordinator_with_their_whole_range(tmp_path):
+    bench = Bench(tmp_path / "state")
+    storage = await Storage.open(lambda: bench.open(1 << 20, "thin"))
+    for _ in range(60):
+        await storage.call(lambda spool: bench.append(spool, Stream.TELEMETRY, 2000, noisy=True))
+    coordinator = Coordinator()
+    async with coordinator.up(AUTHORITY.server()):
+        items = SpooledItems(storage, lambda: ClockQuality.SYNCED)
+        sender = uplink(f"localhost:{coordinator.port}", spool=items)
+        async with running(sender.run()):
+            await until(lambda: len(coordinator.store.history) == 60 * 2000)
+    assert coordinator.store.dead == []
+    assert any(getattr(item.content, "kept", b"") for item in coordinator.store.items)
+    await storage.close()
