@@ -34,6 +34,8 @@ _CANDIDATES: Final = 32
 _PASSES: Final = 3
 _SETTLED: Final = 0.01
 _TINY: Final = 1e-6
+# Sigma of a Gaussian whose absolute values have the median 1.
+_MEDIAN_SIGMA: Final = 1.482602218505602
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ def calibrate(document: Document, segments: Sequence[Segment], random: Random, s
         raise ConflictError("FIT_FAILED", message)
     for _ in range(_PASSES):
         # The best weight of an output is the scatter of its own residuals.
-        before, sigma = sigma, _residual_sigma(objective, best.z, sigma)
+        before, sigma = sigma, _residual_sigma(objective, best.z, sigma, robust=settings.robust)
         objective = Objective(model.simulate, used, unknowns, sigma, loss)
         best = descend(
             objective, best.z[None], unknowns.bounds(), rounds=settings.rounds, tolerance=settings.tolerance
@@ -210,12 +212,22 @@ def _first_sigma(segments: Sequence[Segment], declared: F64) -> F64:
     return np.where(np.isfinite(scatter), np.maximum(declared, 0.1 * scatter), declared)
 
 
-def _residual_sigma(objective: Objective, z: F64, sigma: F64) -> F64:
-    """Scatter of each output's residuals at a point; an output that fits exactly keeps a part of its weight."""
+def _residual_sigma(objective: Objective, z: F64, sigma: F64, *, robust: bool) -> F64:
+    """Scatter of each output's residuals at a point, by their median where outliers are expected.
+
+    An output that fits exactly keeps a part of its weight.
+    """
     r, _ = objective.residuals(z[None])
     rows = r[0].reshape(-1, len(sigma))
-    found = sigma * np.sqrt(_mean_square(np.where(objective.told.reshape(-1, len(sigma)), rows, np.nan)))
+    told = np.where(objective.told.reshape(-1, len(sigma)), rows, np.nan)
+    found = sigma * (_median_size(told) if robust else np.sqrt(_mean_square(told)))
     return np.where(np.isfinite(found), np.maximum(found, _TINY * sigma), sigma)
+
+
+def _median_size(rows: F64) -> F64:
+    """Standard deviation of Gaussian columns with the same median of absolute values; NaN for a column without any."""
+    columns = [np.abs(c[np.isfinite(c)]) for c in rows.T]
+    return np.array([_MEDIAN_SIGMA * float(np.median(c)) if len(c) else np.nan for c in columns])
 
 
 def _mean_square(rows: F64) -> F64:
