@@ -21,6 +21,7 @@ import numpy as np
 from twinmodel.kernel import machine
 from twinmodel.kernel.arena import I32, Plan, layout_of
 from twinmodel.kernel.generate.form import TooLargeError
+from twinmodel.kernel.generate.generic import generic_linear_form
 from twinmodel.kernel.generate.ir import compile_ir, print_ir
 from twinmodel.kernel.generate.linear import linear_form
 from twinmodel.kernel.generate.ode import ode_form, rollout_form
@@ -41,6 +42,8 @@ def compile_family(family: str) -> tuple[str, bytes]:
 
     The entry takes the addresses of its arrays and their lengths, then the number of lanes, see `machine.ENTRY`.
     """
+    if family == "linear":
+        return "generic_linear", compile_ir(print_ir("generic_linear", generic_linear_form(), ARRAYS, NUMBERS))
     # numba's own annotations leave out half of its names.
     numba: Any = importlib.import_module("numba")
     module = importlib.import_module(f"twinmodel.kernel.{_MODULES.get(family, family)}")

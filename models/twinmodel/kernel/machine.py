@@ -33,7 +33,7 @@ _CALL: Final = 2
 _FILTER: Final = ("arena.py", "drift.py", "lanes.py")
 _LISTS: Final = ("arena.py", "lanes.py", "ops.py", "transcendental.py", "vm.py", "vm_reference.py")
 SOURCES: Final = {
-    "linear": (*_FILTER, "linear.py"),
+    "linear": ("arena.py", "drift_reference.py", "generate/*.py"),
     "ode": (*_FILTER, *_LISTS, "ode.py"),
     "rollout": (*_LISTS, "rollout_lanes.py"),
     "jit": (*_LISTS, "reference.py", "drift_reference.py", "generate/*.py"),

@@ -1,6 +1,6 @@
 """The same kernels in plain NumPy: the interpreted tier, and the oracle the compiled ones are tested against.
 
-Only + - * / sqrt and comparisons, each correctly rounded by IEEE 754, in the order `linear` and `ode` write
+Only + - * / sqrt and comparisons, each correctly rounded by IEEE 754, in the order the compiled kernels do
 them; so both tiers give the same bits. A row is an array of shape (T, W), tiles by lanes; a register of the
 op-list holds (points, T, W). Symbols and offsets: see `arena`.
 """
@@ -61,7 +61,7 @@ class Tiles:
 
 
 def linear_step(I: I32, M: F64, K: I32, S: F64, Z: F64, O: F64, G: F64, W: int) -> None:  # noqa: E741, ARG001 - G: same call
-    """One tick of the Kalman filter; see `linear.linear_step`."""
+    """One tick of the Kalman filter: predict, then one scalar update an output."""
     with np.errstate(all="ignore"):
         n, m, p = (int(v) for v in I[:3])
         kalman(Tiles(I, M, K, (S, Z, O), W, (n + p) * (n + m + 1)))

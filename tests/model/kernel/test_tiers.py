@@ -124,7 +124,8 @@ def test_the_library_gives_the_bits_of_the_reference_without_numba_or_llvm(libra
         "plan = proof._linear()\n"
         "assert proof._run(plan, steps['linear'], 8) == proof._run(plan, proof.KERNELS['linear'], 8)\n"
         "warmup.request('linear', Path(sys.argv[1]), plan); warmup.wait(1)\n"
-        "print(type(steps['ode']).__name__, warmup.compiled('linear', plan), *(m in sys.modules for m in ('numba', 'llvmlite')))\n"
+        "loaded = [m in sys.modules for m in ('numba', 'llvmlite')]\n"
+        "print(type(steps['ode']).__name__, warmup.compiled('linear', plan), *loaded)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(library.parent)], capture_output=True, text=True, timeout=60, check=True
