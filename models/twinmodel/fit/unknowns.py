@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -107,30 +108,37 @@ class Unknowns:
 
     def outward(self, z: F64) -> F64:
         """Values at z, shape (..., k)."""
-        origin = np.array([u.origin for u in self.all])
-        scale = np.array([u.scale for u in self.all])
-        curved = np.array([u.logarithmic for u in self.all], bool)
+        origin, scale, curved, low, high = _columns(self.all)[:5]
         safe = np.clip(np.where(curved, z, 0.0), -700.0, 700.0)
         moved = np.where(curved, origin * np.exp(safe), origin + scale * z)
         # Rounding must not step over a hard bound.
-        low, high = (np.array([getattr(u, side) for u in self.all]) for side in ("low", "high"))
         return np.asarray(np.clip(moved, low, high))
 
     def slope(self, z: F64) -> F64:
         """Change of the values with z at z, shape (..., k)."""
-        scale = np.array([u.scale for u in self.all])
-        curved = np.array([u.logarithmic for u in self.all], bool)
+        _, scale, curved = _columns(self.all)[:3]
         return np.where(curved, self.outward(z), scale)
 
     def bounds(self) -> tuple[F64, F64]:
         """Ends of z."""
-        spans = np.array([u.span for u in self.all]).reshape(-1, 2)
-        return spans[:, 0], spans[:, 1]
+        low, high = _columns(self.all)[5:]
+        return low, high
 
     def reaches(self) -> tuple[F64, F64]:
         """Ends of the box that starts are drawn from."""
         spans = np.array([u.reach for u in self.all]).reshape(-1, 2)
         return spans[:, 0], spans[:, 1]
+
+
+@lru_cache(maxsize=64)
+def _columns(every: tuple[Unknown, ...]) -> tuple[F64, ...]:
+    """Origin, scale, whether logarithmic, bounds and ends of z of each, as arrays: asked for at every trial point."""
+    spans = np.array([u.span for u in every], np.float64).reshape(-1, 2)
+    names = ("origin", "scale", "logarithmic", "low", "high")
+    found = (*(np.array([getattr(u, name) for u in every]) for name in names), spans[:, 0], spans[:, 1])
+    for array in found:
+        array.flags.writeable = False
+    return found
 
 
 def gather(spec: Spec, start_sigma: Sequence[float], segments: int, only: Sequence[str] = ()) -> Unknowns:
