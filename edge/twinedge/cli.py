@@ -165,10 +165,15 @@ def spool_status(state: Path, output: str) -> None:
 
 @spool.command("export")
 @_state
-@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), required=True, help="FILE.csv or FILE.jsonl.")
+@click.option(
+    "--to",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="FILE.csv, FILE.jsonl or FILE.db (SQLite).",
+)
 def spool_export(state: Path, to: Path) -> None:
     """Write every sample that is still on this gateway to a file."""
-    from twinedge.spool.inspect import export  # noqa: PLC0415 - --help stays fast
+    from twinedge.spool.export import export  # noqa: PLC0415 - --help stays fast
 
     click.echo(f"{export(state, to)} samples written to {to}", err=True)
 

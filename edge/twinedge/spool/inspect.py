@@ -1,15 +1,10 @@
-"""Looking into a spool beside a running agent: what it holds, all of it as a file, and whether it is sound.
+"""Looking into a spool beside a running agent: what it holds and whether it is sound.
 
-It only reads, through a connection of its own or, for the export, a copy that SQLite makes while the agent writes on.
+It only reads, through a connection of its own.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +13,18 @@ import apsw
 from twinedge.spool.catalogues import catalogue_of, digests_of
 from twinedge.spool.failure import storage_error
 from twinedge.spool.forecast import forecast_of
-from twinedge.spool.ledger import THINNED, Loss, declared_of, losses_of
+from twinedge.spool.ledger import Loss, declared_of, losses_of
 from twinedge.spool.outgoing import backlog_of
 from twinedge.spool.recover import ASIDE
 from twinedge.spool.retention import Retention, beside
-from twinedge.spool.rows import Lane, Row, RowKind, boots_of, item_of, lanes_of
+from twinedge.spool.rows import Lane, Row, RowKind, boots_of, lanes_of
 from twinedge.spool.schema import FILE, number, run
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError, StorageError, TwinError
-from twinmodel.quality import describe
 from twinmodel.signal import Batch, Catalogue, Stream
 from twinsync import block
-from twinsync.item import Block, Item
-from twinsync.kept import numbers_of, unpack_kept
+from twinsync.kept import unpack_kept
 
-COLUMNS = (
-    "boot",
-    "stream",
-    "seq",
-    "signal",
-    "t_ns",
-    "value",
-    "quality",
-    "kind",
-    "last_seq",
-    "to_ns",
-    "count",
-    "reason",
-)
-"""A sample fills the first seven; a declared hole `kind`, its numbers, its times and why."""
 _ROWS_PER_READ = 256
 
 
@@ -57,8 +35,8 @@ def status(state_dir: Path, now_ns: int) -> dict[str, Any]:
         MissingError: when there is no spool.
         StorageError: when it cannot be read.
     """
-    path = _existing(state_dir)
-    db = _reader(path)
+    path = existing(state_dir)
+    db = reader(path)
     try:
         run(db, "BEGIN")
         boots, lanes, losses = boots_of(db), lanes_of(db), losses_of(db)
@@ -87,42 +65,6 @@ def status(state_dir: Path, now_ns: int) -> dict[str, Any]:
         db.close(True)
 
 
-def export(state_dir: Path, to: Path) -> int:
-    """Writes what is still held, sent or not, to a `.csv` or `.jsonl` file; returns how many samples that are.
-
-    Besides samples it writes a line for every gap, every thinned block, every outage and every interval in which a
-    device served nothing.
-
-    Raises:
-        InputError: VALUE_INVALID for another suffix.
-        MissingError: when there is no spool.
-        StorageError: when it cannot be read or the file cannot be written.
-    """
-    if to.suffix not in {".csv", ".jsonl"}:
-        raise InputError("VALUE_INVALID", f"{to} ends neither in .csv nor in .jsonl")
-    path = _existing(state_dir)
-    try:
-        with tempfile.TemporaryDirectory(dir=to.parent) as folder:
-            copy = Path(folder) / FILE
-            _copy(path, copy)
-            with to.open("w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file)
-                if to.suffix == ".csv":
-                    table.writerow(COLUMNS)
-                count = 0
-                for line in _lines(copy):
-                    if to.suffix == ".csv":
-                        table.writerow(line)
-                    else:
-                        fields = zip(COLUMNS, line, strict=True)
-                        told = {name: _jsonable(value) for name, value in fields if value != "" or name == "value"}
-                        file.write(json.dumps(told) + "\n")
-                    count += line[7] == "sample"
-            return count
-    except (apsw.Error, OSError) as error:
-        raise storage_error(error, path) from error
-
-
 def verify(state_dir: Path) -> dict[str, Any]:
     """Checks every page, every block, every sequence and every sum of the loss ledger.
 
@@ -132,8 +74,8 @@ def verify(state_dir: Path) -> dict[str, Any]:
         MissingError: when there is no spool.
         StorageError: STORE_CORRUPT with what was found first.
     """
-    path = _existing(state_dir)
-    db = _reader(path)
+    path = existing(state_dir)
+    db = reader(path)
     try:
         verdict = number(db, "PRAGMA integrity_check(1)")
         if verdict != "ok":
@@ -189,13 +131,14 @@ def _verify_items(db: apsw.Connection, path: Path) -> tuple[int, int]:
                 if not row.intact:
                     raise InputError("BLOCK_CORRUPT", "its checksum is another")
                 if row.kind in {RowKind.BLOCK, RowKind.THINNED}:
-                    samples += sum(map(len, _batches(row, catalogues.get(row.catalogue))))
+                    samples += sum(map(len, batches_of(row, catalogues.get(row.catalogue))))
             except TwinError as error:
                 raise _corrupt(path, f"item {row.row}: {error}") from error
         last = rows[-1].row
 
 
-def _batches(row: Row, catalogue: Catalogue | None) -> list[Batch]:
+def batches_of(row: Row, catalogue: Catalogue | None) -> list[Batch]:
+    """Samples of a block; raises InputError BLOCK_CORRUPT."""
     if catalogue is None:
         raise InputError("BLOCK_CORRUPT", "its catalogue is gone")
     kept, payload = row.block
@@ -207,52 +150,6 @@ def _batches(row: Row, catalogue: Catalogue | None) -> list[Batch]:
     return found
 
 
-def _lines(copy: Path) -> Iterator[tuple[Any, ...]]:
-    """Samples and holes of a copy by stream, boot and number; items that cannot be read are left out."""
-    db = _reader(copy)
-    try:
-        boots = {boot.counter: boot.id for boot in boots_of(db)}
-        digests = digests_of(db)
-        catalogues = {n: catalogue_of(db, digest) for n, digest in digests.items()}
-        for values in db.execute("SELECT * FROM held ORDER BY stream, boot, first_seq"):
-            row = Row(*values)
-            item = item_of(row, boots, digests) if row.intact else None
-            if item is None:
-                continue
-            if isinstance(item.content, Block):
-                yield from _samples(item, row, catalogues[row.catalogue])
-            if row.kind != RowKind.BLOCK:
-                yield _hole(item, row)
-    finally:
-        db.close(True)
-
-
-def _samples(item: Item, row: Row, catalogue: Catalogue | None) -> Iterator[tuple[Any, ...]]:
-    if catalogue is None:
-        return
-    boot, stream = item.boot.hex(), item.stream.name.lower()
-    numbers = iter(numbers_of(item).tolist())
-    for batch in _batches(row, catalogue):
-        columns = (batch.signal, batch.t_ns, batch.value, batch.quality)
-        for signal, t_ns, value, quality in zip(*(c.tolist() for c in columns), strict=True):
-            name = catalogue.signals[signal].name
-            yield boot, stream, next(numbers), name, t_ns, value, describe(quality), "sample", "", "", "", ""
-
-
-def _hole(item: Item, row: Row) -> tuple[Any, ...]:
-    content = item.content
-    kind, device = RowKind(row.kind).name.lower(), getattr(content, "device", "")
-    reason = THINNED if isinstance(content, Block) else getattr(content, "reason", "AGENT_DOWN")
-    count = item.count - row.samples if row.kind in {RowKind.GAP, RowKind.THINNED} else 0
-    boot, stream = item.boot.hex(), item.stream.name.lower()
-    return boot, stream, item.first_seq, device, row.from_ns, "", "", kind, item.last_seq, row.to_ns, count, reason
-
-
-def _jsonable(value: object) -> object:
-    # JSON has no NaN; the quality beside it says that there is no value.
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _corrupt(path: Path, what: str) -> StorageError:
     return StorageError("STORE_CORRUPT", f"{path}: {what}", path=str(path))
 
@@ -261,14 +158,16 @@ def _reasons(losses: list[Loss]) -> list[str]:
     return sorted({line.reason for line in losses})
 
 
-def _existing(state_dir: Path) -> Path:
+def existing(state_dir: Path) -> Path:
+    """The spool's file; raises MissingError NOT_FOUND."""
     path = state_dir / FILE
     if not path.exists():
         raise MissingError("NOT_FOUND", f"{path} does not exist", hint="give the agent's state directory with --state")
     return path
 
 
-def _reader(path: Path) -> apsw.Connection:
+def reader(path: Path) -> apsw.Connection:
+    """A connection that cannot write; raises StorageError."""
     try:
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         db.set_busy_timeout(5000)
@@ -276,16 +175,3 @@ def _reader(path: Path) -> apsw.Connection:
     except apsw.Error as error:
         raise storage_error(error, path) from error
     return db
-
-
-def _copy(path: Path, copy: Path) -> None:
-    source, target = _reader(path), apsw.Connection(str(copy))
-    try:
-        with target.backup("main", source, "main") as backup:
-            # In one step: between two of them the agent's commits would have it start over.
-            backup.step(-1)
-        # The copy must not need a log of its own.
-        run(target, "PRAGMA journal_mode=DELETE")
-    finally:
-        target.close(True)
-        source.close(True)

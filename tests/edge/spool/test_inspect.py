@@ -1,13 +1,16 @@
 """A person can look into a spool while the agent writes to it, take everything out, and see damage."""
 
+import contextlib
 import csv
 import json
+import sqlite3
 
 import pytest
 
-from twinedge.spool.inspect import COLUMNS, export, status, verify
+from twinedge.spool.export import COLUMNS, export
+from twinedge.spool.inspect import status, verify
 from twinedge.spool.schema import FILE
-from twinmodel.errors import InputError, MissingError, StorageError
+from twinmodel.errors import ConflictError, InputError, MissingError, StorageError
 from twinmodel.signal import Batch, Kind, Stream
 from twinsync.item import Mark, NotAcquired
 
@@ -46,6 +49,19 @@ def test_export_writes_every_sample_that_is_kept(bench, spool, tmp_path):
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["all.csv", "all.jsonl"]
 
 
+def test_export_to_sqlite_keeps_samples_and_holes_in_two_tables(bench, spool, tmp_path):
+    spool.append(Stream.BULK, [Batch.of(Kind.FLOAT, [0], [float("nan")], [0x0206], [5])], bench.catalogue)
+    spool.append_many([], bench.catalogue, [NotAcquired("press", "DEVICE_UNREACHABLE", 7, 9)])
+    assert export(bench.folder, tmp_path / "all.db") == 24
+    with contextlib.closing(sqlite3.connect(tmp_path / "all.db")) as tables:
+        rows = tables.execute("SELECT boot, stream, seq, value FROM samples WHERE value IS NOT NULL").fetchall()
+        holes = tables.execute("SELECT kind, signal, t_ns, to_ns, reason FROM holes").fetchall()
+    assert {(bytes.fromhex(b), Stream[s.upper()], n): v for b, s, n, v in rows} == bench.stored
+    assert holes == [("not_acquired", "press", 7, 9, "DEVICE_UNREACHABLE")]
+    with pytest.raises(ConflictError, match="ALREADY_EXISTS"):
+        export(bench.folder, tmp_path / "all.db")
+
+
 def test_verify_counts_a_sound_spool_and_names_a_damaged_item(bench, spool):
     payload = spool.unsent(bytes_max=1, items_max=1)[0].content.payload
     assert verify(bench.folder) == {"pages": verify(bench.folder)["pages"], "lanes": 2, "items": 2, "samples": 23}
@@ -61,7 +77,7 @@ def test_folder_without_a_spool_or_another_kind_of_file_is_refused(tmp_path, ben
     for look in (lambda folder: status(folder, 0), verify):
         with pytest.raises(MissingError):
             look(tmp_path)
-    with pytest.raises(InputError, match="neither"):
+    with pytest.raises(InputError, match="none of"):
         export(bench.folder, tmp_path / "all.xls")
 
 
