@@ -29,6 +29,7 @@ class Slot:
     Attributes:
         twin: name of the twin.
         swaps: changes from one model to another since the start.
+        isolation: cause of the present drift, "" for none; the runner keeps it up to date.
         fallbacks: how many of them went back, because the new model failed in its soak.
         on_fall_back: told of each, with the model that failed and why; set by whoever reports it.
     """
@@ -37,6 +38,7 @@ class Slot:
         self.twin = twin
         self.swaps = 0
         self.fallbacks = 0
+        self.isolation = ""
         self.on_fall_back: Callable[[str, Estimator, str], None] = _told_nobody
         self._soak_ticks = soak_ticks
         self._soak = 0
@@ -114,7 +116,8 @@ class Slot:
         if estimator is None:
             return None
         package = estimator.package
-        return Running(self.twin, package.digest, f"{package.name}@{package.version}", estimator.tier)
+        name = f"{package.name}@{package.version}"
+        return Running(self.twin, package.digest, name, estimator.tier, self.isolation)
 
 
 def _told_nobody(_twin: str, _failed: Estimator, _why: str) -> None:

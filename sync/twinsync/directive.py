@@ -72,10 +72,12 @@ class Running:
     Attributes:
         digest: SHA-256 of its package.
         name: `name@version`.
-        tier: what it runs on, `jit` or `interpreted`.
+        tier: what it runs on, `interpreted`, `vm` or `jit`.
+        isolation: cause of its drift, "" while it does not drift; see `twinmodel.isolation`.
     """
 
     twin: str
     digest: bytes
     name: str
     tier: str
+    isolation: str = ""

@@ -297,7 +297,13 @@ def _state_from_proto(state: directives_pb2.DirectiveState) -> DirectiveState:
 
 
 def _running_to_proto(running: Running) -> directives_pb2.Running:
-    return directives_pb2.Running(twin=running.twin, digest=running.digest, name=running.name, tier=running.tier)
+    return directives_pb2.Running(
+        twin=running.twin,
+        digest=running.digest,
+        name=running.name,
+        tier=running.tier,
+        isolation=running.isolation,
+    )
 
 
 def _all_running(name: str, messages: Sequence[directives_pb2.Running]) -> tuple[Running, ...]:
@@ -308,7 +314,9 @@ def _all_running(name: str, messages: Sequence[directives_pb2.Running]) -> tuple
         _text(f"{name}.twin", running.twin, chars_min=1)
         _text(f"{name}.name", running.name)
         _text(f"{name}.tier", running.tier)
-        found.append(Running(running.twin, _digest(f"{name}.digest", running.digest), running.name, running.tier))
+        _text(f"{name}.isolation", running.isolation)
+        digest = _digest(f"{name}.digest", running.digest)
+        found.append(Running(running.twin, digest, running.name, running.tier, running.isolation))
     return tuple(found)
 
 

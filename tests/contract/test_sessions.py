@@ -171,6 +171,17 @@ def test_heartbeat_keeps_backlog_and_what_runs(store):
     assert model.desired == "pump@1.0.0"
 
 
+def test_the_cause_of_a_drift_becomes_part_of_the_twin_and_an_event_once(store):
+    edge = Edge()
+    edge.connect(store)
+    before = store.last_event()
+    for at, cause in enumerate(["", "sensor:head", "sensor:head", ""]):
+        running = (Running("pump-0", b"\x01" * 32, "pump@0.9.0", "jit", cause),)
+        store.heartbeats([Beat(KEY, edge.session, 0, 0, 0, running, NOW + 1 + at)])
+        assert store.twin(TWIN).model.isolation == cause
+    assert [e.body["isolation"] for e in store.events("acme", after=before)] == ["", "sensor:head", ""]
+
+
 def test_heartbeats_of_several_gateways_are_kept_and_a_superseded_one_is_told_alone(store):
     second, nobody = GatewayKey("acme", "mill", "gw-2"), GatewayKey("acme", "mill", "gw-9")
     invite(store, second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from twincloud.api.v1.schemas import Health
 from twincloud.storage.contract import Gateway, Property, Twin
@@ -109,14 +110,25 @@ def _of_backlog(gateway: Gateway, now_ns: int, stale_ns: int) -> Iterator[Findin
         yield "warn", f"{waiting}, the oldest for {age} (limit {limit})"
 
 
+_CAUSES: Final = {
+    "sensor": "; the sensor of {} is to blame, not the model",
+    "model": "; no sensor explains it, the model is to blame",
+    "not_isolable": "; sensor or model cannot be told apart",
+    "pending": "; the cause is being isolated",
+}
+
+
+def _cause(isolation: str) -> str:
+    kind, _, output = isolation.partition(":")
+    return _CAUSES.get(kind, "").format(output)
+
+
 def _of_properties(twin: Twin) -> Iterator[Finding]:
     if twin.drifting:
         worst = max(twin.properties, key=lambda p: abs(p.drift or 0.0), default=None)
         if worst is not None and worst.drift is not None:
-            yield (
-                "bad",
-                f"the model has drifted from {worst.name}: drift score {worst.drift:.3g} (limit {DRIFT_LIMIT:g})",
-            )
+            score = f"drift score {worst.drift:.3g} (limit {DRIFT_LIMIT:g})"
+            yield "bad", f"the model has drifted from {worst.name}: {score}{_cause(twin.model.isolation)}"
         else:
             yield "bad", f"the model has drifted from the measurement (rule: drift score below {DRIFT_LIMIT:g})"
     reported = sum(p.reported is not None for p in twin.properties)

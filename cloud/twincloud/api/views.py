@@ -97,6 +97,7 @@ def _model_state_view(model: TwinModel) -> ModelStateView:
         directive=model.directive,
         outcome=model.outcome,
         reason=model.reason,
+        isolation=model.isolation,
     )
 
 

@@ -234,7 +234,7 @@ class GatewayStream:
             hello.agent_version,
             hello.clock,
             hello.schemas,
-            tuple(Running(r.twin, r.digest, r.name, r.tier) for r in hello.running),
+            tuple(Running(r.twin, r.digest, r.name, r.tier, r.isolation) for r in hello.running),
             self.identity.serial,
             self.identity.until_ns,
         )
@@ -253,7 +253,7 @@ class GatewayStream:
             heartbeat.backlog_bytes,
             heartbeat.backlog_samples,
             heartbeat.oldest_ns,
-            tuple(Running(r.twin, r.digest, r.name, r.tier) for r in heartbeat.running),
+            tuple(Running(r.twin, r.digest, r.name, r.tier, r.isolation) for r in heartbeat.running),
             self._clock.wall_ns(),
         )
         self._writer.note(self, beat)

@@ -162,6 +162,8 @@ class MailboxStore(Part):
             return
         tier = known["tier"] if known is not None else ""
         row = {"gateway_id": gateway_id, "twin": twin, "digest": digest, "name": name, "tier": tier, "at_ns": now_ns}
+        # Another model: whatever was to blame for the drift of the one before it.
+        row["isolation"] = ""
         self._database.upsert(connection, t.running, [row])
 
 

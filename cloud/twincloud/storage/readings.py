@@ -106,6 +106,7 @@ class TwinStore(NewestStore):
                 directive=directive["id"] if directive else "",
                 outcome=directive["outcome"] if directive else "",
                 reason=directive["reason"] if directive else "",
+                isolation=row["running_isolation"] or "",
             ),
             model_id=model["model_id"] if model is not None else "",
             revision=max(row["revision"], commit_no),
@@ -154,6 +155,7 @@ _TWIN: Select[Any] = (
         t.running.c.digest.label("running_digest"),
         t.running.c.name.label("running_name"),
         t.running.c.tier.label("running_tier"),
+        t.running.c.isolation.label("running_isolation"),
     )
     .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
     .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))

@@ -97,6 +97,7 @@ class TwinModel:
     directive: str
     outcome: str
     reason: str
+    isolation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +164,13 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The model that runs for a twin of a gateway."""
+    """The model that runs for a twin of a gateway, and the cause of its drift, "" for none."""
 
     twin: str
     digest: bytes
     name: str
     tier: str
+    isolation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

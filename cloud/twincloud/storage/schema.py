@@ -242,6 +242,7 @@ running = Table(
     _text("digest"),
     _text("name"),
     _text("tier"),
+    _text("isolation"),
     _big("at_ns"),
 )
 

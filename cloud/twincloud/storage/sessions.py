@@ -162,18 +162,25 @@ class SessionStore(CatalogueStore):
         if not running:
             return
         found = self._database.read_many(connection, _RUNNING, [{"gateway_id": gateway_id}])
-        known = {twin: (digest, name, tier) for twin, digest, name, tier in found}
-        changed = [r for r in running if known.get(r.twin) != (r.digest.hex(), r.name, r.tier)]
+        known = {twin: tuple(row) for twin, *row in found}
+        changed = [r for r in running if known.get(r.twin) != (r.digest.hex(), r.name, r.tier, r.isolation)]
         if not changed:
             return
         rows = [
             {"gateway_id": gateway_id, "twin": r.twin, "digest": r.digest.hex(), "name": r.name, "tier": r.tier,
-             "at_ns": now_ns}
+             "isolation": r.isolation, "at_ns": now_ns}
             for r in changed
         ]  # fmt: skip
         self._database.upsert(connection, t.running, rows)
         news = [
-            News(gateway.tenant, gateway.site, "twin", r.twin, now_ns, {"running": r.name, "tier": r.tier})
+            News(
+                gateway.tenant,
+                gateway.site,
+                "twin",
+                r.twin,
+                now_ns,
+                {"running": r.name, "tier": r.tier, "isolation": r.isolation},
+            )
             for r in changed
         ]
         record(connection, news)
@@ -206,9 +213,9 @@ _BOOTS = select(t.boots.c.boot).where(
 _BOOT_IDS = select(t.boots.c.id, t.boots.c.boot).where(
     t.boots.c.gateway_id == bindparam("gateway_id"), t.boots.c.boot.in_(bindparam("boots", expanding=True))
 )
-_RUNNING = select(t.running.c.twin, t.running.c.digest, t.running.c.name, t.running.c.tier).where(
-    t.running.c.gateway_id == bindparam("gateway_id")
-)
+_RUNNING = select(
+    t.running.c.twin, t.running.c.digest, t.running.c.name, t.running.c.tier, t.running.c.isolation
+).where(t.running.c.gateway_id == bindparam("gateway_id"))
 _CONNECTED = select(t.gateways.c.id, t.gateways.c.tenant, t.gateways.c.site, t.gateways.c.gateway).where(
     t.gateways.c.connected.is_(True)
 )

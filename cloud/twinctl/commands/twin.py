@@ -189,6 +189,7 @@ _HEAD: list[Column] = [
     ("model", lambda t: f"{_model(t)} {t['model']['tier'] and '(' + t['model']['tier'] + ')'}".strip()),
     ("fresh", _fresh),
     ("drift", lambda t: None if (d := _drift(t)) is None else f"{d:.2f} (limit 1.0)"),
+    ("drift cause", lambda t: t["model"].get("isolation") or None),
     ("updated", lambda t: instant(t["updated"])),
 ]
 _PROPERTIES: list[Column] = [

@@ -133,6 +133,7 @@ class TwinRunner:
         if isinstance(result, Exception):
             raise result
         self.last = result
+        self.slot.isolation = "" if result.isolation is None else result.isolation.verdict
         self.steps += 1
         return [] if self._published is None else self._published.batches(result, due.estimator)
 

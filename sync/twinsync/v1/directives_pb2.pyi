@@ -133,10 +133,13 @@ class Running(google.protobuf.message.Message):
     DIGEST_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     TIER_FIELD_NUMBER: builtins.int
+    ISOLATION_FIELD_NUMBER: builtins.int
     twin: builtins.str
     digest: builtins.bytes
     name: builtins.str
     tier: builtins.str
+    isolation: builtins.str
+    """Cause of a drift: empty, pending, sensor:OUTPUT, model or not_isolable."""
     def __init__(
         self,
         *,
@@ -144,7 +147,8 @@ class Running(google.protobuf.message.Message):
         digest: builtins.bytes = ...,
         name: builtins.str = ...,
         tier: builtins.str = ...,
+        isolation: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["digest", b"digest", "name", b"name", "tier", b"tier", "twin", b"twin"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest", b"digest", "isolation", b"isolation", "name", b"name", "tier", b"tier", "twin", b"twin"]) -> None: ...
 
 global___Running = Running

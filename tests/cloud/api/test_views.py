@@ -113,6 +113,15 @@ def test_well_twin_is_ok_and_says_nothing():
         (lambda: judge(gateway=None), "offline", "gateway g is not known"),
         (lambda: judge(replace(TWIN, drifting=True, properties=prop(drift=7.31))), "bad", "score 7.31 (limit 1)"),
         (lambda: judge(replace(TWIN, drifting=True)), "bad", "below 1"),
+        (
+            lambda: judge(
+                replace(
+                    TWIN, drifting=True, properties=prop(drift=7.0), model=replace(MODEL, isolation="sensor:level")
+                )
+            ),
+            "bad",
+            "the sensor of level is to blame",
+        ),
         (lambda: judge(replace(TWIN, properties=prop(reported=value(bad(QualityReason.STALE))))), "bad", "bad(STALE)"),
         (lambda: judge(replace(TWIN, properties=prop(reported=value(uncertain(QualityReason.RATE))))), "warn", "RATE"),
         (

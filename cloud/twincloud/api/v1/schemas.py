@@ -85,7 +85,7 @@ class PropertyView(Shape):
 
 
 class ModelStateView(Shape):
-    """What should run and what does."""
+    """What should run and what does; `isolation` is the cause the edge has found for a drift, "" for none."""
 
     desired: str
     running: str
@@ -94,6 +94,7 @@ class ModelStateView(Shape):
     directive: str = ""
     outcome: str = ""
     reason: str = ""
+    isolation: str = ""
 
 
 class TwinView(Shape):
