@@ -63,7 +63,7 @@ def print_ir(name: str, form: Form, arrays: str, numbers: tuple[str, ...]) -> st
         f"define void @{name}(ptr %places, ptr %sizes) #1 {{",
         *entry,
         "}",
-        'attributes #0 = { nounwind noinline "no-trapping-math"="true" }',
+        'attributes #0 = { nounwind noinline "no-trapping-math"="true" "prefer-vector-width"="512" }',
         "attributes #1 = { nounwind }",
         *printer.notes,
         "",
