@@ -84,7 +84,7 @@ class _Printer:
                     else:
                         self._lines.append(f"{pad}const {self._type(statement)} {statement.name} = {text};")
                 case Store(array, index, value):
-                    self._lines.append(f"{pad}{self._place(array, index)} = {self._value(value)};")
+                    self._lines.append(f"{pad}{self._place(array, index)} = {self._stored(index, value)};")
                 case Loop(index, count, lanes, body):
                     self._lines += ["#pragma GCC ivdep"] if lanes else []
                     step = self._enter(statement)
@@ -99,6 +99,9 @@ class _Printer:
 
     def _type(self, let: Let) -> str:
         return _TYPES[let.kind]
+
+    def _stored(self, _: Value, value: Value) -> str:
+        return self._value(value)
 
     def _place(self, array: str, index: Value) -> str:
         return f"{array}[{self._value(index)}]"
@@ -137,6 +140,10 @@ class _VectorPrinter(_Printer):
             return _TYPES[let.kind]
         self._varying.add(let.name)
         return {"f": "vd", "i": "int64_t", "u": "vu"}[let.kind]
+
+    def _stored(self, index: Value, value: Value) -> str:
+        alike = self._varies(index) and not self._varies(value)
+        return f"V({self._value(value)})" if alike else self._value(value)
 
     def _place(self, array: str, index: Value) -> str:
         place = super()._place(array, index)
