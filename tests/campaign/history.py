@@ -1,0 +1,129 @@
+"""What a run leaves behind for its judge, the same for simulated, for crashed and for real processes.
+
+gateways say            the disk or the database says          the nemesis says
+promised: what an       held: every item in the order of its   excused: what went down with a disk,
+append returned for     commit, gaps and records among them    poisoned: items it spoilt
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgpack
+
+Sample = tuple[str, int, float | int | bool | str]
+"""Signal, event time, value; values are unique in a run."""
+
+Lane = tuple[bytes, int]
+"""Boot and stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Samples whose append returned; the n-th has the number `first_seq + n`."""
+
+    lane: Lane
+    first_seq: int
+    samples: tuple[Sample, ...]
+
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + len(self.samples) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One item as it is kept: `block` with its samples, `gap`, `record` or `letter`; `lost` counts what it declares."""
+
+    lane: Lane
+    first_seq: int
+    last_seq: int
+    kind: str
+    samples: tuple[Sample, ...] = ()
+    lost: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Excuse:
+    """Numbers from `from_seq` on that lay on a disk that is gone; `committed` ones need a restored coordinator, too."""
+
+    lane: Lane
+    from_seq: int
+    committed_seq: int
+    restored_after: bool = False
+
+
+@dataclass(slots=True)
+class History:
+    """One run.
+
+    Attributes:
+        promised: in the order of time.
+        held: gateway -> what is kept of it, in the order of commits.
+        losses: gateway -> lane -> samples its ledger says were lost.
+        dropped: samples the ledgers of gateways say were dropped, None when disks were copied.
+        excused: what was destroyed with a disk.
+        poisoned: items that were spoilt on their way, by lane and first number.
+        states: name, hash the store says, hash of the fold of history.
+        waiting: gateway -> items that are not committed though all faults ended long ago.
+        peaks: queue -> (largest size seen, bound).
+        failures: tasks that ended by an error nobody expected.
+        faults: how often each fault came.
+        recoveries_ns: from the end of faults to the last commit.
+    """
+
+    promised: list[Promise] = field(default_factory=list)
+    held: dict[str, list[Held]] = field(default_factory=dict)
+    losses: dict[str, Counter[Lane]] = field(default_factory=dict)
+    dropped: int | None = None
+    excused: list[Excuse] = field(default_factory=list)
+    poisoned: set[tuple[bytes, int, int]] = field(default_factory=set)
+    states: list[tuple[str, str, str]] = field(default_factory=list)
+    waiting: dict[str, int] = field(default_factory=dict)
+    peaks: dict[str, tuple[int, int]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    recoveries_ns: list[int] = field(default_factory=list)
+    trace: Trace = field(default_factory=lambda: Trace())  # noqa: PLW0108 - the class stands below
+
+    @property
+    def samples(self) -> int:
+        return sum(len(promise.samples) for promise in self.promised)
+
+    def digest(self) -> str:
+        """Names the run: every step of it and all that it left."""
+        whole = hashlib.blake2b(digest_size=16)
+        whole.update(self.trace.digest())
+        for promise in self.promised:
+            whole.update(msgpack.packb([promise.lane, promise.first_seq, promise.samples]))
+        for gateway, items in sorted(self.held.items()):
+            whole.update(msgpack.packb([gateway, [_plain(item) for item in items]]))
+        whole.update(msgpack.packb([self.waiting, self.states, sorted(self.faults.items())]))
+        return whole.hexdigest()
+
+
+class Trace:
+    """A hash over what happened and when."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def note(self, now_ns: int, what: str) -> None:
+        self._hash.update(f"{now_ns} {what}\n".encode())
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def _plain(item: Held) -> list[object]:
+    return [item.lane, item.first_seq, item.last_seq, item.kind, item.samples, item.lost, item.reason]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Numbers in short, for a message."""
+    found = sorted(numbers)
+    return f"{len(found)}: {found[:4]}{'...' if len(found) > 4 else ''}"

@@ -1,0 +1,140 @@
+"""An event loop of one thread in virtual time: coroutines of production code run as they are, and a seed repeats them.
+
+Time moves only when nothing is left to do, and then to the next timer. A call that production code hands to a thread
+runs here, in the loop, after a delay that is drawn from the seed; its answer comes after another one. A part that was
+killed in between has changed its disk and does not know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from asyncio import base_events
+from collections.abc import Callable
+from contextvars import ContextVar
+from random import Random
+from typing import Any
+
+from twinmodel.clock import SECOND_NS
+
+WALL_NS = 1_700_000_000 * SECOND_NS
+
+
+class Life:
+    """One run of a process, from its start to the kill.
+
+    Attributes:
+        steps: calls of threads and writes to the link it has begun or ended.
+        kill_at: the step at which it dies.
+    """
+
+    def __init__(self, name: str, on_kill: Callable[[], None] = lambda: None) -> None:
+        self.name = name
+        self.alive = True
+        self.steps = 0
+        self.kill_at = 0
+        self.on_kill = on_kill
+
+    def step(self) -> bool:
+        """Counts a step; False when it is the last one or there are no more."""
+        self.steps += 1
+        if self.alive and self.steps == self.kill_at:
+            self.alive = False
+            self.on_kill()
+        return self.alive
+
+
+LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
+
+
+class _Waiting:
+    """Stands where a loop waits for sockets: turns the clock instead."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise RuntimeError("nothing will ever happen again")
+        if timeout > 0 or not self._loop._ready:
+            # A little beyond the timer, so that what is due by the whole nanosecond is due.
+            self._loop.now_ns += math.ceil(timeout * SECOND_NS) + 1_000
+        return []
+
+
+class VirtualLoop(base_events.BaseEventLoop):
+    """See the module."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.now_ns = 0
+        self._selector = _Waiting(self)
+        self._clock_resolution = 0.0
+        self._random = random
+        self.thread_delay_ns = (0, 2_000_000)
+        self.failures: list[str] = []
+        self.set_exception_handler(self._note)
+
+    def time(self) -> float:
+        return self.now_ns / SECOND_NS
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        return self.call_soon(callback, *args, context=context)
+
+    def run_in_executor(self, executor, func, *args):
+        """Runs the call later; calls of one thread end in the order they came."""
+        life = LIFE.get()
+        future = self.create_future()
+        if life is not None and not life.step():
+            future.cancel()
+            return future
+        begin_ns = max(self.now_ns + self._random.randint(*self.thread_delay_ns), getattr(executor, "free_ns", 0))
+        if getattr(executor, "_max_workers", 4) == 1:
+            executor.free_ns = begin_ns + 1
+
+        def work() -> None:
+            if life is not None and not life.alive:
+                future.cancel()
+                return
+            answer: Any = None
+            error: BaseException | None = None
+            try:
+                answer = func(*args)
+            except Exception as raised:  # noqa: BLE001 - as an executor does
+                error = raised
+            if life is not None and not life.step():
+                future.cancel()
+            elif not future.done():
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(answer)
+
+        self.call_at(begin_ns / SECOND_NS, work)
+        return future
+
+    def _note(self, _loop, context: dict[str, Any]) -> None:
+        task = context.get("future") or context.get("task")
+        name = task.get_name() if isinstance(task, asyncio.Task) else ""
+        self.failures.append(f"{context.get('message')}: {context.get('exception')!r} {name}")
+
+
+class VirtualClock:
+    """The clock of one machine: the loop's time since its start, and a wall clock that may be set."""
+
+    def __init__(self, loop: VirtualLoop, boot_offset_ns: int = 0) -> None:
+        self._loop = loop
+        self._offset_ns = boot_offset_ns
+        self.jump_ns = 0
+
+    def wall_ns(self) -> int:
+        return WALL_NS + self._loop.now_ns + self.jump_ns
+
+    def boot_ns(self) -> int:
+        return self._loop.now_ns + self._offset_ns

@@ -1,0 +1,122 @@
+"""Reads what a coordinator's database or a gateway's spool holds, item by item, for the judge."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from tests.campaign.history import Held, Lane, Sample
+from twincloud.storage.packing import unpack_catalogue
+from twincloud.twins.state import FUTURE_NS, Origin, Reading, fold, signals_of, state_hash
+from twinedge.spool.store import Spool
+from twinmodel.signal import Batch, Catalogue
+from twinsync import block
+from twinsync.item import Block, Gap, Mark
+from twinsync.kept import samples_of
+
+_ITEMS = """
+SELECT commit_no, boot_id, stream, first_seq, last_seq, 'block', schema_id, payload, received_ns, '' FROM blocks
+    WHERE gateway_id = :gateway
+UNION ALL SELECT commit_no, boot_id, stream, first_seq, first_seq + max(count, 1) - 1,
+    CASE kind WHEN 'GAP' THEN 'gap' WHEN 'THINNED' THEN 'thinned' ELSE 'record' END, count, x'', 0, reason FROM losses
+    WHERE gateway_id = :gateway
+UNION ALL SELECT commit_no, boot_id, stream, first_seq, last_seq, 'letter', 0, x'', 0, reason FROM dead_letters
+    WHERE gateway_id = :gateway
+ORDER BY 1, 2, 3, 4
+"""
+
+
+class Coordinator:
+    """A coordinator's database, read beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, tuple[list[Held], Counter[Lane], dict[str, str]]]:
+        """Gateway -> items in order of commit, samples lost by its ledger, state hash of each twin by its history."""
+        with closing(sqlite3.connect(self._path)) as db:
+            catalogues = {key: unpack_catalogue(raw) for key, raw in db.execute("SELECT id, content FROM schemas")}
+            boots = {key: (boot, counter) for key, boot, counter in db.execute("SELECT id, boot, counter FROM boots")}
+            twins = {
+                key: (twin, schema) for key, twin, schema in db.execute("SELECT gateway_id, twin, schema_id FROM twins")
+            }
+            gateways = db.execute("SELECT id, gateway FROM gateways").fetchall()
+            return {name: self._gateway(db, key, catalogues, boots, twins.get(key)) for key, name in gateways}
+
+    def _gateway(self, db, key: int, catalogues, boots, twin: tuple[str, int] | None):
+        items: list[Held] = []
+        losses: Counter[Lane] = Counter()
+        state: dict[str, list[Reading]] = {}
+        thinned: Counter[Lane] = Counter()
+        rows = db.execute(_ITEMS, {"gateway": key})
+        for _, boot_id, stream, first, last, kind, number, payload, received_ns, reason in rows:
+            boot, counter = boots[boot_id]
+            lane = (boot, stream)
+            if kind in {"gap", "thinned"}:
+                losses[lane] += number
+            if kind == "thinned":
+                thinned[lane] += number
+                continue
+            samples: tuple[Sample, ...] = ()
+            if kind == "block":
+                catalogue = catalogues[number]
+                batches = block.decode(payload, catalogue)
+                samples = samples_in(batches, catalogue)
+                origin = Origin(counter, boot, stream, first, received_ns, 0)
+                _fold(state, batches, catalogue, origin)
+            count = last - first + 1
+            lost = count if kind == "gap" else count - len(samples) if kind == "block" else 0
+            items.append(Held(lane, first, last, kind, samples, lost, reason))
+        return items, losses, _hashes(state, twin, catalogues)
+
+
+def samples_in(batches: Sequence[Batch], catalogue: Catalogue) -> tuple[Sample, ...]:
+    """Samples in canonical order."""
+    return tuple(
+        (catalogue.signals[signal].name, t_ns, value)
+        for batch in batches
+        for signal, t_ns, value in zip(batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), strict=True)
+    )
+
+
+def _fold(state: dict[str, list[Reading]], batches: Sequence[Batch], catalogue: Catalogue, origin: Origin) -> None:
+    seq = origin.first_seq
+    for batch in batches:
+        columns = (batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), batch.quality.tolist())
+        for signal, t_ns, value, quality in zip(*columns, strict=True):
+            if t_ns <= origin.received_ns + FUTURE_NS:
+                fold(state, catalogue.signals[signal].name, Reading(t_ns, seq, value, quality, origin), 1)
+            seq += 1
+
+
+def _hashes(state: dict[str, list[Reading]], twin: tuple[str, int] | None, catalogues) -> dict[str, str]:
+    """Of the twin that the gateway serves; a twin whose name two gateways claim belongs to one of them."""
+    if twin is None:
+        return {}
+    catalogue = catalogues[twin[1]]
+    names = [catalogue.signals[signal].name for signal in signals_of(catalogue)[twin[0]]]
+    return {twin[0]: state_hash({n: state[n] for n in names if n in state})}
+
+
+def spooled(spool: Spool, catalogues: dict[bytes, Catalogue]) -> list[Held]:
+    """What a spool would send now."""
+    items, marks = [], {}
+    while step := spool.unsent(marks.values(), bytes_max=1 << 24, items_max=10_000):
+        items += step
+        marks |= {(i.boot, i.stream): Mark(i.boot, i.stream, i.last_seq + 1) for i in step}
+    held = []
+    for item in items:
+        content, kind, samples = item.content, "record", ()
+        if isinstance(content, Block):
+            block.verify(content.payload, content.crc32c)
+            catalogue = catalogues[content.schema]
+            kind, samples = "block", samples_in(block.decode(content.payload, catalogue), catalogue)
+            assert len(samples) == samples_of(item)
+        elif isinstance(content, Gap):
+            kind = "gap"
+        lost = item.count - len(samples) if kind != "record" else 0
+        held.append(Held((item.boot, int(item.stream)), item.first_seq, item.last_seq, kind, samples, lost))
+    return held

@@ -1,0 +1,59 @@
+"""Runs many seeds and sums up what they show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tests.campaign.checker import Violation, check
+from tests.campaign.history import History
+
+
+@dataclass(slots=True)
+class Summary:
+    """What runs have shown together.
+
+    Attributes:
+        violations: seed -> what its history shows; empty when all is well.
+        declared: samples that gateways dropped and declared.
+    """
+
+    seeds: int = 0
+    samples: int = 0
+    declared: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    recoveries_ns: list[int] = field(default_factory=list)
+    violations: dict[int, list[str]] = field(default_factory=dict)
+
+    def add(self, seed: int, history: History, found: Iterable[Violation]) -> None:
+        self.seeds += 1
+        self.samples += history.samples
+        self.declared += sum(item.lost for items in history.held.values() for item in items)
+        self.faults += history.faults
+        self.recoveries_ns += history.recoveries_ns
+        told = [str(one) for one in found]
+        if told:
+            self.violations[seed] = told
+
+    def plain(self) -> dict[str, object]:
+        """For JSON."""
+        times = sorted(self.recoveries_ns)
+        marks = {f"recovery_p{q}_s": round(times[len(times) * q // 100] / 1e9, 1) for q in (50, 95, 99) if times}
+        return {
+            "seeds": self.seeds,
+            "samples": self.samples,
+            "declared_lost": self.declared,
+            "violations": {str(seed): told for seed, told in self.violations.items()},
+            "faults": dict(sorted(self.faults.items())),
+            **marks,
+        }
+
+
+def run_all(run: Callable[[int], History], seeds: Iterable[int]) -> Summary:
+    """Runs each seed and judges it."""
+    summary = Summary()
+    for seed in seeds:
+        history = run(seed)
+        summary.add(seed, history, check(history))
+    return summary
