@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Self
 
 import grpc.aio
 
@@ -224,7 +225,7 @@ class Channel:
         self._certificate = certificate
         self._pipes: list[Pipe] = []
 
-    async def __aenter__(self) -> Channel:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_error: object) -> None:

@@ -41,7 +41,7 @@ from twincloud.storage.directory import ARTIFACTS, DATABASE, Lock
 from twincloud.storage.sqlite import SqliteDatabase
 from twincloud.storage.store import SqliteStore
 from twinedge.uplink import sender
-from twinmodel.clock import SECOND_NS
+from twinmodel.clock import SECOND_NS, ManualClock
 from twinmodel.errors import TwinError
 from twinsync import block
 from twinsync.channel import Credentials
@@ -299,7 +299,7 @@ def template() -> Path:
     if "center" not in _TEMPLATES:
         made = memory_folder()
         create(made / "center")
-        store = open_store(made / "center", clock=VirtualClock(VirtualLoop(Random(0))))
+        store = open_store(made / "center", clock=ManualClock())
         store.create_tenant(TENANT, 1)
         store.close()
         _TEMPLATES["center"] = made / "center"

@@ -71,7 +71,8 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         self._writer.on_relief = self._relieve
         self._threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="session")
         self._streams: dict[GatewayKey, GatewayStream] = {}
-        self._open: set[GatewayStream] = set()
+        # A dict for its order: a replayed run must watch the streams in the same one.
+        self._open: dict[GatewayStream, None] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -150,12 +151,12 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             is_revoked=self._is_revoked,
             on_established=self._established,
         )
-        self._open.add(stream)
+        self._open[stream] = None
         self._empty.clear()
         try:
             await stream.run(context)
         finally:
-            self._open.discard(stream)
+            self._open.pop(stream, None)
             if not self._open:
                 self._empty.set()
             if self._streams.get(gateway) is stream:
