@@ -431,6 +431,14 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
     def dead_letters(t: str) -> s.DeadLetterList:
         return s.DeadLetterList(items=fake.dead_letters)
 
+    @app.post(base + "/deadLetters/{letter}:requeue")
+    def requeue(t: str, letter: int) -> s.RequeueView:
+        found = [x for x in fake.dead_letters if x.id == letter]
+        if not found:
+            raise MissingError("NOT_FOUND", f"no dead letter {letter}")
+        fake.dead_letters.remove(found[0])
+        return s.RequeueView(id=letter, samples=found[0].last_seq - found[0].first_seq + 1)
+
     @app.get(base + "/events")
     async def events(t: str, request: Request, site: str = "", twin: str = "") -> StreamingResponse:
         async def lines():

@@ -290,3 +290,30 @@ def test_newest_values_follow_the_commit(store):
     done = edge.send(store, [edge.tick(NOW, 7.5, twins=1)])
     assert done.twins == (TWIN,)
     assert store.twin(TWIN).properties[0].reported.value == 7.5
+
+
+def test_dead_letter_that_can_be_read_after_an_upgrade_is_taken_into_history(store):
+    edge = Edge()
+    edge.connect(store)
+    arrival = edge.tick(NOW, 8.0)
+    edge.send(store, [dataclasses.replace(arrival, batches=None, poison="BLOCK_UNSUPPORTED")])
+    (letter,) = store.dead_letters("acme").items
+    assert store.requeue_dead_letter("acme", letter.id, NOW + SECOND_NS) == arrival.item.count
+    assert store.dead_letters("acme").items == ()
+    assert len(stored(store)) == arrival.item.count
+    flow = next(p for p in store.twin(TWIN).properties if p.name == "flow")
+    assert flow.reported.value == 8.0
+    edge.send(store, [edge.tick(NOW + SECOND_NS, 9.0)], NOW + SECOND_NS)
+    assert next(p for p in store.twin(TWIN).properties if p.name == "flow").reported.value == 9.0
+
+
+def test_dead_letter_that_still_cannot_be_read_is_kept(store):
+    edge = Edge()
+    edge.connect(store)
+    edge.send(store, [edge.poison()])
+    (letter,) = store.dead_letters("acme").items
+    with pytest.raises(InputError, match="BLOCK_CORRUPT"):
+        store.requeue_dead_letter("acme", letter.id, NOW)
+    with pytest.raises(MissingError):
+        store.requeue_dead_letter("other", letter.id, NOW)
+    assert store.dead_letters("acme").items == (letter,)

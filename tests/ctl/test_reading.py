@@ -138,6 +138,12 @@ def test_dead_letters_and_directives_are_listed(shell):
     assert shell("directive", "list", "-o", "json").json == []
 
 
+def test_dead_letter_is_requeued_once(shell):
+    letter = str(shell("deadletter", "list", "-o", "json").json[0]["id"])
+    assert shell("deadletter", "requeue", letter, "-o", "json").json["samples"] > 0
+    assert shell("deadletter", "requeue", letter).code != 0
+
+
 def test_explain_tells_a_reason_and_finds_the_nearest(shell):
     assert shell("explain", "fenced", "-o", "json").json["grpc"] == "FAILED_PRECONDITION"
     refused = shell("explain", "FENCE")

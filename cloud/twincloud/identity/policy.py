@@ -23,6 +23,7 @@ POLICY: Mapping[str, str] = {
     "samples.read": "operator",
     "artifacts.read": "operator",
     "deadletters.read": "operator",
+    "deadletters.requeue": "operator",
     "gateways.invite": "operator",
     "models.assign": "operator",
     "models.push": "engineer",

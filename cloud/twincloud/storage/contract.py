@@ -183,6 +183,10 @@ class Twins(Protocol):
         """Dead letters, newest first."""
         ...
 
+    def requeue_dead_letter(self, tenant: str, letter: int, now_ns: int) -> int:
+        """Reads a dead letter again and takes it into history; returns its samples."""
+        ...
+
     def events(self, tenant: str, *, after: int, limit: int = 500) -> tuple[Event, ...]:
         """Outbox rows after an id."""
         ...

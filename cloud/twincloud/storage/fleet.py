@@ -1,15 +1,14 @@
-"""Gateways as people see them: their state, what they lost, and what of theirs could not be read."""
+"""Gateways as people see them: their state and what they lost."""
 
 from __future__ import annotations
 
 from sqlalchemy import RowMapping, Select, bindparam, select, tuple_
 
 from twincloud.storage import schema as t
-from twincloud.storage.contract import DeadLetter, Gateway, GatewayKey, Loss, Page
+from twincloud.storage.contract import Gateway, GatewayKey, Loss, Page
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import Part, gateway_row, limited
 from twinmodel.clock import ClockQuality
-from twinmodel.errors import MissingError
 from twinmodel.signal import Stream
 
 LOSSES_MAX = 100_000
@@ -57,46 +56,6 @@ class FleetStore(Part):
             for row in reversed(rows)
         )
 
-    def dead_letters(self, tenant: str, *, limit: int = 100, token: str = "") -> Page[DeadLetter]:
-        """See `Twins.dead_letters`."""
-        c = t.dead_letters.c
-        g = t.gateways.c
-        statement = (
-            select(
-                c.id,
-                g.site,
-                g.gateway,
-                t.boots.c.boot,
-                c.stream,
-                c.first_seq,
-                c.last_seq,
-                c.reason,
-                c.received_ns,
-                c.size,
-            )
-            .join(t.gateways, g.id == c.gateway_id)
-            .join(t.boots, t.boots.c.id == c.boot_id)
-            .where(g.tenant == tenant)
-        )
-        if token:
-            statement = statement.where(c.id < place_of(token, int)[0])
-        with self._database.read() as connection:
-            rows = connection.execute(limited(statement.order_by(c.id.desc()), limit)).all()
-        letters = [
-            DeadLetter(r.id, GatewayKey(tenant, r.site, r.gateway), r.boot.hex(), Stream(r.stream), r.first_seq,
-                       r.last_seq, r.reason, r.received_ns, r.size)
-            for r in rows
-        ]  # fmt: skip
-        return page_of(letters, limit, lambda letter: (letter.id,))
-
-    def dead_letter_bytes(self, tenant: str, letter: int) -> bytes:
-        """The bytes of a dead letter; raises NOT_FOUND."""
-        with self._database.read() as connection:
-            found = connection.execute(_LETTER, {"tenant": tenant, "letter": letter}).scalar()
-        if found is None:
-            raise MissingError("NOT_FOUND", f"no dead letter {letter}", hint="list them with `twinctl deadletter list`")
-        return bytes(found)
-
 
 def _gateway(row: RowMapping) -> Gateway:
     return Gateway(
@@ -125,9 +84,4 @@ _LOSSES = (
     .where(t.losses.c.gateway_id == bindparam("gateway_id"))
     .order_by(t.losses.c.id.desc())
     .limit(bindparam("limit"))
-)
-_LETTER = (
-    select(t.dead_letters.c.payload)
-    .join(t.gateways, t.gateways.c.id == t.dead_letters.c.gateway_id)
-    .where(t.gateways.c.tenant == bindparam("tenant"), t.dead_letters.c.id == bindparam("letter"))
 )

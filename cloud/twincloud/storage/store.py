@@ -18,6 +18,7 @@ from twincloud.storage.contract import StoreStatus
 from twincloud.storage.database import Database
 from twincloud.storage.directory import ARTIFACTS, Lock, open_database
 from twincloud.storage.fleet import FleetStore
+from twincloud.storage.letters import LetterStore
 from twincloud.storage.mailbox import MailboxStore
 from twincloud.storage.models import ModelStore
 from twincloud.storage.outbox import OutboxStore
@@ -37,6 +38,7 @@ class SqliteStore(
     TwinStore,
     TimelineStore,
     FleetStore,
+    LetterStore,
     OutboxStore,
     ModelStore,
     MailboxStore,

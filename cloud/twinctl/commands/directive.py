@@ -33,6 +33,15 @@ def list_letters(ctx: click.Context) -> None:
     emit(ctx, list(client_of(ctx).pages("/deadLetters")), _LETTERS, empty="no dead letters")
 
 
+@deadletter.command("requeue")
+@click.argument("letter", type=click.IntRange(min=1))
+@click.pass_context
+def requeue(ctx: click.Context, letter: int) -> None:
+    """Read dead letter LETTER again, after an upgrade say, and take it into history."""
+    row = client_of(ctx).send("POST", f"/deadLetters/{letter}:requeue", {})
+    emit(ctx, row, [("letter", field_of("id")), ("samples", field_of("samples"))])
+
+
 _DIRECTIVES: list[Column] = [
     ("created", lambda d: instant(d["created"])),
     ("target", lambda d: f"{d['site']}/{d['target']}"),

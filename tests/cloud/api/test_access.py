@@ -29,6 +29,7 @@ ROUTES = [
     ("POST", "/signers", "signers.add", {"name": "desk", "public_key_pem": "x"}),
     ("GET", "/directives", "directives.read", None),
     ("GET", "/deadLetters", "deadletters.read", None),
+    ("POST", "/deadLetters/7:requeue", "deadletters.requeue", {}),
     ("GET", "/events", "events.read", None),
 ]
 

@@ -373,6 +373,13 @@ class DeadLetterView(Shape):
     size: int
 
 
+class RequeueView(Shape):
+    """A dead letter that could be read after all, and how many samples it brought."""
+
+    id: int
+    samples: int
+
+
 class DeadLetterList(Shape):
     """Dead letters, newest first."""
 
