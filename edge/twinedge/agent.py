@@ -160,7 +160,7 @@ class _Running:
         self._drivers = build_drivers(
             loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state
         )
-        self._spooled = SpooledItems(storage, lambda: clock_quality(clock.wall_ns()))
+        self._spooled = SpooledItems(storage, lambda: clock_quality(clock.wall_ns()), os.urandom)
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
         self._progress = -1

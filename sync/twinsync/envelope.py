@@ -7,6 +7,7 @@ field. A directive of a kind this build does not know stays readable, so that it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from twinmodel.clock import MILLISECOND_NS
@@ -28,14 +29,17 @@ from twinsync.convert import (
     range_to_proto,
 )
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome, Running
-from twinsync.item import Mark
+from twinsync.item import Block, Mark
 from twinsync.session.messages import (
+    PART_LANES_MAX,
+    Coarsen,
     Committed,
     Down,
     Heartbeat,
     Hello,
     Items,
     Nack,
+    Part,
     Reject,
     Rejected,
     Up,
@@ -45,6 +49,8 @@ from twinsync.v1 import directives_pb2, sync_pb2, types_pb2
 
 DETAIL_CHARS_MAX = 1024
 RUNNING_MAX = 4096
+PERIOD_MS_MAX = 24 * 3_600_000
+_NO_BOOT = bytes(limits.BOOT_BYTES)
 
 
 def up_to_proto(message: Up) -> sync_pb2.Up:
@@ -58,6 +64,8 @@ def up_to_proto(message: Up) -> sync_pb2.Up:
             return sync_pb2.Up(
                 items=sync_pb2.Items(session=message.session, items=[item_to_proto(item) for item in message.items])
             )
+        case Part():
+            return sync_pb2.Up(part=_part_to_proto(message))
         case DirectiveState():
             return sync_pb2.Up(directive_state=_state_to_proto(message))
         case Heartbeat():
@@ -66,11 +74,13 @@ def up_to_proto(message: Up) -> sync_pb2.Up:
 
 def up_from_proto(up: sync_pb2.Up) -> Up:
     """What a gateway said; raises InputError PROTOCOL_VIOLATION."""
-    kind = up.WhichOneof("body")
+    kind, count = up.WhichOneof("body"), len(up.items.items)
+    if count > limits.ITEMS_PER_MESSAGE_MAX:
+        _refuse("items.items", f"{count}, at most {limits.ITEMS_PER_MESSAGE_MAX}")
     if kind == "items":
-        if len(up.items.items) > limits.ITEMS_PER_MESSAGE_MAX:
-            _refuse("items.items", f"{len(up.items.items)}, at most {limits.ITEMS_PER_MESSAGE_MAX}")
-        return Items(up.items.session, tuple(item_from_proto(item) for item in up.items.items))
+        return Items(up.items.session, tuple(map(item_from_proto, up.items.items)))
+    if kind == "part":
+        return _part_from_proto(up.part)
     if kind == "hello":
         return _hello_from_proto(up.hello)
     if kind == "catalogue":
@@ -104,8 +114,8 @@ def down_to_proto(message: Down) -> sync_pb2.Down:
             )
         case Directive():
             return sync_pb2.Down(directive=_directive_to_proto(message))
-        case Heartbeat():
-            return sync_pb2.Down(heartbeat=_heartbeat_to_proto(message))
+        case Heartbeat() | Coarsen():
+            return _beat_or_wish_to_proto(message)
 
 
 def down_from_proto(down: sync_pb2.Down) -> Down:
@@ -119,15 +129,11 @@ def down_from_proto(down: sync_pb2.Down) -> Down:
         return Nack(_mark("nack", down.nack.boot, down.nack.stream, down.nack.expected_seq))
     if kind == "welcome":
         return _welcome_from_proto(down.welcome)
-    if kind == "directive":
-        return _directive_from_proto(down.directive)
+    if kind in ("directive", "coarsen"):
+        return _directive_from_proto(down.directive) if kind == "directive" else _coarsen_from_proto(down.coarsen)
     if kind == "reject":
-        reject = down.reject
-        return Reject(
-            _reason("reject.reason", reject.reason) or "RETRY_AFTER",
-            reject.detail[:DETAIL_CHARS_MAX],
-            reject.retry_after_ms * MILLISECOND_NS,
-        )
+        reason, wait_ns = down.reject.reason, down.reject.retry_after_ms * MILLISECOND_NS
+        return Reject(_reason("reject.reason", reason) or "RETRY_AFTER", down.reject.detail[:DETAIL_CHARS_MAX], wait_ns)
     raise InputError("PROTOCOL_VIOLATION", "down.body: is empty", field="down.body")
 
 
@@ -161,6 +167,48 @@ def _hello_from_proto(hello: sync_pb2.Hello) -> Hello:
         _all_running("hello.running", hello.running),
         tuple(_digest("hello.schemas", digest) for digest in hello.schemas),
     )
+
+
+def _beat_or_wish_to_proto(message: Heartbeat | Coarsen) -> sync_pb2.Down:
+    if isinstance(message, Heartbeat):
+        return sync_pb2.Down(heartbeat=_heartbeat_to_proto(message))
+    wish = sync_pb2.Coarsen(period_ms=message.period_ns // MILLISECOND_NS, until_ns=message.until_ns)
+    wish.stream = mark_to_proto(Mark(_NO_BOOT, message.stream, 0)).stream
+    return sync_pb2.Down(coarsen=wish)
+
+
+def _coarsen_from_proto(wish: sync_pb2.Coarsen) -> Coarsen:
+    if wish.period_ms > PERIOD_MS_MAX:
+        _refuse("coarsen.period_ms", f"{wish.period_ms}")
+    stream = _mark("coarsen.stream", _NO_BOOT, wish.stream, 0).stream
+    return Coarsen(stream, wish.period_ms * MILLISECOND_NS, wish.until_ns)
+
+
+def _part_to_proto(part: Part) -> sync_pb2.Part:
+    message = sync_pb2.Part(session=part.session, lane=part.lane, offset=part.offset, total=part.total)
+    if part.item is not None:
+        # The first piece travels inside its item.
+        message.item.CopyFrom(item_to_proto(part.item))
+        message.item.block.payload = part.piece
+    else:
+        message.piece = part.piece
+    return message
+
+
+def _part_from_proto(part: sync_pb2.Part) -> Part:
+    if part.lane >= PART_LANES_MAX:
+        _refuse("part.lane", f"{part.lane}, at most {PART_LANES_MAX - 1}")
+    if part.HasField("item") is (part.offset > 0) or part.HasField("item") is bool(part.piece):
+        _refuse("part.item", "comes with the first piece and with no other")
+    item, piece = None, part.piece
+    if part.HasField("item"):
+        whole = item_from_proto(part.item)
+        if not isinstance(whole.content, Block):
+            _refuse("part.item", "is no block")
+        item, piece = replace(whole, content=replace(whole.content, payload=b"")), whole.content.payload
+    if part.offset + len(piece) > part.total or part.total > limits.BLOCK_BYTES_MAX:
+        _refuse("part.total", f"{part.total}, with {len(piece)} bytes at {part.offset}")
+    return Part(part.session, part.lane, item, part.offset, part.total, piece)
 
 
 def _welcome_to_proto(welcome: Welcome) -> sync_pb2.Welcome:
@@ -203,6 +251,7 @@ def _committed_to_proto(committed: Committed) -> sync_pb2.Committed:
         credit_bytes=committed.credit_bytes,
         credit_items=committed.credit_items,
         rejected=rejected,
+        received_bytes=committed.received,
     )
 
 
@@ -210,10 +259,11 @@ def _committed_from_proto(committed: sync_pb2.Committed) -> Committed:
     rejected = []
     for letter in committed.rejected:
         mark = _mark("committed.rejected", letter.boot, letter.stream, letter.first_seq)
-        reason = _reason("committed.rejected.reason", letter.reason)
+        reason = _reason("committed.rejected", letter.reason)
         rejected.append(Rejected(mark.boot, mark.stream, mark.next_seq, reason))
     marks = tuple(mark_from_proto(mark) for mark in committed.marks)
-    return Committed(marks, committed.credit_bytes, committed.credit_items, tuple(rejected))
+    credit = (committed.credit_bytes, committed.credit_items)
+    return Committed(marks, *credit, tuple(rejected), committed.received_bytes)
 
 
 def _heartbeat_to_proto(heartbeat: Heartbeat) -> sync_pb2.Heartbeat:
@@ -228,9 +278,8 @@ def _heartbeat_to_proto(heartbeat: Heartbeat) -> sync_pb2.Heartbeat:
 
 
 def _heartbeat_from_proto(heartbeat: sync_pb2.Heartbeat) -> Heartbeat:
-    for name in ("backlog_bytes", "backlog_samples"):
-        if getattr(heartbeat, name) > limits.SEQ_MAX:
-            _refuse(f"heartbeat.{name}", f"{getattr(heartbeat, name)} is beyond {limits.SEQ_MAX}")
+    if (told := max(heartbeat.backlog_bytes, heartbeat.backlog_samples)) > limits.SEQ_MAX:
+        _refuse("heartbeat.backlog", f"{told} is beyond {limits.SEQ_MAX}")
     return Heartbeat(
         heartbeat.session,
         heartbeat.wall_ns,

@@ -14,8 +14,19 @@ from twinmodel.signal import Catalogue, Signal, Stream
 from twinsync import limits
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome, Running
 from twinsync.envelope import down_from_proto, down_to_proto, up_from_proto, up_to_proto
-from twinsync.item import Boot, Gap, Item, Mark, Range
-from twinsync.session.messages import Committed, Heartbeat, Hello, Items, Nack, Reject, Rejected, Welcome
+from twinsync.item import Block, Boot, Gap, Item, Mark, Range
+from twinsync.session.messages import (
+    Coarsen,
+    Committed,
+    Heartbeat,
+    Hello,
+    Items,
+    Nack,
+    Part,
+    Reject,
+    Rejected,
+    Welcome,
+)
 from twinsync.v1 import sync_pb2
 
 boots = st.binary(min_size=16, max_size=16)
@@ -63,20 +74,32 @@ welcomes = st.builds(
     waits,
 )
 letters = st.lists(st.builds(Rejected, boots, streams, seqs, reasons), max_size=2).map(tuple)
-committed = st.builds(lambda m, c, r: Committed(m, c[0], c[1], r), some_marks, credit, letters)
+committed = st.builds(lambda m, c, r, n: Committed(m, c[0], c[1], r, n), some_marks, credit, letters, seqs)
+wishes = st.builds(Coarsen, streams, st.integers(0, 86_400_000).map(lambda ms: ms * MILLISECOND_NS), times)
 directives = st.builds(
     Directive, names, st.sampled_from(DirectiveKind), names, seqs, st.binary(max_size=40), seqs, names, times
 )
 rejects = st.builds(Reject, st.text(min_size=1, max_size=64), names, waits)
 
 
-@given(st.one_of(hellos, beats, states, st.builds(Items, seqs, st.lists(gaps, max_size=3).map(tuple))))
+@st.composite
+def parts(draw):
+    """A first part with its item, or one that follows."""
+    piece, offset = draw(st.binary(min_size=1, max_size=9)), draw(st.sampled_from([0, 5]))
+    content = Block(draw(digests), 7, b"", 1, 2, b"kept")
+    item = Item(draw(boots), draw(streams), 3, 9, content) if offset == 0 else None
+    return Part(
+        draw(seqs), draw(st.integers(0, 15)), item, offset, offset + len(piece) + draw(st.integers(0, 9)), piece
+    )
+
+
+@given(st.one_of(hellos, beats, states, parts(), st.builds(Items, seqs, st.lists(gaps, max_size=3).map(tuple))))
 def test_what_a_gateway_says_comes_back_equal(message):
     raw = up_to_proto(message).SerializeToString()
     assert up_from_proto(sync_pb2.Up.FromString(raw)) == message
 
 
-@given(st.one_of(welcomes, rejects, committed, st.builds(Nack, marks), directives, beats))
+@given(st.one_of(welcomes, rejects, committed, st.builds(Nack, marks), directives, beats, wishes))
 def test_what_the_coordinator_says_comes_back_equal(message):
     raw = down_to_proto(message).SerializeToString()
     assert down_from_proto(sync_pb2.Down.FromString(raw)) == message
@@ -100,6 +123,12 @@ def test_a_catalogue_comes_back_equal():
         sync_pb2.Up(directive_state={"id": "d", "outcome": 0}),
         sync_pb2.Up(directive_state={"id": "d", "outcome": 1, "reason": "x" * 65}),
         sync_pb2.Up(items={"items": [{}] * 257}),
+        sync_pb2.Up(part={"offset": 0, "total": 4, "piece": b"none"}),
+        sync_pb2.Up(part={"lane": 16, "offset": 4, "total": 8, "piece": b"more"}),
+        sync_pb2.Up(part={"offset": 6, "total": 8, "piece": b"more"}),
+        sync_pb2.Up(part={"offset": 4, "total": 1 << 40, "piece": b"more"}),
+        sync_pb2.Up(part={"offset": 4, "total": 8}),
+        sync_pb2.Up(part={"total": 8, "item": {"boot": b"x" * 16, "stream": 1, "gap": {"reason": "X", "count": 1}}}),
     ],
 )
 def test_a_malformed_message_of_a_gateway_is_a_violation(raw):
@@ -115,6 +144,8 @@ def test_a_malformed_message_of_a_gateway_is_a_violation(raw):
         sync_pb2.Down(nack={"boot": b"x", "stream": 1}),
         sync_pb2.Down(directive={"id": "d"}),
         sync_pb2.Down(reject={"reason": "x" * 65}),
+        sync_pb2.Down(coarsen={"stream": 0}),
+        sync_pb2.Down(coarsen={"stream": 3, "period_ms": 86_400_001}),
         sync_pb2.Down(committed={"rejected": [{"boot": b"x" * 16, "stream": 0}]}),
     ],
 )

@@ -25,6 +25,7 @@ _FIRST_BLOCK = (
     "SELECT from_ns FROM items WHERE boot = ? AND stream = ? AND first_seq >= ? AND first_seq < ? AND kind IN (0, 4)"
     " ORDER BY first_seq LIMIT 1"
 )
+_FIRST_APPENDED = "SELECT at_ns FROM items WHERE boot = ? AND stream = ? AND last_seq >= ? ORDER BY first_seq LIMIT 1"
 _READ = (
     "SELECT * FROM held WHERE boot = ? AND stream = ? AND first_seq >= ? AND first_seq < ? ORDER BY first_seq LIMIT ?"
 )
@@ -138,6 +139,13 @@ def backlog_of(db: apsw.Connection, lanes: Iterable[Lane]) -> Backlog:
         items, size, samples = items + count, size + int(lane_size), samples + int(whole) + int(kept)
         oldest += [row[0] for row in run(db, _FIRST_BLOCK, key)]
     return Backlog(size, samples, items, min(oldest, default=None))
+
+
+def oldest_append_ns(db: apsw.Connection, lanes: Iterable[Lane]) -> int | None:
+    """Wall time at which the first item that waits in these lanes was appended, None when nothing waits."""
+    waiting = [(lane.boot, lane.stream, lane.acked_seq) for lane in lanes if lane.acked_seq < lane.next_seq]
+    found = [row[0] for key in waiting for row in run(db, _FIRST_APPENDED, key)]
+    return min(found, default=None)
 
 
 def _rows(db: apsw.Connection, lane: Lane, start: int, count: int) -> list[Row]:

@@ -68,6 +68,15 @@ class Reading:
         """What waits for the coordinator."""
         return self._file.read(lambda db: outgoing.backlog_of(db, self._lanes(db)))
 
+    def history_waits(self, bytes_min: int, age_min_ns: int) -> bool:
+        """Whether at least this much of the present boot waits, its oldest item appended so long ago."""
+        lanes = [lane for lane in self._file.read(self._lanes) if lane.boot == self.boot.counter]
+        waiting = self._file.read(lambda db: outgoing.backlog_of(db, lanes))
+        if waiting.bytes < bytes_min:
+            return False
+        oldest_ns = self._file.read(lambda db: outgoing.oldest_append_ns(db, lanes))
+        return oldest_ns is not None and abs(self._clock.wall_ns() - oldest_ns) >= age_min_ns
+
     def ledger(self) -> list[Loss]:
         """Everything this spool ever dropped: numbers that became gaps, and samples thinned out of blocks."""
         return self._file.read(losses_of)

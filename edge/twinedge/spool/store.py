@@ -197,7 +197,22 @@ class Spool(Sending):
             os.close(self._lock)
             self._lock = -1
 
-    def _start(self, boot_id: bytes, quality: ClockQuality) -> None:
+    def begin_boot(self, boot_id: bytes, quality: ClockQuality) -> None:
+        """Goes on under a new boot, in one durable transaction: what waits of the present one becomes history.
+
+        Numbers of one boot are committed in their order, so that what is measured now would have to wait behind all
+        that an outage of the link left. Nothing was missed between the two: no outage is declared.
+
+        Args:
+            boot_id: 128 random bits.
+            quality: how far the wall clock can be trusted now.
+
+        Raises:
+            StorageError: when the disk refuses; then the present boot goes on.
+        """
+        self._start(boot_id, quality, outage=False)
+
+    def _start(self, boot_id: bytes, quality: ClockQuality, *, outage: bool = True) -> None:
         """Writes the new boot and, when there was one before it, the outage between them."""
         now_ns = self._clock.wall_ns()
         with self._file.write() as db:
@@ -205,16 +220,17 @@ class Spool(Sending):
             last = boots[-1] if boots else None
             boot = Boot(boot_id, last.id if last else b"", last.counter + 1 if last else 1, now_ns, quality)
             insert_boot(db, boot)
-            if last is not None:
+            declared = outage and last is not None
+            if last is not None and outage:
                 stored = [lane.at_ns for lane in lanes_of(db) if lane.boot == last.counter]
-                outage = Outage(last.id, min(max([last.started_ns, *stored]), now_ns), now_ns)
-                insert(db, boot.counter, Stream.STATE, 0, 0, outage, 0, now_ns)
+                missed = Outage(last.id, min(max([last.started_ns, *stored]), now_ns), now_ns)
+                insert(db, boot.counter, Stream.STATE, 0, 0, missed, 0, now_ns)
                 set_lane(db, Lane(boot.counter, Stream.STATE, 1, 0, 0, now_ns))
             forget_boots(db)
             forget_unused(db)
             set_setting(db, BUDGET, pack_budget(self._retention.disk_max_bytes, self._retention.when_full))
             boots = boots_of(db)
-        self._next = {Stream.STATE: 1} if last else {}
+        self._next = {Stream.STATE: 1} if declared else {}
         self.boot = boot
         self._boots = {one.counter: one.id for one in boots}
         try:

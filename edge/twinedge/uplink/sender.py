@@ -48,7 +48,8 @@ from twinsync.session.edge import (
     SendCatalogue,
     Tick,
 )
-from twinsync.session.messages import PROTOCOL, Committed, Down, Heartbeat, Hello, Items, Reject, Up
+from twinsync.session.messages import PROTOCOL, Committed, Down, Heartbeat, Hello, Items, Part, Reject, Up
+from twinsync.session.pacing import Pacer
 from twinsync.session.verdicts import verdict_of
 from twinsync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -100,7 +101,7 @@ class Uplink:
         self._clock = clock
         self._agent_version = agent_version
         self._server_name = server_name
-        self._machine = EdgeSession(edge_limits or EdgeLimits())
+        self._machine = EdgeSession(edge_limits or EdgeLimits(), Pacer())
         self._backoff = backoff or Backoff(random)
         self._inbox: asyncio.Queue[Down | Close | None] = asyncio.Queue(INBOX_MAX)
         self._reports: deque[DirectiveState] = deque(maxlen=REPORTS_MAX)
@@ -275,7 +276,7 @@ class Uplink:
     async def _act(self, call: _Call, action: EdgeAction) -> list[EdgeAction]:
         match action:
             case Send():
-                if isinstance(action.message, Items):
+                if isinstance(action.message, Items | Part):
                     self._tally.sent(action.message, self._clock.boot_ns())
                 await self._write(call, action.message)
             case Pull():

@@ -4,20 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from twinedge.spool.store import Spool
 from twinedge.storage import Storage
 from twinedge.uplink.ports import Backlog, HelloFacts
-from twinmodel.clock import ClockQuality
+from twinmodel.clock import SECOND_NS, ClockQuality
+from twinmodel.errors import StorageError
 from twinmodel.signal import Catalogue
+from twinsync import limits
 from twinsync.item import Item, Mark
+
+_log = structlog.get_logger(__name__)
+
+
+HISTORY_BYTES = 32 << 10
+"""What has to wait before it is set apart as history: four seconds of a link of 64 kbit/s."""
+HISTORY_AGE_NS = 60 * SECOND_NS
+"""How old the oldest of it has to be: links that come and go do not make a boot each."""
 
 
 class SpooledItems:
-    """Implements `SpoolPort` over the storage thread."""
+    """Implements `SpoolPort` over the storage thread.
 
-    def __init__(self, storage: Storage, clock_quality: Callable[[], ClockQuality]) -> None:
+    Args:
+        storage: the spool's thread.
+        clock_quality: how far the wall clock can be trusted now.
+        rng_bytes: source of boot ids, `os.urandom` outside of tests; None never sets history apart.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        clock_quality: Callable[[], ClockQuality],
+        rng_bytes: Callable[[int], bytes] | None = None,
+    ) -> None:
         self._storage = storage
         self._clock_quality = clock_quality
+        self._rng_bytes = rng_bytes
         self._present: Catalogue | None = None
 
     async def use(self, catalogue: Catalogue) -> None:
@@ -29,7 +53,17 @@ class SpooledItems:
         """See `SpoolPort.hello_facts`."""
         return await self._storage.call(self._hello_facts)
 
+    def _set_history_apart(self, spool: Spool) -> None:
+        """Before a session opens: what the outage left gets numbers of its own, so that live items pass it."""
+        if self._rng_bytes is None or not spool.history_waits(HISTORY_BYTES, HISTORY_AGE_NS):
+            return
+        try:
+            spool.begin_boot(self._rng_bytes(limits.BOOT_BYTES), self._clock_quality())
+        except StorageError as error:
+            _log.debug("history not set apart", reason=error.reason)
+
     def _hello_facts(self, spool: Spool) -> HelloFacts:
+        self._set_history_apart(spool)
         # Every boot that is kept: a coordinator that was restored must find the head it remembers in the chain.
         boots, schemas = tuple(spool.boots_since(b"")), spool.schemas()
         if self._present is not None:

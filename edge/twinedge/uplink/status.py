@@ -9,7 +9,7 @@ import structlog
 from twinsync.item import Mark
 from twinsync.session import EdgeSession
 from twinsync.session.edge import Close
-from twinsync.session.messages import Committed, Items, item_bytes
+from twinsync.session.messages import Committed, Items, Part, item_bytes, part_bytes
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +32,8 @@ class UplinkStatus:
         items_rejected: of these, dead letters.
         reconnects: sessions opened after the first.
         certificate_until_ns: last moment our certificate is valid, 0 when unknown.
+        link_bytes_per_s: what the link was measured to carry, 0 before the first measurement.
+        link_delay_ns: shortest time from sending to the acknowledgement of receipt, 0 before the first measurement.
         marks: high-water marks of the open session.
     """
 
@@ -49,6 +51,8 @@ class UplinkStatus:
     items_rejected: int
     reconnects: int
     certificate_until_ns: int
+    link_bytes_per_s: int
+    link_delay_ns: int
     marks: tuple[Mark, ...]
 
 
@@ -85,10 +89,14 @@ class Tally:
             self._since_ns = wall_ns
         self._connected, self._ended, self._wait_ns = False, ended, wait_ns
 
-    def sent(self, message: Items, boot_ns: int) -> None:
-        """Items are about to be written."""
-        self._items_sent += len(message.items)
-        self._bytes_sent += sum(item_bytes(item) for item in message.items)
+    def sent(self, message: Items | Part, boot_ns: int) -> None:
+        """Items, or a part of one, are about to be written."""
+        if isinstance(message, Part):
+            self._items_sent += message.offset == 0
+            self._bytes_sent += part_bytes(message)
+        else:
+            self._items_sent += len(message.items)
+            self._bytes_sent += sum(item_bytes(item) for item in message.items)
         if self._asked_ns is None:
             self._asked_ns = boot_ns
 
@@ -120,5 +128,7 @@ class Tally:
             self._items_rejected,
             max(self._sessions - 1, 0),
             self.certificate_until_ns,
+            int(machine.pacer.rate.bytes_per_s) if machine.pacer is not None else 0,
+            machine.pacer.rate.delay_ns if machine.pacer is not None else 0,
             tuple(Mark(*key, next_seq) for key, next_seq in machine.acked.items()) if self._connected else (),
         )

@@ -12,197 +12,82 @@ ends the session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Iterable
 
-from twinmodel.clock import MILLISECOND_NS, SECOND_NS
+from twinmodel.clock import MILLISECOND_NS
 from twinmodel.signal import Stream
-from twinsync.directive import Directive
 from twinsync.item import Block, Item, Mark
-from twinsync.session.messages import (
-    Committed,
-    Heartbeat,
-    Hello,
-    Items,
-    Key,
-    Nack,
-    Reject,
-    Welcome,
+from twinsync.session.edge_events import (
+    LOCAL,
+    TRANSITIONS,
+    Acknowledge,
+    Appended,
+    Beat,
+    Close,
+    Compare,
+    EdgeAction,
+    EdgeEvent,
+    EdgeLimits,
+    EdgeState,
+    Established,
+    LinkDown,
+    LinkUp,
+    Progressed,
+    Pull,
+    Pulled,
+    Rewind,
+    Send,
+    SendCatalogue,
+    Tick,
 )
+from twinsync.session.messages import Committed, Heartbeat, Hello, Items, Key, Nack, Reject, Welcome
+from twinsync.session.pacing import Lane, Pacer
 from twinsync.session.verdicts import verdict_of
 from twinsync.session.window import Window
 
 HEARTBEAT_MIN_NS = 100 * MILLISECOND_NS
 
 
-class EdgeState(Enum):
-    """Where the session stands."""
-
-    DISCONNECTED = auto()
-    HELLO_SENT = auto()
-    OPEN = auto()
-    REJECTED = auto()
-    CLOSED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class LinkUp:
-    """The stream is open; `hello` is what the gateway has to say."""
-
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class LinkDown:
-    """The stream is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """The spool has new items."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """The answer to `Pull` of the same generation; no items means that nothing waits."""
-
-    generation: int
-    items: tuple[Item, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-
-EdgeEvent = LinkUp | LinkDown | Appended | Pulled | Tick | Welcome | Reject | Committed | Nack | Directive | Heartbeat
-
-TRANSITIONS: Mapping[EdgeState, Mapping[type[EdgeEvent], EdgeState]] = {
-    EdgeState.DISCONNECTED: {LinkUp: EdgeState.HELLO_SENT},
-    EdgeState.HELLO_SENT: {Welcome: EdgeState.OPEN, Reject: EdgeState.REJECTED},
-    EdgeState.OPEN: {
-        Committed: EdgeState.OPEN,
-        Nack: EdgeState.OPEN,
-        Directive: EdgeState.OPEN,
-        Heartbeat: EdgeState.OPEN,
-        Appended: EdgeState.OPEN,
-        Pulled: EdgeState.OPEN,
-        Reject: EdgeState.REJECTED,
-    },
-    EdgeState.REJECTED: {},
-    EdgeState.CLOSED: {},
-}
-"""What may happen in a state and where it leads. LinkDown always leads to DISCONNECTED, Tick stays or closes."""
-
-_LOCAL = (Appended, Pulled, Tick, LinkDown)
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write this message."""
-
-    message: Hello | Items
-
-
-@dataclass(frozen=True, slots=True)
-class SendCatalogue:
-    """Write the catalogue of this digest."""
-
-    digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Write a heartbeat with what runs and what waits."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """Read unacknowledged items that lie at or behind `after`, most urgent first, and answer with `Pulled`.
-
-    At least one item is returned when one waits, be it larger than `bytes_max`.
-    """
-
-    generation: int
-    after: tuple[Mark, ...]
-    bytes_max: int
-    items_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
-    """The coordinator holds everything below these marks."""
-
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rewind:
-    """SERVER_REGRESSED: the coordinator lost what it had confirmed beyond these marks; take the tail back."""
-
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """As `Rewind`, for streams the spool did not list: where it has acknowledged more, it takes the tail back."""
-
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Established:
-    """The session is open."""
-
-    session: int
-    server_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """The peer did something useful: a retry loop may start from its shortest delay again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Drop the link; come back not before `wait_ns`.
-
-    Attributes:
-        needs_operator: no retry will help until a person has acted; retries go on, seldom.
-    """
-
-    reason: str
-    detail: str
-    wait_ns: int
-    needs_operator: bool
-
-
-EdgeAction = Send | SendCatalogue | Beat | Pull | Acknowledge | Rewind | Compare | Established | Progressed | Close
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeLimits:
-    """Patience of the gateway."""
-
-    hello_timeout_ns: int = 10 * SECOND_NS
-    progress_timeout_ns: int = 10 * SECOND_NS
-    stalls_max: int = 3
-    silence_heartbeats_max: int = 3
+__all__ = [
+    "TRANSITIONS",
+    "Acknowledge",
+    "Appended",
+    "Beat",
+    "Close",
+    "Compare",
+    "EdgeAction",
+    "EdgeEvent",
+    "EdgeLimits",
+    "EdgeSession",
+    "EdgeState",
+    "Established",
+    "LinkDown",
+    "LinkUp",
+    "Progressed",
+    "Pull",
+    "Pulled",
+    "Rewind",
+    "Send",
+    "SendCatalogue",
+    "Tick",
+]
 
 
 class EdgeSession:
     """One gateway's sessions with its coordinator, one after the other.
+
+    Args:
+        edge_limits: patience.
+        pacer: shares the link between what is urgent, present and past; None sends whatever the credit allows.
 
     Attributes:
         acked: marks the coordinator confirmed; LinkDown keeps them, so that a coordinator that comes back with less
             is found out even where the spool has nothing left to send.
     """
 
-    def __init__(self, edge_limits: EdgeLimits = EdgeLimits()) -> None:
-        self.limits = edge_limits
+    def __init__(self, edge_limits: EdgeLimits | None = None, pacer: Pacer | None = None) -> None:
+        self.limits = edge_limits or EdgeLimits()
+        self.pacer = pacer
         self.state = EdgeState.DISCONNECTED
         self.acked: dict[Key, int] = {}
         self._reset()
@@ -213,6 +98,9 @@ class EdgeSession:
         self._hello: Hello | None = None
         self._schemas: set[bytes] = set()
         self._pulling = self._dry = self._news = False
+        self._lane = Lane.LIVE
+        if self.pacer is not None:
+            self.pacer.drop()
         self._nacked: dict[Key, int] = {}
         self._stalls = 0
         self._heartbeat_ns = 0
@@ -231,11 +119,11 @@ class EdgeSession:
             return self._tick(now_ns)
         following = TRANSITIONS[self.state].get(type(event))
         if following is None:
-            if isinstance(event, _LOCAL) or self.state in (EdgeState.REJECTED, EdgeState.CLOSED):
+            if isinstance(event, LOCAL) or self.state in (EdgeState.REJECTED, EdgeState.CLOSED):
                 return []
             return self._close("PROTOCOL_VIOLATION", f"{type(event).__name__} while {self.state.name}")
         self.state = following
-        if not isinstance(event, _LOCAL):
+        if not isinstance(event, LOCAL):
             self._heard_ns = now_ns
         return self._dispatch(event, now_ns)
 
@@ -248,7 +136,8 @@ class EdgeSession:
         due = [self._beat_ns + self._heartbeat_ns, self._silence_ns()]
         if self.window.items:
             due.append(self._progress_ns + self.limits.progress_timeout_ns)
-        return min(due)
+        paced_ns = self.pacer.due_ns() if self.pacer is not None else None
+        return min(due if paced_ns is None else [*due, paced_ns])
 
     def _dispatch(self, event: EdgeEvent, now_ns: int) -> list[EdgeAction]:
         actions: list[EdgeAction] = []
@@ -258,8 +147,7 @@ class EdgeSession:
             case Welcome():
                 actions = self._open(event, now_ns)
             case Committed():
-                self.window.grant(event.credit_bytes, event.credit_items)
-                actions = [*self._advance(event.marks, now_ns), *self._pull()]
+                actions = self._commit(event, now_ns)
             case Nack():
                 actions = self._go_back(event.expected, now_ns)
             case Reject():
@@ -268,12 +156,20 @@ class EdgeSession:
                 actions = [Close(event.reason, event.detail, wait_ns, verdict.needs_operator)]
             case Appended():
                 self._dry, self._news = False, True
+                if self.pacer is not None:
+                    self.pacer.news()
                 actions = self._pull()
             case Pulled():
                 actions = self._forward(event, now_ns)
             case Heartbeat():
                 actions = [Progressed()]
         return actions
+
+    def _commit(self, committed: Committed, now_ns: int) -> list[EdgeAction]:
+        self.window.grant(committed.credit_bytes, committed.credit_items)
+        if self.pacer is not None and self.pacer.received(committed.received, now_ns):
+            self._progress_ns = now_ns
+        return [*self._advance(committed.marks, now_ns), *self._go_on(now_ns)]
 
     def _greet(self, hello: Hello, now_ns: int) -> list[EdgeAction]:
         self._hello = hello
@@ -292,6 +188,8 @@ class EdgeSession:
         self.window.grant(welcome.credit_bytes, welcome.credit_items)
         self._heartbeat_ns = max(welcome.heartbeat_ns, HEARTBEAT_MIN_NS)
         self._beat_ns = self._progress_ns = now_ns
+        if self.pacer is not None:
+            self.pacer.start(welcome.session, [boot.id for boot in hello.boots], now_ns)
         missing = [digest for digest in welcome.missing_schemas if digest in self._schemas]
         actions: list[EdgeAction] = [Established(welcome.session, welcome.server_ns)]
         actions += self._compare(hello, welcome.marks)
@@ -339,33 +237,69 @@ class EdgeSession:
         else:
             actions += self._advance((expected,), now_ns)
         self._nacked[key] = expected.next_seq
+        self._fall_back(key)
+        return actions + self._go_on(now_ns)
+
+    def _fall_back(self, key: Key | None = None) -> None:
         self.window.fall_back(key)
         self._dry = False
-        return actions + self._pull()
+        if self.pacer is not None:
+            self.pacer.drop(key)
+            self.pacer.went_back()
 
     def _pull(self) -> list[EdgeAction]:
         room_bytes, room_items = self.window.room()
         if self._pulling or self._dry or room_items <= 0 or room_bytes <= 0:
             return []
+        hidden: tuple[Mark, ...] = ()
+        if self.pacer is not None:
+            wanted = self.pacer.wanted()
+            if wanted is None:
+                return []
+            self._lane, wanted_bytes = wanted
+            hidden, room_bytes = self.pacer.masks(self._lane), min(room_bytes, wanted_bytes)
         self._pulling, self._news = True, False
-        return [Pull(self.window.generation, self.window.ahead(), room_bytes, room_items)]
+        return [Pull(self.window.generation, (*self.window.ahead(), *hidden), room_bytes, room_items)]
+
+    def _go_on(self, now_ns: int) -> list[EdgeAction]:
+        """Sends what the pacer lets go and reads what it wants next."""
+        return [*self._flow(now_ns), *self._pull()]
+
+    def _flow(self, now_ns: int) -> list[EdgeAction]:
+        actions: list[EdgeAction] = []
+        while self.pacer is not None and (message := self.pacer.next(now_ns)) is not None:
+            items = message.items if isinstance(message, Items) else (message.item,) if message.item else ()
+            actions += [*self._name_schemas(items), Send(message)]
+        return actions
+
+    def _name_schemas(self, items: Iterable[Item]) -> list[EdgeAction]:
+        """Catalogues that have to go before these items."""
+        actions: list[EdgeAction] = []
+        for item in items:
+            if isinstance(item.content, Block) and item.content.schema not in self._schemas:
+                self._schemas.add(item.content.schema)
+                actions.append(SendCatalogue(item.content.schema))
+        return actions
 
     def _forward(self, pulled: Pulled, now_ns: int) -> list[EdgeAction]:
         self._pulling = False
         if pulled.generation != self.window.generation:
             return self._pull()
-        self._dry = not pulled.items and not self._news
+        dry = not pulled.items and not self._news
+        if self.pacer is None:
+            self._dry = dry
+        elif not pulled.items and (self._lane is Lane.HISTORY or not self._news):
+            self.pacer.dried(self._lane)
         if not self.window.items:
             self._progress_ns = now_ns
         chosen = self.window.launch(pulled.items)
+        if self.pacer is not None:
+            self.pacer.offer(chosen)
+            # What was read and does not fit the credit waits for more of it.
+            return self._flow(now_ns) if pulled.items and not chosen else self._go_on(now_ns)
         if not chosen:
             return [] if pulled.items else self._pull()
-        actions: list[EdgeAction] = []
-        for item in chosen:
-            if isinstance(item.content, Block) and item.content.schema not in self._schemas:
-                self._schemas.add(item.content.schema)
-                actions.append(SendCatalogue(item.content.schema))
-        return [*actions, Send(Items(self.session, chosen)), *self._pull()]
+        return [*self._name_schemas(chosen), Send(Items(self.session, chosen)), *self._pull()]
 
     def _silence_ns(self) -> int:
         return self._heard_ns + self.limits.silence_heartbeats_max * self._heartbeat_ns
@@ -387,10 +321,9 @@ class EdgeSession:
                 return self._close("COORDINATOR_UNREACHABLE", "nothing was committed for too long")
             self._progress_ns = now_ns
             self._nacked.clear()
-            self.window.fall_back()
-            self._dry = False
+            self._fall_back()
             actions += self._pull()
-        return actions
+        return actions + self._flow(now_ns)
 
     def _close(self, reason: str, detail: str) -> list[EdgeAction]:
         self.state = EdgeState.CLOSED

@@ -9,13 +9,20 @@ from twinmodel.signal import Catalogue, Stream
 from twinsync.directive import Directive, DirectiveState, Running
 from twinsync.item import Block, Boot, Item, Mark, Range
 
-PROTOCOL = 2
-"""The newest protocol version this build speaks, an agent the only one: 2 brought blocks of version 2."""
+PROTOCOL = 3
+"""The newest protocol version this build speaks, an agent the only one.
+
+2 brought blocks of version 2; 3 large items in parts, the count of received bytes, and coarser periods on request.
+"""
 
 PROTOCOL_MIN = 1
 """The oldest version a coordinator of this build understands."""
 
 _ITEM_OVERHEAD_BYTES = 128
+_PART_OVERHEAD_BYTES = 32
+
+PART_LANES_MAX = 16
+"""Items of one session that may be on their way in parts at the same time."""
 
 Key = tuple[bytes, Stream]
 """A numbered stream: (boot, stream)."""
@@ -91,6 +98,30 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a block that is too large to be sent at once: more urgent items travel between two of its parts.
+
+    Attributes:
+        lane: which of several divided items it belongs to; parts of one lane come in order.
+        item: with the first part, the item with an empty payload.
+        offset: place of `piece` in the payload; 0 starts anew and drops what the lane held before.
+        total: bytes of the whole payload.
+    """
+
+    session: int
+    lane: int
+    item: Item | None
+    offset: int
+    total: int
+    piece: bytes
+
+
+def part_bytes(part: Part) -> int:
+    """What a part counts in `Committed.received`."""
+    return (_ITEM_OVERHEAD_BYTES if part.item is not None else _PART_OVERHEAD_BYTES) + len(part.piece)
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """An item that was committed as a dead letter."""
 
@@ -102,12 +133,18 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Sent only after the database commit; the credit replaces the one granted before."""
+    """Marks are sent only after the database commit; the credit replaces the one granted before.
+
+    Attributes:
+        received: bytes of items and parts received in this session so far, committed or not; the gateway paces
+            itself by them.
+    """
 
     marks: tuple[Mark, ...]
     credit_bytes: int
     credit_items: int
     rejected: tuple[Rejected, ...] = ()
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +152,21 @@ class Nack:
     """An item came out of order: go back to `expected`."""
 
     expected: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Coarsen:
+    """A wish: of signals of this stream that no model uses, send at most one sample in each `period_ns`.
+
+    It replaces the wish before it for the stream, 0 ends it. Alarms are never made coarser.
+
+    Attributes:
+        until_ns: server time at which it ends by itself, 0 for never.
+    """
+
+    stream: Stream
+    period_ns: int
+    until_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +181,5 @@ class Heartbeat:
     oldest_ns: int = 0
 
 
-Up = Hello | Catalogue | Items | DirectiveState | Heartbeat
-Down = Welcome | Reject | Committed | Nack | Directive | Heartbeat
+Up = Hello | Catalogue | Items | Part | DirectiveState | Heartbeat
+Down = Welcome | Reject | Committed | Nack | Directive | Heartbeat | Coarsen

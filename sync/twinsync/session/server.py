@@ -11,15 +11,12 @@ is done with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
+from dataclasses import replace
 
-from twinmodel.clock import SECOND_NS
 from twinmodel.signal import Catalogue
 from twinsync import limits
-from twinsync.directive import Directive, DirectiveState
-from twinsync.item import Item, Mark
+from twinsync.directive import DirectiveState
+from twinsync.item import Block, Item, Mark
 from twinsync.session.messages import (
     PROTOCOL,
     PROTOCOL_MIN,
@@ -28,198 +25,78 @@ from twinsync.session.messages import (
     Hello,
     Items,
     Nack,
+    Part,
     Reject,
     Rejected,
     Welcome,
     item_bytes,
+    part_bytes,
+)
+from twinsync.session.server_events import (
+    LOCAL,
+    PARTS_PROTOCOL,
+    TRANSITIONS,
+    Close,
+    Credit,
+    Desired,
+    Established,
+    Granted,
+    Keep,
+    Note,
+    Open,
+    Refused,
+    Regrant,
+    Send,
+    ServerAction,
+    ServerEvent,
+    ServerLimits,
+    ServerState,
+    Settle,
+    Store,
+    Stored,
+    Tick,
+    Wished,
 )
 
-
-class ServerState(Enum):
-    """Where the session stands."""
-
-    WAITING_HELLO = auto()
-    OPENING = auto()
-    OPEN = auto()
-    CLOSED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """What a gateway may have in flight; (0, 0) pauses it."""
-
-    bytes: int
-    items: int
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The store has opened the session."""
-
-    session: int
-    marks: tuple[Mark, ...]
-    missing_schemas: tuple[bytes, ...]
-    credit: Credit
-    wall_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The session must end: the store, the operator or the service says so."""
-
-    reason: str
-    detail: str
-    retry_after_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """The commit of earlier `Store` actions, `bytes` and `items` of them, is durable."""
-
-    marks: tuple[Mark, ...]
-    rejected: tuple[Rejected, ...]
-    nack: Mark | None
-    bytes: int
-    items: int
-    credit: Credit
-
-
-@dataclass(frozen=True, slots=True)
-class Regrant:
-    """The load of the coordinator has changed: grant this credit from now on."""
-
-    credit: Credit
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """A directive to deliver."""
-
-    directive: Directive
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed."""
-
-    wall_ns: int
-
-
-ServerEvent = (
-    Hello | Catalogue | Items | DirectiveState | Heartbeat | Granted | Refused | Stored | Regrant | Desired | Tick
-)
-
-TRANSITIONS: Mapping[ServerState, Mapping[type[ServerEvent], ServerState]] = {
-    ServerState.WAITING_HELLO: {Hello: ServerState.OPENING, Refused: ServerState.CLOSED},
-    ServerState.OPENING: {Granted: ServerState.OPEN, Refused: ServerState.CLOSED},
-    ServerState.OPEN: {
-        Catalogue: ServerState.OPEN,
-        Items: ServerState.OPEN,
-        DirectiveState: ServerState.OPEN,
-        Heartbeat: ServerState.OPEN,
-        Stored: ServerState.OPEN,
-        Regrant: ServerState.OPEN,
-        Desired: ServerState.OPEN,
-        Refused: ServerState.CLOSED,
-    },
-    ServerState.CLOSED: {},
-}
-"""What may happen in a state and where it leads; Tick stays or closes."""
-
-_LOCAL = (Granted, Refused, Stored, Regrant, Desired, Tick)
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Ask the store for a session; answer with `Granted` or `Refused`."""
-
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Keep a catalogue, before any item that follows it."""
-
-    catalogue: Catalogue
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Commit these items; answer with `Stored`."""
-
-    session: int
-    items: tuple[Item, ...]
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Keep the outcome of a directive."""
-
-    state: DirectiveState
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Keep what the gateway says of itself."""
-
-    heartbeat: Heartbeat
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write this message."""
-
-    message: Welcome | Reject | Committed | Nack | Directive | Heartbeat
-
-
-@dataclass(frozen=True, slots=True)
-class Established:
-    """The session is open; deliver its directives, cut the one before it."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """End the stream once what was sent before is written."""
-
-    reason: str
-    detail: str
-
-
-ServerAction = Open | Keep | Store | Settle | Note | Send | Established | Close
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """Patience of the coordinator and bounds of one stream.
-
-    Attributes:
-        overuse_max: how often the granted window may be in flight: a gateway that goes back to its oldest
-            unacknowledged item sends the window again while the first copy still waits here.
-    """
-
-    hello_timeout_ns: int = 6 * SECOND_NS
-    heartbeat_ns: int = 5 * SECOND_NS
-    silence_heartbeats_max: int = 3
-    message_bytes_max: int = limits.MESSAGE_BYTES_MAX
-    boots_max: int = 4096
-    ranges_max: int = 4096
-    schemas_max: int = 1024
-    overuse_max: int = 4
+__all__ = [
+    "TRANSITIONS",
+    "Close",
+    "Credit",
+    "Desired",
+    "Established",
+    "Granted",
+    "Keep",
+    "Note",
+    "Open",
+    "Refused",
+    "Regrant",
+    "Send",
+    "ServerAction",
+    "ServerEvent",
+    "ServerLimits",
+    "ServerSession",
+    "ServerState",
+    "Settle",
+    "Store",
+    "Stored",
+    "Tick",
+    "Wished",
+]
 
 
 class ServerSession:
     """One stream as the coordinator sees it."""
 
-    def __init__(self, now_ns: int, server_limits: ServerLimits = ServerLimits()) -> None:
-        self._limits = server_limits
+    def __init__(self, now_ns: int, server_limits: ServerLimits | None = None) -> None:
+        self._limits = server_limits or ServerLimits()
         self.state = ServerState.WAITING_HELLO
         self.session = 0
         self._protocol = PROTOCOL
         self.waiting_bytes = 0
         self.waiting_items = 0
+        self._received = 0
+        self._parts: dict[int, tuple[Item, int, list[bytes]]] = {}
+        self._parts_bytes = 0
         self._window = Credit(0, 0)
         self._granted = Credit(0, 0)
         self._since_ns = now_ns
@@ -232,11 +109,11 @@ class ServerSession:
             return self._sent(self._tick(event, now_ns), now_ns)
         following = TRANSITIONS[self.state].get(type(event))
         if following is None:
-            if isinstance(event, _LOCAL) or self.state is ServerState.CLOSED:
+            if isinstance(event, LOCAL) or self.state is ServerState.CLOSED:
                 return []
             return self._refuse("PROTOCOL_VIOLATION", f"{type(event).__name__} while {self.state.name}")
         self.state = following
-        if not isinstance(event, _LOCAL):
+        if not isinstance(event, LOCAL):
             self._heard_ns = now_ns
         return self._sent(self._dispatch(event), now_ns)
 
@@ -264,8 +141,8 @@ class ServerSession:
                 actions = self._refuse(event.reason, event.detail, event.retry_after_ns)
             case Catalogue():
                 actions = [Keep(event)]
-            case Items():
-                actions = self._take(event)
+            case Items() | Part():
+                actions = self._count(event)
             case DirectiveState():
                 actions = [Settle(event)]
             case Heartbeat() if event.session != self.session:
@@ -276,9 +153,9 @@ class ServerSession:
                 actions = self._acknowledge(event)
             case Regrant():
                 self._grant(event.credit)
-                actions = [Send(Committed((), event.credit.bytes, event.credit.items))]
-            case Desired():
-                actions = [Send(event.directive)]
+                actions = [self._tell()]
+            case Desired() | Wished():
+                actions = self._deliver(event)
         return actions
 
     def _greet(self, hello: Hello) -> list[ServerAction]:
@@ -314,6 +191,19 @@ class ServerSession:
         )
         return [Send(welcome), Established(granted.session)]
 
+    def _deliver(self, event: Desired | Wished) -> list[ServerAction]:
+        if isinstance(event, Desired):
+            return [Send(event.directive)]
+        # An older agent would not know what is meant, and end the session.
+        return [Send(event.coarsen)] if self._protocol >= PARTS_PROTOCOL else []
+
+    def _count(self, message: Items | Part) -> list[ServerAction]:
+        if isinstance(message, Part):
+            self._received += part_bytes(message)
+            return self._join(message)
+        self._received += sum(map(item_bytes, message.items))
+        return self._take(message)
+
     def _take(self, message: Items) -> list[ServerAction]:
         if message.session != self.session:
             return self._refuse("PROTOCOL_VIOLATION", f"items of session {message.session}, not {self.session}")
@@ -323,19 +213,48 @@ class ServerSession:
         size = sum(item_bytes(item) for item in message.items)
         self.waiting_bytes += size
         self.waiting_items += count
-        # One message more than the window is always fine: a single item may be larger than what was granted.
-        bytes_max = self._limits.overuse_max * self._window.bytes + self._limits.message_bytes_max
         items_max = self._limits.overuse_max * self._window.items + limits.ITEMS_PER_MESSAGE_MAX
-        if self.waiting_bytes > bytes_max or self.waiting_items > items_max:
+        if self.waiting_bytes > self._bytes_max() or self.waiting_items > items_max:
             return self._refuse("LIMIT_EXCEEDED", "more was sent than the credit allows")
         return [Store(self.session, message.items, size)]
+
+    def _join(self, part: Part) -> list[ServerAction]:
+        """Puts a divided block together; each part is acknowledged as received, the whole as committed."""
+        if part.session != self.session:
+            return self._refuse("PROTOCOL_VIOLATION", f"a part of session {part.session}, not {self.session}")
+        if part.item is not None:
+            self._forget_parts(part.lane)
+            self._parts[part.lane] = (part.item, part.total, [])
+        item, total, pieces = self._parts.get(part.lane, (None, 0, []))
+        have = sum(map(len, pieces))
+        if item is None or not isinstance(item.content, Block) or (have, total) != (part.offset, part.total):
+            return self._refuse("PROTOCOL_VIOLATION", f"a part at {part.offset} of lane {part.lane}, not at {have}")
+        pieces.append(part.piece)
+        self._parts_bytes += len(part.piece)
+        if self.waiting_bytes + self._parts_bytes > self._bytes_max():
+            return self._refuse("LIMIT_EXCEEDED", "more was sent than the credit allows")
+        if have + len(part.piece) < total:
+            return [self._tell()]
+        self._forget_parts(part.lane)
+        whole = replace(item, content=replace(item.content, payload=b"".join(pieces)))
+        return [self._tell(), *self._take(Items(self.session, (whole,)))]
+
+    def _forget_parts(self, lane: int) -> None:
+        _, _, pieces = self._parts.pop(lane, (None, 0, ()))
+        self._parts_bytes -= sum(map(len, pieces))
+
+    def _tell(self, marks: tuple[Mark, ...] = (), rejected: tuple[Rejected, ...] = ()) -> Send:
+        return Send(Committed(marks, self._granted.bytes, self._granted.items, rejected, self._received))
+
+    def _bytes_max(self) -> int:
+        # One message more than the window is always fine: a single item may be larger than what was granted.
+        return self._limits.overuse_max * self._window.bytes + self._limits.message_bytes_max
 
     def _acknowledge(self, stored: Stored) -> list[ServerAction]:
         self.waiting_bytes -= stored.bytes
         self.waiting_items -= stored.items
         self._grant(stored.credit)
-        committed = Committed(stored.marks, stored.credit.bytes, stored.credit.items, stored.rejected)
-        actions: list[ServerAction] = [Send(committed)]
+        actions: list[ServerAction] = [self._tell(stored.marks, stored.rejected)]
         if stored.nack is not None:
             actions.append(Send(Nack(stored.nack)))
         return actions
@@ -357,8 +276,7 @@ class ServerSession:
             return self._refuse("RETRY_AFTER", "the gateway fell silent")
         if now_ns - self._spoke_ns >= self._limits.heartbeat_ns:
             # The credit is told again, so that a pause whose end got lost does not last.
-            credit = Committed((), self._granted.bytes, self._granted.items)
-            return [Send(Heartbeat(self.session, tick.wall_ns)), Send(credit)]
+            return [Send(Heartbeat(self.session, tick.wall_ns)), self._tell()]
         return []
 
     def _refuse(self, reason: str, detail: str, retry_after_ns: int = 0) -> list[ServerAction]:

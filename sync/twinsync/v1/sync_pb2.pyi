@@ -23,6 +23,7 @@ class Up(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     DIRECTIVE_STATE_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
+    PART_FIELD_NUMBER: builtins.int
     @property
     def hello(self) -> global___Hello: ...
     @property
@@ -33,6 +34,8 @@ class Up(google.protobuf.message.Message):
     def directive_state(self) -> twinsync.v1.directives_pb2.DirectiveState: ...
     @property
     def heartbeat(self) -> global___Heartbeat: ...
+    @property
+    def part(self) -> global___Part: ...
     def __init__(
         self,
         *,
@@ -41,10 +44,11 @@ class Up(google.protobuf.message.Message):
         items: global___Items | None = ...,
         directive_state: twinsync.v1.directives_pb2.DirectiveState | None = ...,
         heartbeat: global___Heartbeat | None = ...,
+        part: global___Part | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["body", b"body", "catalogue", b"catalogue", "directive_state", b"directive_state", "heartbeat", b"heartbeat", "hello", b"hello", "items", b"items"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "catalogue", b"catalogue", "directive_state", b"directive_state", "heartbeat", b"heartbeat", "hello", b"hello", "items", b"items"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["hello", "catalogue", "items", "directive_state", "heartbeat"] | None: ...
+    def HasField(self, field_name: typing.Literal["body", b"body", "catalogue", b"catalogue", "directive_state", b"directive_state", "heartbeat", b"heartbeat", "hello", b"hello", "items", b"items", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "catalogue", b"catalogue", "directive_state", b"directive_state", "heartbeat", b"heartbeat", "hello", b"hello", "items", b"items", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["hello", "catalogue", "items", "directive_state", "heartbeat", "part"] | None: ...
 
 global___Up = Up
 
@@ -58,6 +62,7 @@ class Down(google.protobuf.message.Message):
     NACK_FIELD_NUMBER: builtins.int
     DIRECTIVE_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
+    COARSEN_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> global___Welcome: ...
     @property
@@ -70,6 +75,8 @@ class Down(google.protobuf.message.Message):
     def directive(self) -> twinsync.v1.directives_pb2.Directive: ...
     @property
     def heartbeat(self) -> global___Heartbeat: ...
+    @property
+    def coarsen(self) -> global___Coarsen: ...
     def __init__(
         self,
         *,
@@ -79,10 +86,11 @@ class Down(google.protobuf.message.Message):
         nack: global___Nack | None = ...,
         directive: twinsync.v1.directives_pb2.Directive | None = ...,
         heartbeat: global___Heartbeat | None = ...,
+        coarsen: global___Coarsen | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["body", b"body", "committed", b"committed", "directive", b"directive", "heartbeat", b"heartbeat", "nack", b"nack", "reject", b"reject", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "committed", b"committed", "directive", b"directive", "heartbeat", b"heartbeat", "nack", b"nack", "reject", b"reject", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["welcome", "reject", "committed", "nack", "directive", "heartbeat"] | None: ...
+    def HasField(self, field_name: typing.Literal["body", b"body", "coarsen", b"coarsen", "committed", b"committed", "directive", b"directive", "heartbeat", b"heartbeat", "nack", b"nack", "reject", b"reject", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "coarsen", b"coarsen", "committed", b"committed", "directive", b"directive", "heartbeat", b"heartbeat", "nack", b"nack", "reject", b"reject", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["body", b"body"]) -> typing.Literal["welcome", "reject", "committed", "nack", "directive", "heartbeat", "coarsen"] | None: ...
 
 global___Down = Down
 
@@ -220,6 +228,43 @@ class Items(google.protobuf.message.Message):
 global___Items = Items
 
 @typing.final
+class Part(google.protobuf.message.Message):
+    """A piece of a block that is too large to be sent at once, so that more urgent items need not wait behind it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    LANE_FIELD_NUMBER: builtins.int
+    ITEM_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    PIECE_FIELD_NUMBER: builtins.int
+    session: builtins.int
+    lane: builtins.int
+    """Which of several divided items it belongs to; parts of one lane come in order."""
+    offset: builtins.int
+    total: builtins.int
+    piece: builtins.bytes
+    @property
+    def item(self) -> twinsync.v1.types_pb2.Item:
+        """With the first part: the item, its payload left empty."""
+
+    def __init__(
+        self,
+        *,
+        session: builtins.int = ...,
+        lane: builtins.int = ...,
+        item: twinsync.v1.types_pb2.Item | None = ...,
+        offset: builtins.int = ...,
+        total: builtins.int = ...,
+        piece: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["item", b"item"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["item", b"item", "lane", b"lane", "offset", b"offset", "piece", b"piece", "session", b"session", "total", b"total"]) -> None: ...
+
+global___Part = Part
+
+@typing.final
 class Rejected(google.protobuf.message.Message):
     """An item that was committed as a dead letter."""
 
@@ -255,8 +300,11 @@ class Committed(google.protobuf.message.Message):
     CREDIT_BYTES_FIELD_NUMBER: builtins.int
     CREDIT_ITEMS_FIELD_NUMBER: builtins.int
     REJECTED_FIELD_NUMBER: builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: builtins.int
     credit_bytes: builtins.int
     credit_items: builtins.int
+    received_bytes: builtins.int
+    """Bytes of items and parts received in this session so far, committed or not."""
     @property
     def marks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[twinsync.v1.types_pb2.Mark]: ...
     @property
@@ -268,8 +316,9 @@ class Committed(google.protobuf.message.Message):
         credit_bytes: builtins.int = ...,
         credit_items: builtins.int = ...,
         rejected: collections.abc.Iterable[global___Rejected] | None = ...,
+        received_bytes: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["credit_bytes", b"credit_bytes", "credit_items", b"credit_items", "marks", b"marks", "rejected", b"rejected"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["credit_bytes", b"credit_bytes", "credit_items", b"credit_items", "marks", b"marks", "received_bytes", b"received_bytes", "rejected", b"rejected"]) -> None: ...
 
 global___Committed = Committed
 
@@ -295,6 +344,30 @@ class Nack(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["boot", b"boot", "expected_seq", b"expected_seq", "stream", b"stream"]) -> None: ...
 
 global___Nack = Nack
+
+@typing.final
+class Coarsen(google.protobuf.message.Message):
+    """A wish: of signals of this stream that no model uses, at most one sample in each period. 0 ends it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: builtins.int
+    PERIOD_MS_FIELD_NUMBER: builtins.int
+    UNTIL_NS_FIELD_NUMBER: builtins.int
+    stream: twinsync.v1.types_pb2.Stream.ValueType
+    period_ms: builtins.int
+    until_ns: builtins.int
+    """Server time at which it ends by itself, 0 for never."""
+    def __init__(
+        self,
+        *,
+        stream: twinsync.v1.types_pb2.Stream.ValueType = ...,
+        period_ms: builtins.int = ...,
+        until_ns: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["period_ms", b"period_ms", "stream", b"stream", "until_ns", b"until_ns"]) -> None: ...
+
+global___Coarsen = Coarsen
 
 @typing.final
 class Heartbeat(google.protobuf.message.Message):

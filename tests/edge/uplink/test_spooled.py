@@ -15,6 +15,7 @@ from twinedge.uplink.spooled import SpooledItems
 from twinmodel.clock import ClockQuality
 from twinmodel.errors import StorageError
 from twinmodel.signal import Stream
+from twinsync.item import Mark
 
 
 @pytest.fixture
@@ -70,4 +71,50 @@ async def test_thinned_blocks_reach_the_coordinator_with_their_whole_range(tmp_p
             await until(lambda: len(coordinator.store.history) == 60 * 2000)
     assert coordinator.store.dead == []
     assert any(getattr(item.content, "kept", b"") for item in coordinator.store.items)
+    await storage.close()
+
+
+async def test_after_an_outage_live_samples_get_numbers_of_their_own_and_arrive_before_the_history(tmp_path):
+    bench = Bench(tmp_path / "state")
+    storage = await Storage.open(lambda: bench.open(1 << 24))
+    for _ in range(40):
+        await storage.call(lambda spool: bench.append(spool, Stream.TELEMETRY, 2000, noisy=True))
+    before = await storage.call(lambda spool: spool.boot)
+    bench.clock.advance(60 * 10**9)
+    items = SpooledItems(storage, lambda: ClockQuality.SYNCED, bench.rng.randbytes)
+    facts = await items.hello_facts()
+    after = facts.boots[-1]
+    assert (after.previous, after.counter) == (before.id, before.counter + 1)
+    assert (await items.hello_facts()).boots[-1] == after
+    await storage.call(bench.append)
+    coordinator = Coordinator()
+    async with coordinator.up(AUTHORITY.server()):
+        sender = uplink(f"localhost:{coordinator.port}", spool=items)
+        async with running(sender.run()):
+            await until(lambda: len(coordinator.store.history) == 40 * 2000 + 10)
+    assert coordinator.store.items[0].boot == after.id
+    assert len(set(coordinator.store.history)) == 40 * 2000 + 10
+    await storage.close()
+    spool = bench.open(1 << 24)
+    assert spool.boot.previous == after.id
+    assert [(b.counter, b.previous) for b in spool.boots_since(b"")][:2] == [(1, b""), (2, before.id)]
+    spool.close()
+
+
+async def test_little_or_young_backlog_and_a_disk_that_refuses_leave_the_boot_as_it_is(tmp_path, world):
+    bench = Bench(tmp_path / "state")
+    storage = await Storage.open(lambda: bench.open(1 << 24, vfs="cached-disk"))
+    items = SpooledItems(storage, lambda: ClockQuality.SYNCED, bench.rng.randbytes)
+    await storage.call(bench.append)
+    bench.clock.advance(600 * 10**9)
+    boot = (await items.hello_facts()).boots[-1]
+    await storage.call(lambda spool: spool.acknowledge([Mark(boot.id, Stream.TELEMETRY, 10)]))
+    for _ in range(10):
+        await storage.call(lambda spool: bench.append(spool, Stream.TELEMETRY, 2000, noisy=True))
+    assert (await items.hello_facts()).boots[-1] == boot
+    bench.clock.advance(600 * 10**9)
+    world.refusal, world.refuses = apsw.FullError("no space"), ("write", "sync", "truncate")
+    assert (await items.hello_facts()).boots[-1] == boot
+    world.refuses = ()
+    assert (await items.hello_facts()).boots[-1].previous == boot.id
     await storage.close()

@@ -10,7 +10,19 @@ from twinsync import limits
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome
 from twinsync.item import Block, Boot, Gap, Item, Mark
 from twinsync.session import ServerLimits, ServerSession, ServerState
-from twinsync.session.messages import PROTOCOL, Committed, Heartbeat, Hello, Items, Nack, Reject, item_bytes
+from twinsync.session.messages import (
+    PROTOCOL,
+    Coarsen,
+    Committed,
+    Heartbeat,
+    Hello,
+    Items,
+    Nack,
+    Part,
+    Reject,
+    item_bytes,
+    part_bytes,
+)
 from twinsync.session.server import (
     Close,
     Credit,
@@ -27,6 +39,7 @@ from twinsync.session.server import (
     Store,
     Stored,
     Tick,
+    Wished,
 )
 
 BOOT = Boot(b"b" * 16, b"", 1, 0, ClockQuality.FREE)
@@ -92,7 +105,7 @@ def test_a_protocol_nobody_speaks_asks_for_an_upgrade():
         assert reason_of(refused) == "UPGRADE_REQUIRED"
 
 
-@pytest.mark.parametrize(("least", "most", "agreed"), [(1, 1, 1), (2, 2, 2), (1, 9, 2)])
+@pytest.mark.parametrize(("least", "most", "agreed"), [(1, 1, 1), (2, 2, 2), (3, 3, 3), (1, 9, 3)])
 def test_the_newest_protocol_both_speak_is_agreed_so_that_older_agents_stay_welcome(least, most, agreed):
     machine = ServerSession(0)
     machine.receive(hello(protocol_min=least, protocol_max=most), 0)
@@ -111,7 +124,7 @@ def test_items_are_stored_and_acknowledged_only_after_the_commit():
     assert machine.receive(Items(7, (gap(),)), 0) == [Store(7, (gap(),), item_bytes(gap()))]
     marks = (Mark(BOOT.id, Stream.ALARM, 1),)
     actions = machine.receive(Stored(marks, (), None, item_bytes(gap()), 1, CREDIT), 0)
-    assert actions == [Send(Committed(marks, 1000, 4))]
+    assert actions == [Send(Committed(marks, 1000, 4, received=item_bytes(gap())))]
     assert (machine.waiting_bytes, machine.waiting_items) == (0, 0)
 
 
@@ -154,7 +167,7 @@ def test_a_pause_and_its_end_are_told():
     machine.receive(Items(7, (gap(),)), 0)
     machine.receive(Stored((), (), None, item_bytes(gap()), 1, Credit(0, 0)), 0)
     assert machine.paused
-    assert machine.receive(Regrant(CREDIT), 0) == [Send(Committed((), 1000, 4))]
+    assert machine.receive(Regrant(CREDIT), 0) == [Send(Committed((), 1000, 4, received=item_bytes(gap())))]
     assert not machine.paused
 
 
@@ -184,3 +197,55 @@ def test_a_newer_session_fences_this_one():
     machine = opened()
     assert reason_of(machine.receive(Refused("FENCED", "session 8 is open"), 0)) == "FENCED"
     assert machine.receive(Items(7, (gap(),)), 0) == []
+
+
+def parts_of(payload: bytes, size: int, lane: int = 2) -> list[Part]:
+    head = Item(BOOT.id, Stream.BULK, 0, 4, Block(b"s" * 32, 0, b"", 1, 2, b"k"))
+    starts = range(0, len(payload), size)
+    return [Part(7, lane, None if at else head, at, len(payload), payload[at : at + size]) for at in starts]
+
+
+def test_a_block_in_parts_is_stored_when_it_is_whole_and_each_part_is_counted_at_once():
+    machine = opened()
+    first, second, third = parts_of(b"abcdefgh", 3)
+    assert machine.receive(first, 0) == [Send(Committed((), 1000, 4, received=part_bytes(first)))]
+    assert machine.receive(Items(7, (gap(),)), 0)[0] == Store(7, (gap(),), item_bytes(gap()))
+    machine.receive(second, 0)
+    tell, store = machine.receive(third, 0)
+    assert tell.message.received == sum(map(part_bytes, (first, second, third))) + item_bytes(gap())
+    assert (store.items[0].content.payload, store.items[0].content.kept) == (b"abcdefgh", b"k")
+    assert machine._parts_bytes == 0
+
+
+def test_a_first_part_drops_what_its_lane_held_and_a_part_out_of_its_place_is_a_violation():
+    machine = opened()
+    first, second, third = parts_of(b"abcdefgh", 3)
+    for part in (first, second, first, second):
+        machine.receive(part, 0)
+    assert machine.receive(third, 0)[1].items[0].content.payload == b"abcdefgh"
+    for wrong in ([second], [first, third], [first, parts_of(b"abcdefgh", 3, lane=3)[1]], [first, second, second]):
+        machine = opened()
+        for part in wrong[:-1]:
+            machine.receive(part, 0)
+        assert reason_of(machine.receive(wrong[-1], 0)) == "PROTOCOL_VIOLATION"
+
+
+def test_parts_that_never_become_whole_are_bounded_by_the_credit():
+    machine = opened()
+    for lane in range(2):
+        for part in parts_of(bytes(limits.BLOCK_BYTES_MAX), limits.BLOCK_BYTES_MAX // 2 + 9, lane)[:1]:
+            machine.receive(part, 0)
+    for lane in range(2, 16):
+        actions = machine.receive(parts_of(bytes(limits.BLOCK_BYTES_MAX), limits.BLOCK_BYTES_MAX // 2 + 9, lane)[0], 0)
+        if machine.state is ServerState.CLOSED:
+            break
+    assert reason_of(actions) == "LIMIT_EXCEEDED"
+
+
+def test_a_wish_is_not_told_to_an_agent_that_would_not_know_it():
+    wish = Wished(Coarsen(Stream.BULK, SECOND_NS, 0))
+    assert opened().receive(wish, 0) == []
+    machine = ServerSession(0)
+    machine.receive(hello(protocol_max=3), 0)
+    machine.receive(Granted(7, (), (), CREDIT, 0), 0)
+    assert machine.receive(wish, 0) == [Send(wish.coarsen)]
