@@ -18,7 +18,9 @@ def test_a_model_is_built_signed_inspected_and_pushed(shell, tmp_path):
     shell("model", "keygen", key)
     signed = shell("model", "sign", package, "--key", key, "--output", "json")
     assert signed.json["model_id"] == built.json["model_id"]
+    assert "false alarms a year" in shell("model", "inspect", package).out
     seen = shell("model", "inspect", package, "-o", "json").json
+    assert [d["detector"] for d in seen["detectors"]] == ["chi_square", "cusum", "page_hinkley"]
     assert (seen["signer"], seen["model_id"]) == (signed.json["signer"], built.json["model_id"])
     pushed = shell("model", "push", package, "-o", "json")
     assert pushed.code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +96,16 @@ def inspect(ctx: click.Context, model: str) -> None:
     if "@" in model and not Path(model).exists():
         emit(ctx, client_of(ctx).get(model_path(model)), _VERSION)
         return
-    from twinmodel.package import archive  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+    from twinmodel.alarms import drift_figures  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+    from twinmodel.package import archive  # noqa: PLC0415 - as above
     from twinmodel.rom.readable import equations  # noqa: PLC0415 - as above
 
     blob = read_file(Path(model))
     package = archive.open_at_desk(blob)
+    detectors = [asdict(figures) for figures in drift_figures(package.manifest.drift, package.dt_ns)]
     manifest = package.manifest.model_dump(mode="json", by_alias=True)
     facts: Json = {"model_id": package.model_id, "signer": archive.signer(blob), "size": len(blob)}
-    facts["equations"] = equations(package)
+    facts |= {"equations": equations(package), "detectors": detectors}
     emit(ctx, manifest | facts, _MANIFEST)
 
 
@@ -186,6 +189,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= _EQUATION_MAX else f"{text[:_EQUATION_MAX]} ..."
 
 
+def _promise(figures: Json) -> str:
+    """What a detector promises on one output that is measured at every tick."""
+    told = ", ".join(f"{d['shift']:g} sigma after {d['seconds']:.0f} s" for d in figures["detections"])
+    return f"{figures['detector']}: {figures['false_alarms_per_year']:.2g} false alarms a year; finds {told}"
+
+
 def _ports(ports: Any) -> str:
     if isinstance(ports, dict):
         return ", ".join(f"{name} [{unit}]" for name, unit in ports.items())
@@ -232,6 +241,7 @@ _MANIFEST: list[Column] = [
     ("outputs", lambda m: _ports(m["outputs"])),
     ("parameters", lambda m: ", ".join(f"{p['name']} {p['value']:g} {p['unit']}".strip() for p in m["params"])),
     ("equations", lambda m: "\n".join(f"{left} = {_cut(right)}" for left, right in m["equations"].items())),
+    ("drift", lambda m: "\n".join(map(_promise, m["detectors"]))),
     ("parity", lambda m: m["parity"]["sha256"]),
 ]
 _DIRECTIVE: list[Column] = [
