@@ -1,11 +1,12 @@
 """The unscented filter and the free run of one signature: op-list, integrator and filter as straight-line code.
 
-Scratch of the filter, rows of L = (2n + 1) W lanes: states | readings | inputs | parameters. Of the free run, rows of a
-block: states | inputs.
+Scratch of the filter, rows of L = (2n + 1) W lanes: states | readings | inputs | parameters | registers between
+segments. Of the free run, rows of a block: states | inputs | registers between segments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twinmodel.kernel import ops
@@ -13,11 +14,15 @@ from twinmodel.kernel.arena import DRIFT, HEADER, I32, WATCH, packed
 from twinmodel.kernel.drift_reference import finish
 from twinmodel.kernel.generate.form import Form, TooLargeError, Value
 from twinmodel.kernel.generate.oplist import Pool
+from twinmodel.kernel.generate.segments import Runner, segments
 from twinmodel.kernel.generate.tiles import TracedTiles
 from twinmodel.kernel.reference import cholesky, condition
 from twinmodel.kernel.vm_reference import Programs, integrate, programs
 
 ORDER_MAX = 8
+# States, inputs and parameters of a lane; takes a reading of a lane.
+Read = Callable[[Value], tuple[list[Value], list[Value], list[Value]]]
+Write = Callable[[int, Value, Value], None]
 
 
 class _Model:
@@ -56,6 +61,14 @@ class _Model:
         x: list[Any] = integrate(self.code, self.kind, R, self.pool, (h, 1))
         return x
 
+    def readings(
+        self, lanes: Value, row: int, read: Callable[[Value], list[Any]], finish: Callable[[list[Any], Value], None]
+    ) -> None:
+        """Runs the readings over all lanes; scratch is free from `row` on."""
+        pinned = self.n + self.m + self.q + self.consts
+        parts = segments(self.code.readings, self.code.reading_results, pinned)
+        Runner(self.form, self.pool, lanes, row - pinned, pinned).run(parts, read, finish)
+
     @property
     def passes(self) -> int:
         """How often `advance` makes a tick."""
@@ -85,11 +98,7 @@ def ode_form(integers: I32) -> Form:
             for i in range(n):
                 form.store("G", lanes * i + lane, x[i])
         tick.gather()
-        with form.loop(lanes, lanes=True) as lane:
-            R = tick.read(lane)
-            model.pool.run(model.code.readings, R)
-            for r, register in enumerate(model.code.reading_results):
-                form.store("G", lanes * (n + r) + lane, R[register])
+        tick.readings()
         tick.update()
     return form
 
@@ -138,6 +147,16 @@ class _Tick:
             t.hold()
             self._scatter(t, w)
             t.flush()
+
+    def readings(self) -> None:
+        """Outputs at every point."""
+        model, form = self._model, self._form
+
+        def finish(R: list[Any], lane: Value) -> None:
+            for r, register in enumerate(model.code.reading_results):
+                form.store("G", self._lanes * (model.n + r) + lane, R[register])
+
+        model.readings(self._lanes, model.n + model.p + model.m + model.q, self.read, finish)
 
     def update(self) -> None:
         """Conditions the states on the measurements, one after the other."""
@@ -234,9 +253,10 @@ def rollout_form(integers: I32) -> Form:
                 params = [form.load("S", (total * (n + row) + base) + w) for row in range(q)]
                 return values[:n], values[n:], params
 
-            with form.loop(lanes, lanes=True) as w:
-                for r, value in enumerate(body.readings(*read(w))):
-                    form.store("O", ((t * p + r) * total + base) + w, value)
+            def write(r: int, value: Value, w: Value) -> None:
+                form.store("O", ((t * p + r) * total + base) + w, value)
+
+            body.readings(lanes, read, write)
             with form.loop(body.passes), form.loop(lanes, lanes=True) as w:
                 for i, value in enumerate(body.advance(*read(w))):
                     form.store("G", lanes * i + w, value)
@@ -251,10 +271,14 @@ class _Free:
         model.choose(form.value(0, "i"))
         self.n, self.m, self.p, self.q, self.passes = model.n, model.m, model.p, model.q, model.passes
 
-    def readings(self, *pinned: list[Value]) -> list[Value]:
-        R = self._model.registers_of(*pinned)
-        self._model.pool.run(self._model.code.readings, R)
-        return [R[register] for register in self._model.code.reading_results]
+    def readings(self, lanes: Value, read: Read, write: Write) -> None:
+        model = self._model
+
+        def finish(R: list[Any], w: Value) -> None:
+            for r, register in enumerate(model.code.reading_results):
+                write(r, R[register], w)
+
+        model.readings(lanes, model.n + model.m, lambda w: model.registers_of(*read(w)), finish)
 
     def advance(self, *pinned: list[Value]) -> list[Value]:
         return self._model.advance(self._model.registers_of(*pinned))
@@ -274,9 +298,12 @@ class _FreeLinear:
         self._C = self._a + n
         self._c = self._C + p * (n + m)
 
-    def readings(self, x: list[Value], u: list[Value], _: list[Value]) -> list[Value]:
+    def readings(self, lanes: Value, read: Read, write: Write) -> None:
         n, m = self.n, self.m
-        return [self._row(self._c + r, self._C + r * n, x, self._C + self.p * n + r * m, u) for r in range(self.p)]
+        with self._form.loop(lanes, lanes=True) as w:
+            x, u, _ = read(w)
+            for r in range(self.p):
+                write(r, self._row(self._c + r, self._C + r * n, x, self._C + self.p * n + r * m, u), w)
 
     def advance(self, x: list[Value], u: list[Value], _: list[Value]) -> list[Value]:
         n, m = self.n, self.m

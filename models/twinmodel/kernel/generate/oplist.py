@@ -75,13 +75,15 @@ class Pool(Writer):
     def _dense(self, at: int, rows: list[Value], outputs: int) -> list[Value]:
         if len(rows) * outputs > DENSE_MAX:
             raise TooLargeError(f"a dense block of {outputs} x {len(rows)}")
-        out = []
-        for j in range(outputs):
-            v = self._load(self._at + (at + j))
-            for k, row in enumerate(rows):
-                v = v + self._load(self._at + (at + outputs + j * len(rows) + k)) * row
-            out.append(v)
-        return out
+        return self.weigh(at, outputs, [self._form.value(j, "i") for j in range(outputs)], rows)
+
+    def weigh(self, at: int, outputs: int, numbers: list[Value], rows: list[Value]) -> list[Value]:
+        """Some outputs of the dense block at `at` of the pool, by their numbers."""
+        sums = [self._load(self._at + at + j) for j in numbers]
+        weights = [self._at + (at + outputs) + j * len(rows) for j in numbers]
+        for k, row in enumerate(rows):
+            sums = [v + self._load(place + k) * row for v, place in zip(sums, weights, strict=True)]
+        return sums
 
     def _segment(self, xs: Value, n: Value, x: Value) -> Value:
         """Number of the interval, by halving as often as any table of the pool may need."""
