@@ -281,27 +281,33 @@ def _rows(batch: Batch, at: NDArray[np.intp], source: tuple[int, int]) -> I64:
 
 def newest_positions(batch: Batch, depth: NDArray[np.uint8], latest_ns: int) -> NDArray[np.intp]:
     """Positions of the samples that may become newest, by signal and time; at most `depth` of each signal."""
-    wanted = depth[batch.signal]
-    eligible = wanted.astype(bool)
-    eligible &= batch.t_ns <= latest_ns
-    index = np.flatnonzero(eligible)
-    if not len(index):
-        return index
-    signal = batch.signal[index]
-    if (signal[1:] > signal[:-1]).all():  # one sample of each signal, as in most blocks of a second
-        return index
-    t_ns = batch.t_ns[index]
-    ascending = (signal[1:] > signal[:-1]) | ((signal[1:] == signal[:-1]) & (t_ns[1:] >= t_ns[:-1]))
-    if not ascending.all():
+    signal, t_ns = batch.signal, batch.t_ns
+    if not len(signal):
+        return np.empty(0, np.intp)
+    same = signal[1:] == signal[:-1]
+    ordered = (signal[1:] > signal[:-1]) | (same & (t_ns[1:] >= t_ns[:-1]))
+    if not ordered.all() or t_ns.max() > latest_ns:
+        index = np.flatnonzero(depth[signal].astype(bool) & (t_ns <= latest_ns))
         # Stable: among equal times of a signal the later position, which has the larger seq, comes last.
-        order = np.lexsort((t_ns, signal))
-        index, signal = index[order], signal[order]
-    ends = np.append(signal[1:] != signal[:-1], True)
-    chosen = ends.copy()
-    # The one before the end of a run, where two readings of that signal are kept.
-    chosen[:-1] |= ends[1:] & ~ends[:-1] & (depth[signal[:-1]] > 1)
-    newest: NDArray[np.intp] = index[chosen]
-    return newest
+        index = index[np.lexsort((t_ns[index], signal[index]))]
+        return index[_last_of_runs(signal[index], depth)]
+    if not same.any():  # one sample of each signal, as in most blocks of a second
+        return np.flatnonzero(depth[signal])
+    return _last_of_runs(signal, depth)
+
+
+def _last_of_runs(signal: NDArray[np.uint32], depth: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Positions of the last samples of each signal, as many as are kept; equal signals stand together."""
+    if not len(signal):
+        return np.empty(0, np.intp)
+    last = np.flatnonzero(np.append(signal[1:] != signal[:-1], True))
+    kept = depth[signal[last]]
+    before = last[kept > 1] - 1
+    # The one before, where there is one.
+    before = before[(before >= 0) & (signal[before] == signal[before + 1])]
+    chosen: NDArray[np.intp] = np.concatenate([before, last[kept > 0]])
+    chosen.sort()
+    return chosen
 
 
 def _kind_of(value: object) -> Kind:
