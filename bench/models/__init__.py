@@ -8,16 +8,16 @@ write the same work counts; its bits are compared with ours. Figures are None wh
 kalman_10k_vs_c, kalman_100k_vs_c    generated filter with detectors, 4 states; _own: matrices of each instance
 kalman_any_vs_c                      the generic filter, which serves any size, 10,000 instances; _own as above
 ode_batch_vs_c, ode_rollout_vs_c     generated: a tick of 1,000 unscented filters; free run of 1,024 lanes
-vm_vs_c, vm_rollout_vs_c             the op-list machine on the same two
+vm_vs_c, vm_filter_vs_c              the op-list machine: the same free run, the same tick of unscented filters
     time of ours over that of ONNX Runtime on one core: lower is better
-mlp_batch_vs_ort                     4,096 rows, ours in doubles and theirs in floats; _f64: both in doubles
+mlp_batch_vs_ort                     4,096 rows, both in doubles; _f32: theirs in floats, ours in doubles all the same
     how many times faster ours is: higher is better
 vm_vs_numpy                          the op-list machine, free run of 1,024 lanes, and the same in NumPy
 step_vs_filterpy, ukf_vs_filterpy    one filter: set, tick, read; with detectors
 batch_vs_simdkalman, batch_vs_numpy  2,000 filters; NumPy by stacked matrices
 batch_vs_interpreted                 our own interpreted tier, rows of lanes in NumPy, the same work
 fmpy_vs_ours                         set, step, get of one instance; ours is a whole filter with sigma
-ort_single_vs_ours                   one row through a network of 2 layers of 32
+ort_single_vs_ours                   one row through a network of 2 layers of 32, theirs in floats
     costs: lower is better
 verify_load_ms                       checks a signed package and reads it
 warm_start_s, rss_mb                 process to first estimate with a warm cache, and its memory
@@ -39,7 +39,7 @@ from bench.models import kalman, network, ode, plants, process, strict_c
 FROM_C = (
     "kalman_10k_vs_c", "kalman_100k_vs_c", "kalman_any_vs_c", "kalman_10k_own_vs_c", "kalman_100k_own_vs_c",
     "kalman_any_own_vs_c", "kalman_ns", "kalman_own_ns", "ode_batch_vs_c", "ode_rollout_vs_c", "vm_vs_c",
-    "vm_rollout_vs_c", "vm_vs_numpy", "ode_batch_ns", "ode_rollout_ns", "fmpy_vs_ours", "parity_bits_different",
+    "vm_filter_vs_c", "vm_vs_numpy", "ode_batch_ns", "ode_rollout_ns", "fmpy_vs_ours", "parity_bits_different",
 )  # fmt: skip
 
 
