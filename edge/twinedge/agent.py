@@ -31,12 +31,13 @@ from twinedge.enrol import Identity, load_identity
 from twinedge.gate.gate import Gate
 from twinedge.gate.rules import rules_of
 from twinedge.health import report
-from twinedge.health.clock import clock_quality
+from twinedge.health.clock import ClockWatch
 from twinedge.health.server import PORT_FILE, StatusServer
-from twinedge.lanes import Flush, Lanes
+from twinedge.lanes import Flush, Lanes, windows_of
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore
 from twinedge.pipeline import RETRY_S, Pipeline
+from twinedge.ports import NotAcquired
 from twinedge.renewal import Renewal
 from twinedge.replays import Replays, source_stamped
 from twinedge.spool.store import Spool
@@ -46,7 +47,7 @@ from twinedge.uplink.spooled import SpooledItems
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import StorageError, TwinError
 from twinmodel.process import notify, watchdog_period_s
-from twinmodel.signal import Catalogue, Stream
+from twinmodel.signal import Catalogue
 from twinsync.channel import Credentials
 from twinsync.directive import DirectiveState
 
@@ -83,6 +84,7 @@ class Agent:
         self._options = options
         self._clock = clock
         self._random = random
+        self._watch = ClockWatch(clock, options.state)
 
     async def run(self, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]) -> None:
         """Runs until `stop` is set, then lets what is buffered become durable and, for a while, sent.
@@ -98,9 +100,8 @@ class Agent:
             with suppress(OSError):  # a full disk keeps nobody from running
                 (self._options.state / PORT_FILE).write_text(str(server.port))
             try:
-                await _Running(self._options, loaded, identity, storage, server, self._clock, self._random).run(
-                    stop, ready
-                )
+                running = _Running(self._options, loaded, identity, storage, server, self._watch, self._random)
+                await running.run(stop, ready)
             finally:
                 await storage.close()
         finally:
@@ -125,7 +126,7 @@ class Agent:
             rng_bytes=os.urandom,
             disk_max_bytes=loaded.site.spool.disk,
             when_full=loaded.site.spool.when_full,
-            clock_quality=clock_quality(self._clock.wall_ns()),
+            clock_quality=self._watch.quality(),
         )
 
 
@@ -139,28 +140,29 @@ class _Running:
         identity: Identity | None,
         storage: Storage,
         server: StatusServer,
-        clock: Clock,
+        watch: ClockWatch,
         random: Random,
     ) -> None:
         self._options = options
+        self._watch = watch
         self._loaded = loaded
         self._identity = identity
         self._storage = storage
         self._server = server
-        self._clock = clock
+        self._clock = clock = watch.clock
         self._random = random
         self._models_changed = asyncio.Event()
         store = ModelStore(options.state, options.state / "identity" / "signers")
         self._models = Models(loaded, store, options.kernel_cache)
-        self._lanes = Lanes(_windows(loaded))
+        self._lanes = Lanes(windows_of(loaded.site.spool.sync, loaded.site.spool.sync_telemetry))
         catalogue = self._models.catalogue()
         self._replays = Replays(source_stamped(loaded, catalogue))
-        gate = Gate(catalogue, rules_of(loaded, catalogue), clock)
+        gate = Gate(catalogue, rules_of(loaded, catalogue), clock, watch.is_unset)
         self._pipeline = Pipeline(self._replays, gate, self._lanes, self._models.runners, self._commit, clock)
         self._drivers = build_drivers(
             loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state
         )
-        self._spooled = SpooledItems(storage, lambda: clock_quality(clock.wall_ns()), os.urandom)
+        self._spooled = SpooledItems(storage, watch.quality, os.urandom)
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
         self._progress = -1
@@ -289,6 +291,7 @@ class _Running:
             clock=self._clock,
             random=self._random,
             agent_version=VERSION,
+            on_server_time=self._watch.heard,
         )
 
     def _credentials(self) -> Credentials:
@@ -338,12 +341,21 @@ class _Running:
         period_s = watchdog_period_s()
         fed_ns = 0
         while True:
+            await self._look_at_time()
             self._server.publish(await self._status())
             now_ns = self._clock.boot_ns()
             if period_s is not None and now_ns - fed_ns >= period_s / 2 * SECOND_NS and self._works():
                 notify("WATCHDOG=1")
                 fed_ns = now_ns
             await asyncio.sleep(STATUS_S)
+
+    async def _look_at_time(self) -> None:
+        """A suspended machine measured nothing, and its timers stood still: it says so, and comes back at once."""
+        slept = self._watch.look()
+        if slept is not None:
+            await self._pipeline.put(NotAcquired("*", "AGENT_SUSPENDED", slept.from_ns, slept.to_ns))
+            if self._uplink is not None:
+                self._uplink.retry_now()
 
     def _works(self) -> bool:
         """Whether the ticks went on since the last look; the spool answered, or this line would not be reached."""
@@ -377,20 +389,11 @@ class _Running:
             "gateway": self.name,
             "version": VERSION,
             "degraded": degraded,
-            "clock": clock_quality(self._clock.wall_ns()).name,
+            "clock": self._watch.quality().name,
+            "time": self._watch.document(),
             "devices": report.devices(self._drivers),
             "twins": report.twins(self._models.runners),
             "uplink": report.uplink(uplink),
             "repeats": self._replays.found,
             **report.buffers(self._lanes, self._pipeline, spool),
         }
-
-
-def _windows(loaded: LoadedSite) -> dict[Stream, int]:
-    spool = loaded.site.spool
-    return {
-        Stream.ALARM: 0,
-        Stream.STATE: spool.sync,
-        Stream.TELEMETRY: spool.sync_telemetry,
-        Stream.BULK: spool.sync_telemetry,
-    }

@@ -28,6 +28,16 @@ RECORDS_MAX = 1024
 """Declared holes that are kept apart; beyond it those of one device become one."""
 
 
+def windows_of(sync_ns: int, sync_telemetry_ns: int) -> dict[Stream, int]:
+    """Longest time a sample waits for its commit, by stream, from the two windows of site.yaml."""
+    return {
+        Stream.ALARM: 0,
+        Stream.STATE: sync_ns,
+        Stream.TELEMETRY: sync_telemetry_ns,
+        Stream.BULK: sync_telemetry_ns,
+    }
+
+
 class _Receipt:
     """Counts the lanes that still hold samples of one delivery."""
 

@@ -45,12 +45,18 @@ class SystemClock:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def awake_ns() -> int:
+    """Nanoseconds of a clock that stands still while the machine is suspended; its distance to the boot clock tells."""
+    return time.monotonic_ns()
+
+
 class ManualClock:
     """A clock that stands still until it is turned; for tests and simulation."""
 
     def __init__(self, wall_ns: int = 1_700_000_000 * SECOND_NS, boot_ns: int = 0) -> None:
         self._wall_ns = wall_ns
         self._boot_ns = boot_ns
+        self._slept_ns = 0
 
     def wall_ns(self) -> int:
         """See `Clock.wall_ns`."""
@@ -66,6 +72,15 @@ class ManualClock:
             raise ValueError("the boot clock never goes back; use jump_wall")
         self._wall_ns += delta_ns
         self._boot_ns += delta_ns
+
+    def awake_ns(self) -> int:
+        """As `awake_ns` of this module."""
+        return self._boot_ns - self._slept_ns
+
+    def suspend(self, delta_ns: int) -> None:
+        """Has both clocks go on by `delta_ns` while the machine sleeps."""
+        self.advance(delta_ns)
+        self._slept_ns += delta_ns
 
     def jump_wall(self, delta_ns: int) -> None:
         """Moves the wall clock alone, as an NTP step or an operator does."""

@@ -143,6 +143,7 @@ REASONS: dict[str, Reason] = {
     "STORE_READ_ONLY": _reason(_STORAGE, "remount the file system read-write"),
     # far ends
     "COORDINATOR_UNREACHABLE": _reason(_UNREACHABLE, "check the address and that the coordinator runs"),
+    "AGENT_SUSPENDED": _reason(_UNREACHABLE, "keep the gateway's machine from sleeping"),
     "DEVICE_UNREACHABLE": _reason(_UNREACHABLE, "check the device's address, cable and power"),
     "DEVICE_REFUSED": _reason(_UNREACHABLE, "check the credentials and the certificate trust of the device"),
     "UNKNOWN_DEVICE": _reason(_MISSING, "name a device of site.yaml"),

@@ -9,6 +9,8 @@ A sample keeps the worse of the quality it came with and the one found here; the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,10 +31,14 @@ class Gate:
         catalogue: names the signals.
         rules: what is expected of each, by id.
         clock: wall clock against which event times are checked.
+        is_unset: whether that clock is known to be wrong; then no event time can be checked, and all are in doubt.
     """
 
-    def __init__(self, catalogue: Catalogue, rules: Rules, clock: Clock) -> None:
+    def __init__(
+        self, catalogue: Catalogue, rules: Rules, clock: Clock, is_unset: Callable[[], bool] = lambda: False
+    ) -> None:
         self._clock = clock
+        self._is_unset = is_unset
         self._rules = rules
         count = len(catalogue)
         self._ranged = ~(np.isnan(rules.low) & np.isnan(rules.high))
@@ -64,6 +70,8 @@ class Gate:
         self._jumped[signals] = 0
 
     def _clock_quality(self, t_ns: NDArray[np.int64]) -> NDArray[np.uint16] | None:
+        if self._is_unset():
+            return np.full(len(t_ns), uncertain(QualityReason.CLOCK), np.uint16)
         wrong = (t_ns > self._clock.wall_ns() + FUTURE_MAX_NS) | (t_ns < BUILD_NS)
         if not wrong.any():
             return None

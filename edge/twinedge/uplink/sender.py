@@ -78,6 +78,7 @@ class Uplink:
         server_name: name in the coordinator's certificate when it differs from the host.
         edge_limits: patience of a session.
         backoff: waits between sessions.
+        on_server_time: told what the coordinator's clock says, and at which boot time it was asked.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Uplink:
         server_name: str = "",
         edge_limits: EdgeLimits | None = None,
         backoff: Backoff | None = None,
+        on_server_time: Callable[[int, int], None] = lambda _server_ns, _asked_ns: None,
     ) -> None:
         self._address = address
         self._credentials = credentials
@@ -103,6 +105,8 @@ class Uplink:
         self._server_name = server_name
         self._machine = EdgeSession(edge_limits or EdgeLimits(), Pacer())
         self._backoff = backoff or Backoff(random)
+        self._on_server_time = on_server_time
+        self._asked_ns = 0
         self._inbox: asyncio.Queue[Down | Close | None] = asyncio.Queue(INBOX_MAX)
         self._reports: deque[DirectiveState] = deque(maxlen=REPORTS_MAX)
         self._woken = False
@@ -264,6 +268,9 @@ class Uplink:
         actions = deque(self._machine.receive(event, self._clock.boot_ns()))
         if isinstance(event, Committed):
             self._tally.committed(event, in_flight - self._machine.window.items, self._clock.boot_ns())
+        elif isinstance(event, Heartbeat) and self._machine.state is EdgeState.OPEN:
+            way_ns = self._machine.pacer.rate.delay_ns if self._machine.pacer is not None else 0
+            self._on_server_time(event.wall_ns, self._clock.boot_ns() - way_ns)
         elif isinstance(event, Directive) and self._machine.state is EdgeState.OPEN:
             self._downlink.offer(event)
         while actions:
@@ -296,6 +303,7 @@ class Uplink:
             case Progressed():
                 self._backoff.progressed()
             case Established():
+                self._on_server_time(action.server_ns, self._asked_ns)
                 self._tally.found(self._clock.wall_ns(), self._address)
                 await self._spool.confirm_boot()
                 self._reports.clear()
@@ -319,6 +327,8 @@ class Uplink:
     async def _write(self, call: _Call, message: Up) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await call.write(up_to_proto(message))
+        if isinstance(message, Hello):
+            self._asked_ns = self._clock.boot_ns()
 
     async def _read(self, call: _Call) -> None:
         """Brings messages to the inbox; the last thing it brings is why there are no more."""
