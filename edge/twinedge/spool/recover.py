@@ -23,11 +23,14 @@ from twinedge.spool.ledger import count_loss, recount
 from twinedge.spool.rows import (
     Lane,
     Row,
+    RowKind,
     boots_of,
     fresh_lane,
     insert_boot,
     insert_row,
     lanes_of,
+    reason_of,
+    set_gap,
     set_lane,
     sound_boots,
     sound_lanes,
@@ -145,12 +148,25 @@ def reconcile(db: apsw.Connection, boot: Boot, promised: Mapping[Stream, int], n
         undo = "DELETE FROM items WHERE boot = ? AND stream = ? AND first_seq >= ?"
         before = db.total_changes()
         run(db, undo, (lane.boot, lane.stream, next_seq))
+        _shrink(db, lane, next_seq)
         undone += db.total_changes() - before
         lane = replace(lane, next_seq=next_seq, acked_seq=min(lane.acked_seq, next_seq))
         set_lane(db, lane)
         fill_holes(db, lane, boot.id, "STORE_CORRUPT", now_ns)
     if undone:
         recount(db)
+
+
+def _shrink(db: apsw.Connection, lane: Lane, next_seq: int) -> None:
+    """Takes back what a gap grew by in a commit that failed and yet arrived."""
+    sql = (
+        "SELECT row, first_seq, from_ns, to_ns, payload FROM items WHERE boot = ? AND stream = ? AND kind = ?"
+        " AND first_seq < ? AND last_seq >= ?"
+    )
+    grown = (lane.boot, lane.stream, int(RowKind.GAP), next_seq, next_seq)
+    for row, first_seq, from_ns, to_ns, payload in run(db, sql, grown):
+        gap = Gap(reason_of(payload), next_seq - first_seq, from_ns, to_ns)
+        set_gap(db, row, lane, first_seq, next_seq - 1, gap)
 
 
 def fill_holes(db: apsw.Connection, lane: Lane, boot: bytes, reason: str, now_ns: int) -> int:

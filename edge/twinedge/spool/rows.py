@@ -199,7 +199,7 @@ def item_of(row: Row, boots: Mapping[int, bytes], digests: Mapping[int, bytes]) 
         checksum = crc32c.crc32c(payload) if mask else row.crc32c
         content = Block(digest, checksum, payload, row.from_ns, row.to_ns, mask)
     elif row.kind == RowKind.GAP:
-        content = Gap(msgpack.unpackb(row.payload)[0], row.last_seq - row.first_seq + 1, row.from_ns, row.to_ns)
+        content = Gap(reason_of(row.payload), row.last_seq - row.first_seq + 1, row.from_ns, row.to_ns)
     elif row.kind == RowKind.OUTAGE:
         content = Outage(row.payload, row.from_ns, row.to_ns)
     else:
@@ -274,6 +274,12 @@ def insert_row(db: apsw.Connection, row: Row) -> None:
 def packed_gap(gap: Gap) -> bytes:
     """A gap's payload; equal for equal reasons."""
     return _packed(gap)[1]
+
+
+def reason_of(payload: bytes) -> str:
+    """The reason in a gap's payload."""
+    reason: str = msgpack.unpackb(payload)[0]
+    return reason
 
 
 def _packed(content: Gap | Outage | NotAcquired) -> tuple[RowKind, bytes]:

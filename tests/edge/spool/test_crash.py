@@ -8,10 +8,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from twinedge.spool.schema import FILE
+from twinedge.spool import connection
+from twinedge.spool.schema import FILE, run
 from twinmodel.errors import StorageError
 from twinmodel.signal import Stream
-from twinsync.item import Block, Mark
+from twinsync.item import Block, Gap, Mark
 
 READ = {"bytes_max": 1 << 30, "items_max": 10_000}
 
@@ -228,6 +229,32 @@ def test_commit_that_failed_and_yet_arrived_is_not_stored_twice(bench, world, mo
     monkeypatch.undo()
     assert spool.append(Stream.TELEMETRY, [batch], bench.catalogue) == (10, 14)
     assert sum(i.count for i in bench.everything(spool)) == 15
+    spool.close()
+
+
+def test_gap_that_grew_in_a_commit_that_failed_and_yet_arrived_shrinks_again(bench, monkeypatch):
+    spool = bench.open(1 << 20, "drop_newest")
+    while not spool.ledger():
+        bench.append(spool, count=2000, noisy=True)
+    dropped = sum(line.samples for line in spool.ledger())
+    end = spool.ranges()[-1].next_seq
+
+    def commit_then_fail(db, sql):
+        run(db, sql)
+        if sql == "COMMIT":
+            raise apsw.IOError("the answer was lost")
+
+    monkeypatch.setattr(connection, "run", commit_then_fail)
+    with pytest.raises(StorageError, match="STORE_SYNC_FAILED"):
+        spool.append(Stream.TELEMETRY, [bench.batch(2000, noisy=True)], bench.catalogue)
+    monkeypatch.undo()
+    # Room again, so that the second try is stored under the numbers of the first.
+    spool.acknowledge([Mark(spool.boot.id, Stream.TELEMETRY, end - dropped)])
+    assert sum(line.samples for line in spool.ledger()) == dropped
+    assert bench.append(spool, count=2000, noisy=True) == (end, end + 1999)
+    items = bench.everything(spool)
+    assert [type(i.content) for i in items if i.stream is Stream.TELEMETRY] == [Gap, Block]
+    assert bench.gaps(items) == dropped
     spool.close()
 
 
