@@ -42,6 +42,9 @@ def take_over(old: Legacy, new: Legacy) -> F64:
     mapped = _states(old, new, rows)
     theirs = unpack(old.rows[old.layout.n : old.layout.held], old.layout.n)
     mine = unpack(rows[layout.n : layout.held], layout.n)
+    taken = [i for i, _, _ in mapped]
+    # A covariance of the start beside variances that were taken over could leave P without a root.
+    mine[taken, :] = mine[:, taken] = 0.0
     for i, a, scale in mapped:
         for j, b, other in mapped:
             mine[i, j] = INFLATION * scale * other * theirs[a, b]

@@ -12,7 +12,10 @@ from twinmodel.coverage import coverage, truth_coverage
 from twinmodel.equations.load import read
 from twinmodel.errors import ConflictError, InputError, StorageError
 from twinmodel.estimator import Estimator
+from twinmodel.handover import Legacy, take_over
 from twinmodel.kernel import warmup
+from twinmodel.kernel.arena import fresh_state, unpack
+from twinmodel.package import tensors
 from twinmodel.package.archive import load
 from twinmodel.package.build import build_document
 from twinmodel.package.signing import sign
@@ -263,6 +266,17 @@ def test_a_swap_maps_states_by_name_and_converts_their_unit(jit, made):
     np.testing.assert_allclose(np.diag(new.covariance), [4e6 * old.covariance[1, 1], 4.0])
     assert new.covariance[0, 1] == 0.0
     new.step(START + NS, np.array([5.0]), np.array([0.2]))
+
+
+def test_what_is_not_adopted_starts_without_covariances_to_what_is(jit, made):
+    old = jit("two-tanks")
+    text = SINGLE.replace("{STATES}", "{h2: {unit: m, start: 1}, extra: {unit: K, start: 7, sigma: 2}}")
+    package = made(text.replace("{EQUATIONS}", '{"h2\'": "k4*w - r*h2", "extra\'": "-r*extra"}'))
+    plan = tensors.plan(package.manifest, package.tensors)
+    start = fresh_state(plan, np.ones(2), np.array([[4.0, 3.9], [3.9, 4.0]]), np.ones(1))
+    legacy = Legacy(old.package, old.kernel[0].layout, old.arrays[0])
+    rows = take_over(legacy, Legacy(package, plan.layout, start))
+    assert np.linalg.eigvalsh(unpack(rows[2:5], 2)).min() > 0.0
 
 
 def test_a_state_of_another_dimension_is_not_adopted(jit, made):
