@@ -50,9 +50,13 @@ class Residuals:
         for j in outputs:
             w = self._whitened(lane, j)
             count = len(w)
-            excess = (float(w @ w) - count) / np.sqrt(2.0 * count)
-            worst = max(worst, abs(float(w.sum())) / np.sqrt(count) / LIMIT, excess / LIMIT)
-        return worst if np.isfinite(worst) else np.inf
+            mean = abs(float(w.sum())) / math.sqrt(count) / LIMIT
+            excess = (float(w @ w) - count) / math.sqrt(2.0 * count) / LIMIT
+            # A filter that has diverged predicts NaN, which no comparison would take for the largest.
+            if not math.isfinite(mean + excess):
+                return math.inf
+            worst = max(worst, mean, excess)
+        return worst
 
     def loudness(self, output: int) -> float:
         """Mean residual of an output in the filter without it, in sigma of that mean."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twinmodel.estimator import Estimator
-from twinmodel.residuals import fault_of
+from twinmodel.residuals import Residuals, fault_of
 
 NS = 10**9
 START = 1_700_000_000 * NS
@@ -97,3 +97,13 @@ def test_faults_have_their_names():
     assert fault_of(noise + 5, noise + 1).startswith("bias of +0.99")
     assert fault_of(noise, noise + 0.05 * np.arange(60)).startswith("drift of +0.049")
     assert fault_of(noise, noise - noise.mean()).startswith("noise of 0.")
+
+
+def test_a_filter_that_has_diverged_explains_nothing():
+    found = Residuals(2, 0, 60)
+    for tick in range(60):
+        prediction = np.zeros((3, 2))
+        prediction[0] = np.nan if tick > 30 else 0.0
+        found.add(np.zeros(2), prediction, np.ones((3, 2)))
+    assert found.misfit(0, [1]) == np.inf
+    assert found.misfit(1, [0]) < 1.0
