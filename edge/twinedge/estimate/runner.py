@@ -147,8 +147,9 @@ class TwinRunner:
 
     def start_over(self) -> None:
         """Aligns what comes from now on, whatever its times; the model keeps its state."""
-        if self._bound is not None:
-            self._bound.rejoin()
+        for estimator in (self._bound, self.slot.last_good):
+            if estimator is not None:
+                estimator.rejoin()
         self._bound = self._aligner = self._tick_ns = None
         self._frames.clear()
 

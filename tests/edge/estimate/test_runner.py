@@ -272,3 +272,14 @@ def test_in_a_soak_both_models_see_the_same_frames_and_the_old_one_goes_on_in_th
     assert slot.current() is old
     assert [len(batches) for batches in said] == [1, 1, 1]
     assert runner.steps == 3
+
+
+def test_a_clock_that_was_put_back_in_a_soak_leaves_the_old_model_ready():
+    old, new = tanks(), tanks()
+    runner = TwinRunner(WIRING, Soaking(new, old))
+    for signal in (0, 1):
+        runner.push(samples(signal, (0, 5.0), (S, 6.0)), T0)
+    runner.run(T0)
+    assert len(new.seen) > 0
+    runner.close(T0 - 3600 * S)
+    assert (new.rejoined, old.rejoined) == (1, 1)
