@@ -148,13 +148,14 @@ class Latest(Mapping[str, Sequence[Reading]]):
         self._forget_origins()
         changed = [[twin, *change] for twin, change in self.changed.items()]
         content = [self.layout.names, self.origins, self.cells.tobytes(), list(self.texts.items()), changed]
-        packed: bytes = msgpack.packb(content, use_bin_type=True)
+        # Texts may hold lone surrogates, as JSON and blocks do: one sample must not keep a gateway from committing.
+        packed: bytes = msgpack.packb(content, use_bin_type=True, unicode_errors="surrogatepass")
         return packed
 
     @classmethod
     def unpack(cls, blob: bytes, through: int) -> Latest:
         """What `pack` packed."""
-        names, origins, raw, texts, twins = msgpack.unpackb(blob)
+        names, origins, raw, texts, twins = msgpack.unpackb(blob, unicode_errors="surrogatepass")
         cells = np.frombuffer(raw, "<i8").reshape(-1, 4)
         changed = {twin: (commit_no, committed_ns) for twin, commit_no, committed_ns in twins}
         known = [Origin(*origin) for origin in origins]

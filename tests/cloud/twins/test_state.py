@@ -168,3 +168,11 @@ def test_origins_that_no_reading_refers_to_are_let_go():
         take(latest, ([Batch.of(Kind.FLOAT, [n % 2], [float(n)], [0], [n])], origin))
     assert len(latest.origins) <= ORIGINS_MAX
     assert latest["plc.flow"][0].origin.first_seq == 3 * ORIGINS_MAX - 2
+
+
+def test_text_that_is_no_unicode_keeps_nobody_from_saving():
+    latest = Latest()
+    batch = Batch.of(Kind.STRING, [4], ["\ud83d"], [0], [7])
+    take_names = latest.slots_of(1, tuple(s.name for s in CATALOGUE.signals))
+    latest.fold([batch], take_names, DEPTH, Origin(1, b"b" * 16, 1, 0, 5, 6))
+    assert Latest.unpack(latest.pack(), 3)["plc.state"][0].value == "\ud83d"
