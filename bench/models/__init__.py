@@ -18,7 +18,7 @@ batch_vs_simdkalman, batch_vs_numpy  2,000 filters; NumPy by stacked matrices
 batch_vs_interpreted                 our own interpreted tier, rows of lanes in NumPy, the same work
 fmpy_vs_ours                         set, step, get of one instance; ours is a whole filter with sigma
 ort_single_vs_ours                   one row through a network of 2 layers of 32, theirs in floats
-    costs: lower is better
+    costs, of the fastest round, for neighbours on the machine only ever add: lower is better
 verify_load_ms                       checks a signed package and reads it
 warm_start_s, rss_mb                 process to first estimate with a warm cache, and its memory
 warm_start_aot_s, rss_aot_mb         the same with the linked library, without LLVM
@@ -47,6 +47,7 @@ def run(*, quick: bool = False) -> Mapping[str, float | None]:
     """Measures and returns the figures by name."""
     figures: dict[str, float | None] = {}
     blob, key, package, plan = plants.supply()
+    figures |= process.verify_load(blob, key, 20 if quick else 100)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if strict_c.compiler() is None:
@@ -62,7 +63,6 @@ def run(*, quick: bool = False) -> Mapping[str, float | None]:
         figures |= kalman.against_batches(quick=quick)
         figures |= ode.against_filterpy(plan, package, quick=quick)
         figures |= network.against_onnxruntime(quick=quick)
-        figures |= process.verify_load(blob, key, 200 if quick else 1_000)
         path = folder / "supply.twin"
         path.write_bytes(blob)
         figures |= process.starts(path, key, folder, quick=quick)

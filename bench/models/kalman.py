@@ -18,7 +18,7 @@ from twinmodel.kernel.reference import KERNELS
 MODELS = 64
 SMALL, LARGE = 10_000, 100_000
 PROVEN_TICKS = 3
-SERIES, TICKS = 2_000, 10
+SERIES, TICKS = 2_000, 5
 SINGLES = 300
 
 

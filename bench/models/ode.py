@@ -58,7 +58,7 @@ def _batch(plan: Plan, first: plants.Start, peers: Mapping[str, Step], *, quick:
     for name, step in steps.items():
         bank.use(step)
         works[name] = bank.tick
-    seconds = by_turns(works, 9 if quick else 31)
+    seconds = by_turns(works, 15 if quick else 51)
     best = fastest(seconds, peers)
     return {
         "ode_batch_vs_c": ratio(seconds["jit"], best),
@@ -91,7 +91,7 @@ def _free_runs(plan: Plan, peers: Mapping[str, Step], *, quick: bool) -> dict[st
     results = [rollout(plan, step, x0, params, u) for step in (*steps.values(), KERNELS["rollout"])]
     works: dict[str, Work] = {name: _run(plan, step, x0, params, u) for name, step in steps.items()}
     works["numpy"] = lambda: numpy_rollout(x0, params, u)
-    seconds = by_turns(works, 9 if quick else 31)
+    seconds = by_turns(works, 15 if quick else 51)
     best = fastest(seconds, peers)
     return {
         "ode_rollout_vs_c": ratio(seconds["jit"], best),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -11,12 +10,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from bench.models.turns import by_turns, repeated
 from twinmodel.estimator import Estimator
 from twinmodel.kernel import aot, machine, warmup
 from twinmodel.package.archive import load
 from twinmodel.package.signing import key_id, save_public_key
 
 START_S = 120
+LOADS = 20
 # Run by its path: a process that imported this package would hold its libraries too.
 _CHILD = Path(__file__).with_name("first_estimate.py")
 
@@ -24,12 +25,8 @@ _CHILD = Path(__file__).with_name("first_estimate.py")
 def verify_load(blob: bytes, public: Ed25519PublicKey, rounds: int) -> dict[str, float | None]:
     """Milliseconds to check a signed package and read it."""
     trusted = {key_id(public): public}
-    taken = []
-    for _ in range(rounds):
-        begin = time.process_time()
-        load(blob, trusted)
-        taken.append((time.process_time() - begin) * 1e3)
-    return {"verify_load_ms": statistics.median(taken)}
+    seconds = by_turns({"load": repeated(lambda: load(blob, trusted), LOADS)}, rounds)["load"]
+    return {"verify_load_ms": float(seconds.min()) / LOADS * 1e3}
 
 
 def starts(package: Path, public: Ed25519PublicKey, scratch: Path, *, quick: bool) -> dict[str, float | None]:
@@ -41,10 +38,10 @@ def starts(package: Path, public: Ed25519PublicKey, scratch: Path, *, quick: boo
     save_public_key(key, public)
     # The first start fills the cache.
     Estimator(load(package.read_bytes(), {key_id(public): public}), tier="jit")
-    runs = [_start(package, key, folder, "jit") for _ in range(3 if quick else 7)]
+    runs = [_start(package, key, folder, "jit") for _ in range(4 if quick else 9)]
     figures: dict[str, float | None] = {
-        "warm_start_s": statistics.median(seconds for seconds, _ in runs),
-        "rss_mb": statistics.median(megabytes for _, megabytes in runs),
+        "warm_start_s": min(seconds for seconds, _ in runs),
+        "rss_mb": max(megabytes for _, megabytes in runs),
         "rss_aot_mb": None,
     }
     beside = library_folder(folder)
