@@ -42,13 +42,15 @@ Scalar = float | int | bool | str | None
 
 
 def scalar(value: object) -> Scalar:
-    """A value as JSON has it: numpy scalars become plain ones, NaN and infinity become null."""
+    """A value as JSON has it: numpy scalars become plain ones, NaN and infinity null, what is no Unicode U+FFFD."""
     plain = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, float):
         return plain if math.isfinite(plain) else None
-    if plain is None or isinstance(plain, bool | int | str):
+    if plain is None or isinstance(plain, bool | int):
         return plain
-    return str(plain)
+    text = str(plain)
+    # A device may send half a surrogate pair, which no encoder of an answer takes.
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _finite(value: float | None) -> float | None:
@@ -156,6 +158,7 @@ def gateway_view(gateway: Gateway, *, twins: int, now_ns: int, stale_ns: int) ->
         boot_counter=gateway.boot_counter,
         last_seen=to_text_or_none(gateway.last_seen_ns),
         clock=gateway.clock.name,
+        clock_offset_s=None if gateway.offset_ns is None else gateway.offset_ns / SECOND_NS,
         agent_version=gateway.agent_version,
         backlog_bytes=gateway.backlog_bytes,
         backlog_samples=gateway.backlog_samples,

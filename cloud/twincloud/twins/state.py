@@ -108,7 +108,7 @@ def state_hash(state: Mapping[str, Sequence[Reading]]) -> str:
         (name, [(*r.order, r.value, r.quality, r.origin.first_seq) for r in readings])
         for name, readings in sorted(state.items())
     ]
-    return hashlib.sha256(msgpack.packb(shared, use_bin_type=True)).hexdigest()
+    return hashlib.sha256(msgpack.packb(shared, use_bin_type=True, unicode_errors="surrogatepass")).hexdigest()
 
 
 def paired(state: Mapping[str, Sequence[Reading]], output: str) -> tuple[Reading, Reading] | None:

@@ -103,6 +103,10 @@ def test_scalar_has_no_infinite_number():
     assert scalar(True) is True
 
 
+def test_scalar_has_no_half_of_a_surrogate_pair():
+    assert scalar("\ud83d aus \U0001f600") == "\ufffd aus \U0001f600"
+
+
 def test_well_twin_is_ok_and_says_nothing():
     assert judge() == ("ok", "")
 

@@ -170,9 +170,10 @@ def test_origins_that_no_reading_refers_to_are_let_go():
     assert latest["plc.flow"][0].origin.first_seq == 3 * ORIGINS_MAX - 2
 
 
-def test_text_that_is_no_unicode_keeps_nobody_from_saving():
+def test_text_that_is_no_unicode_keeps_nobody_from_saving_or_comparing():
     latest = Latest()
     batch = Batch.of(Kind.STRING, [4], ["\ud83d"], [0], [7])
     take_names = latest.slots_of(1, tuple(s.name for s in CATALOGUE.signals))
     latest.fold([batch], take_names, DEPTH, Origin(1, b"b" * 16, 1, 0, 5, 6))
     assert Latest.unpack(latest.pack(), 3)["plc.state"][0].value == "\ud83d"
+    assert state_hash(latest.state()) != state_hash({})
