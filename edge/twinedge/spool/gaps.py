@@ -1,4 +1,4 @@
-"""Gaps over numbers whose items went away; neighbours become one."""
+"""Gaps over numbers whose items went away; neighbours become one. No two items of a lane share a number."""
 
 from __future__ import annotations
 
@@ -38,3 +38,16 @@ def put_gap(
         insert(db, lane.boot, lane.stream, first_seq, last_seq, gap, 0, now_ns)
     else:
         set_gap(db, row, lane, first_seq, last_seq, gap)
+
+
+def drop_overlaps(db: apsw.Connection, lane: Lane) -> None:
+    """Deletes items that share numbers with another one, gaps first: what a damaged file may hold of two moments."""
+    sql = "SELECT row, first_seq, last_seq, kind FROM items WHERE boot = ? AND stream = ? ORDER BY first_seq, last_seq"
+    before, end, gap = 0, 0, False
+    for row, first_seq, last_seq, kind in run(db, sql, (lane.boot, lane.stream)):
+        if first_seq < end and (kind == RowKind.GAP or not gap):
+            run(db, "DELETE FROM items WHERE row = ?", (row,))
+            continue
+        if first_seq < end:
+            run(db, "DELETE FROM items WHERE row = ?", (before,))
+        before, end, gap = row, last_seq + 1, kind == RowKind.GAP

@@ -18,7 +18,7 @@ import structlog
 
 from twinedge.spool.catalogues import damaged_catalogues, is_sound
 from twinedge.spool.failure import storage_error
-from twinedge.spool.gaps import put_gap
+from twinedge.spool.gaps import drop_overlaps, put_gap
 from twinedge.spool.ledger import count_loss, recount
 from twinedge.spool.rows import (
     Lane,
@@ -395,5 +395,6 @@ def _settle_lanes(db: apsw.Connection, lanes: list[Lane], boots: dict[int, Boot]
     lost = 0
     for lane in by_key.values():
         set_lane(db, lane)
+        drop_overlaps(db, lane)
         lost += fill_holes(db, lane, boots[lane.boot].id, "STORE_CORRUPT", now_ns)
     return lost

@@ -3,11 +3,13 @@
 import random
 import time
 
+import apsw
 import numpy as np
 import pytest
 
 from twinedge.spool.chain import read_chain, write_chain
 from twinedge.spool.recover import ASIDE
+from twinedge.spool.rows import insert
 from twinedge.spool.schema import FILE
 from twinmodel.errors import StorageError
 from twinmodel.signal import Batch, Kind, Stream
@@ -185,3 +187,23 @@ def test_damaged_image_of_a_realistic_size_opens_within_five_seconds(bench, requ
         write_chain(bench.folder, chain)
     assert slowest < 5, f"{slowest:.1f} s"
     assert salvaged > 0
+
+
+def test_items_of_two_moments_are_told_apart_once_and_for_all(bench):
+    spool = bench.open()
+    for _ in range(4):
+        bench.append(spool)
+    spool.close()
+    db = apsw.Connection(str(bench.folder / FILE))
+    # A page that kept a gap as it was later on: it grew over blocks that another page still holds.
+    for first_seq, last_seq in ((5, 12), (10, 29), (20, 24)):
+        insert(db, 1, Stream.TELEMETRY, first_seq, last_seq, Gap("STORE_FULL", last_seq - first_seq + 1, 0, 0), 0, 5)
+    db.close()
+    spool = bench.open()
+    assert spool.salvage is not None
+    items = [i for i in bench.everything(spool) if i.stream is Stream.TELEMETRY]
+    assert [(i.first_seq, i.last_seq) for i in items] == [(0, 9), (10, 19), (20, 29), (30, 39)]
+    spool.close()
+    spool = bench.open()
+    assert spool.salvage is None
+    spool.close()
