@@ -39,7 +39,7 @@ def load(folder: Path, family: str) -> Compiled | None:
     library = path(folder)
     seal = library.with_suffix(".sha256")
     try:
-        if hashlib.sha256(library.read_bytes()).hexdigest() != seal.read_text():
+        if hashlib.sha256(library.read_bytes()).hexdigest().encode() != seal.read_bytes():
             return None
         return open_library(library, family)
     except OSError:
@@ -79,7 +79,7 @@ def build(folder: Path, files: Mapping[str, Path]) -> Path:
         # The seal first: until the library is there too, it seals nothing.
         seal.replace(library.with_suffix(".sha256"))
         draft.replace(library)
-    for old in folder.glob("aot-*"):
+    for old in (*folder.glob("aot-*.so"), *folder.glob("aot-*.sha256")):
         if old.stem != library.stem:
             old.unlink(missing_ok=True)
     return library

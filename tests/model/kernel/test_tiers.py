@@ -143,6 +143,20 @@ def test_a_library_that_is_torn_or_unsealed_is_not_loaded(library, tmp_path):
     assert aot.load(tmp_path, "linear") is None
 
 
+def test_a_seal_of_other_bytes_is_no_seal(library, tmp_path):
+    aot.path(tmp_path).write_bytes(library.read_bytes())
+    aot.path(tmp_path).with_suffix(".sha256").write_bytes(bytes(range(128, 192)))
+    assert aot.load(tmp_path, "linear") is None
+
+
+def test_a_folder_that_a_killed_linker_left_behind_hinders_nobody(compiled, kernel_cache, tmp_path):
+    (tmp_path / "aot-killed").mkdir()
+    (tmp_path / "aot-old.so").touch()
+    built = aot.build(tmp_path, {"linear": kernel_cache / machine.file_name("linear")})
+    assert built.exists()
+    assert not (tmp_path / "aot-old.so").exists()
+
+
 def test_without_a_linker_nothing_is_lost_and_the_reason_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(aot.shutil, "which", lambda name: None)
     with pytest.raises(ConflictError, match="no C compiler") as caught:
