@@ -171,6 +171,25 @@ def test_heartbeat_keeps_backlog_and_what_runs(store):
     assert model.desired == "pump@1.0.0"
 
 
+def test_the_offset_of_a_clock_is_kept_per_boot_and_no_event_time_is_rewritten(store):
+    edge = Edge()
+    edge.connect(store)
+    edge.send(store, [edge.tick(NOW)])
+    assert store.gateway(KEY).offset_ns is None
+    store.heartbeats([Beat(KEY, edge.session, 0, 0, 0, (), NOW, offset_ns=3600 * SECOND_NS)])
+    store.heartbeats([Beat(KEY, edge.session, 0, 0, 0, (), NOW)])
+    assert store.gateway(KEY).offset_ns == 3600 * SECOND_NS
+    edge.connect(store)
+    assert store.gateway(KEY).offset_ns == 3600 * SECOND_NS
+    edge.boot()
+    edge.connect(store)
+    assert store.gateway(KEY).offset_ns is None
+    store.heartbeats([Beat(KEY, edge.session, 0, 0, 0, (), NOW, offset_ns=-5)])
+    assert store.gateway(KEY).offset_ns == -5
+    found = [v for p in store.twin(TWIN).properties for v in (p.reported, p.estimated, p.predicted) if v is not None]
+    assert {value.t_event_ns for value in found} == {NOW}
+
+
 def test_the_cause_of_a_drift_becomes_part_of_the_twin_and_an_event_once(store):
     edge = Edge()
     edge.connect(store)

@@ -15,7 +15,7 @@ from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.writer import Ticket, Writer, refusal_of
 from twincloud.storage.contract import Beat, GatewayKey, Ingest, Running
 from twincloud.storage.contract import Hello as StoredHello
-from twinmodel.clock import Clock
+from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError
 from twinsync.channel import Identity
 from twinsync.directive import Directive, DirectiveState
@@ -44,6 +44,9 @@ from twinsync.session.server import (
 from twinsync.v1 import sync_pb2
 
 _log = structlog.get_logger(__name__)
+
+OFFSET_NEWS_NS = SECOND_NS
+"""A clock that is off by this much more or less than was told is told again."""
 
 Context: TypeAlias = grpc.aio.ServicerContext[sync_pb2.Up, sync_pb2.Down]
 Call: TypeAlias = Callable[..., Awaitable[Any]]
@@ -107,6 +110,7 @@ class GatewayStream:
         self._written: asyncio.Future[None] | None = None
         self._delivered: frozenset[str] = frozenset()
         self._recheck_ns = clock.boot_ns() + limits.recheck_ns
+        self._offset_ns: int | None = None
         self.session = 0
         self.alive = True
 
@@ -247,6 +251,7 @@ class GatewayStream:
             await self._assign_defaults()
 
     def _note(self, heartbeat: Heartbeat) -> None:
+        now_ns = self._clock.wall_ns()
         beat = Beat(
             self._gateway,
             self.session,
@@ -254,9 +259,18 @@ class GatewayStream:
             heartbeat.backlog_samples,
             heartbeat.oldest_ns,
             tuple(Running(r.twin, r.digest, r.name, r.tier, r.isolation) for r in heartbeat.running),
-            self._clock.wall_ns(),
+            now_ns,
+            self._offset(now_ns - heartbeat.wall_ns),
         )
         self._writer.note(self, beat)
+
+    def _offset(self, found_ns: int) -> int | None:
+        """What our clock is ahead of the gateway's, the way of the message included; None when that is no news."""
+        told_ns = self._offset_ns
+        if told_ns is not None and abs(found_ns - told_ns) < OFFSET_NEWS_NS:
+            return None
+        self._offset_ns = found_ns
+        return found_ns
 
     async def _settle(self, state: DirectiveState) -> None:
         try:

@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn, Protocol
 
 import structlog
@@ -116,6 +116,9 @@ class Writer:
 
     def note(self, sender: Sender, beat: Beat) -> None:
         """Takes a heartbeat; only the newest one of a gateway is kept, and written within `beat_s`."""
+        _, older = self._beats.get(beat.gateway, (sender, beat))
+        if beat.offset_ns is None and older.session == beat.session:
+            beat = replace(beat, offset_ns=older.offset_ns)
         self._beats[beat.gateway] = (sender, beat)
         self._beaten.set()
 

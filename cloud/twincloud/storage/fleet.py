@@ -75,6 +75,7 @@ def _gateway(row: RowMapping) -> Gateway:
         duplicates_refused=row["duplicates_refused"],
         certificate_serial=row["certificate_serial"],
         certificate_until_ns=row["certificate_until_ns"],
+        offset_ns=row["offset_ns"],
     )
 
 

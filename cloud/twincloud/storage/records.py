@@ -134,6 +134,7 @@ class Gateway:
     duplicates_refused: int
     certificate_serial: str
     certificate_until_ns: int
+    offset_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a gateway said of itself while its session was open, at server time `at_ns`."""
+    """What a gateway said of itself while its session was open, at server time `at_ns`.
+
+    Attributes:
+        offset_ns: what the coordinator's clock is ahead of the gateway's, the way of the message included; None when
+            it has not changed.
+    """
 
     gateway: GatewayKey
     session: int
@@ -197,6 +203,7 @@ class Beat:
     oldest_ns: int
     running: tuple[Running, ...]
     at_ns: int
+    offset_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ gateways = Table(
     _big("session"),
     Column("head_boot", LargeBinary, nullable=True),
     _big("boot_counter"),
+    Column("offset_ns", BigInteger, nullable=True),
     _text("agent_version"),
     Column("clock", SmallInteger, nullable=False, default=0, server_default="0"),
     _big("last_seen_ns"),
@@ -112,6 +113,8 @@ boots = Table(
     _big("counter"),
     _big("started_ns"),
     Column("clock", SmallInteger, nullable=False),
+    # What our clock was ahead of the boot's when it last told; event times stay as they came.
+    Column("offset_ns", BigInteger, nullable=True),
     UniqueConstraint("gateway_id", "boot"),
 )
 

@@ -82,6 +82,9 @@ class SessionStore(CatalogueStore):
             "new_oldest": beat.oldest_ns, "seen": max(seen_ns, beat.at_ns),
         }  # fmt: skip
         self._database.write_many(connection, _BEAT, [row])
+        if beat.offset_ns is not None:
+            connection.execute(_OFFSET, {"key": gateway_id, "new": beat.offset_ns})
+            connection.execute(_BOOT_OFFSET, {"key": gateway_id, "new": beat.offset_ns})
         self._put_running(connection, beat.gateway, gateway_id, beat.running, beat.at_ns)
         return None
 
@@ -124,6 +127,7 @@ class SessionStore(CatalogueStore):
                 "session": session,
                 "head_boot": newest.id,
                 "boot_counter": newest.counter,
+                **({} if row["head_boot"] == newest.id else {"offset_ns": None}),
                 "agent_version": hello.agent_version,
                 "clock": int(hello.clock),
                 "last_seen_ns": now_ns,
@@ -220,6 +224,15 @@ _CONNECTED = select(t.gateways.c.id, t.gateways.c.tenant, t.gateways.c.site, t.g
     t.gateways.c.connected.is_(True)
 )
 _SESSION = select(t.gateways.c.session, t.gateways.c.last_seen_ns).where(t.gateways.c.id == bindparam("key"))
+_OFFSET = update(t.gateways).where(t.gateways.c.id == bindparam("key")).values(offset_ns=bindparam("new"))
+_BOOT_OFFSET = (
+    update(t.boots)
+    .where(
+        t.boots.c.gateway_id == bindparam("key"),
+        t.boots.c.boot == select(t.gateways.c.head_boot).where(t.gateways.c.id == bindparam("key")).scalar_subquery(),
+    )
+    .values(offset_ns=bindparam("new"))
+)
 _BEAT = _UPDATE.values(
     backlog_bytes=bindparam("new_bytes"),
     backlog_samples=bindparam("new_samples"),

@@ -91,11 +91,21 @@ _SHOW: list[Column] = [
     ("samples", field_of("samples")),
     ("duplicates refused", field_of("duplicates_refused")),
     ("boot", lambda g: f"{g['boot']} (number {g['boot_counter']})"),
-    ("clock", field_of("clock")),
+    ("clock", lambda g: g["clock"] + _off_by(g.get("clock_offset_s"))),
     ("version", field_of("agent_version")),
     ("certificate", lambda g: f"{g['certificate_serial'] or '-'} until {instant(g['certificate_until'])}"),
     ("twins", field_of("twins")),
 ]
+
+
+def _off_by(offset_s: float | None) -> str:
+    return (
+        ""
+        if offset_s is None or abs(offset_s) < 1
+        else f", {abs(offset_s):,.0f} s {'slow' if offset_s > 0 else 'fast'}"
+    )
+
+
 _LOSSES: list[Column] = [
     ("kind", field_of("kind")),
     ("reason", field_of("reason")),

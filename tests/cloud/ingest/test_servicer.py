@@ -438,16 +438,21 @@ async def test_a_stream_that_says_nothing_is_cut_and_others_are_served():
             assert answer.reason == "PROTOCOL_VIOLATION"
 
 
-async def test_sockets_that_never_speak_tls_are_closed_while_others_are_served():
+async def test_forty_sockets_that_never_speak_tls_are_cut_within_six_seconds_while_others_are_served():
     spool = MemorySpool().boot()
     spool.append()
-    async with Coordinator().up() as coordinator:
-        silent = [await asyncio.open_connection("localhost", coordinator.port) for _ in range(30)]
-        async with dialling(coordinator, spool):
+    async with Coordinator().up() as coordinator, asyncio.timeout(20):
+        silent = [await asyncio.open_connection("localhost", coordinator.port) for _ in range(40)]
+        opened_ns = CLOCK.boot_ns()
+        async with dialling(coordinator, spool) as sender:
             await until(lambda: not spool.unacked)
-        for reader, writer in silent:
-            await asyncio.wait_for(reader.read(), 6)
+            served_ns = CLOCK.boot_ns()
+            ends = asyncio.gather(*(reader.read() for reader, _ in silent))
+            await asyncio.wait_for(ends, 6)
+            assert sender.status().connected
+        for _, writer in silent:
             writer.close()
+        assert served_ns - opened_ns < 4 * SECOND_NS
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ class GatewayView(Shape):
     boot_counter: int
     last_seen: str | None
     clock: str
+    clock_offset_s: float | None = None
     agent_version: str
     backlog_bytes: int
     backlog_samples: int
