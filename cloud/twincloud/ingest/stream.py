@@ -298,8 +298,14 @@ class GatewayStream:
             self._delivering = False
 
     def recheck(self) -> None:
-        """Cuts the stream when its certificate has expired or was revoked meanwhile."""
-        if self._is_revoked(self.identity.serial):
+        """Cuts the stream when its certificate has expired or was revoked meanwhile, or nobody can say."""
+        try:
+            revoked = self._is_revoked(self.identity.serial)
+        except (TwinError, OSError) as error:
+            _log.warning("revocations cannot be read", gateway=self._gateway.gateway, detail=str(error))
+            self.feed(refusal_of(error, self._limits.retry_after_ns))
+            return
+        if revoked:
             self.feed(Refused("CERT_INVALID", "the certificate was revoked"))
         elif self._clock.wall_ns() > self.identity.until_ns:
             self.feed(Refused("CERT_EXPIRED", "the certificate has expired"))

@@ -306,6 +306,29 @@ async def test_revocation_cuts_a_live_stream_and_keeps_it_out():
         await until(lambda: sender.status().reason == "CERT_INVALID" and not coordinator.servicer.connected)
 
 
+class Unreadable(set):
+    """Revocations that nobody can read now."""
+
+    broken = False
+
+    def __contains__(self, serial):
+        if self.broken:
+            raise StorageError("STORE_CORRUPT", "ledger.json: it is no ledger")
+        return super().__contains__(serial)
+
+
+async def test_revocations_that_cannot_be_read_cut_streams_and_not_the_service():
+    coordinator = Coordinator(limits=IngestLimits(recheck_ns=MILLISECOND_NS, watch_s=0.01))
+    coordinator.revoked = Unreadable()
+    async with coordinator.up(), dialling(coordinator, MemorySpool().boot()) as sender:
+        await until(lambda: sender.status().connected)
+        coordinator.revoked.broken = True
+        await until(lambda: not coordinator.servicer.connected)
+        coordinator.revoked.broken = False
+        sender.retry_now()
+        await until(lambda: sender.status().connected)
+
+
 async def test_a_suspended_gateway_is_cut_by_name():
     async with Coordinator().up() as coordinator, dialling(coordinator, MemorySpool().boot()) as sender:
         await until(lambda: sender.status().connected)
