@@ -42,6 +42,23 @@ CATALOGUES = {made.digest: made for made in map(catalogue, range(4))}
 FORMS = tuple(CATALOGUES.values())
 
 
+class WatchedItems(SpooledItems):
+    """Notes when a coordinator knows less than it had acknowledged."""
+
+    world: World
+
+    async def rewind(self, marks) -> None:
+        before = await self._storage.call(_acknowledged)
+        await super().rewind(marks)
+        after = await self._storage.call(_acknowledged)
+        if any(after[lane] < acked for lane, acked in before.items() if lane in after):
+            self.world.fault("SERVER_REGRESSED")
+
+
+def _acknowledged(spool: Spool) -> dict[tuple[int, int], int]:
+    return {(lane.boot, lane.stream): lane.acked_seq for lane in spool._file.read(spool._lanes)}
+
+
 class Gateway:
     """One disk and the agents that live on it, one after the other."""
 
@@ -86,7 +103,8 @@ class Gateway:
                 break
             except StorageError:
                 await asyncio.sleep(1.0)
-        items = SpooledItems(storage, lambda: ClockQuality.FREE)
+        items = WatchedItems(storage, lambda: ClockQuality.FREE)
+        items.world = self.world
         await items.use(FORMS[self.form])
         random = Random(self.random.random())
         self.uplink = Uplink(

@@ -21,6 +21,8 @@ from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinsync.v1 import sync_pb2
 
 REPLAYED_MAX = 32
+CATALOGUE_TAG = b"\x12"
+"""First byte of an `Up` with a catalogue: field 2, length-delimited."""
 
 
 @dataclass(slots=True)
@@ -35,7 +37,6 @@ class Weather:
     loss: float = 0.0
     repeat: float = 0.0
     replay: float = 0.0
-    poison: float = 0.0
     delay_ns: int = 5 * MILLISECOND_NS
     deaf: str = ""
     parted: bool = False
@@ -52,7 +53,7 @@ class Network:
         self.pipes: list[Pipe] = []
         self.faults: Counter[str] = Counter()
         self.told = told
-        self.spoil: Callable[[bytes], bytes | None] = lambda raw: None
+        self.spoil: Callable[[bytes], bytes] = lambda raw: raw
 
     def connect(self, name: str, certificate: bytes) -> Pipe:
         pipe = Pipe(self, name, certificate)
@@ -86,15 +87,16 @@ class Pipe:
         net, weather = self.network, self.network.weather
         if not self.open:
             return
-        if weather.parted or weather.deaf == way or net.random.random() < weather.loss:
+        if weather.parted or weather.deaf == way:
+            self.ends[way].dead = True  # what follows would need what is missing: nothing comes through any more
+        # A connection never loses a single message; blocks whose catalogue alone got lost would be dead letters.
+        lost = net.random.random() < weather.loss and not (way == "up" and raw[:1] == CATALOGUE_TAG)
+        if self.ends[way].dead or lost:
             net.faults["message lost"] += 1
             return
         if way == "up":
             self._sent_up.append(raw)
-            spoilt = net.spoil(raw) if net.random.random() < weather.poison else None
-            if spoilt is not None:
-                net.faults["poison"] += 1
-                raw = spoilt
+            raw = net.spoil(raw)
         self._deliver(way, raw)
         if net.random.random() < weather.repeat:
             net.faults["message twice"] += 1
@@ -132,6 +134,7 @@ class End:
         self.way = way
         self.last_ns = 0
         self.over = False
+        self.dead = False
         self._arrived: deque[bytes] = deque()
         self._news = asyncio.Event()
 

@@ -20,10 +20,24 @@ if TYPE_CHECKING:
 KINDS = (
     "agent killed", "agent killed at a step", "center killed", "center killed at a step", "cut", "parted", "deaf",
     "loss", "repeat", "replay", "poison", "slow", "clone", "disk restored", "center restored", "clock jump", "credit 0",
-    "schema change",
+    "schema change", "slow disk",
 )  # fmt: skip
 EVERY_S = 2.0
+POISON = 0.1
 GATEWAYS_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Narrows what a seed may draw, for a mutant that only certain faults can show.
+
+    Attributes:
+        policy: what a full disk does, "" for any.
+    """
+
+    kinds: tuple[str, ...] = ()
+    large: bool = False
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +63,17 @@ class Plan:
     backoff_cap_ns: int
 
     @staticmethod
-    def of(random: Random) -> Plan:
+    def of(random: Random, only: Only | None = None) -> Plan:
         kinds = frozenset(random.sample(KINDS, random.choice([1, 2, 3, 5, 8])))
         large = random.random() < 0.05
+        if only is not None:
+            kinds, large = frozenset(only.kinds), only.large
         small_window = random.random() < 0.3
         return Plan(
             kinds,
-            turns=random.choice([8, 12, 20]),
-            rate=random.choice([0.1, 0.25, 0.5]),
-            when_full=random.choice(POLICIES),
+            turns=random.choice([4, 6, 12]) if not large else 12,
+            rate=random.choice([0.15, 0.3, 0.6]),
+            when_full=only.policy if only is not None and only.policy else random.choice(POLICIES),
             large=large,
             disk_max_bytes=1 << 20,
             pace_s=random.choice([1.5, 3.0, 6.0]),
@@ -75,7 +91,10 @@ class Nemesis:
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = Random(world.random.random())
-        world.network.spoil = self._spoil
+        if "poison" in world.plan.kinds:
+            world.network.spoil = self._spoil
+        if "slow disk" in world.plan.kinds:
+            world.loop.thread_delay_ns = (0, self.random.choice([200, 1_500]) * MILLISECOND_NS)
 
     async def run(self) -> None:
         world, plan = self.world, self.world.plan
@@ -101,12 +120,12 @@ class Nemesis:
             loss=random.choice([0.02, 0.1, 0.3]) if "loss" in kinds else 0.0,
             repeat=random.choice([0.05, 0.3]) if "repeat" in kinds else 0.0,
             replay=0.05 if "replay" in kinds else 0.0,
-            poison=0.1 if "poison" in kinds else 0.0,
             delay_ns=random.choice([1, 6]) * SECOND_NS if "slow" in kinds else 20 * MILLISECOND_NS,
         )
 
     def _heal(self) -> None:
         self.world.network.weather = Weather()
+        self.world.loop.thread_delay_ns = (0, 2 * MILLISECOND_NS)
         self.world.network.cut_all()
         self.world.note("healed")
 
@@ -201,19 +220,25 @@ class Nemesis:
                 continue
             shared = any(other is not gateway and other.name == gateway.name for other in world.gateways)
             if status.reason == "IDENTITY_FORK" and shared:
-                gateway.name = f"gw-{gateway.number + 1}"
+                world.names += 1
+                gateway.name = f"gw-{world.names}"
             world.history.faults[status.reason] += 1
             world.center.invite(gateway.name)
             uplink.retry_now()
 
-    def _spoil(self, raw: bytes) -> bytes | None:
-        """An `Items` message with one block that nobody can read; None when there is none in it."""
+    def _spoil(self, raw: bytes) -> bytes:
+        """An `Items` message in which some blocks cannot be read, now and whenever they come again."""
+        world = self.world
         up = sync_pb2.Up.FromString(raw)
         for item in up.items.items if up.HasField("items") else ():
-            if item.HasField("block"):
+            key = (item.boot, item.stream - 1, item.first_seq)
+            if not item.HasField("block"):
+                continue
+            if key not in world.history.poisoned and not world.healed and self.random.random() < POISON:
+                world.history.poisoned.add(key)
+                world.fault("poison")
+            if key in world.history.poisoned:
                 payload = bytearray(item.block.payload)
                 payload[-1] ^= 0xFF
                 item.block.payload = bytes(payload)
-                self.world.history.poisoned.add((item.boot, item.stream - 1, item.first_seq))
-                return up.SerializeToString()
-        return None
+        return up.SerializeToString()

@@ -17,7 +17,7 @@ import logging
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from pathlib import Path
 from random import Random
@@ -28,7 +28,7 @@ from tests.campaign.gateway import Gateway
 from tests.campaign.history import Excuse, History
 from tests.campaign.link import Context, Network, Pipe
 from tests.campaign.loop import LIFE, Life, VirtualClock, VirtualLoop
-from tests.campaign.nemesis import Nemesis, Plan
+from tests.campaign.nemesis import Nemesis, Only, Plan
 from tests.campaign.reading import Coordinator as Database
 from tests.cloud.ingest.memory import Authority
 from twincloud.ingest.limits import IngestLimits
@@ -83,7 +83,7 @@ class Center:
 
     def start(self) -> None:
         limits = IngestLimits(
-            session=ServerLimits(heartbeat_ns=5 * SECOND_NS),
+            session=ServerLimits(heartbeat_ns=8 * SECOND_NS),
             window_bytes=self.world.plan.window_bytes,
             window_items=self.world.plan.window_items,
             pending_bytes_max=self.world.plan.pending_bytes,
@@ -198,10 +198,10 @@ class Center:
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, root: Path) -> None:
+    def __init__(self, seed: int, root: Path, only: Only | None = None) -> None:
         self.random = Random(seed)
         self.root = root
-        self.plan = Plan.of(self.random)
+        self.plan = Plan.of(self.random, only)
         self.loop = VirtualLoop(Random(self.random.random()))
         self.history = History()
         self.network = Network(self.loop, Random(self.random.random()), self.note)
@@ -209,6 +209,7 @@ class World:
         self.network.accept = self.center.accept
         self.gateways: list[Gateway] = []
         self.made = 0
+        self.names = 1
         self.last_commit_ns = 0
         self.healed = False
         self.values = 0
@@ -232,6 +233,13 @@ class World:
             await asyncio.sleep(LOOK_S)
         for gateway in self.gateways:
             self.history.waiting[gateway.label] = gateway.waiting()
+        self.history.faults += self.network.faults
+        faults = self.history.faults
+        if faults["SERVER_REGRESSED"] and not faults["center restored"] + faults["clone"] + faults["disk restored"]:
+            self.history.failures.append("the coordinator forgot what it had acknowledged")
+        names = [gateway.name for gateway in self.gateways]
+        if len(set(names)) < len(names) and not faults["IDENTITY_FORK"]:
+            self.history.failures.append("two machines spoke with one name, and nobody was told")
         self.history.recoveries_ns.append(max(self.last_commit_ns - healed_ns, 0))
 
     def add(self, gateway: Gateway) -> None:
@@ -283,6 +291,21 @@ def spawn(world: World, life: Life, work) -> asyncio.Task[None]:
     context = copy_context()
     context.run(LIFE.set, life)
     return world.loop.create_task(shell(), context=context, name=f"{life.name}-{world.loop.now_ns}-{world.made}")
+
+
+@contextlib.contextmanager
+def other_template(change: Callable[[Path], None]) -> Iterator[None]:
+    """New coordinators have a database that was changed, while the context is open."""
+    made = memory_folder()
+    original = template()
+    shutil.copytree(original, made / "center")
+    change(made / "center" / DATABASE)
+    _TEMPLATES["center"] = made / "center"
+    try:
+        yield
+    finally:
+        _TEMPLATES["center"] = original
+        shutil.rmtree(made)
 
 
 _TEMPLATES: dict[str, Path] = {}
@@ -351,12 +374,12 @@ def _linked(world: World) -> Iterator[None]:
         structlog.configure(**logs)
 
 
-def run_seed(seed: int) -> History:
+def run_seed(seed: int, only: Only | None = None) -> History:
     """One run from a seed; the same seed gives the same history."""
     root = memory_folder()
     world = None
     try:
-        world = World(seed, root)
+        world = World(seed, root, only)
         asyncio.set_event_loop(world.loop)
         with _linked(world):
             try:
