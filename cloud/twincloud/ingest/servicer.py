@@ -24,10 +24,11 @@ from twincloud.ingest.writer import Writer
 from twincloud.storage.contract import Commit, GatewayKey, Ingest
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, DeniedError, TwinError
+from twinmodel.signal import Stream
 from twinsync.channel import SERVER_OPTIONS, Credentials, Identity, peer_identity, server_credentials
 from twinsync.envelope import down_to_proto
-from twinsync.session.messages import Reject
-from twinsync.session.server import Refused, Regrant
+from twinsync.session.messages import Coarsen, Reject
+from twinsync.session.server import Refused, Regrant, Wished
 from twinsync.transfer import CHUNK_BYTES
 from twinsync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -73,6 +74,7 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         self._streams: dict[GatewayKey, GatewayStream] = {}
         # A dict for its order: a replayed run must watch the streams in the same one.
         self._open: dict[GatewayStream, None] = {}
+        self._wishes: dict[GatewayKey, dict[Stream, Coarsen]] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -112,6 +114,16 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         stream = self._streams.get(gateway)
         if stream is not None:
             stream.look_for_directives()
+
+    def coarsen(self, gateway: GatewayKey, wish: Coarsen) -> None:
+        """Asks a gateway for a coarser period of one stream, now and in every session of this process.
+
+        Call it in the event loop. An agent of an older protocol is not asked; alarms are never made coarser.
+        """
+        self._wishes.setdefault(gateway, {})[wish.stream] = wish
+        stream = self._streams.get(gateway)
+        if stream is not None:
+            stream.feed(Wished(wish))
 
     def cut(self, gateway: GatewayKey, reason: str, detail: str) -> None:
         """Ends the open session of a gateway, for instance SUSPENDED; call it in the event loop."""
@@ -198,6 +210,8 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             return
         self._streams[stream.gateway] = stream
         _log.info("session opened", gateway=stream.gateway.gateway, session=stream.session)
+        for wish in self._wishes.get(stream.gateway, {}).values():
+            stream.feed(Wished(wish))
         if older is not None:
             older.feed(Refused("FENCED", f"session {stream.session} is open"))
 

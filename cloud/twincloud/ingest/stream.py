@@ -40,6 +40,7 @@ from twinsync.session.server import (
     Store,
     Stored,
     Tick,
+    Wished,
 )
 from twinsync.v1 import sync_pb2
 
@@ -124,7 +125,7 @@ class GatewayStream:
         """Whether the gateway was last told to pause."""
         return self.alive and self._machine.paused
 
-    def feed(self, event: Stored | Refused | Regrant | Desired | Tick) -> None:
+    def feed(self, event: Stored | Refused | Regrant | Desired | Wished | Tick) -> None:
         """Takes what happened inside the coordinator; answers are queued, nothing blocks."""
         for action in self._machine.receive(event, self._clock.boot_ns()):
             self._post(action)

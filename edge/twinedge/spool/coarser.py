@@ -19,10 +19,11 @@ from twinedge.spool.ledger import THINNED, count_loss
 from twinedge.spool.rows import Lane, Row, lanes_of, set_thinned
 from twinedge.spool.schema import run
 from twinedge.spool.thinning import Mask, kept_of
+from twinedge.spool.wishes import Wishes
 from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Catalogue, Stream
 from twinsync.block import decode, encode
-from twinsync.item import Gap
+from twinsync.item import Boot, Gap
 from twinsync.kept import pack_kept, unpack_kept
 
 PLAN = (
@@ -36,6 +37,7 @@ _CANDIDATES = (
     "SELECT * FROM held WHERE boot = ? AND stream = ? AND first_seq >= ? AND kind IN (0, 4)"
     " AND level < ? ORDER BY first_seq LIMIT ?"
 )
+_STORED = "SELECT * FROM held WHERE boot = ? AND stream = ? AND first_seq = ?"
 _Decoded = list[tuple[Row, list[Batch]]]
 
 
@@ -95,6 +97,18 @@ class Coarser:
                     run(db, "UPDATE items SET level = ? WHERE row = ?", (level, row.row))
                 if lost:
                     count_loss(db, boot, row.stream, Gap(THINNED, lost, row.from_ns, row.to_ns), now_ns)
+
+
+def thin_as_wished(
+    db: apsw.Connection, wishes: Wishes, boot: Boot, item: tuple[Stream, int], catalogue: Catalogue, now_ns: int
+) -> None:
+    """Thins a block that was just stored, `item` being its stream and first number; in the caller's transaction."""
+    row = Row(*run(db, _STORED, (boot.counter, *item))[0])
+    batches = decode(row.block[1], catalogue, count_max=row.samples)
+    mask = wishes.mask(item[0], batches, catalogue, now_ns)
+    if mask is not None and _rewrite(db, row, batches, mask, catalogue, row.level):
+        lost = len(mask) - int(mask.sum())
+        count_loss(db, boot.id, row.stream, Gap(THINNED, lost, row.from_ns, row.to_ns), now_ns)
 
 
 def _bounded(rows: list[Row]) -> list[Row]:

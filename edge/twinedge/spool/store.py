@@ -21,6 +21,7 @@ import structlog
 
 from twinedge.spool.catalogues import catalogue_bytes, forget_unused, keep_catalogue
 from twinedge.spool.chain import read_chain, write_chain
+from twinedge.spool.coarser import thin_as_wished
 from twinedge.spool.connection import Connection
 from twinedge.spool.failure import storage_error
 from twinedge.spool.forecast import BUDGET, pack_budget
@@ -43,6 +44,7 @@ from twinedge.spool.rows import (
 )
 from twinedge.spool.schema import FILE
 from twinedge.spool.sending import Sending
+from twinedge.spool.wishes import Wishes
 from twinmodel.clock import Clock, ClockQuality
 from twinmodel.errors import StorageError
 from twinmodel.signal import Batch, Catalogue, Stream
@@ -62,6 +64,7 @@ class Spool(Sending):
         boot: the boot that numbers what is appended.
         salvage: what was saved from a damaged file when it was opened, None when it was sound.
         commits: appends that are durable, since the start.
+        wishes: what the coordinator can do without.
     """
 
     def __init__(self, state_dir: Path, lock: int, clock: Clock, retention: Retention, vfs: str | None) -> None:
@@ -73,6 +76,7 @@ class Spool(Sending):
         self._vfs = vfs
         self.salvage: Salvage | None = None
         self.commits = 0
+        self.wishes = Wishes()
 
     @classmethod
     def open(
@@ -169,17 +173,22 @@ class Spool(Sending):
             refused = sum(count for (_, count, _), keep in zip(packed, kept, strict=True) if not keep)
             if refused and not declare:
                 raise self._full(f"{refused} samples", refused=refused)
+        self.wishes.begin()
         with self._file.write() as db:
             lanes = {Stream(lane.stream): lane for lane in lanes_of(db) if lane.boot == self.boot.counter}
             number = keep_catalogue(db, catalogue) if any(kept) else 0
             for (stream, count, content), keep in zip(packed, kept, strict=True):
                 lane = lanes.get(stream) or self._fresh_lane(stream)
                 lanes[stream] = self._store(db, lane, count, content, number, keep=keep)
+                if keep and isinstance(content, Block) and self.wishes.asks(stream):
+                    item = (stream, lane.next_seq)
+                    thin_as_wished(db, self.wishes, self.boot, item, catalogue, self._clock.wall_ns())
             for record in records:
                 lane = lanes.get(Stream.STATE) or self._fresh_lane(Stream.STATE)
                 lanes[Stream.STATE] = self._store(db, lane, 1, record, 0, keep=records_fit)
             for stream in {*(p[0] for p in packed), *([Stream.STATE] if records else [])}:
                 set_lane(db, lanes[stream])
+        self.wishes.settle()
         self._next.update({stream: lane.next_seq for stream, lane in lanes.items()})
         self.commits += 1
         self._tidy()

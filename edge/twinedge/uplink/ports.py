@@ -10,6 +10,7 @@ from twinmodel.clock import ClockQuality
 from twinmodel.signal import Catalogue
 from twinsync.directive import Directive, DirectiveState, Running
 from twinsync.item import Boot, Item, Mark, Range
+from twinsync.session.messages import Coarsen
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,10 @@ class SpoolPort(Protocol):
 
     async def catalogue(self, digest: bytes) -> Catalogue | None:
         """A catalogue that blocks of the spool name; None when it is not known."""
+        ...
+
+    async def coarsen(self, wish: Coarsen) -> None:
+        """The coordinator can do without some samples of a stream, see `Coarsen`."""
         ...
 
     async def backlog(self) -> Backlog:

@@ -48,7 +48,7 @@ from twinsync.session.edge import (
     SendCatalogue,
     Tick,
 )
-from twinsync.session.messages import PROTOCOL, Committed, Down, Heartbeat, Hello, Items, Part, Reject, Up
+from twinsync.session.messages import PROTOCOL, Coarsen, Committed, Down, Heartbeat, Hello, Items, Part, Reject, Up
 from twinsync.session.pacing import Pacer
 from twinsync.session.verdicts import verdict_of
 from twinsync.v1 import sync_pb2, sync_pb2_grpc
@@ -271,6 +271,8 @@ class Uplink:
         elif isinstance(event, Heartbeat) and self._machine.state is EdgeState.OPEN:
             way_ns = self._machine.pacer.rate.delay_ns if self._machine.pacer is not None else 0
             self._on_server_time(event.wall_ns, self._clock.boot_ns() - way_ns)
+        elif isinstance(event, Coarsen) and self._machine.state is EdgeState.OPEN:
+            await self._spool.coarsen(event)
         elif isinstance(event, Directive) and self._machine.state is EdgeState.OPEN:
             self._downlink.offer(event)
         while actions:

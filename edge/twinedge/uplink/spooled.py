@@ -14,6 +14,7 @@ from twinmodel.errors import StorageError
 from twinmodel.signal import Catalogue
 from twinsync import limits
 from twinsync.item import Item, Mark
+from twinsync.session.messages import Coarsen
 
 _log = structlog.get_logger(__name__)
 
@@ -91,6 +92,10 @@ class SpooledItems:
     async def catalogue(self, digest: bytes) -> Catalogue | None:
         """See `SpoolPort.catalogue`."""
         return await self._storage.call(Spool.catalogue, digest)
+
+    async def coarsen(self, wish: Coarsen) -> None:
+        """See `SpoolPort.coarsen`."""
+        await self._storage.call(lambda spool: spool.wishes.take(wish))
 
     async def backlog(self) -> Backlog:
         """See `SpoolPort.backlog`."""

@@ -171,6 +171,7 @@ class MemorySpool:
     rewound: int = 0
     confirmed: int = 0
     seed: int = 1
+    wishes: list = field(default_factory=list)
 
     def boot(self) -> MemorySpool:
         boot_id = Random(f"{self.seed}/{len(self.boots)}").randbytes(16)
@@ -234,6 +235,9 @@ class MemorySpool:
             if mark.next_seq < self.acked.get((mark.boot, mark.stream), 0):
                 self.rewound += 1
                 self.acked[mark.boot, mark.stream] = mark.next_seq
+
+    async def coarsen(self, wish) -> None:
+        self.wishes.append(wish)
 
     async def catalogue(self, digest: bytes) -> Catalogue | None:
         return self.catalogues.get(digest)

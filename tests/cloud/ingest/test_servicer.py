@@ -39,6 +39,7 @@ from twinsync.channel import open_channel, peer_identity
 from twinsync.directive import DirectiveState, Outcome
 from twinsync.envelope import down_from_proto
 from twinsync.session import ServerLimits
+from twinsync.session.messages import Coarsen
 from twinsync.v1 import sync_pb2
 from twinsync.v1.sync_pb2_grpc import SyncStub
 
@@ -587,3 +588,14 @@ async def test_artifacts_come_from_any_offset_and_only_to_their_tenant():
             await until(lambda: stranger.status().connected)
             with pytest.raises(MissingError):
                 await gather(stranger.fetch(digest, 0))
+
+
+async def test_a_wish_for_a_coarser_period_reaches_the_spool_at_once_and_in_the_next_session():
+    spool, wish = MemorySpool().boot(), Coarsen(Stream.BULK, 60 * SECOND_NS, 0)
+    async with Coordinator().up() as coordinator:
+        async with dialling(coordinator, spool) as sender:
+            await until(lambda: sender.status().connected)
+            coordinator.servicer.coarsen(GATEWAY, wish)
+            await until(lambda: spool.wishes == [wish])
+        async with dialling(coordinator, spool):
+            await until(lambda: spool.wishes == [wish, wish])
