@@ -15,16 +15,15 @@ from twinmodel.equations.derive import jacobian
 from twinmodel.equations.discretise import F64, hold, multiply, noise
 from twinmodel.equations.load import Document
 from twinmodel.equations.oplist import Lowered, Program, lower, work
+from twinmodel.equations.program import tick_work
 from twinmodel.equations.system import Group, System, assemble, declared_units, read_unit
 from twinmodel.kernel.arena import LARGEST
-from twinmodel.kernel.ops import INTEGRATORS, MAP, RK4, ROS2, TICK_WORK_MAX, WORK_MAX
+from twinmodel.kernel.ops import INTEGRATORS, TICK_WORK_MAX, WORK_MAX
 from twinmodel.kernel.vm_reference import Programs, integrate, run
 
 # An input that stays away wanders from its last value by this part of its span.
 _HELD_SPAN: Final = 0.05
 _DIFFERENCE: Final = 2.0**-20
-# Runs of the right-hand sides for each substep.
-_STAGES: Final = {RK4: 4, ROS2: 2, MAP: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,12 @@ def _linear(
     if discrete:
         A, B, Q = rates[:, :n], rates[:, n:], density * dt_s  # noqa: N806
     else:
-        A, B = hold(rates[:, :n], rates[:, n:], dt_s)  # noqa: N806
-        Q = noise(rates[:, :n], density, dt_s)  # noqa: N806
+        with np.errstate(over="ignore", invalid="ignore"):
+            A, B = hold(rates[:, :n], rates[:, n:], dt_s)  # noqa: N806
+            Q = noise(rates[:, :n], density, dt_s)  # noqa: N806
+        if not all(np.isfinite(array).all() for array in (A, B, Q)):
+            text = f"the model grows beyond all numbers within one tick of {dt_s:g} s; correct its signs or units"
+            raise document.fail("EQUATION_INVALID", text, "dt")
     names = {"A": A, "B": B[:, :-1], "a": B[:, -1], "C": outputs[:, :n], "D": outputs[:, n:-1], "c": outputs[:, -1]}
     tensors = {k: np.ascontiguousarray(v) for k, v in names.items()}
     tensors |= _common(document, Q, tensors["B"], tensors["D"])
@@ -169,8 +172,7 @@ def _judge(document: Document, slopes: Group, lowered: Lowered) -> None:
 def _bound(document: Document, lowered: Lowered, kind: int) -> None:
     """Refuses what would take too long: one program, or all of a tick at every point of the filter."""
     costs = [work(program) for program in lowered.programs]
-    points = 2 * len(document.spec.states) + 1
-    tick = points * (document.spec.substeps * (_STAGES[kind] * costs[0] + costs[2]) + costs[1])
+    tick = tick_work(costs, len(document.spec.states), document.spec.substeps, kind)
     if max(costs) > WORK_MAX or tick > TICK_WORK_MAX:
         message = f"one tick would need {tick} additions and multiplications; at most {TICK_WORK_MAX} are allowed"
         raise document.fail("EQUATION_INVALID", message, "substeps" if document.spec.substeps > 1 else "family")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,15 +14,20 @@ from twinmodel.kernel.ops import (
     DENSE,
     LOOKUP1,
     LOOKUP2,
+    MAP,
     OPERATIONS,
     OPS_MAX,
     POOL_MAX,
     REGISTERS_MAX,
+    RK4,
+    ROS2,
     WORK_MAX,
 )
 
 F64 = NDArray[np.float64]
 _EMPTY: Final = np.empty(0)
+# Runs of the rates in a substep.
+_STAGES: Final = {RK4: 4, ROS2: 2, MAP: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,12 @@ def work(program: Program) -> int:
     for opcode, _, _, b, _, d in program.code.tolist():
         total += b * d if opcode == DENSE else OPERATIONS[opcode].work
     return total
+
+
+def tick_work(costs: Sequence[int], states: int, substeps: int, integrator: int) -> int:
+    """Work of a tick: rates, readings and jacobian, whose `costs` these are, at every point of the filter."""
+    rates, readings, slopes = costs
+    return (2 * states + 1) * (substeps * (_STAGES[integrator] * rates + slopes) + readings)
 
 
 def verify(program: Program, pinned: int, registers: int, pool: F64 = _EMPTY) -> str | None:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.equations.oplist import Program, verify, work
+from twinmodel.equations.program import tick_work
 from twinmodel.equations.schema import Drift
 from twinmodel.equations.terms import PARAMS_MAX
 from twinmodel.errors import PackageError
 from twinmodel.kernel.arena import F64, LARGEST, Plan, plan_linear, plan_ode
-from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, MAP, OPS_MAX, RK4, ROS2, TICK_WORK_MAX
+from twinmodel.kernel.ops import COLUMNS, INTEGRATORS, OPS_MAX, TICK_WORK_MAX
 from twinmodel.package.manifest import Manifest
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -22,8 +23,6 @@ _TYPES: Final = {"<f8": np.dtype("<f8"), "<i4": np.dtype("<i4")}
 _HOLES: Final = frozenset({"parity_u", "parity_y"})
 # Arrays of each program: code and results.
 PROGRAMS: Final = (("rates", "rate_results"), ("readings", "reading_results"), ("jacobian", "jacobian_results"))
-# Runs of the rates in a substep.
-_STAGES: Final = {RK4: 4, ROS2: 2, MAP: 1}
 
 
 def check(manifest: Manifest, tensors: Tensors) -> None:
@@ -129,8 +128,7 @@ def _check_programs(manifest: Manifest, tensors: Tensors) -> None:
         if fault is not None:
             _refuse(f"program {code}: {fault}")
         costs.append(work(program))
-    stages, points = _STAGES[INTEGRATORS[manifest.integrator]], 2 * len(manifest.states) + 1
-    tick = points * (manifest.substeps * (stages * costs[0] + costs[2]) + costs[1])
+    tick = tick_work(costs, len(manifest.states), manifest.substeps, INTEGRATORS[manifest.integrator])
     if tick > TICK_WORK_MAX:
         _refuse(f"one tick needs {tick} additions and multiplications, at most {TICK_WORK_MAX} are allowed")
     if [p.value for p in manifest.params] != tensors["params"].tolist():
