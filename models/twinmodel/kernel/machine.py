@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.errors import StorageError
+from twinmodel.files import write_durably
 from twinmodel.kernel.arena import F64, I32, Bound, Plan, Step
 
 MAGIC: Final = b"TWINKRN1"
@@ -97,15 +98,9 @@ def _processor() -> tuple[str, ...]:
 
 
 def write(path: Path, symbol: str, code: bytes) -> None:
-    """Writes a file as one step, for its owner alone."""
+    """Writes a file as one step, for its owner alone; raises StorageError."""
     body = symbol.encode() + b"\n" + code
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(MAGIC + hashlib.sha256(body).digest() + body)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_durably(path, MAGIC + hashlib.sha256(body).digest() + body)
 
 
 def read(path: Path) -> tuple[str, bytes]:
