@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 import struct
+from statistics import median
 
 import pytest
 from pymodbus.server import ModbusTcpServer
@@ -146,8 +147,16 @@ async def test_polls_keep_their_rate_without_drift(drive, sink, server):
     async with drive(("m", unit(server.port), profile("20ms"))):
         await sink.until(lambda: len(sink.deliveries) >= 40)
     times = [t for _, _, _, t in sink.samples(0)]
-    assert 0.76e9 <= times[39] - times[0] <= 1.2e9
+    assert times[39] - times[0] >= 0.76e9
     assert all(t % 1_000_000 == 0 for t in times)
+    # A busy machine delays single polls or skips them; it does not move the grid the others lie on.
+    begun, ended = times[0] + median(off_grid(times[:13], times[0])), times[-13:]
+    assert abs(median(off_grid(ended, begun))) <= 4_000_000
+
+
+def off_grid(times, origin, step=20_000_000):
+    """Distances of times to the nearest point of a grid."""
+    return [(t - origin + step // 2) % step - step // 2 for t in times]
 
 
 async def test_scale_factor_register_scales_the_others_in_the_same_cycle(drive, sink, server):

@@ -108,7 +108,7 @@ def test_a_damaged_desired_state_is_set_aside_and_the_agent_starts(tmp_path, sig
 
 def test_a_write_that_fails_changes_nothing(store, tmp_path):
     want(store, "tank", OLD, 3)
-    (tmp_path / "desired.json.new").mkdir()
+    (tmp_path / f"desired.json.{os.getpid()}.new").mkdir()
     with pytest.raises(StorageError):
         want(store, "tank", NEW, 4)
     assert store.version_of("tank") == 3
