@@ -14,7 +14,7 @@ from tests.contract.plant import KEY, NOW, TWIN, Edge, stored
 from twinmodel.clock import SECOND_NS
 
 ROOT = Path(__file__).resolve().parents[2]
-KILL_AFTER = (3, 12, 28)
+KILL_AFTER = (3, 20)
 ITEMS = 200
 
 # Sends a stream of ticks and prints the mark after each acknowledgement, until it is killed.

@@ -133,7 +133,10 @@ def simulate():
 
 @pytest.fixture(scope="session")
 def kernel_cache(pytestconfig):
-    """A folder that outlives the run, so that only the first one waits for the compiler."""
+    """The user's folder, shared by all workers, the demo and all clones: a machine waits for the compiler once."""
+    shared = warmup.cache_folder()
+    if shared is not None:
+        return shared
     folder = Path(pytestconfig.cache.mkdir("kernels"))
     folder.chmod(0o700)
     if warmup.cache_folder(folder) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from twincloud.twins.latest import ORIGINS_MAX, Latest
@@ -76,7 +76,6 @@ def take(latest: Latest, block) -> None:
     latest.fold(batches, latest.slots_of(1, [s.name for s in CATALOGUE.signals]), DEPTH, origin)
 
 
-@settings(max_examples=150, deadline=None)
 @given(blocks(), st.randoms(use_true_random=False))
 def test_any_order_and_repetition_of_blocks_gives_the_same_bytes(made, random):
     forward, shuffled = Latest(), Latest()
@@ -92,7 +91,6 @@ def test_any_order_and_repetition_of_blocks_gives_the_same_bytes(made, random):
     assert (again.state(), again.through) == (forward.state(), 7)
 
 
-@settings(max_examples=150, deadline=None)
 @given(blocks())
 def test_columns_give_what_a_fold_sample_by_sample_gives(made):
     expected: dict[str, list[Reading]] = {}
