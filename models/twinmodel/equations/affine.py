@@ -93,6 +93,10 @@ def _combine(expr: Op, args: list[Row], source: Source) -> Row:
         row = args[1] * args[0][-1] if constant[0] else args[0] * args[1][-1]
     elif expr.name == "div" and constant[1] and args[1][-1] != 0.0:
         row = args[0] / args[1][-1]
+    if row is None and all(constant):
+        source.fail(expr.at, f"{expr.name} of these constants has no finite value")
+    if row is None and expr.name == "div" and constant[1]:
+        source.fail(expr.at, "what it is divided by is 0")
     if row is None:
         source.fail(expr.at, f"{expr.name} is not linear in states and inputs here; use family: ode")
     return np.asarray(row)

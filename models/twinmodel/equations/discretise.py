@@ -43,10 +43,22 @@ def hold(A: F64, B: F64, dt_s: float) -> tuple[F64, F64]:  # noqa: N803 - letter
 
 
 def noise(A: F64, Q: F64, dt_s: float) -> F64:  # noqa: N803 - letters of the literature
-    """Covariance that white noise of density Q (unit² per second) leaves after dt_s seconds (Van Loan 1978)."""
+    """Covariance that white noise of density Q (unit² per second) leaves after dt_s seconds.
+
+    Van Loan's integral (1978) multiplies e^-A by e^A: where A is fast beside the tick, nothing but rounding is left. So
+    it is taken over a part of the tick in which A is slow, and doubled: the covariance of two parts is that of the
+    first, carried through the second, plus that of the second.
+    """
     n = len(A)
+    norm = float(np.max(np.sum(np.abs(A), axis=1), initial=0.0)) * dt_s
+    doublings = max(0, math.frexp(norm)[1])
+    part_s = dt_s / 2.0**doublings
     block = np.zeros((2 * n, 2 * n))
-    block[:n, :n], block[:n, n:], block[n:, n:] = -A * dt_s, Q * dt_s, A.T * dt_s
+    block[:n, :n], block[:n, n:], block[n:, n:] = -A * part_s, Q * part_s, A.T * part_s
     exponent = exponential(block)
-    covariance = multiply(exponent[n:, n:].T, exponent[:n, n:])
+    carry = exponent[n:, n:].T.copy()
+    covariance = multiply(carry, exponent[:n, n:])
+    for _ in range(doublings):
+        covariance = covariance + multiply(multiply(carry, covariance), carry.T)
+        carry = multiply(carry, carry)
     return (covariance + covariance.T) * 0.5

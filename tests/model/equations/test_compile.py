@@ -111,6 +111,22 @@ def test_an_equation_that_is_not_linear_is_refused_at_the_operation():
     fails(LINEAR, "EQUATION_INVALID", "max is not linear", 13)
 
 
+@pytest.mark.parametrize(("area", "k", "match"), [("0", "0.01", "divided by is 0"), ("0.5", "1/(1 - 1)", "no finite")])
+def test_constants_that_have_no_value_are_told_apart_from_what_is_not_linear(area, k, match):
+    text = TANK.replace("family: ode", "family: linear").replace("k*sqrt(max(h, 0))", f"h*k*({k})")
+    fails(
+        text.replace("value: 0.5, unit: m2", f"value: {area}, unit: m2").replace("m^2.5", "m2"),
+        "EQUATION_INVALID",
+        match,
+        13,
+    )
+
+
+def test_a_linear_model_that_grows_beyond_all_numbers_in_a_tick_is_refused():
+    text = TANK.replace("family: ode", "family: linear").replace("inflow - k*sqrt(max(h, 0))", "inflow + k*h")
+    fails(text.replace("value: 0.01, unit: m^2.5", "value: 1e6, unit: m2"), "EQUATION_INVALID", "beyond all numbers", 4)
+
+
 def test_constant_terms_become_offsets():
     text = LINEAR.replace("(inflow - k*sqrt(max(h, 0)))/area", "(inflow - loss - h*area*rate)/area")
     text = text.replace("  area:", "  loss: {value: 3.6, unit: m3/h}\n  rate: {value: 0.001, unit: 1/s}\n  area:")

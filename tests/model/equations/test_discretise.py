@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.linalg import expm
+from scipy.linalg import expm, solve_continuous_lyapunov
 from scipy.signal import cont2discrete
 
 from twinmodel.equations.discretise import exponential, hold, multiply, noise
@@ -47,3 +47,10 @@ def test_noise_is_the_integral_over_the_tick():
     np.testing.assert_allclose(noise(A, Q, 0.9), expected, rtol=1e-2)
     assert np.array_equal(noise(A, Q, 0.9), noise(A, Q, 0.9).T)
     assert noise(np.zeros((1, 1)), np.array([[2.0]]), 3.0)[0, 0] == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize("fast", [0.3, 5.0, 40.0, 300.0, 1e5])
+def test_noise_of_a_model_much_faster_than_the_tick_is_right(fast):
+    A, Q = np.array([[-fast, fast], [1.0, -2.0]]), np.diag([1e-4, 1e-6])
+    at_rest, carry = solve_continuous_lyapunov(A, -Q), expm(A)
+    np.testing.assert_allclose(noise(A, Q, 1.0), at_rest - carry @ at_rest @ carry.T, rtol=1e-8)
