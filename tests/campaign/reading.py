@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from tests.campaign.history import Held, Lane, Sample
 from twincloud.storage.packing import unpack_catalogue
 from twincloud.twins.state import FUTURE_NS, Origin, Reading, fold, signals_of, state_hash
-from twinedge.spool.store import Spool
 from twinmodel.signal import Batch, Catalogue
 from twinsync import block
-from twinsync.item import Block, Gap, Mark
+from twinsync.item import Block, Gap, Item
 from twinsync.kept import samples_of
 
 _ITEMS = """
@@ -101,22 +100,15 @@ def _hashes(state: dict[str, list[Reading]], twin: tuple[str, int] | None, catal
     return {twin[0]: state_hash({n: state[n] for n in names if n in state})}
 
 
-def spooled(spool: Spool, catalogues: dict[bytes, Catalogue]) -> list[Held]:
-    """What a spool would send now."""
-    items, marks = [], {}
-    while step := spool.unsent(marks.values(), bytes_max=1 << 24, items_max=10_000):
-        items += step
-        marks |= {(i.boot, i.stream): Mark(i.boot, i.stream, i.last_seq + 1) for i in step}
-    held = []
-    for item in items:
-        content, kind, samples = item.content, "record", ()
-        if isinstance(content, Block):
-            block.verify(content.payload, content.crc32c)
-            catalogue = catalogues[content.schema]
-            kind, samples = "block", samples_in(block.decode(content.payload, catalogue), catalogue)
-            assert len(samples) == samples_of(item)
-        elif isinstance(content, Gap):
-            kind = "gap"
-        lost = item.count - len(samples) if kind != "record" else 0
-        held.append(Held((item.boot, int(item.stream)), item.first_seq, item.last_seq, kind, samples, lost))
-    return held
+def held_of(item: Item, catalogues: Mapping[bytes, Catalogue]) -> Held:
+    """An item of a session as it would be kept."""
+    kind, samples = "record", ()
+    if isinstance(item.content, Block):
+        block.verify(item.content.payload, item.content.crc32c)
+        catalogue = catalogues[item.content.schema]
+        kind, samples = "block", samples_in(block.decode(item.content.payload, catalogue), catalogue)
+        assert len(samples) == samples_of(item)
+    elif isinstance(item.content, Gap):
+        kind = "gap"
+    lost = item.count - len(samples) if kind != "record" else 0
+    return Held((item.boot, int(item.stream)), item.first_seq, item.last_seq, kind, samples, lost)
