@@ -29,6 +29,10 @@ KEPT_BYTES_MAX = BLOCK_SAMPLES_MAX // 8 + 256
 MESSAGE_BYTES_MAX = 4 << 20
 """Bytes of one gRPC message; a message always has room for one block."""
 
+HELLO_BOOTS_MAX = 4096
+HELLO_RANGES_MAX = 4 * HELLO_BOOTS_MAX
+"""What a hello may tell: a gateway that starts again and again without a link has a boot, and its streams, for each."""
+
 ITEMS_PER_MESSAGE_MAX = 256
 """Items of one `Items` message."""
 

@@ -13,13 +13,11 @@ from twinedge.spool.forecast import Forecast, forecast_of
 from twinedge.spool.ledger import Loss, losses_of
 from twinedge.spool.outgoing import Backlog
 from twinedge.spool.recall import recent_of
-from twinedge.spool.rows import Lane, boots_of, lanes_of, setting
+from twinedge.spool.rows import CONFIRMED, Lane, boots_of, lanes_of, setting
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.signal import Batch, Catalogue, Stream
 from twinsync.item import Boot, Range
 
-CONFIRMED = "confirmed_boot"
-"""Setting that names the boot up to which the coordinator has accepted the chain."""
 _FORECAST_AGE_NS = 30 * SECOND_NS
 
 

@@ -31,6 +31,8 @@ class RowKind(IntEnum):
 
 _MASK_HEADER = struct.Struct("<I")
 _BOOTS_KEPT = 256
+CONFIRMED = "confirmed_boot"
+"""Setting that names the boot up to which the coordinator has accepted the chain."""
 _INSERT = (
     "INSERT INTO items(boot, stream, first_seq, last_seq, kind, from_ns, to_ns, catalogue, crc32c, size, seal, payload,"
     " at_ns, kept, level) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -235,7 +237,11 @@ def insert_boot(db: apsw.Connection, boot: Boot) -> None:
 
 
 def forget_boots(db: apsw.Connection) -> None:
-    """Deletes lanes that hold nothing any more, and boots far back of which nothing is left."""
+    """Deletes lanes that hold nothing any more, and boots far back of which nothing is left.
+
+    The chain has no hole from the boot the coordinator knows, or any that holds something, to the present one: without
+    the one it knows it would take this disk for a fork.
+    """
     run(
         db,
         "DELETE FROM lanes WHERE acked_seq = next_seq AND boot < (SELECT max(counter) FROM boots) AND NOT EXISTS"
@@ -243,9 +249,11 @@ def forget_boots(db: apsw.Connection) -> None:
     )
     run(
         db,
-        "DELETE FROM boots WHERE counter NOT IN (SELECT boot FROM lanes)"
+        "DELETE FROM boots WHERE counter < min("
+        " ifnull((SELECT min(boot) FROM lanes), 1 << 62),"
+        " ifnull((SELECT counter FROM boots WHERE id = (SELECT value FROM settings WHERE name = ?)), 1 << 62))"
         " AND counter NOT IN (SELECT counter FROM boots ORDER BY counter DESC LIMIT ?)",
-        (_BOOTS_KEPT,),
+        (CONFIRMED, _BOOTS_KEPT),
     )
     fold_forgotten(db)
 

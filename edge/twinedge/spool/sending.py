@@ -18,10 +18,10 @@ from twinedge.spool import outgoing
 from twinedge.spool.connection import Connection
 from twinedge.spool.ledger import recount
 from twinedge.spool.outgoing import Outgoing
-from twinedge.spool.reading import CONFIRMED, Reading
+from twinedge.spool.reading import Reading
 from twinedge.spool.recover import fill_holes
 from twinedge.spool.retention import Retention
-from twinedge.spool.rows import Lane, Row, set_lane, set_setting
+from twinedge.spool.rows import CONFIRMED, Lane, Row, set_lane, set_setting
 from twinedge.spool.schema import run
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import StorageError

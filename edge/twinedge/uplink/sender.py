@@ -23,6 +23,7 @@ from twinedge.uplink.ports import DownlinkPort, SpoolPort
 from twinedge.uplink.status import Tally, UplinkStatus
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError, UnreachableError
+from twinsync import limits
 from twinsync.backoff import Backoff
 from twinsync.channel import Credentials, open_channel, valid_until_ns
 from twinsync.directive import Directive, DirectiveState
@@ -57,7 +58,7 @@ _log = structlog.get_logger(__name__)
 
 INBOX_MAX = 64
 REPORTS_MAX = 256
-BOOTS_MAX = 256
+BOOTS_MAX = limits.HELLO_BOOTS_MAX
 WRITE_TIMEOUT_S = 30.0
 LAST_WORD_TIMEOUT_S = 2.0
 

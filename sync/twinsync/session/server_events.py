@@ -219,7 +219,7 @@ class ServerLimits:
     heartbeat_ns: int = 5 * SECOND_NS
     silence_heartbeats_max: int = 3
     message_bytes_max: int = limits.MESSAGE_BYTES_MAX
-    boots_max: int = 4096
-    ranges_max: int = 4096
+    boots_max: int = limits.HELLO_BOOTS_MAX
+    ranges_max: int = limits.HELLO_RANGES_MAX
     schemas_max: int = 1024
     overuse_max: int = 4

@@ -1,8 +1,11 @@
 """What the spool accepted is handed out in order, once numbered for ever, and let go only below a mark."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from twinedge.spool import rows
 from twinmodel.clock import ClockQuality
 from twinmodel.errors import ConflictError, InputError
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
@@ -35,6 +38,23 @@ def test_second_boot_declares_the_time_between_as_an_outage(bench):
     assert outage.content == Outage(first.id, stored_ns, spool.boot.started_ns)
     assert spool.boots_since() == [first, spool.boot]
     assert spool.boots_since(spool.boot.id) == [spool.boot]
+    spool.close()
+
+
+def test_chain_keeps_the_confirmed_boot_however_often_the_agent_starts_without_a_link(bench, monkeypatch):
+    monkeypatch.setattr(rows, "_BOOTS_KEPT", 4)
+    spool = bench.open()
+    known = spool.boot
+    spool.confirm_boot()
+    for _ in range(8):
+        # History set apart: a boot that may never hold anything.
+        spool.begin_boot(bench.rng.randbytes(16), known.clock)
+    chain = spool.boots_since(b"")
+    assert chain[0] == known
+    assert all(newer.previous == older.id for older, newer in itertools.pairwise(chain))
+    spool.confirm_boot()
+    spool.begin_boot(bench.rng.randbytes(16), known.clock)
+    assert len(spool.boots_since(b"")) == 4
     spool.close()
 
 

@@ -54,6 +54,10 @@ def test_the_chain_told_has_no_hole_and_ends_with_the_present_boot(count, forgot
         assert newer.previous == older.id
 
 
+def test_a_gateway_that_started_a_thousand_times_without_a_link_still_names_the_boot_before():
+    assert [b.counter for b in chain_of([boot(n) for n in range(1, 1001)])] == list(range(1, 1001))
+
+
 async def test_a_coordinator_that_is_away_is_told_once_and_tried_again_for_ever():
     with capture_logs() as logs:
         sender = uplink(f"127.0.0.1:{closed_port()}")
