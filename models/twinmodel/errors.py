@@ -65,12 +65,12 @@ REASONS: dict[str, Reason] = {
     "FILE_MISSING": _reason(_INPUT, "check the path"),
     "YAML_INVALID": _reason(_INPUT, "correct the YAML at the line named"),
     "UNKNOWN_KEY": _reason(_INPUT, "remove the key or use the nearest valid name"),
-    "VALUE_INVALID": _reason(_INPUT, "correct the value at the line named"),
+    "VALUE_INVALID": _reason(_INPUT, "correct what is named"),
     "PROFILE_MISSING": _reason(_INPUT, "add the profile or correct its name in site.yaml"),
     "UNKNOWN_SIGNAL": _reason(_INPUT, "use `device.point` with a point of the device's profile"),
     "DUPLICATE_SIGNAL": _reason(_INPUT, "give each signal one name"),
     "UNIT_CLASH": _reason(_INPUT, "bind signals whose units have the model's dimension"),
-    "UNIT_UNKNOWN": _reason(_INPUT, "use a unit of docs/glossary.md"),
+    "UNIT_UNKNOWN": _reason(_INPUT, "use a unit of docs/models.md"),
     # model packages
     "PACKAGE_TRUNCATED": _reason(_INPUT, "fetch or build the package again"),
     "PACKAGE_ALTERED": _reason(_INPUT, "fetch the package again from the coordinator"),
@@ -81,8 +81,8 @@ REASONS: dict[str, Reason] = {
     "SIGNER_UNKNOWN": _reason(
         _DENIED, "register the key with `twinctl model trust`, then let the gateway join again to learn it"
     ),
-    "EQUATION_INVALID": _reason(_INPUT, "correct the expression at the caret"),
-    "PARITY_FAILED": _reason(_CONFLICT, "run `twinedge doctor`; this machine computes other bits"),
+    "EQUATION_INVALID": _reason(_INPUT, "correct the equation at the place named"),
+    "PARITY_FAILED": _reason(_CONFLICT, "do not force it: report processor, versions and model"),
     # calibration
     "FIT_DATA_UNFIT": _reason(_INPUT, "give longer data in which the inputs move"),
     "FIT_NOT_IDENTIFIABLE": _reason(

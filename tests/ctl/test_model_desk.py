@@ -118,6 +118,30 @@ def test_a_version_of_the_coordinator_is_compared_and_run(shell, package):
     assert shell("model", "run", "tanks@1.0.0", "--data", TANKS).code == 2
 
 
+def test_a_refusal_names_the_package_it_is_about(shell, package, tmp_path):
+    cut = tmp_path / "cut.twin"
+    cut.write_bytes(package.read_bytes()[:1000])
+    commands = (["verify", cut], ["diff", package, cut], ["run", cut, "--data", "x.csv"], ["inspect", cut])
+    for command in (*commands, ["sign", cut, "--key", tmp_path / "key"]):
+        if command[0] == "sign":
+            shell("model", "keygen", tmp_path / "key")
+        refused = shell("model", *command)
+        assert (refused.code, f"PACKAGE_TRUNCATED {cut}: 1000 of" in refused.err) == (2, True), refused.err
+
+
+def test_a_model_file_is_verified_and_inspected_as_what_it_builds(shell):
+    assert "sound" in shell("model", "verify", TANKS, "--tier", "interpreted").out
+    assert "h1' = " in shell("model", "inspect", TANKS).out
+
+
+def test_results_are_never_written_over_what_they_come_from(run, data):
+    before = data.read_bytes()
+    for option in ("--out", "--record", "--checkpoint"):
+        refused = run(option, data)
+        assert (refused.code, "not written over" in refused.err) == (1, True)
+    assert data.read_bytes() == before
+
+
 def test_measured_data_is_filtered_and_scored(run, tmp_path):
     said = run("-o", "json", "--out", tmp_path / "out.csv")
     assert said.code == 0, said.err

@@ -12,7 +12,7 @@ import click
 from twinctl.commands.calibrate import fit, identify, reduce
 from twinctl.commands.model_desk import diff, run, verify
 from twinctl.commands.model_import import import_, reference
-from twinctl.commands.model_source import FILE, read_file, replace_file, write_file
+from twinctl.commands.model_source import FILE, named, opened, package_of, read_file, replace_file, write_file
 from twinctl.options import FileVerb, Noun, client_of, confirm
 from twinctl.paths import model_path
 from twinctl.render import Column, Json, emit, field_of, instant, say, size
@@ -78,7 +78,8 @@ def sign(ctx: click.Context, file: Path, key: Path, out: Path | None) -> None:
     from twinmodel.package import archive, signing  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
 
     private = signing.load_private_key(key)
-    blob = signing.sign(read_file(file), private)
+    with named(file):
+        blob = signing.sign(read_file(file), private)
     target = out or file
     if out is None:
         replace_file(target, blob)
@@ -92,7 +93,7 @@ def sign(ctx: click.Context, file: Path, key: Path, out: Path | None) -> None:
 @click.argument("model")
 @click.pass_context
 def inspect(ctx: click.Context, model: str) -> None:
-    """Show what MODEL says of itself: a package file, or NAME@VERSION of the coordinator."""
+    """Show what MODEL says of itself: a package file or a YAML file; or what is stored of NAME@VERSION."""
     if "@" in model and not Path(model).exists():
         emit(ctx, client_of(ctx).get(model_path(model)), _VERSION)
         return
@@ -100,8 +101,8 @@ def inspect(ctx: click.Context, model: str) -> None:
     from twinmodel.package import archive  # noqa: PLC0415 - as above
     from twinmodel.rom.readable import equations  # noqa: PLC0415 - as above
 
-    blob = read_file(Path(model))
-    package = archive.open_at_desk(blob)
+    blob = package_of(ctx, model)
+    package = opened(model, blob)
     detectors = [asdict(figures) for figures in drift_figures(package.manifest.drift, package.dt_ns)]
     manifest = package.manifest.model_dump(mode="json", by_alias=True)
     facts: Json = {"model_id": package.model_id, "signer": archive.signer(blob), "size": len(blob)}

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from twinctl.commands.model_source import FILE, keys_of, logs_to_stderr, mapping_of, package_of, read_file, replace_file
+from twinctl.commands.model_source import (
+    FILE,
+    keys_of,
+    logs_to_stderr,
+    mapping_of,
+    named,
+    opened,
+    outside_of,
+    package_of,
+    read_file,
+    replace_file,
+)
 from twinctl.options import Verb
 from twinctl.render import Column, Json, emit, field_of, from_ns, say, text_of
 from twinmodel.errors import REASONS, ConflictError, InputError, PackageError
@@ -21,13 +32,14 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Verb)
-@click.argument("file", type=FILE)
+@click.argument("model")
 @click.option("--trust", multiple=True, type=FILE, help="Public key whose signature counts; may stand more than once.")
 @click.option("--tier", "tiers", multiple=True, help="Only this tier; may stand more than once.")
 @click.pass_context
-def verify(ctx: click.Context, file: Path, trust: tuple[Path, ...], tiers: tuple[str, ...]) -> None:
-    """Check package FILE completely: content, signature, and its bits on every tier this machine has.
+def verify(ctx: click.Context, model: str, trust: tuple[Path, ...], tiers: tuple[str, ...]) -> None:
+    """Check package MODEL completely: content, signature, and its bits on every tier this machine has.
 
+    MODEL is a package file, a YAML file, or NAME@VERSION of the coordinator.
     The exit code is 0 when it is sound and every tier gives the bits of its parity run; with --trust it must be signed
     by one of those keys as well.
     """
@@ -36,10 +48,12 @@ def verify(ctx: click.Context, file: Path, trust: tuple[Path, ...], tiers: tuple
 
     logs_to_stderr()
     wanted = [_known(tier, TIERS) for tier in tiers] or TIERS
-    blob = read_file(file)
+    blob = package_of(ctx, model)
     if len(wanted) > 1:
         say(f"checking the bits on {', '.join(wanted)}; the first time, kernels are compiled for up to a minute")
-    found = examine(blob, keys_of(trust), SystemClock(), tiers=wanted)
+    keys = keys_of(trust)
+    with named(model):
+        found = examine(blob, keys, SystemClock(), tiers=wanted)
     refusals = [reason for reason in found.refusals if trust or reason == "PARITY_FAILED"]
     row: Json = {
         "model": found.package.manifest.id,
@@ -51,11 +65,11 @@ def verify(ctx: click.Context, file: Path, trust: tuple[Path, ...], tiers: tuple
         "tiers": {check.tier: check.bits for check in found.tiers},
         "notes": {check.tier: check.why for check in found.tiers if check.why},
         "verify_load_ms": round(found.load_ns / 1e6, 4),
-        "file": str(file),
+        "file": model,
     }
     emit(ctx, row, _VERIFIED)
     if refusals:
-        raise PackageError(refusals[0], f"{file} is refused: {_WORDS[refusals[0]]}")
+        raise PackageError(refusals[0], f"{model} is refused: {_WORDS[refusals[0]]}")
     for reason in found.refusals:
         say(f"note: a gateway would refuse it: {_WORDS[reason]}")
 
@@ -69,10 +83,9 @@ def diff(ctx: click.Context, old: str, new: str) -> None:
 
     The exit code is 0 when they are the same model and 1 when they differ.
     """
-    from twinmodel.package.archive import open_at_desk  # noqa: PLC0415 - numpy takes 100 ms `--help` does not pay
-    from twinmodel.rom.difference import differences  # noqa: PLC0415 - as above
+    from twinmodel.rom.difference import differences  # noqa: PLC0415 - numpy takes 100 ms `--help` does not pay
 
-    packages = [open_at_desk(package_of(ctx, model)) for model in (old, new)]
+    packages = [opened(model, package_of(ctx, model)) for model in (old, new)]
     changes = [asdict(change) for change in differences(*packages)]
     emit(ctx, changes, _CHANGES, empty="the same model: equal ids")
     if packages[0].model_id != packages[1].model_id:
@@ -116,12 +129,13 @@ def run(
         raise InputError("REQUEST_INVALID", "give either --data or --replay")
     if (replayed or free) and (checkpoint or record):
         raise InputError("REQUEST_INVALID", "--checkpoint and --record go with a filtered run of --data")
+    outside_of([Path(model), data, replayed], [out, checkpoint, record])
     from twinmodel.estimator import TIERS, Estimator  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
-    from twinmodel.package.archive import open_at_desk, signer  # noqa: PLC0415 - as above
+    from twinmodel.package.archive import signer  # noqa: PLC0415 - as above
 
     logs_to_stderr()
     blob = package_of(ctx, model)
-    package = open_at_desk(blob)
+    package = opened(model, blob)
     if not signer(blob):
         say("note: the package is not signed; it runs here, a gateway would refuse it")
     estimator = Estimator(package, tier=_known(tier, TIERS))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,12 @@ import click
 from twinctl.options import client_of, options_of
 from twinctl.paths import model_path
 from twinctl.render import size
-from twinmodel.errors import ConfigError, ConflictError, InputError
+from twinmodel.errors import ConfigError, ConflictError, InputError, PackageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from twinmodel.package.archive import ModelPackage
 
 PACKAGE_BYTES_MAX = 64 << 20
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -50,18 +54,43 @@ def replace_file(path: Path, blob: bytes) -> None:
         raise ConfigError("FILE_MISSING", f"cannot write: {cause.strerror}", path=str(path)) from cause
 
 
-def package_of(ctx: click.Context, model: str) -> bytes:
+def package_of(ctx: click.Context, model: str | Path) -> bytes:
     """The bytes of MODEL: a package file, a model file (YAML, built here), or NAME@VERSION of the coordinator."""
     path = Path(model)
     if path.suffix.lower() in _YAML:
         from twinmodel.package.build import build  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
 
         return build(path)
-    if "@" in model and not path.exists():
+    if "@" in str(model) and not path.exists():
         client = client_of(ctx)
-        digest = client.get(model_path(model))["digest"]
+        digest = client.get(model_path(str(model)))["digest"]
         return client.download(f"/artifacts/{digest}")
     return read_file(path)
+
+
+@contextmanager
+def named(model: str | Path) -> Iterator[None]:
+    """Puts before a refusal which of the packages it is about."""
+    try:
+        yield
+    except PackageError as refusal:
+        raise PackageError(refusal.reason, f"{model}: {refusal.message}") from refusal
+
+
+def opened(model: str | Path, blob: bytes) -> ModelPackage:
+    """The package of MODEL, checked completely but for its signature; a refusal names MODEL."""
+    from twinmodel.package.archive import open_at_desk  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+
+    with named(model):
+        return open_at_desk(blob)
+
+
+def outside_of(sources: Sequence[Path | None], targets: Sequence[Path | None]) -> None:
+    """Refuses to write results over what they come from."""
+    taken = {path.resolve() for path in sources if path is not None}
+    for target in targets:
+        if target is not None and target.resolve() in taken:
+            raise ConflictError("ALREADY_EXISTS", f"{target} is what is read; it is not written over")
 
 
 def keys_of(paths: tuple[Path, ...]) -> dict[str, Ed25519PublicKey]:

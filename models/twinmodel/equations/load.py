@@ -19,6 +19,8 @@ from twinmodel.errors import ConfigError
 
 FILE_MAX: Final = 256 * 1024
 _NODES_MAX: Final = 20_000
+# How a package begins.
+_PACKAGE: Final = b"TWINPKG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ def load(path: Path) -> Document:
         raise ConfigError("FILE_MISSING", f"cannot read it: {error.strerror}", path=str(path)) from error
     if len(raw) > FILE_MAX:
         raise ConfigError("YAML_INVALID", f"the file is larger than {FILE_MAX} bytes", path=str(path))
+    if raw.startswith(_PACKAGE):
+        hint = "give the model file (YAML) that it was built from"
+        raise ConfigError("YAML_INVALID", "the file is a model package", path=str(path), hint=hint)
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

@@ -28,6 +28,8 @@ FUNCTIONS: Final = {
 }  # fmt: skip
 _BINARY: Final[dict[type[ast.operator], str]] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _VARIADIC: Final = frozenset({"min", "max"})
+# Characters on each side of a caret that an error shows.
+_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,12 @@ class Source:
 
     def fail(self, at: int, message: str, *, reason: str = "EQUATION_INVALID", **facts: str) -> NoReturn:
         """Raises EQUATION_INVALID with a caret under character `at` of the expression."""
-        shown = self.text.replace("\n", " ")
+        begin = max(0, at - _SHOWN)
+        shown = self.text[begin : at + _SHOWN].replace("\n", " ")
         owner = f"{self.owner}: " if self.owner else ""
         raise ConfigError(
             reason,
-            f"{owner}{message}\n    {shown}\n    {' ' * at}^",
+            f"{owner}{message}\n    {shown}\n    {' ' * (at - begin)}^",
             path=self.path or None,
             line=self.line,
             column=self.column + at,
@@ -258,7 +261,8 @@ class _Walker:
         count, given = FUNCTIONS[name], len(node.args)
         most = DEPTH_MAX - depth if name in _VARIADIC else count + (name == "lookup")
         if not count <= given <= most:
-            self._source.fail(at, f"{name} takes {count} argument{'s' if count > 1 else ''}, {given} given")
+            span = str(count) if most == count else f"{count} to {most}"
+            self._source.fail(at, f"{name} takes {span} argument{'s' if most > 1 else ''}, {given} given")
         if name == "where":
             return self._where(node, depth)
         if name == "lookup":

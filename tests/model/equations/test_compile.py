@@ -86,6 +86,22 @@ def test_a_file_that_is_missing_too_large_or_no_mapping_is_refused(tmp_path):
         assert caught.value.reason == "YAML_INVALID"
 
 
+def test_a_package_in_place_of_a_model_file_is_told_so(tmp_path):
+    (tmp_path / "tank.twin").write_bytes(b"TWINPKG\0" + bytes(60))
+    with pytest.raises(ConfigError, match="is a model package"):
+        load(tmp_path / "tank.twin")
+
+
+def test_of_an_expression_without_end_only_the_place_is_shown():
+    with pytest.raises(ConfigError, match="longer than 2000") as caught:
+        compile_model(read(TANK.replace("k*sqrt", "1*" * 3000 + "k*sqrt")))
+    assert max(map(len, str(caught.value).splitlines())) < 200
+    with pytest.raises(ConfigError, match="'q' is unknown") as caught:
+        compile_model(read(TANK.replace("k*sqrt", f"0.{0:0300}1*q*k*sqrt")))
+    *_, shown, caret = str(caught.value).splitlines()
+    assert shown[caret.index("^")] == "q"
+
+
 def test_aliases_that_multiply_are_refused():
     bomb = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
         f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdef", "bcdefg", strict=True)
