@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_SECONDS ?= 0
+CAMPAIGN_SECONDS ?= 14400
 # Programs start in a second only with their libraries compiled; without, each start compiles them anew.
 unexport PYTHONDONTWRITEBYTECODE
 SOURCES := models sync edge cloud device-sim
@@ -25,6 +26,8 @@ services: ## install mosquitto and Chromium from Debian, when root and missing
 	@bash deploy/dev/services.sh
 
 test: setup services ## all tests; a missing service skips loudly, and fails under CI=true
+	@# Compiling steps aside for whatever else runs, so kernels are ready before the tests begin.
+	@$(BIN)/twinedge warmup
 	@$(BIN)/python -m pytest
 
 check: setup ## formatting, lint, types, layers, protos
@@ -43,7 +46,8 @@ bench: setup ## quick figures as JSON; BENCH=wire for one of them
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/bench.txt
 	$(BIN)/python -m bench $(BENCH) --quick --json
 
-campaign: setup services ## hours: properties of codec, session, spool, store and models with up to 5,000 examples each, then real processes
+campaign: setup services ## hours: properties of codec, session, spool, store and models with up to 5,000 examples each, then real processes; CAMPAIGN_SECONDS for the sync layers, which write docs/reliability.md
+	$(BIN)/python -m tests.campaign.report --seconds $(CAMPAIGN_SECONDS)
 	$(BIN)/python -m pytest -q --campaign --timeout 20000 tests/sync tests/edge/spool tests/contract tests/model tests/cloud/twins
 	$(BIN)/python -m pytest -q --campaign --timeout 20000 tests/e2e
 

@@ -36,6 +36,15 @@ class Summary:
         if told:
             self.violations[seed] = told
 
+    def merge(self, other: Summary) -> None:
+        """Adds what others have shown."""
+        self.seeds += other.seeds
+        self.samples += other.samples
+        self.declared += other.declared
+        self.faults += other.faults
+        self.recoveries_ns += other.recoveries_ns
+        self.violations |= other.violations
+
     def plain(self) -> dict[str, object]:
         """For JSON."""
         times = sorted(self.recoveries_ns)

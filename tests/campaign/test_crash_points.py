@@ -9,7 +9,7 @@ from tests.campaign.crash import points, run_crash
 from twinedge.spool import schema
 from twinedge.spool.retention import POLICIES
 
-CUTS = 14
+CUTS = 10
 
 
 @pytest.mark.parametrize("workload", range(2 * len(POLICIES)))

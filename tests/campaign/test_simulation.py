@@ -7,7 +7,7 @@ import pytest
 from tests.campaign.checker import check
 from tests.campaign.world import run_seed
 
-SEEDS, PARTS = 400, 8
+SEEDS, PARTS = 320, 8
 
 
 @pytest.mark.parametrize("part", range(PARTS))

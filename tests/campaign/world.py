@@ -19,6 +19,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
+from multiprocessing.util import Finalize
 from pathlib import Path
 from random import Random
 
@@ -321,6 +322,8 @@ def template() -> Path:
     """An empty coordinator, made once a process."""
     if "center" not in _TEMPLATES:
         made = memory_folder()
+        # Also at the end of a worker process, where `atexit` is not heard.
+        Finalize(None, shutil.rmtree, args=(made, True), exitpriority=1)
         create(made / "center")
         store = open_store(made / "center", clock=ManualClock())
         store.create_tenant(TENANT, 1)
