@@ -335,7 +335,13 @@ async def _request(client: AsyncModbusTcpClient, unit_id: int, read: Read) -> An
         "input": client.read_input_registers,
         "holding": client.read_holding_registers,
     }[read.table]
-    return await call(read.start, count=read.count, device_id=unit_id)
+    reply = await call(read.start, count=read.count, device_id=unit_id)
+    # The library waits by `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes in one turn of
+    # the loop with the reply: a driver that was told to stop would go on for ever.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return reply
 
 
 def _check(reply: Any, read: Read, transaction: int) -> list[int] | Refusal:
