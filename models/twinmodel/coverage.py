@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from twinmodel.estimator import Estimate
 
 F64 = NDArray[np.float64]
+WIDTH_90: Final = 1.6448536269514722
+"""Half the width of the central 90 % interval of a Gaussian, in sigma."""
 
 
 def coverage(estimates: Sequence[Estimate], y: F64, level: float = 0.9) -> F64:
@@ -48,3 +51,8 @@ def _share(middle: list[F64], sigma: list[F64], estimates: Sequence[Estimate], v
     inside = counted & (np.abs(error) <= z * np.array(sigma))
     count = counted.sum(axis=0)
     return np.where(count > 0, inside.sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def share_within_90(ratio: F64) -> float:
+    """Share of errors, each in units of its own sigma, that lie in the 90 % interval; NaN for none."""
+    return float((np.abs(ratio) <= WIDTH_90).mean()) if ratio.size else np.nan

@@ -9,7 +9,7 @@ from twincloud.storage.contract import DeadLetter, GatewayKey, Page
 from twincloud.storage.newest import NewestStore
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import NUMBERS, News, limited, record, take_numbers
-from twincloud.storage.work import WIDE_NS
+from twincloud.storage.work import span_of
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.signal import Stream
 from twinsync import block
@@ -79,13 +79,9 @@ class LetterStore(NewestStore):
             if not 0 < samples <= row["last_seq"] - row["first_seq"] + 1:
                 raise ConflictError("BLOCK_CORRUPT", f"dead letter {letter} holds {samples} samples for its numbers")
             number = take_numbers(connection, NUMBERS, 2)
-            t_min_ns = min(int(batch.t_ns.min()) for batch in batches)
-            t_max_ns = max(int(batch.t_ns.max()) for batch in batches)
             kept = ("gateway_id", "boot_id", "stream", "first_seq", "last_seq", "received_ns", "payload")
-            content = {name: row[name] for name in kept} | {
-                "id": number + 1, "commit_no": number, "schema_id": schema_id, "wide": t_max_ns - t_min_ns > WIDE_NS,
-                "t_min_ns": t_min_ns, "t_max_ns": t_max_ns, "committed_ns": now_ns,
-            }  # fmt: skip
+            placed = {"id": number + 1, "commit_no": number, "schema_id": schema_id, "committed_ns": now_ns}
+            content = {name: row[name] for name in kept} | placed | span_of(batches)
             connection.execute(insert(t.blocks), content)
             counted = {"key": row["gateway_id"], "samples": samples, "last": number + 1}
             connection.execute(_COUNT, counted)

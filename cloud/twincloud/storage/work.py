@@ -161,13 +161,11 @@ class Work:
         self, taken: Taken, item: Item, boot_id: int, counter: int, batches: Sequence[Batch], bound: Bound
     ) -> None:
         assert isinstance(item.content, Block)
-        t_min_ns = min(int(batch.t_ns.min()) for batch in batches if len(batch))
-        t_max_ns = max(int(batch.t_ns.max()) for batch in batches if len(batch))
         row = {
             "gateway_id": taken.gateway_id, "boot_id": boot_id, "stream": int(item.stream),
             "first_seq": item.first_seq, "last_seq": item.last_seq, "schema_id": bound.schema_id,
-            "wide": t_max_ns - t_min_ns > WIDE_NS, "t_min_ns": t_min_ns, "t_max_ns": t_max_ns,
             "received_ns": self._received_ns, "committed_ns": self._now_ns, "payload": item.content.payload,
+            **span_of(batches),
         }  # fmt: skip
         order = (counter, item.boot, int(item.stream), item.first_seq)
         self._blocks.append((row, Decoded(order, bound.schema_id, tuple(batches))))
@@ -326,6 +324,14 @@ class Work:
 
     def _write(self, statement: ClauseElement, rows: Sequence[Row]) -> None:
         self._database.write_many(self._connection, statement, rows)
+
+
+def span_of(batches: Iterable[Batch]) -> dict[str, object]:
+    """The columns by which a block is found by time; some batch must hold a sample."""
+    filled = [batch.t_ns for batch in batches if len(batch)]
+    t_min_ns = min(int(t_ns.min()) for t_ns in filled)
+    t_max_ns = max(int(t_ns.max()) for t_ns in filled)
+    return {"wide": t_max_ns - t_min_ns > WIDE_NS, "t_min_ns": t_min_ns, "t_max_ns": t_max_ns}
 
 
 def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> str:

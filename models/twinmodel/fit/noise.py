@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from twinmodel.coverage import WIDTH_90, share_within_90
 from twinmodel.equations.compile import Compiled, compile_model
 from twinmodel.equations.load import Document
 from twinmodel.errors import ConflictError, StorageError
@@ -33,8 +34,6 @@ from twinmodel.package.tensors import start
 F64 = NDArray[np.float64]
 Kernel = Callable[[Plan], Step]
 COVERED: Final = 0.9
-# Half the width of an interval that holds 90 % of a Gaussian, in sigma.
-WIDTH_90: Final = 1.6448536269514722
 _FACTOR: Final = (0.2, 5.0)
 _DECADES: Final = 4.0
 _SENSOR_DECADES: Final = 2.0
@@ -170,8 +169,8 @@ def estimate_noise(document: Document, segments: Sequence[Segment], starts: Sequ
             for name, s, known in zip(model.outputs, noise[n:], measured, strict=True)
         },
         likelihood=(float(before), float(after)),
-        covered_seen=_covered(ratio / factor, mask),
-        covered_hidden=_covered(ratio / factor, np.isfinite(hidden) & np.isfinite(ratio)),
+        covered_seen=share_within_90(ratio[mask] / factor),
+        covered_hidden=share_within_90(ratio[np.isfinite(hidden) & np.isfinite(ratio)] / factor),
         factor=factor,
     )
 
@@ -191,7 +190,7 @@ def coverage(document: Document, segments: Sequence[Segment], starts: Sequence[F
     ratio = np.abs(found.innovation[0] / found.spread[0])
     mask = np.isfinite(ratio)
     mask[:_SETTLE] = False
-    return _covered(ratio, mask)
+    return share_within_90(ratio[mask])
 
 
 def _factor(ratio: F64, mask: NDArray[np.bool_]) -> float:
@@ -245,10 +244,6 @@ def _likelihood(forecasts: Forecasts) -> F64:
         each = -0.5 * z * z - np.log(forecasts.spread)
     value = np.where(told, each, 0.0).sum(axis=(1, 2))
     return np.where(np.isfinite(value), value, -np.inf)
-
-
-def _covered(ratio: F64, mask: NDArray[np.bool_]) -> float:
-    return float((ratio[mask] <= WIDTH_90).mean()) if mask.any() else math.nan
 
 
 def _with_noise(document: Document, process: dict[str, float]) -> Document:

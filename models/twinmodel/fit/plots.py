@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from twinmodel.coverage import WIDTH_90
 from twinmodel.fit.calibrate import Calibration, Run
-from twinmodel.fit.noise import WIDTH_90
 
 F64 = NDArray[np.float64]
 _MEASURED, _BEFORE, _AFTER, _HIDDEN = "#444444", "#c9a227", "#1f6fb2", "#e8eef7"

@@ -127,7 +127,7 @@ def main() -> None:
     # Only here: whoever merely loads a library needs no proof.
     from twinmodel.kernel.proof import prove  # noqa: PLC0415 - as above; it would also be a cycle
 
-    os.nice(10)
+    os.nice(machine.NICE)
     library, *families = sys.argv[1:]
     for family in families:
         prove(family, open_library(Path(library), family))

@@ -27,9 +27,6 @@ from twinmodel.kernel.generate.linear import linear_form
 from twinmodel.kernel.generate.ode import ode_form, rollout_form
 from twinmodel.kernel.proof import prove, prove_on
 
-NICE: Final = 10
-# Exit code for a model whose generated kernel would be too large.
-TOO_LARGE: Final = 3
 ARRAYS: Final = "IMKSZOG"
 NUMBERS: Final = ("W",)
 FORMS: Final = {"linear": linear_form, "ode": ode_form, "rollout": rollout_form}
@@ -93,7 +90,7 @@ def main() -> None:
     """Compiles FAMILY into the file PATH; the file appears complete and proven or not at all."""
     family, path = sys.argv[1], Path(sys.argv[2])
     plan = _plan(family, sys.stdin.buffer.read()) if sys.argv[3:] == ["jit"] else None
-    os.nice(NICE)
+    os.nice(machine.NICE)
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         made = compile_family(family) if plan is None else compile_signature(family, plan.integers)
@@ -105,7 +102,7 @@ def main() -> None:
         draft.replace(path)
     except TooLargeError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(TOO_LARGE)
+        sys.exit(machine.TOO_LARGE)
     finally:
         draft.unlink(missing_ok=True)
 

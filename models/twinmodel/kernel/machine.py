@@ -28,6 +28,10 @@ from twinmodel.files import write_durably
 from twinmodel.kernel.arena import F64, I32, Bound, Plan, Step
 
 MAGIC: Final = b"TWINKRN1"
+# How far compilers and linkers step back behind whatever else runs.
+NICE: Final = 10
+# A compiler's exit code for a model whose generated kernel would be too large.
+TOO_LARGE: Final = 3
 BYTES_MAX: Final = 16 << 20
 # What each kernel is made from: a change of these compiles it anew. The way of calling it has a number of its own.
 _CALL: Final = 2

@@ -52,7 +52,6 @@ FOLDER_BYTES_MAX: Final = 64 << 20
 # Kernels asked for and not yet begun; more are asked for again later.
 QUEUE_MAX: Final = 64
 FAMILIES: Final = tuple(KERNELS)
-_TOO_LARGE: Final = 3
 _log = structlog.get_logger(__name__)
 
 
@@ -178,10 +177,6 @@ class _Compiler:
         if not self._stopping.is_set():
             _log.warning("kernel_not_compiled", family=wish.name, folder=str(wish.folder), error=repr(error))
 
-    def compile(self, family: str, path: Path) -> None:
-        """Compiles a family into a file, whatever is loaded."""
-        self._compile(family, path)
-
     def _load_or_compile(self, family: str, folder: Path, plan: Plan | None) -> Step:
         linked = aot.load(folder, family) if plan is None else None
         if linked is not None:
@@ -196,14 +191,15 @@ class _Compiler:
             found = _load(path)
             if found is None:
                 if plan is None:
-                    self._compile(family, path)
+                    self.compile(family, path)
                 else:
-                    self._compile(family, path, plan)
+                    self.compile(family, path, plan)
                 found = machine.load(path)
                 _sweep(folder)
         return found
 
-    def _compile(self, family: str, path: Path, plan: Plan | None = None) -> None:
+    def compile(self, family: str, path: Path, plan: Plan | None = None) -> None:
+        """Compiles a kernel into a file, in a process of its own."""
         # Vendor math libraries round differently from one processor to the next.
         environment = {**os.environ, "NUMBA_DISABLE_INTEL_SVML": "1"}
         command = [sys.executable, "-m", "twinmodel.kernel.compile", family, str(path)]
@@ -222,7 +218,7 @@ class _Compiler:
                 raise
             finally:
                 self._children.discard(child)
-        if plan is not None and child.returncode == _TOO_LARGE:
+        if plan is not None and child.returncode == machine.TOO_LARGE:
             raise ConflictError("KERNEL_TOO_LARGE", f"the {family} kernel of this model: {words.decode().strip()}")
         if child.returncode:
             raise StorageError("STATE_INVALID", f"the compiler ended with {child.returncode}: {words.decode()[-500:]}")

@@ -8,19 +8,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twinmodel.coverage import share_within_90
 from twinmodel.estimator import Estimator
 from twinmodel.importers.dataset import Dataset
 from twinmodel.kernel.parity import canonical
 
 F64 = NDArray[np.float64]
 BOOL = NDArray[np.bool_]
-# Half width of the interval that holds 90 % of a Gaussian, in sigma.
-WIDTH_90: Final = 1.6448536269514722
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +145,4 @@ def _score(trace: Trace, column: int, rows: BOOL) -> Score:
     if trace.free:
         return Score(count, rmse, bias, None, None)
     relative = missed / trace.spread[known, column]
-    inside = np.abs(relative) <= WIDTH_90
-    return Score(count, rmse, bias, float(np.mean(relative**2)), float(np.mean(inside)))
+    return Score(count, rmse, bias, float(np.mean(relative**2)), share_within_90(relative))

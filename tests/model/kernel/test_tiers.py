@@ -81,7 +81,7 @@ def test_generic_kernels_are_compiled_before_generated_ones_and_one_at_a_time(mo
         machine.write(path, "symbol", b"code")
         running.clear()
 
-    monkeypatch.setattr(warmup._Compiler, "_compile", compile_one)
+    monkeypatch.setattr(warmup._Compiler, "compile", compile_one)
     monkeypatch.setattr(machine, "Machine", lambda symbol, code: (symbol, code))
     monkeypatch.setattr(warmup.threading.Thread, "start", lambda self: None)
     compiler = warmup._Compiler()

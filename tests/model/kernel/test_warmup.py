@@ -76,7 +76,7 @@ def test_compiling_without_a_private_folder_is_refused_where_it_was_demanded():
 def test_a_second_process_loads_what_the_first_has_compiled_and_needs_no_numba(kernel_cache, compiled):
     code = (
         "import sys; from pathlib import Path; from twinmodel.kernel import warmup\n"
-        "warmup._Compiler._compile = None\n"
+        "warmup._Compiler.compile = None\n"
         "print(*warmup.warm(Path(sys.argv[1])), 'numba' in sys.modules)\n"
     )
     done = subprocess.run(
@@ -92,7 +92,7 @@ def test_a_torn_file_is_compiled_once_more(tmp_path, monkeypatch, damage):
     blob = path.read_bytes()
     path.write_bytes(damage(blob) if callable(damage) else damage)
     made = []
-    monkeypatch.setattr(warmup._Compiler, "_compile", lambda self, family, path: made.append(path) or path.touch())
+    monkeypatch.setattr(warmup._Compiler, "compile", lambda self, family, path: made.append(path) or path.touch())
     monkeypatch.setattr(warmup.machine, "Machine", lambda symbol, code: (symbol, code))
     with pytest.raises(StorageError, match="no complete kernel"):
         warmup._Compiler().obtain("linear", tmp_path)
@@ -113,7 +113,7 @@ def test_processes_that_start_together_compile_once(tmp_path, monkeypatch):
         made.append(family)
         machine.write(path, "symbol", b"code")
 
-    monkeypatch.setattr(warmup._Compiler, "_compile", compile_slowly)
+    monkeypatch.setattr(warmup._Compiler, "compile", compile_slowly)
     monkeypatch.setattr(machine, "Machine", lambda symbol, code: (symbol, code))
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: warmup._Compiler().obtain("ode", tmp_path), range(6)))
