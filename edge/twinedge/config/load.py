@@ -12,6 +12,7 @@ from twinmodel.errors import ConfigError
 from twinmodel.profile.document import Document, read_document
 from twinmodel.profile.load import default_folders, find_profile, load_profile
 from twinmodel.profile.schema import FirmwareProfile
+from twinmodel.profile.topics import parse_node
 
 SCHEMES = {"modbus": ("tcp",), "opcua": ("opc.tcp",), "mqtt": ("mqtt", "mqtts")}
 
@@ -61,6 +62,7 @@ def load_site(path: Path | str) -> LoadedSite:
             message = f"profile {device.profile} speaks {profiles[name].protocol}, the address is for {device.protocol}"
             raise document.error("VALUE_INVALID", ("devices", name, "profile"), message)
         _check_security(document, name, device)
+        _check_root(document, name, device, profiles[name])
     return LoadedSite(site, profiles, document.path, document)
 
 
@@ -87,6 +89,19 @@ def _check_address(document: Document, name: str, device: Device) -> None:
     if parts.username is not None or parts.password is not None:
         hint = "use security.user and security.password_file"
         raise document.error("VALUE_INVALID", keys, "no user or password in an address", hint=hint)
+
+
+def _check_root(document: Document, name: str, device: Device, profile: FirmwareProfile) -> None:
+    keys = ("devices", name, "root")
+    if profile.protocol != "mqtt":
+        return
+    if any(c in device.root for c in "+#\0"):
+        raise document.error("VALUE_INVALID", keys, f"{device.root!r} is no beginning of a topic: no + or #")
+    if profile.defaults.payload == "sparkplug":
+        try:
+            parse_node(device.root)
+        except ValueError as wrong:
+            raise document.error("VALUE_INVALID", keys, str(wrong)) from None
 
 
 def _check_security(document: Document, name: str, device: Device) -> None:

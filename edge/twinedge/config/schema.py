@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from twinmodel.clock import SECOND_NS
 from twinmodel.profile.schema import Duration, Strict
@@ -60,18 +60,42 @@ class Security(Strict):
     key: str | None = None
 
 
+class MqttBroker(Strict):
+    """A broker about which more is to be said than its address: `mqtt: {url: "mqtts://broker:8883", version: 3.1.1}`.
+
+    Attributes:
+        url: `mqtt://host:port` or `mqtts://`.
+        version: of MQTT; without it 5, then 3.1.1 with a broker that knows no other.
+        rebirth: Sparkplug: whether nodes may be asked to publish their births again. It is the one thing the agent
+            sends unasked; without it a gap of a node's sequence leaves its signals STALE until the node's own birth.
+        primary_host: Sparkplug: identifier under which this agent tells nodes that it is there (STATE); nodes that
+            are set to this host store while it is away.
+    """
+
+    url: str
+    version: Literal["3.1.1", "5"] | None = None
+    rebirth: bool = True
+    primary_host: str | None = Field(None, pattern=r"^[^/+#\x00]{1,128}$")
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _as_text(cls, version: object) -> object:
+        return str(version) if isinstance(version, int) else version
+
+
 class Device(Strict):
     """One device: exactly one address, the profile of its firmware, and where inside the server it lies.
 
     Attributes:
         modbus: `tcp://host:port`, with `unit_id`.
         opcua: `opc.tcp://host:port/path`; `root` is the browse path of the device below Objects.
-        mqtt: `mqtt://host:port` or `mqtts://`; `root` is the topic prefix.
+        mqtt: `mqtt://host:port` or `mqtts://`, or a `MqttBroker`; `root` is the topic prefix, of Sparkplug
+            `GROUP/EDGE_NODE[/DEVICE]`.
     """
 
     modbus: str | None = None
     opcua: str | None = None
-    mqtt: str | None = None
+    mqtt: str | MqttBroker | None = None
     profile: str
     unit_id: int = Field(1, ge=0, le=255)
     root: str = ""
@@ -91,7 +115,12 @@ class Device(Strict):
     @property
     def address(self) -> str:
         """The one address given."""
-        return self.modbus or self.opcua or self.mqtt or ""
+        return self.modbus or self.opcua or self.broker.url
+
+    @property
+    def broker(self) -> MqttBroker:
+        """What is said about the broker of an mqtt device."""
+        return self.mqtt if isinstance(self.mqtt, MqttBroker) else MqttBroker(url=self.mqtt or "")
 
 
 class Twin(Strict):

@@ -59,7 +59,10 @@ def connection_of(assignment: Assignment) -> Group:
     device = assignment.device
     if device.protocol == "modbus":
         return device.protocol, device.address.rstrip("/").lower()
-    return device.protocol, device.address, device.security.model_dump_json()
+    group = device.protocol, device.address, device.security.model_dump_json()
+    # What is said beside the address is a part only where something is: names at brokers hang on this.
+    said = device.broker.model_dump_json(exclude={"url"}, exclude_defaults=True) if device.mqtt else "{}"
+    return group if said == "{}" else (*group, said)
 
 
 def _driver_class(protocol: str) -> Callable[..., Driver]:

@@ -15,7 +15,9 @@ from twinmodel import units
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.address import parse_address, parse_json_path, parse_type, scale_point
 from twinmodel.profile.document import Document, KeyPath, nearest, read_document
+from twinmodel.profile.node import parse_node
 from twinmodel.profile.schema import FirmwareProfile, Point
+from twinmodel.profile.topics import KNOWN, parse_metric, parse_payload_path, parse_template, parse_topic
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -98,8 +100,8 @@ def check_profile(profile: FirmwareProfile, document: Document) -> None:
     if profile.protocol == "opcua" and not profile.namespace:
         hint = "add `namespace:` with the URI of the namespace that the browse names lie in"
         raise document.error("VALUE_INVALID", ("protocol",), "an opcua profile needs `namespace`", hint=hint)
-    if profile.defaults.time is not None:
-        _checked(document, ("defaults", "time"), parse_json_path, profile.defaults.time)
+    if profile.protocol == "mqtt":
+        _check_availability(profile, document)
     for name, point in profile.points.items():
         keys = ("points", name)
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}", name):
@@ -146,19 +148,65 @@ def _check_modbus(profile: FirmwareProfile, document: Document, keys: KeyPath, p
 
 def _check_opcua(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:
     del profile
-    if not all(point.at.split("/")):
-        raise document.error("VALUE_INVALID", (*keys, "at"), f"{point.at!r} is no browse path; write e.g. Pump/Flow")
+    _checked(document, (*keys, "at"), parse_node, point.at)
     _check_plain(document, keys, point)
 
 
+def _check_availability(profile: FirmwareProfile, document: Document) -> None:
+    said = profile.availability
+    if said is None:
+        return
+    _checked(document, ("availability", "topic"), parse_topic, said.topic)
+    _checked(document, ("availability", "at"), parse_json_path, said.at)
+    if said.online == said.offline:
+        raise document.error("VALUE_INVALID", ("availability",), "`online` and `offline` must differ")
+    if profile.defaults.payload == "sparkplug":
+        raise document.error("VALUE_INVALID", ("availability",), "Sparkplug has births and deaths of its own")
+
+
 def _check_mqtt(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:
+    payload = point.payload or profile.defaults.payload
+    if (payload == "sparkplug") != (profile.defaults.payload == "sparkplug"):
+        hint = "write it under `defaults`: sessions of Sparkplug carry whole devices"
+        raise document.error("VALUE_INVALID", (*keys, "payload"), "sparkplug is for all points or none", hint=hint)
+    if payload == "sparkplug":
+        _checked(document, (*keys, "at"), parse_metric, point.at)
+        for key in ("topic", "where", "time", "time_unit", "key", "each", "spacing", "unit_at", "qos", "payload"):
+            if getattr(point, key):
+                raise document.error("VALUE_INVALID", (*keys, key), f"Sparkplug says itself what `{key}` would say")
+    else:
+        _check_topic(profile, document, keys, point)
+        _check_payload(profile, document, keys, point)
+    _check_plain(document, keys, point)
+
+
+def _check_topic(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:
     topic = point.topic or profile.defaults.topic
     if not topic:
         raise document.error("VALUE_INVALID", keys, "an mqtt point needs `topic`, here or under `defaults`")
-    levels = topic.split("/")
-    if any(("+" in x and x != "+") or ("#" in x and x != "#") for x in levels) or "#" in levels[:-1]:
-        raise document.error("VALUE_INVALID", (*keys, "topic"), f"{topic!r} is no topic filter")
-    _checked(document, (*keys, "at"), parse_json_path, point.at)
+    captures = _checked(document, (*keys, "topic"), parse_template, topic)
+    for name, text in point.where.items():
+        if name not in captures or name in KNOWN:
+            hint = f"captures of {topic!r}: {', '.join(c for c in captures if c not in KNOWN) or 'none'}"
+            raise document.error("VALUE_INVALID", (*keys, "where", name), f"the topic captures no {name!r}", hint=hint)
+        if not text or any(c in text for c in "/+#"):
+            raise document.error("VALUE_INVALID", (*keys, "where", name), f"{text!r} is not one level of a topic")
+
+
+def _check_payload(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:
+    raw = (point.payload or profile.defaults.payload) == "raw"
+    paths = {key: getattr(point, key) or getattr(profile.defaults, key) for key in ("time", "key", "each", "unit_at")}
+    for key, path in ({"at": point.at} | paths).items():
+        if path is not None:
+            _checked(document, (*keys, key), lambda text: parse_json_path(parse_payload_path(text)), path)
+            if raw and path.strip() != "$":
+                raise document.error("VALUE_INVALID", (*keys, key), "a raw payload is one value, `$`, and no more")
+    if (point.spacing or profile.defaults.spacing) is not None and paths["each"] is None:
+        raise document.error("VALUE_INVALID", (*keys, "spacing"), "`spacing` is of the elements of `each`")
+    if paths["unit_at"] is not None and not point.unit:
+        raise document.error(
+            "VALUE_INVALID", (*keys, "unit_at"), "a unit in the payload needs the `unit` to convert to"
+        )
     _check_plain(document, keys, point)
 
 

@@ -44,6 +44,8 @@ def parse_duration(text: object) -> object:
 Duration = Annotated[int, BeforeValidator(parse_duration), Field(ge=0), PlainSerializer(lambda ns: f"{ns / 1e6:g}ms")]
 Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
 Protocol = Literal["modbus", "opcua", "mqtt"]
+Payload = Literal["json", "cbor", "msgpack", "raw", "sparkplug"]
+TimeUnit = Literal["s", "ms", "us", "ns", "iso8601"]
 
 
 class Strict(BaseModel):
@@ -84,14 +86,34 @@ class Identify(Strict):
     match: str
 
 
+class Availability(Strict):
+    """mqtt: the topic on which a device, or its Last Will, says whether it is there.
+
+    Attributes:
+        topic: exact topic; `{root}` and `{device}` as in topics of points. Published retained, as a rule.
+        at: JSON path of the word in the payload, `$` for all of it.
+        online, offline: the words; any other word changes nothing and is counted as an error.
+    """
+
+    topic: str
+    at: str = "$"
+    online: str = "online"
+    offline: str = "offline"
+
+
 class Point(Strict):
     """One signal of the device.
 
     Attributes:
         at: where it lies. modbus `coil|discrete|input|holding N[.bit]`; opcua a browse path below the
-            device's root, separated by `/`; mqtt a JSON path such as `$.flow`, or `$` for the whole payload.
+            device's root such as `Pump/Flow`, or a node id such as `s=Pump.Flow` (see `node.py`); mqtt a JSON path such as `$.flow`, or `$` for the whole payload.
         topic: mqtt topic filter, `{root}` is the device's root from site.yaml.
         as_: type on the wire, e.g. float32, uint16, int64, bit, string(16); the default fits the protocol.
+        where: mqtt captures of the topic that choose this point: `{line}` must then be this text; a capture that is
+            neither here nor `{root}`, `{device}` or `{point}` (the point's name) stands for any one level.
+        payload, time, time_unit, key, each, spacing, unit_at, qos: mqtt, see `Defaults`.
+        expect_every: mqtt: when nothing came for so long, the signal is STALE.
+        queue: opcua: values the server keeps for us while the link is slow or cut; see `Defaults`.
         resolution: step of the device's converter, e.g. 0.01; lets storage be exact and small.
         rate: largest plausible change per second, in `unit`.
         frozen: time after which an unchanged value is suspect (polled protocols only).
@@ -102,7 +124,18 @@ class Point(Strict):
     as_: str | None = Field(None, alias="as")
     unit: str = ""
     topic: str | None = None
+    where: dict[str, str] = Field(default_factory=dict)
+    payload: Payload | None = None
+    time: str | None = None
+    time_unit: TimeUnit | None = None
+    key: str | None = None
+    each: str | None = None
+    spacing: Duration | None = None
+    unit_at: str | None = None
+    expect_every: Duration | None = None
+    qos: Literal[0, 1] | None = None
     every: Duration | None = None
+    queue: int | None = Field(None, ge=1, le=10_000)
     order: Order | None = None
     scale: str | float | None = None
     offset: float | None = None
@@ -125,15 +158,36 @@ class Defaults(Strict):
 
     Attributes:
         every: poll period (modbus), sampling interval (opcua), expected period (mqtt).
+        queue: opcua: queue size asked for; the default holds ten samples, and four publishing intervals.
+        topic: mqtt topic filter of points without one.
+        payload: mqtt: how payloads are written; `raw` is one number or word, `sparkplug` is Sparkplug B.
         time: mqtt: JSON path of the event time in the payload.
-        time_unit: unit of that number.
+        time_unit: unit of that number; text in ISO 8601 with an offset is read whatever this says, and `iso8601`
+            refuses numbers.
+        key: mqtt: JSON path of what tells two messages of a topic apart (a counter, an id): of two messages with
+            the same key one is stored.
+        each: mqtt: JSON path of a list of samples; `at`, `time`, `key` and `unit_at` then start at each element.
+        spacing: mqtt: distance of the elements of `each`; `time` then starts at the payload and is the first one's.
+        unit_at: mqtt: JSON path of the unit; values are converted to the point's `unit`, and refused when that
+            cannot be done.
+        expect_every: mqtt: see `Point`.
+        qos: mqtt: 1 loses nothing, 0 is at most once. 2 is not offered: a broker sends such a message once, before
+            it is stored.
     """
 
     every: Duration = SECOND_NS
+    queue: int | None = Field(None, ge=1, le=10_000)
     order: Order | None = None
     topic: str | None = None
+    payload: Payload = "json"
     time: str | None = None
-    time_unit: Literal["s", "ms", "us", "ns"] = "ms"
+    time_unit: TimeUnit = "ms"
+    key: str | None = None
+    each: str | None = None
+    spacing: Duration | None = None
+    unit_at: str | None = None
+    expect_every: Duration | None = None
+    qos: Literal[0, 1] = 1
     report: Report | None = None
 
 
@@ -149,6 +203,7 @@ class FirmwareProfile(Strict):
     namespace: str | None = Field(None, description="opcua: URI of the namespace browse names lie in")
     limits: Limits = Limits()
     identify: Identify | None = None
+    availability: Availability | None = Field(None, description="mqtt: where the device or its Last Will speaks")
     defaults: Defaults = Defaults()
     points: dict[str, Point] = Field(min_length=1)
 
