@@ -41,6 +41,7 @@ def parse_duration(text: object) -> object:
     return round(float(found[1]) * _DURATION_NS[found[2]])
 
 
+_NAME = "[a-z0-9][a-z0-9._-]*"
 Duration = Annotated[int, BeforeValidator(parse_duration), Field(ge=0), PlainSerializer(lambda ns: f"{ns / 1e6:g}ms")]
 Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
 Protocol = Literal["modbus", "opcua", "mqtt"]
@@ -61,12 +62,32 @@ class Report(Strict):
     at_least: Duration | None = None
 
 
-class Write(Strict):
-    """Rules a write must obey; a point without them is never written."""
+class Watchdog(Strict):
+    """What must be written again and again, else the device falls back: an address `at`, or a `point`, `within`."""
 
-    range: tuple[float, float]
+    at: str | None = None
+    point: str | None = None
+    within: Duration
+
+
+class Write(Strict):
+    """Rules a write must obey; a point without them is never written. They are carried: nothing writes yet.
+
+    Attributes:
+        range: lowest and highest value, in `unit`; needed but for bits and points with `states`.
+        rate: most writes in a time, `2/min`.
+        klass: A may go unattended, B asks a person.
+        step: largest change of one write, in `unit`.
+        interlock: a point of the profile that must be true (not 0) for a write, `not POINT` for the contrary.
+        watchdog: see `Watchdog`.
+    """
+
+    range: tuple[float, float] | None = None
     rate: str | None = None
     klass: Literal["A", "B"] = Field("B", alias="class")
+    step: float | None = Field(None, gt=0)
+    interlock: str | None = None
+    watchdog: Watchdog | None = None
 
 
 class Limits(Strict):
@@ -78,12 +99,20 @@ class Limits(Strict):
     bridge: int = Field(0, ge=0, le=120, description="unused registers a block read may span; opt-in")
 
 
+class IdentifyFirmware(Strict):
+    """Where the device tells its firmware; the text read must lie in the profile's `firmware`."""
+
+    at: str
+    as_: str = Field("string(16)", alias="as")
+
+
 class Identify(Strict):
     """How to recognise the device: read `at`, compare with the shell pattern `match`."""
 
     at: str
     as_: str = Field("string(16)", alias="as")
     match: str
+    firmware: IdentifyFirmware | None = None
 
 
 class Availability(Strict):
@@ -106,7 +135,8 @@ class Point(Strict):
 
     Attributes:
         at: where it lies. modbus `coil|discrete|input|holding N[.bit]`; opcua a browse path below the
-            device's root such as `Pump/Flow`, or a node id such as `s=Pump.Flow` (see `node.py`); mqtt a JSON path such as `$.flow`, or `$` for the whole payload.
+            device's root such as `Pump/Flow`, or a node id such as `s=Pump.Flow` (see `node.py`); mqtt a JSON path
+            such as `$.flow`, or `$` for the whole payload.
         topic: mqtt topic filter, `{root}` is the device's root from site.yaml.
         as_: type on the wire, e.g. float32, uint16, int64, bit, string(16); the default fits the protocol.
         where: mqtt captures of the topic that choose this point: `{line}` must then be this text; a capture that is
@@ -114,6 +144,9 @@ class Point(Strict):
         payload, time, time_unit, key, each, spacing, unit_at, qos: mqtt, see `Defaults`.
         expect_every: mqtt: when nothing came for so long, the signal is STALE.
         queue: opcua: values the server keeps for us while the link is slow or cut; see `Defaults`.
+        scale: factor from raw to `unit`: a number, `10^@point`, or an expression, see `scale.py`.
+        states: names of the values of an integer or a bit: `{0: "off", 1: "on"}`.
+        wraps: of a counter: number of raw counts after which it starts again at 0.
         resolution: step of the device's converter, e.g. 0.01; lets storage be exact and small.
         rate: largest plausible change per second, in `unit`.
         frozen: time after which an unchanged value is suspect (polled protocols only).
@@ -147,6 +180,8 @@ class Point(Strict):
     accuracy: str | float | None = None
     resolution: float | None = Field(None, gt=0)
     klass: Literal["gauge", "counter", "state"] = Field("gauge", alias="class")
+    wraps: float | None = Field(None, gt=0)
+    states: dict[int, Annotated[str, Field(min_length=1, max_length=64)]] = Field(default_factory=dict, max_length=256)
     priority: Literal["alarm", "state", "telemetry", "bulk"] | None = None
     report: Report | None = None
     write: Write | None = None
@@ -192,9 +227,16 @@ class Defaults(Strict):
 
 
 class FirmwareProfile(Strict):
-    """One firmware version of one device; `name` is `vendor/device`."""
+    """One firmware version of one device; `name` is `vendor/device`.
 
-    name: str = Field(alias="profile", pattern=r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$")
+    Attributes:
+        inherits: `vendor/device/firmware` of a profile this one changes: its points and keys hold where this file
+            says nothing, a point here replaces the whole point there, `point: null` removes it.
+        firmware: versions the file fits: `*`, `2.4`, `2.4.*`, `>=2.3, <3`; never inherited.
+    """
+
+    name: str = Field(alias="profile", pattern=rf"^{_NAME}/{_NAME}$")
+    inherits: str | None = Field(None, pattern=rf"^{_NAME}/{_NAME}/{_NAME}$")
     firmware: str = "*"
     protocol: Protocol
     source: str = Field("", description="the maker's document the facts come from")
