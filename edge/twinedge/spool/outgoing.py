@@ -82,13 +82,15 @@ def read_unsent(
     """
     found = Outgoing([], [], [])
     starts = {(mark.boot, int(mark.stream)): mark.next_seq for mark in after}
-    digests = digests_of(db)
+    digests: dict[int, bytes] = {}
     room = bytes_max
     for lane in lanes:
         boot = boots[lane.boot]
         start = max(lane.acked_seq, starts.get((boot, lane.stream), 0))
         while start < lane.next_seq and (room > 0 or not found.items) and len(found.items) < items_max:
             rows = _rows(db, lane, start, min(_ROWS_PER_READ, items_max - len(found.items)))
+            if rows and not digests:
+                digests = digests_of(db)
             for row in rows:
                 item = item_of(row, boots, digests) if row.intact else None
                 if item is None:

@@ -34,6 +34,7 @@ class Reading:
         self._boots: dict[int, bytes] = {}
         self._next: dict[Stream, int] = {}
         self._forecast: tuple[int, Forecast] | None = None
+        self._lanes_read: tuple[apsw.Connection, int, list[Lane]] | None = None
         self.boot = boot
 
     def ranges(self) -> list[Range]:
@@ -45,7 +46,9 @@ class Reading:
 
         All that are kept, when that boot is not among them.
         """
-        boots = self._file.read(boots_of)
+        # One beyond the present is of a commit that failed and yet arrived: it is undone, and told to nobody.
+        present = self.boot.counter or 1 << 62
+        boots = [boot for boot in self._file.read(boots_of) if boot.counter <= present]
         start = confirmed if confirmed is not None else self._file.read(lambda db: setting(db, CONFIRMED))
         places = [place for place, boot in enumerate(boots) if boot.id == start]
         return boots[places[0] :] if places else boots
@@ -88,9 +91,25 @@ class Reading:
 
     def _lanes(self, db: apsw.Connection) -> list[Lane]:
         """All lanes, up to what was promised: a commit that failed may have arrived."""
-        lanes = lanes_of(db)
-        for place, lane in enumerate(lanes):
+        lanes = []
+        for lane in self._stored_lanes(db):
+            next_seq = lane.next_seq
             if lane.boot == self.boot.counter:
-                next_seq = min(lane.next_seq, self._next.get(Stream(lane.stream), 0))
-                lanes[place] = replace(lane, next_seq=next_seq, acked_seq=min(lane.acked_seq, next_seq))
-        return [lane for lane in lanes if lane.boot in self._boots]
+                next_seq = min(next_seq, self._next.get(Stream(lane.stream), 0))
+            if lane.boot in self._boots:
+                told = next_seq == lane.next_seq
+                acked_seq = min(lane.acked_seq, next_seq)
+                lanes.append(lane if told else replace(lane, next_seq=next_seq, acked_seq=acked_seq))
+        return lanes
+
+    def _stored_lanes(self, db: apsw.Connection) -> list[Lane]:
+        """All lanes as they are stored, read anew only when a row has changed: this connection alone writes."""
+        changes = db.total_changes()
+        known = self._lanes_read
+        if known is not None and known[0] is db and known[1] == changes:
+            return known[2]
+        lanes = lanes_of(db)
+        if not db.in_transaction:
+            # What a transaction sees may be rolled back.
+            self._lanes_read = (db, changes, lanes)
+        return lanes

@@ -16,6 +16,7 @@ older one may have left this machine already: what the coordinator may know keep
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -219,6 +220,6 @@ def beside(path: Path, suffix: str) -> Path:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - asked often; by way of the path it takes twice as long
     except FileNotFoundError:
         return 0

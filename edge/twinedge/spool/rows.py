@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -33,6 +33,8 @@ _MASK_HEADER = struct.Struct("<I")
 _BOOTS_KEPT = 256
 CONFIRMED = "confirmed_boot"
 """Setting that names the boot up to which the coordinator has accepted the chain."""
+_BOOTS = "SELECT * FROM boots ORDER BY counter"
+_LANES = "SELECT * FROM lanes ORDER BY stream, boot"
 _INSERT = (
     "INSERT INTO items(boot, stream, first_seq, last_seq, kind, from_ns, to_ns, catalogue, crc32c, size, seal, payload,"
     " at_ns, kept, level) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -112,20 +114,24 @@ class Lane:
 
 def seal(*numbers: int) -> int:
     """Checksum of a row's numbers."""
-    return crc32c.crc32c(b"".join(n.to_bytes(8, "little", signed=True) for n in numbers))
+    return crc32c.crc32c(struct.pack(f"<{len(numbers)}q", *numbers))
 
 
 def lanes_of(db: apsw.Connection) -> list[Lane]:
     """All lanes, by stream and then in the order of boots; raises apsw.CorruptError where a seal is broken."""
-    lanes = sound_lanes(db)
-    if len(lanes) != number(db, "SELECT count(*) FROM lanes"):
+    rows = run(db, _LANES)
+    lanes = _sound(rows)
+    if len(lanes) != len(rows):
         raise apsw.CorruptError("the numbers of a lane are damaged")
     return lanes
 
 
 def sound_lanes(db: apsw.Connection) -> list[Lane]:
     """The lanes whose seals hold, by stream and then in the order of boots."""
-    rows = run(db, "SELECT * FROM lanes ORDER BY stream, boot")
+    return _sound(run(db, _LANES))
+
+
+def _sound(rows: Iterable[tuple[Any, ...]]) -> list[Lane]:
     return [Lane(*n) for *n, sealed in rows if all(type(x) is int for x in n) and seal(*n) == sealed]
 
 
@@ -212,16 +218,21 @@ def item_of(row: Row, boots: Mapping[int, bytes], digests: Mapping[int, bytes]) 
 
 def boots_of(db: apsw.Connection) -> list[Boot]:
     """All boots that are kept, oldest first; raises apsw.CorruptError where a seal is broken."""
-    boots = sound_boots(db)
-    if len(boots) != number(db, "SELECT count(*) FROM boots"):
+    rows = run(db, _BOOTS)
+    boots = _sound_boots(rows)
+    if len(boots) != len(rows):
         raise apsw.CorruptError("a boot is damaged")
     return boots
 
 
 def sound_boots(db: apsw.Connection) -> list[Boot]:
     """The boots whose seals hold, oldest first."""
+    return _sound_boots(run(db, _BOOTS))
+
+
+def _sound_boots(rows: Iterable[tuple[Any, ...]]) -> list[Boot]:
     boots = []
-    for counter, id_, previous, started_ns, clock, sealed in run(db, "SELECT * FROM boots ORDER BY counter"):
+    for counter, id_, previous, started_ns, clock, sealed in rows:
         typed = type(id_) is bytes and type(previous) is bytes and type(counter) is int and type(started_ns) is int
         if typed and clock in ClockQuality._value2member_map_:
             boot = Boot(id_, previous, counter, started_ns, ClockQuality(clock))
