@@ -67,6 +67,9 @@ REASONS: dict[str, Reason] = {
     "UNKNOWN_KEY": _reason(_INPUT, "remove the key or use the nearest valid name"),
     "VALUE_INVALID": _reason(_INPUT, "correct what is named"),
     "PROFILE_MISSING": _reason(_INPUT, "add the profile or correct its name in site.yaml"),
+    "FIRMWARE_UNKNOWN": _reason(
+        _INPUT, "add a profile for this firmware, or widen `firmware:` of the nearest once its points were compared"
+    ),
     "UNKNOWN_SIGNAL": _reason(_INPUT, "use `device.point` with a point of the device's profile"),
     "DUPLICATE_SIGNAL": _reason(_INPUT, "give each signal one name"),
     "UNIT_CLASH": _reason(_INPUT, "bind signals whose units have the model's dimension"),
@@ -101,6 +104,7 @@ REASONS: dict[str, Reason] = {
     "FENCED": _reason(_CONFLICT, "a newer session of this gateway is open; stop one of the two agents"),
     "IDENTITY_FORK": _reason(_CONFLICT, "re-provision one of the two gateways with `twinctl gateway invite`"),
     "SERVER_REGRESSED": _reason(_CONFLICT, "the coordinator was restored; the acked tail is sent again"),
+    "BOOT_CHANGED": _reason(_UNREACHABLE, "nothing: the disk is back, and the session opens anew by itself"),
     "LIMIT_EXCEEDED": _reason((Exit.FAILED, 413, "RESOURCE_EXHAUSTED"), "send less at once"),
     # identity
     "CERT_EXPIRED": _reason(_DENIED, "run `twinedge join` with a new invitation"),

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from twinedge.config.schema import Device, Site
 from twinmodel.errors import ConfigError
 from twinmodel.profile.document import Document, read_document
-from twinmodel.profile.load import default_folders, find_profile, load_profile
+from twinmodel.profile.find import default_folders, find_profile
+from twinmodel.profile.load import load_profile
 from twinmodel.profile.schema import FirmwareProfile
 from twinmodel.profile.topics import parse_node
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -36,6 +36,8 @@ ERRORS_SHOWN_MAX = 20
 
 KeyPath = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+A = TypeVar("A")
 
 _INT = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -100,12 +102,26 @@ class Document:
             reason, text, hint=hint, path=str(self.path), line=place.line, column=place.column, key=dotted, **facts
         )
 
+    def read(self, keys: Sequence[str | int], parse: Callable[[A], T], text: A) -> T:
+        """Reads one small language; its ValueError becomes VALUE_INVALID at the place of `keys`."""
+        try:
+            return parse(text)
+        except ValueError as wrong:
+            raise self.error("VALUE_INVALID", keys, str(wrong)) from None
+
     def validate(self, model: type[M]) -> M:
         """Fits the content to a pydantic model; raises one ConfigError that lists everything wrong."""
+        fitted = self.fit(model)
+        if isinstance(fitted, list):
+            raise joined(fitted)
+        return fitted
+
+    def fit(self, model: type[M]) -> M | list[ConfigError]:
+        """Fits the content to a pydantic model, or lists everything wrong in the order of its place."""
         try:
             return model.model_validate(self.content)
         except ValidationError as invalid:
-            raise _one_error(self, model, invalid) from None
+            return _errors(self, model, invalid)
 
 
 def read_document(path: Path | str) -> Document:
@@ -231,27 +247,36 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def _one_error(document: Document, model: type[BaseModel], invalid: ValidationError) -> ConfigError:
-    """Joins all findings of pydantic in order of their place."""
+def joined(errors: Sequence[ConfigError]) -> ConfigError:
+    """One error of several of a file: the first one's place, and the text of all. `errors` has at least one."""
+    first = errors[0]
+    if len(errors) == 1:
+        return first
+    shown = [f"line {e.facts['line']}: {e.message} ({e.hint})" for e in errors[1:ERRORS_SHOWN_MAX]]
+    message = f"{first.message}; and {len(errors) - 1} more: " + "; ".join(shown)
+    return ConfigError(first.reason, message, hint=first.hint, errors=len(errors), **first.facts)
+
+
+def in_order(errors: Iterable[ConfigError]) -> list[ConfigError]:
+    """Errors of one file in the order of their places."""
+    return sorted(errors, key=lambda e: (e.facts.get("line", 0), e.facts.get("column", 0)))
+
+
+def _errors(document: Document, model: type[BaseModel], invalid: ValidationError) -> list[ConfigError]:
+    """All findings of pydantic; those of one place are one."""
     found: dict[tuple[KeyPath, bool], list[tuple[str, str | None]]] = {}
     for finding in invalid.errors(include_url=False, include_context=False, include_input=False):
         keys, message, hint, unknown = _finding(document, model, finding["type"], finding["loc"], finding["msg"])
         texts = found.setdefault((keys, unknown), [])
         if message not in (text for text, _ in texts):
             texts.append((message, hint))
-    lines = []
+    errors = []
     for (keys, unknown), texts in found.items():
         text = " or ".join(message for message, _ in texts)
         hint = next((h for _, h in texts if h), None)
         reason = "UNKNOWN_KEY" if unknown else "VALUE_INVALID"
-        lines.append(document.error(reason, keys, text, hint=hint, key=unknown))
-    lines.sort(key=lambda e: (e.facts["line"], e.facts["column"]))
-    first = lines[0]
-    if len(lines) == 1:
-        return first
-    shown = [f"line {e.facts['line']}: {e.message} ({e.hint})" for e in lines[1:ERRORS_SHOWN_MAX]]
-    message = f"{first.message}; and {len(lines) - 1} more: " + "; ".join(shown)
-    return ConfigError(first.reason, message, hint=first.hint, errors=len(lines), **first.facts)
+        errors.append(document.error(reason, keys, text, hint=hint, key=unknown))
+    return in_order(errors)
 
 
 def _finding(

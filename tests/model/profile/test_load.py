@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from twinmodel.errors import ConfigError
 from twinmodel.profile.address import parse_address, parse_json_path, parse_type
 from twinmodel.profile.document import parse_document
-from twinmodel.profile.load import find_profile, load_profile, read_yaml, version_key
+from twinmodel.profile.find import find_profile
+from twinmodel.profile.firmware import version_key
+from twinmodel.profile.load import load_profile, read_yaml
 from twinmodel.profile.schema import FirmwareProfile, kind_of
 from twinmodel.signal import Kind
 
