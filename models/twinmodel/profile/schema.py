@@ -141,7 +141,7 @@ class Point(Strict):
         as_: type on the wire, e.g. float32, uint16, int64, bit, string(16); the default fits the protocol.
         where: mqtt captures of the topic that choose this point: `{line}` must then be this text; a capture that is
             neither here nor `{root}`, `{device}` or `{point}` (the point's name) stands for any one level.
-        payload, time, time_unit, key, each, spacing, unit_at, qos: mqtt, see `Defaults`.
+        payload, time, time_unit, key, each, spacing, unit_at, optional, qos: mqtt, see `Defaults`.
         expect_every: mqtt: when nothing came for so long, the signal is STALE.
         queue: opcua: values the server keeps for us while the link is slow or cut; see `Defaults`.
         scale: factor from raw to `unit`: a number, `10^@point`, or an expression, see `scale.py`.
@@ -165,6 +165,7 @@ class Point(Strict):
     each: str | None = None
     spacing: Duration | None = None
     unit_at: str | None = None
+    optional: bool | None = None
     expect_every: Duration | None = None
     qos: Literal[0, 1] | None = None
     every: Duration | None = None
@@ -201,10 +202,12 @@ class Defaults(Strict):
             refuses numbers.
         key: mqtt: JSON path of what tells two messages of a topic apart (a counter, an id): of two messages with
             the same key one is stored.
-        each: mqtt: JSON path of a list of samples; `at`, `time`, `key` and `unit_at` then start at each element.
+        each: mqtt: JSON path of a list of samples; `at`, `time` and `unit_at` then start at each
+            element; a path that begins with `$$` starts at the payload.
         spacing: mqtt: distance of the elements of `each`; `time` then starts at the payload and is the first one's.
         unit_at: mqtt: JSON path of the unit; values are converted to the point's `unit`, and refused when that
             cannot be done.
+        optional: mqtt: a payload without the point says nothing about it; else it is bad(DECODE).
         expect_every: mqtt: see `Point`.
         qos: mqtt: 1 loses nothing, 0 is at most once. 2 is not offered: a broker sends such a message once, before
             it is stored.
@@ -221,6 +224,7 @@ class Defaults(Strict):
     each: str | None = None
     spacing: Duration | None = None
     unit_at: str | None = None
+    optional: bool = False
     expect_every: Duration | None = None
     qos: Literal[0, 1] = 1
     report: Report | None = None
