@@ -28,11 +28,13 @@ from numpy.typing import NDArray
 from twinmodel.errors import InputError
 from twinmodel.signal import DTYPES, Batch, Catalogue, Kind, concat
 from twinsync import block_v1, limits
+from twinsync.bases import Bases, write_runs
 from twinsync.columns import I64, ColumnReader, ColumnWriter, corrupt, differences
 from twinsync.frame import opened, sealed
+from twinsync.layout import read_layout
 from twinsync.runs import Runs
 from twinsync.scales import PLACE_BITS, Keys, Scales, scales_of
-from twinsync.times import ANCHORED, BELOW_STEP, ON_CHANGE, Bases, read_runs, read_times, write_runs, write_times
+from twinsync.times import ANCHORED, BELOW_STEP, ON_CHANGE, read_times, write_times
 from twinsync.values import PLAIN_FLOATS, Words, read_values, write_values
 
 T = TypeVar("T", bound=np.generic)
@@ -80,6 +82,7 @@ def encode(batches: Sequence[Batch], catalogue: Catalogue) -> EncodedBlock:
 def decode(payload: bytes, catalogue: Catalogue, *, count_max: int = limits.BLOCK_SAMPLES_MAX) -> list[Batch]:
     """Unpacks a block: one batch per kind, in canonical order.
 
+    Signals, and qualities that are all good, may be shared with other blocks and cannot be written to.
     Memory is bounded by `count_max` and `BLOCK_RAW_BYTES_MAX`, whatever the payload claims.
 
     Raises:
@@ -94,13 +97,15 @@ def decode(payload: bytes, catalogue: Catalogue, *, count_max: int = limits.BLOC
     run_count, form = _HEAD.unpack(reader.take(_HEAD.size))
     if not 1 <= run_count <= count or form & ~_FORMS:
         corrupt(f"{run_count} runs of {count} samples, form {form}")
-    runs, bases = read_runs(reader, run_count, count, scales)
-    t_ns = read_times(reader, form, runs, bases, scales)
-    values = read_values(reader, form, runs, scales)
-    quality = _read_quality(reader, count) if form & _QUALITIES else np.zeros(count, np.uint16)
+    layout = read_layout(reader, run_count, count, scales)
+    t_ns = read_times(reader, form, layout, scales)
+    values = read_values(reader, form, layout, scales)
+    quality = _read_quality(reader, count) if form & _QUALITIES else layout.good
     reader.finish()
-    signal = scales.signal.take(runs.rank).repeat(runs.length)
-    return [Batch(kind, signal[span], value, quality[span], t_ns[span]) for kind, span, value in values]
+    return [
+        Batch(kind, signal, value, quality[span], t_ns[span])
+        for (kind, span), signal, value in zip(layout.spans, layout.signals, values, strict=True)
+    ]
 
 
 def columns_of(batches: Sequence[Batch], catalogue: Catalogue) -> bytes:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.signal import Batch, Catalogue
+from twinsync.bases import NO_BASES
 from twinsync.columns import I64, ColumnReader, corrupt, unzigzag
+from twinsync.layout import Layout
 from twinsync.runs import Runs
 from twinsync.scales import Scales, scales_of
 from twinsync.values import PLAIN_FLOATS, split_values
@@ -29,11 +31,14 @@ def read_columns(raw: bytes, count: int, catalogue: Catalogue) -> list[Batch]:
     if steps[runs.start].any():
         corrupt("a run starts with a difference")
     steps[runs.start] = first
-    values = split_values(reader, PLAIN_FLOATS, steps.cumsum(), runs, scales)
+    layout = Layout(runs, NO_BASES, scales)
+    values = split_values(reader, PLAIN_FLOATS, steps.cumsum(), layout, scales)
     quality = _read_quality(reader, count)
     reader.finish()
-    signal = scales.signal[runs.rank].repeat(runs.length)
-    return [Batch(kind, signal[span], value, quality[span], t_ns[span]) for kind, span, value in values]
+    return [
+        Batch(kind, signal, value, quality[span], t_ns[span])
+        for (kind, span), signal, value in zip(layout.spans, layout.signals, values, strict=True)
+    ]
 
 
 def _read_runs(reader: ColumnReader, count: int, scales: Scales) -> Runs:

@@ -187,6 +187,22 @@ class ColumnReader:
             corrupt(f"position {int(positions[-1])} of {limit}")
         return positions
 
+    @property
+    def used(self) -> int:
+        """How many bytes were read."""
+        return self._used
+
+    def since(self, start: int) -> bytes:
+        """The bytes read since `used` was `start`."""
+        return self._raw[start : self._used]
+
+    def skip(self, known: bytes) -> bool:
+        """Passes over these bytes when they are the next ones; whether they are."""
+        if not self._raw.startswith(known, self._used):
+            return False
+        self._used += len(known)
+        return True
+
     def finish(self) -> None:
         """Checks that nothing is left over."""
         if self._used != len(self._raw):

@@ -6,9 +6,12 @@ of `keys` are sorted by rank, so that the signals of a kind lie side by side.
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +29,7 @@ Keys = NDArray[np.unsignedinteger[Any]]
 _EXPONENT_MAX = 22
 _STEP_MAX = 2**32
 _INT64_MAX = 2**63 - 1
-_MEMO_MAX = 32
+_MEMO_SIGNALS_MAX = 1 << 22
 
 
 # Not slotted: what only one direction needs is made at its first use.
@@ -53,6 +56,15 @@ class Scales:
     edges: I64
     time_step_ns: int
     _keys: dict[Kind, Keys] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Equal for equal numbers: gateways that differ only in names of their signals share scales and layouts."""
+        rows = (self.signal, self.kind, self.period_ns, self.units, self.up, self.down)
+        found = hashlib.blake2b(self.time_step_ns.to_bytes(8, "little", signed=True), digest_size=16)
+        for row in rows:
+            found.update(row.tobytes())
+        return found.digest()
 
     @cached_property
     def period_steps(self) -> I64:
@@ -90,18 +102,38 @@ class Scales:
         return found
 
 
-_memo: dict[bytes, Scales] = {}
+class _Memo:
+    """Scales by the digest of their catalogue, those made first are forgotten first."""
+
+    def __init__(self) -> None:
+        self._by_catalogue: dict[bytes, Scales] = {}
+        self._equal: WeakValueDictionary[bytes, Scales] = WeakValueDictionary()
+        self.signals = 0
+        self._lock = threading.Lock()
+
+    def of(self, catalogue: Catalogue) -> Scales:
+        digest = catalogue.digest
+        found = self._by_catalogue.get(digest)
+        if found is not None:
+            return found
+        made = _scales(catalogue.signals, catalogue.time_step_ns)
+        with self._lock:
+            found = self._equal.setdefault(made.digest, made)
+            if digest not in self._by_catalogue:
+                self._by_catalogue[digest] = found
+                self.signals += len(found) + 1
+            while self.signals > _MEMO_SIGNALS_MAX:
+                oldest = self._by_catalogue.pop(next(iter(self._by_catalogue)))
+                self.signals -= len(oldest) + 1
+        return found
+
+
+_memo = _Memo()
 
 
 def scales_of(catalogue: Catalogue) -> Scales:
-    """The scales of a catalogue, remembered by its digest for the few catalogues in use."""
-    found = _memo.get(catalogue.digest)
-    if found is None:
-        found = _scales(catalogue.signals, catalogue.time_step_ns)
-        while len(_memo) >= _MEMO_MAX:
-            _memo.pop(next(iter(_memo)), None)
-        _memo[catalogue.digest] = found
-    return found
+    """The scales of a catalogue, remembered for the catalogues in use."""
+    return _memo.of(catalogue)
 
 
 def _scales(signals: tuple[Signal, ...], time_step_ns: int) -> Scales:

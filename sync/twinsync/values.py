@@ -11,10 +11,10 @@ from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Kind
 from twinsync import limits
 from twinsync.columns import I64, ColumnReader, ColumnWriter, corrupt, differences
+from twinsync.layout import Layout
 from twinsync.runs import Runs
 from twinsync.scales import Scales
 
-_KINDS = tuple(Kind)
 # The first difference of a run leaves its low bits in the plane; what is above them stands in a column per run.
 _LOW_BITS = 7
 _LOW_HALF = 1 << (_LOW_BITS - 1)
@@ -49,42 +49,43 @@ def write_values(writer: ColumnWriter, runs: Runs, column: I64, float_count: int
     return PLAIN_FLOATS
 
 
-def read_values(
-    reader: ColumnReader, form: int, runs: Runs, scales: Scales
-) -> list[tuple[Kind, slice, NDArray[np.generic]]]:
-    """The values of each kind that occurs, and the samples they belong to."""
+def read_values(reader: ColumnReader, form: int, layout: Layout, scales: Scales) -> list[NDArray[np.generic]]:
+    """The values of each kind that occurs."""
+    runs = layout.runs
     first = reader.integers(runs.count) << _LOW_BITS
-    steps = reader.signed(runs.total)
-    first += steps.take(runs.start)
-    # One running sum over all runs, moved to where each run starts.
-    column = steps.cumsum()
-    column += (first - column.take(runs.start)).repeat(runs.length)
-    return split_values(reader, form, column, runs, scales)
+    column = reader.signed(runs.total)
+    if layout.even == 1:
+        column += first
+    elif layout.even:
+        rows = column.reshape(runs.count, layout.even)
+        rows[:, 0] += first
+        column = rows.cumsum(axis=1).reshape(runs.total)
+    else:
+        first += column.take(runs.start)
+        # One running sum over all runs, moved to where each run starts.
+        column = column.cumsum()
+        column += (first - column.take(runs.start)).repeat(runs.length)
+    return split_values(reader, form, column, layout, scales)
 
 
 def split_values(
-    reader: ColumnReader, form: int, column: I64, runs: Runs, scales: Scales
-) -> list[tuple[Kind, slice, NDArray[np.generic]]]:
-    """The integers of a block as values of each kind, with the exceptions that follow them."""
-    found: list[tuple[Kind, slice, NDArray[np.generic]]] = []
-    edges: list[int] = runs.rank.searchsorted(scales.edges).tolist()
-    for kind, low, high in zip(_KINDS, edges, edges[1:], strict=False):
-        if low == high:
-            continue
-        start = int(runs.start[low])
-        end = int(runs.start[high]) if high < runs.count else runs.total
-        code = column[start:end]
+    reader: ColumnReader, form: int, column: I64, layout: Layout, scales: Scales
+) -> list[NDArray[np.generic]]:
+    """The integers of a block as values of each kind that occurs, with the exceptions that follow them."""
+    found: list[NDArray[np.generic]] = []
+    for kind, span in layout.spans:
+        code = column[span]
         if kind is Kind.FLOAT:
-            value: NDArray[np.generic] = _read_floats(reader, form, code, runs.head(high), scales)
+            found.append(_read_floats(reader, form, code, layout, scales))
         elif kind is Kind.INT:
-            value = code
+            found.append(code)
         elif kind is Kind.BOOL:
             value = code.astype(np.bool_)
             if np.count_nonzero(value != code):
                 corrupt("a bool that is neither 0 nor 1")
+            found.append(value)
         else:
-            value = _read_words(reader, code)
-        found.append((kind, slice(start, end), value))
+            found.append(_read_words(reader, code))
     return found
 
 
@@ -113,8 +114,13 @@ def _floats(code: I64, runs: Runs, scales: Scales) -> NDArray[np.float64]:
     return value
 
 
-def _read_floats(reader: ColumnReader, form: int, code: I64, runs: Runs, scales: Scales) -> NDArray[np.float64]:
-    value = _floats(code, runs, scales)
+def _read_floats(reader: ColumnReader, form: int, code: I64, layout: Layout, scales: Scales) -> NDArray[np.float64]:
+    # Floats are the first of all kinds, so the samples of `code` are the first ones of the block.
+    value = code.astype(np.float64)
+    if scales.scales_up:
+        value *= layout.up[: len(code)]
+    if scales.scales_down:
+        value /= layout.down[: len(code)]
     if form & PLAIN_FLOATS:
         odd = reader.sparse(len(code))
         bits = reader.narrow(len(odd))

@@ -51,7 +51,7 @@ def test_missing_samples_cost_bytes_only_where_they_miss():
 
 
 def test_equal_hashes_of_different_times_do_not_merge_them(monkeypatch):
-    monkeypatch.setattr("twinsync.times._hashes", lambda runs, _t: [0] * runs.count)
+    monkeypatch.setattr("twinsync.bases._hashes", lambda runs, _t: [0] * runs.count)
     mixed = [steady(3, (0, 7)), Batch.of(Kind.INT, [3, 4, 4], [1, 2, 3], [0, 0, 0], [1, 2, 3])]
     packed = block.encode(mixed, CATALOGUE)
     assert_same(block.canonical(mixed), block.decode(packed.payload, CATALOGUE))

@@ -9,7 +9,7 @@ from twincloud.storage.contract import DeadLetter, GatewayKey, Page
 from twincloud.storage.newest import NewestStore
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import NUMBERS, News, limited, record, take_numbers
-from twincloud.storage.work import span_of
+from twincloud.storage.span import span_ns_of, span_of
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.signal import Stream
 from twinsync import block
@@ -81,7 +81,7 @@ class LetterStore(NewestStore):
             number = take_numbers(connection, NUMBERS, 2)
             kept = ("gateway_id", "boot_id", "stream", "first_seq", "last_seq", "received_ns", "payload")
             placed = {"id": number + 1, "commit_no": number, "schema_id": schema_id, "committed_ns": now_ns}
-            content = {name: row[name] for name in kept} | placed | span_of(batches)
+            content = {name: row[name] for name in kept} | placed | span_of(span_ns_of(batches))
             connection.execute(insert(t.blocks), content)
             counted = {"key": row["gateway_id"], "samples": samples, "last": number + 1}
             connection.execute(_COUNT, counted)

@@ -19,8 +19,8 @@ from twincloud.storage.contract import Series, TwinKey
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.part import Part
 from twincloud.storage.readings import twin_row
+from twincloud.storage.span import WIDE_NS
 from twincloud.storage.views import outputs_of
-from twincloud.storage.work import WIDE_NS
 from twincloud.twins.history import ROLES, Columns, Decoded, newest_points, signal_of
 from twincloud.twins.history import select as select_columns
 from twinmodel.errors import InputError, MissingError

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import ClauseElement, Connection, bindparam, func, insert, select, update
 
 from twincloud.storage import schema as t
@@ -14,17 +16,15 @@ from twincloud.storage.database import Database, Row
 from twincloud.storage.dedupe import Verdict, judge, tail
 from twincloud.storage.newest import SAVE_BLOCKS, saved_row
 from twincloud.storage.part import NUMBERS, Bound, News, Recent, check_session, event_row, take_numbers_fast
+from twincloud.storage.span import span_ns_of, span_of
 from twincloud.twins.history import Decoded
-from twincloud.twins.latest import Latest
+from twincloud.twins.latest import Fresh, Latest, not_overtaken
 from twincloud.twins.state import Origin
-from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Stream
+from twinsync.columns import largest
 from twinsync.item import Block, Gap, Item, Mark, NotAcquired, Outage
 from twinsync.kept import samples_of
-
-WIDE_NS = 600 * SECOND_NS
-"""Blocks that span more are looked up apart, so that a time range finds the others by their first event time."""
 
 LETTERS_MAX = 1_000
 LETTERS_BYTES_MAX = 16 << 20
@@ -51,6 +51,7 @@ class Taken:
     samples: int = 0
     duplicates: int = 0
     twins: dict[TwinKey, None] = field(default_factory=dict)
+    fresh: list[tuple[Bound, Fresh]] = field(default_factory=list)
 
 
 class Work:
@@ -161,19 +162,18 @@ class Work:
         self, taken: Taken, item: Item, boot_id: int, counter: int, batches: Sequence[Batch], bound: Bound
     ) -> None:
         assert isinstance(item.content, Block)
-        row = {
+        span_ns = span_ns_of(batches)
+        row: dict[str, object] = {
             "gateway_id": taken.gateway_id, "boot_id": boot_id, "stream": int(item.stream),
             "first_seq": item.first_seq, "last_seq": item.last_seq, "schema_id": bound.schema_id,
             "received_ns": self._received_ns, "committed_ns": self._now_ns, "payload": item.content.payload,
-            **span_of(batches),
+            **span_of(span_ns),
         }  # fmt: skip
         order = (counter, item.boot, int(item.stream), item.first_seq)
         self._blocks.append((row, Decoded(order, bound.schema_id, tuple(batches))))
         origin = Origin(counter, item.boot, int(item.stream), item.first_seq, self._received_ns, self._now_ns)
-        latest = self._draft(taken.gateway_id)
-        slots = latest.slots_of(bound.schema_id, bound.names)
-        taken.twins |= dict.fromkeys(bound.twins_of(latest.fold(batches, slots, bound.depth, origin)))
-        samples = sum(map(len, batches))
+        taken.fresh.append((bound, Fresh(bound.schema_id, batches, origin, *span_ns)))
+        samples = sum([len(batch.signal) for batch in batches])
         taken.blocks += 1
         taken.samples += samples
         if samples < item.count:
@@ -257,7 +257,9 @@ class Work:
         }  # fmt: skip
 
     def write(self) -> None:
-        """Writes everything; the caller commits."""
+        """Folds what was taken into the newest readings and writes everything; the caller commits."""
+        for taken in self._taken:
+            self._fold(taken)
         news = self._news + [n for taken in self._taken if (n := self._news_of(taken)) is not None]
         rows = [row for row, _ in self._blocks] + self._losses + self._letters
         number = 0
@@ -284,6 +286,18 @@ class Work:
             if taken.slots
         ]  # fmt: skip
         self._write(_COUNT, gateways)
+
+    def _fold(self, taken: Taken) -> None:
+        bounds = {fresh.schema_id: bound for bound, fresh in taken.fresh}
+        changed: dict[int, list[NDArray[np.uint32]]] = {}
+        for fresh in not_overtaken([fresh for _, fresh in taken.fresh]):
+            bound, latest = bounds[fresh.schema_id], self._draft(taken.gateway_id)
+            slots = latest.slots_of(fresh.schema_id, bound.names)
+            signals = latest.fold(fresh.batches, slots, bound.depth, fresh.origin)
+            changed.setdefault(fresh.schema_id, []).append(signals)
+        for schema_id, some in changed.items():
+            taken.twins |= dict.fromkeys(bounds[schema_id].twins_of(np.concatenate(some)))
+        taken.fresh.clear()
 
     def _news_of(self, taken: Taken) -> News | None:
         if not any(slot in self._changed for slot in taken.slots):
@@ -326,14 +340,6 @@ class Work:
         self._database.write_many(self._connection, statement, rows)
 
 
-def span_of(batches: Iterable[Batch]) -> dict[str, object]:
-    """The columns by which a block is found by time; some batch must hold a sample."""
-    filled = [batch.t_ns for batch in batches if len(batch)]
-    t_min_ns = min(int(t_ns.min()) for t_ns in filled)
-    t_max_ns = max(int(t_ns.max()) for t_ns in filled)
-    return {"wide": t_max_ns - t_min_ns > WIDE_NS, "t_min_ns": t_min_ns, "t_max_ns": t_max_ns}
-
-
 def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> str:
     """Why a block cannot be taken, "" when it can."""
     if batches is None:
@@ -341,12 +347,12 @@ def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> 
     if bound is None:
         return "SCHEMA_UNKNOWN"
     try:
-        if sum(len(batch) for batch in batches) != samples_of(item):
+        if sum([len(batch.signal) for batch in batches]) != samples_of(item):
             return "BLOCK_CORRUPT"
     except InputError as error:
         return error.reason
     signals = len(bound.depth)
-    return "BLOCK_CORRUPT" if any(len(b) and int(b.signal.max()) >= signals for b in batches) else ""
+    return "BLOCK_CORRUPT" if any(largest(b.signal) >= signals for b in batches) else ""
 
 
 _SESSION = select(t.gateways.c.id, t.gateways.c.session, t.gateways.c.last_block).where(

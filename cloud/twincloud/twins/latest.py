@@ -261,6 +261,39 @@ class Latest(Mapping[str, Sequence[Reading]]):
         self.origins = [self.origins[n] for n in np.flatnonzero(used).tolist()]
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A block that is to be folded in; event times of its earliest and latest sample."""
+
+    schema_id: int
+    batches: Sequence[Batch]
+    origin: Origin
+    t_min_ns: int
+    t_max_ns: int
+
+
+def not_overtaken(blocks: Sequence[Fresh]) -> list[Fresh]:
+    """Those of some blocks of one gateway that can matter to its newest readings; what changes stays the same.
+
+    A block does not when two others with the very same signals are all later than it and not from the future: no
+    signal keeps more than two readings.
+    """
+    left: list[Fresh] = []
+    later: dict[tuple[int, ...], tuple[int, int]] = {}
+    for block in reversed(blocks):
+        # Decoded blocks of one layout show the same arrays.
+        layout = (block.schema_id, *(id(batch.signal) for batch in block.batches))
+        second_ns, first_ns = later.get(layout, (NONE_NS, NONE_NS))
+        if block.t_max_ns < second_ns:
+            continue
+        left.append(block)
+        if block.t_max_ns <= block.origin.received_ns + FUTURE_NS:
+            _, *latest_two = sorted((second_ns, first_ns, block.t_min_ns))
+            later[layout] = (latest_two[0], latest_two[1])
+    left.reverse()
+    return left
+
+
 def _tag(place: int, quality: int, kind: int) -> int:
     return place << 32 | quality << 8 | kind
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twincloud.twins.latest import ORIGINS_MAX, Latest
+from twincloud.twins.latest import ORIGINS_MAX, Fresh, Latest, not_overtaken
 from twincloud.twins.state import (
     FUTURE_NS,
     Origin,
@@ -100,6 +100,51 @@ def test_columns_give_what_a_fold_sample_by_sample_gives(made):
         for name, readings in brute(*block).items():
             expected[name] = sorted({*expected.get(name, ()), *readings}, key=ORDER, reverse=True)[: depth_of(name)]
     assert state.state() == expected
+
+
+SHARED = np.array([0, 1, 1, 2, 3], np.uint32), np.array([0, 2], np.uint32)
+
+
+@st.composite
+def alike(draw):
+    """Blocks of two layouts, as the decoder gives them: equal signals are the same array."""
+    made = []
+    for n in range(draw(st.integers(1, 10))):
+        signal = SHARED[draw(st.integers(0, 1))]
+        start = draw(st.integers(0, 12))
+        steps = draw(st.lists(st.integers(0, 3), min_size=len(signal), max_size=len(signal)))
+        t_ns = (start + np.array(steps)) * (FUTURE_NS // 4)
+        batch = Batch(Kind.FLOAT, signal, np.full(len(signal), float(n)), np.zeros(len(signal), np.uint16), t_ns)
+        origin = Origin(1, b"b" * 16, 1, 100 * n, 2 * FUTURE_NS, n)
+        made.append(Fresh(1, [batch], origin, int(t_ns.min()), int(t_ns.max())))
+    return made
+
+
+@given(alike(), alike())
+def test_passing_over_overtaken_blocks_changes_neither_state_nor_what_changed(before, made):
+    every, some = Latest(), Latest()
+    for fresh in before:
+        take(every, (fresh.batches, fresh.origin))
+        take(some, (fresh.batches, fresh.origin))
+    slots = every.slots_of(1, [s.name for s in CATALOGUE.signals])
+    changed = [every.fold(f.batches, slots, DEPTH, f.origin).tolist() for f in made]
+    left = not_overtaken(made)
+    changed_by_some = [some.fold(f.batches, slots, DEPTH, f.origin).tolist() for f in left]
+    assert some.state() == every.state()
+    assert set().union(*changed_by_some) == set().union(*changed)
+
+
+def test_of_blocks_that_follow_each_other_the_last_two_are_left():
+    def fresh(second: int) -> Fresh:
+        t_ns = np.full(2, second * 10**9)
+        batch = Batch(Kind.FLOAT, SHARED[1], np.zeros(2), np.zeros(2, np.uint16), t_ns)
+        return Fresh(1, [batch], Origin(1, b"b" * 16, 1, second, 10**12, 1), second * 10**9, second * 10**9)
+
+    made = [fresh(second) for second in range(8)]
+    assert not_overtaken(made) == made[-2:]
+    late = [*made[4:], *made[:4]]
+    assert not_overtaken(late)[-1].origin.first_seq == 3
+    assert {f.origin.first_seq for f in not_overtaken(late)} >= {6, 7}
 
 
 def test_hash_does_not_depend_on_when_things_arrived():
