@@ -5,7 +5,7 @@
                                           slot ◀─ modelstore ◀─ downlink ◀═════gRPC════════┘
 
 Every stage is a task of one group. None of them ends because something outside is away or broken: a device becomes
-quality, a full disk becomes a degraded state, a cut link becomes a backlog.
+quality, a full disk becomes a degraded state, at the start as later, a cut link becomes a backlog.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from twinedge.health.server import PORT_FILE, StatusServer
 from twinedge.lanes import Flush, Lanes, windows_of
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore
-from twinedge.pipeline import RETRY_S, Pipeline
+from twinedge.pipeline import Pipeline
 from twinedge.ports import NotAcquired
+from twinedge.publication import Publication
 from twinedge.renewal import Renewal
 from twinedge.replays import Replays, source_stamped
 from twinedge.spool.store import Spool
@@ -127,6 +128,7 @@ class Agent:
             disk_max_bytes=loaded.site.spool.disk,
             when_full=loaded.site.spool.when_full,
             clock_quality=self._watch.quality(),
+            patient=True,
         )
 
 
@@ -163,6 +165,7 @@ class _Running:
             loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state
         )
         self._spooled = SpooledItems(storage, watch.quality, os.urandom)
+        self._publication = Publication(self._spooled, self._pipeline)
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
         self._progress = -1
@@ -179,8 +182,8 @@ class _Running:
         self._stop = stop
         await asyncio.to_thread(self._models.start)
         await self._recall()
-        if not await self._publish(self._models.catalogue()):
-            return
+        catalogue = self._models.catalogue()
+        await self._publication.begin(catalogue)
         reading: list[asyncio.Task[None]] = []
         serving: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as group:
@@ -192,7 +195,7 @@ class _Running:
                 start(reading, f"driver {driver.name}", self._keep(driver.name, partial(driver.run, self._pipeline)))
             start(reading, "ticks", self._pipeline.tick())
             flushing = group.create_task(self._pipeline.flush(), name="flush")
-            start(serving, "models", self._follow_models())
+            start(serving, "models", self._follow_models(catalogue))
             start(serving, "status", self._tell())
             if self._uplink is not None and self._receiver is not None:
                 start(serving, "uplink", self._keep("uplink", self._uplink.run))
@@ -257,12 +260,14 @@ class _Running:
     async def _recall(self) -> None:
         """Teaches `replays` what the boot before this one stored last: a broker may send it again."""
         catalogue = self._models.catalogue()
-        for known, batches in await self._storage.call(Spool.recent):
+        try:
+            recent = await self._storage.call(Spool.recent)
+        except StorageError:
+            return  # the disk does not even let itself be read; what it says is told with the first commit
+        for known, batches in recent:
             ids = {s.id: catalogue.by_name[s.name].id for s in known.signals if s.name in catalogue.by_name}
             for batch in batches:
                 self._replays.recall(batch, ids)
-
-    # ---- models --------------------------------------------------------------------------------------------------
 
     def _make_uplink(self, store: ModelStore) -> Uplink | None:
         if self._identity is None or self._options.offline:
@@ -303,38 +308,16 @@ class _Running:
         if self._uplink is not None:
             self._uplink.report(state)
 
-    async def _follow_models(self) -> None:
+    async def _follow_models(self, catalogue: Catalogue) -> None:
         """Publishes the outputs of models as they change; the samples before the change keep their catalogue."""
-        catalogue = self._models.catalogue()
+        if self._publication.trouble is not None:
+            await self._publication.publish(catalogue, self._stop)
         while True:
             await self._models_changed.wait()
             self._models_changed.clear()
             fresh = self._models.catalogue()
-            if fresh.digest != catalogue.digest and await self._publish(fresh):
+            if fresh.digest != catalogue.digest and await self._publication.publish(fresh, self._stop):
                 catalogue = fresh
-
-    async def _publish(self, catalogue: Catalogue) -> bool:
-        """Makes a catalogue the present one of spool and pipeline; a disk that refuses is asked until it does not.
-
-        False when the agent is to stop before that.
-        """
-        told = False
-        while not self._stop.is_set():
-            try:
-                await self._spooled.use(catalogue)
-            except StorageError as error:
-                if not told:
-                    log.warning("catalogue not stored, trying on", reason=error.reason, detail=error.message)
-                told = True
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY_S):
-                        await self._stop.wait()
-            else:
-                await self._pipeline.use(catalogue)
-                return True
-        return False
-
-    # ---- health --------------------------------------------------------------------------------------------------
 
     async def _tell(self) -> None:
         """Publishes the status each second and feeds the watchdog while real work is done."""
@@ -381,8 +364,8 @@ class _Running:
 
     def _document(self, spool: Mapping[str, Any], troubles: list[StorageError]) -> Mapping[str, Any]:
         uplink = self._uplink.status() if self._uplink is not None else None
-        troubles += [self._pipeline.trouble] if self._pipeline.trouble is not None else []
-        degraded = [error.reason for error in troubles]
+        troubles += [error for error in (self._pipeline.trouble, self._publication.trouble) if error is not None]
+        degraded = list(dict.fromkeys(error.reason for error in troubles))
         if uplink is not None and uplink.needs_operator:
             degraded.append(uplink.reason)
         return {

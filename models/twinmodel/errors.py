@@ -150,6 +150,8 @@ REASONS: dict[str, Reason] = {
     "AGENT_SUSPENDED": _reason(_UNREACHABLE, "keep the gateway's machine from sleeping"),
     "DEVICE_UNREACHABLE": _reason(_UNREACHABLE, "check the device's address, cable and power"),
     "DEVICE_REFUSED": _reason(_UNREACHABLE, "check the credentials and the certificate trust of the device"),
+    "QUEUE_OVERFLOW": _reason(_UNREACHABLE, "raise `queue` of the points in the profile, or `every`"),
+    "DEVICE_MISMATCH": _reason(_CONFLICT, "correct the profile, or use the one of the device's firmware"),
     "UNKNOWN_DEVICE": _reason(_MISSING, "name a device of site.yaml"),
 }
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from twinedge import agent
 from twinmodel.clock import SystemClock
 from twinmodel.errors import StorageError
-from twinmodel.signal import Catalogue
 
 
 class Ended:
@@ -42,24 +41,6 @@ async def test_a_driver_that_loses_its_cancellation_to_an_error_is_asked_again(m
     async with asyncio.timeout(5):
         await running._end([task], asyncio.create_task(asyncio.sleep(0)))
     assert task.cancelled()
-
-
-async def test_a_stop_before_the_disk_took_the_catalogue_ends_the_agent(monkeypatch):
-    monkeypatch.setattr(agent, "RETRY_S", 60.0)
-    asked = asyncio.Event()
-
-    class Refusing:
-        async def use(self, _catalogue):
-            asked.set()
-            raise StorageError("STORE_FULL", "no space")
-
-    running = object.__new__(agent._Running)
-    running._spooled, running._stop = Refusing(), asyncio.Event()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        publishing = group.create_task(running._publish(Catalogue(())))
-        await asked.wait()
-        running._stop.set()
-    assert publishing.result() is False
 
 
 async def test_all_that_is_in_memory_is_stored_at_the_end_and_a_refusing_spool_ends_nothing_early():

@@ -22,7 +22,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from twinedge.files import read_json, set_aside, write_json
-from twinmodel.errors import MissingError, PackageError, TwinError
+from twinmodel.errors import MissingError, PackageError, StorageError, TwinError
 from twinmodel.files import storage_error, write_durably
 from twinmodel.package.archive import ModelPackage, inspect, load
 from twinmodel.package.signing import key_id, load_public_key
@@ -67,9 +67,10 @@ class ModelStore:
         self._count_max = count_max
         self._bytes_max = bytes_max
         try:
-            self._models.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise storage_error(error, self._models) from error
+            self._make_folder()
+        except StorageError as error:
+            # An agent starts on a full disk, too; what has to be kept there asks again.
+            _log.warning("no place for models", reason=error.reason, detail=error.message)
         self._desired = self._read_desired()
         self._before: dict[str, Desired | None] = {}
 
@@ -109,18 +110,26 @@ class ModelStore:
         return keys
 
     def part(self, digest: bytes) -> PartFile:
-        """The unfinished download of a package."""
+        """The unfinished download of a package; raises StorageError."""
+        self._make_folder()
         return PartFile(self._models, digest)
 
     def has(self, digest: bytes) -> bool:
         """Whether the package's file is here."""
         return self._path(digest.hex()).is_file()
 
+    def _make_folder(self) -> None:
+        try:
+            self._models.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise storage_error(error, self._models) from error
+
     def put(self, blob: bytes) -> ModelPackage:
         """Verifies a package and keeps it; raises PackageError or StorageError, nothing is kept then."""
         package = load(blob, self.trusted())
         path = self._path(package.digest.hex())
         if not path.is_file():
+            self._make_folder()
             write_durably(path, blob)
             self.prune(keep=(path.stem,))
         return package

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import crc32c
 import msgpack
 
 from twinmodel.clock import ClockQuality
+from twinmodel.files import write_durably
 from twinsync import limits
 from twinsync.item import Boot
 
@@ -37,17 +37,7 @@ def read_chain(state_dir: Path) -> list[Boot]:
 
 
 def write_chain(state_dir: Path, boots: Sequence[Boot]) -> None:
-    """Replaces the file, durably: the old one or the new one is there, never a half."""
+    """Replaces the file, durably: the old one or the new one is there, never a half; raises StorageError."""
     rows = [[b.id, b.previous, b.counter, b.started_ns, int(b.clock)] for b in boots[-_BOOTS_KEPT:]]
     body = msgpack.packb(rows)
-    part = state_dir / f"{FILE}.part"
-    with part.open("wb") as file:
-        file.write(crc32c.crc32c(body).to_bytes(4, "little") + body)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(state_dir / FILE)
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_durably(state_dir / FILE, crc32c.crc32c(body).to_bytes(4, "little") + body)

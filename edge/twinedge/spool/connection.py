@@ -1,7 +1,8 @@
 """The one connection to the spool's file: transactions that are durable or did not happen, and healing.
 
     call fails with                     then
-    STORE_FULL, STORE_READ_ONLY         rolled back; the file stays open, what it holds can still be read and sent
+    STORE_FULL, STORE_READ_ONLY         rolled back; the file stays open, what it holds can still be read and sent;
+                                        one that could only be opened to be read is opened anew for the next call
     STORE_SYNC_FAILED                   closed; the next call opens it anew, the next write settles it first
     STORE_CORRUPT                       closed; the next opening sets the file aside and salvages it
 
@@ -109,7 +110,7 @@ class Connection:
             found = storage_error(error, self._path)
             self._count(found, writes=writes)
             self._damaged = isinstance(error, DAMAGE)
-            if found.reason not in _STAYS_OPEN or self._db is None or self._db.in_transaction:
+            if found.reason not in _STAYS_OPEN or self._db is None or self._db.in_transaction or _only_read(self._db):
                 self.close()
             raise found from error
         except StorageError as error:
@@ -125,3 +126,8 @@ class Connection:
         if writes and not self.refusing:
             self.refusing = True
             log.warning("spool.lost", path=str(self._path), reason=error.reason, cause=error.message)
+
+
+def _only_read(db: apsw.Connection) -> bool:
+    """Whether the file was opened while its disk was read-only: such a connection never writes again."""
+    return db.readonly("main")

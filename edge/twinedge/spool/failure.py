@@ -11,6 +11,8 @@ import apsw
 from twinmodel.errors import StorageError
 
 _ERRNOS = {errno.ENOSPC: "STORE_FULL", errno.EDQUOT: "STORE_FULL", errno.EROFS: "STORE_READ_ONLY"}
+_ROOM_BYTES = 1 << 16
+"""Less than this is left of a full disk: the shared index alone takes half of it."""
 DAMAGE = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 """What SQLite raises where the bytes of the file contradict each other."""
 
@@ -27,9 +29,12 @@ def _reason(error: apsw.Error | OSError, path: Path) -> str:
         return "STORE_FULL"
     if isinstance(error, DAMAGE):
         return "STORE_CORRUPT"
-    if isinstance(error, apsw.ReadOnlyError) or _mounted_read_only(path):
+    if _mounted_read_only(path):
         return "STORE_READ_ONLY"
-    return "STORE_SYNC_FAILED"
+    if _has_no_room(path):
+        # Not every call that lacks room says so: neither the shared index does, nor a file opened only to be read.
+        return "STORE_FULL"
+    return "STORE_READ_ONLY" if isinstance(error, apsw.ReadOnlyError) else "STORE_SYNC_FAILED"
 
 
 def _mounted_read_only(path: Path) -> bool:
@@ -37,3 +42,11 @@ def _mounted_read_only(path: Path) -> bool:
         return bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
     except OSError:
         return False
+
+
+def _has_no_room(path: Path) -> bool:
+    try:
+        facts = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return facts.f_bavail * facts.f_frsize < _ROOM_BYTES

@@ -18,7 +18,7 @@ from twinedge.spool.outgoing import backlog_of
 from twinedge.spool.recover import ASIDE
 from twinedge.spool.retention import Retention, beside
 from twinedge.spool.rows import Lane, Row, RowKind, boots_of, lanes_of
-from twinedge.spool.schema import FILE, number, run
+from twinedge.spool.schema import FILE, as_it_is, number, run
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError, StorageError, TwinError
 from twinmodel.signal import Batch, Catalogue, Stream
@@ -167,11 +167,22 @@ def existing(state_dir: Path) -> Path:
 
 
 def reader(path: Path) -> apsw.Connection:
-    """A connection that cannot write; raises StorageError."""
+    """A connection that cannot write, on a disk that takes nothing, too; raises StorageError."""
     try:
-        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        return _reader(path)
+    except apsw.Error as error:
+        db = as_it_is(path) if isinstance(error, apsw.CantOpenError | apsw.IOError) else None
+        if db is None:
+            raise storage_error(error, path) from error
+        return db
+
+
+def _reader(path: Path) -> apsw.Connection:
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
         db.set_busy_timeout(5000)
         run(db, "SELECT count(*) FROM held")
-    except apsw.Error as error:
-        raise storage_error(error, path) from error
+    except apsw.Error:
+        db.close(True)
+        raise
     return db

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -21,7 +22,7 @@ def locked(state_dir: Path) -> int:
     """
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(state_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _opened(state_dir)
     except OSError as error:
         raise storage_error(error, state_dir / _FILE) from error
     try:
@@ -30,3 +31,16 @@ def locked(state_dir: Path) -> int:
         os.close(lock)
         raise ConflictError("STATE_LOCKED", f"{state_dir} is used by another process", path=str(state_dir)) from error
     return lock
+
+
+def _opened(state_dir: Path) -> int:
+    """The lock's file; where a disk that takes nothing lacks it, the folder stands for it."""
+    try:
+        return os.open(state_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.ENOSPC, errno.EDQUOT}:
+            raise
+    try:
+        return os.open(state_dir / _FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

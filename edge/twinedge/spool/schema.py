@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 
@@ -83,24 +84,53 @@ def connect(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     """
     db = apsw.Connection(str(path), vfs=vfs)
     try:
-        db.set_busy_timeout(BUSY_MS)
-        if vfs is not None:
-            # A layer above the file system has no shared memory; one process alone needs none.
-            run(db, "PRAGMA locking_mode=EXCLUSIVE")
-        if number(db, "PRAGMA page_count") == 0:
-            # Both must come before the first table; on an existing file the second would be a write.
-            run(db, f"PRAGMA page_size={PAGE_BYTES}")
-            run(db, "PRAGMA auto_vacuum=INCREMENTAL")
-        run(db, "PRAGMA journal_mode=WAL")
-        run(db, "PRAGMA synchronous=FULL")
-        run(db, "PRAGMA wal_autocheckpoint=0")
-        run(db, f"PRAGMA cache_size=-{_CACHE_KIB}")
-        run(db, "PRAGMA trusted_schema=OFF")
-        _check_durable(db, path)
-        _make_tables(db, path)
+        _prepare(db, path, vfs)
+    except (apsw.CantOpenError, apsw.IOError):
+        db.close(True)
+        found = as_it_is(path) if vfs is None else None
+        if found is None:
+            raise
+        return found
     except BaseException:
         db.close(True)
         raise
+    return db
+
+
+def _prepare(db: apsw.Connection, path: Path, vfs: str | None) -> None:
+    db.set_busy_timeout(BUSY_MS)
+    if vfs is not None:
+        # A layer above the file system has no shared memory; one process alone needs none.
+        run(db, "PRAGMA locking_mode=EXCLUSIVE")
+    if number(db, "PRAGMA page_count") == 0:
+        # Both must come before the first table; on an existing file the second would be a write.
+        run(db, f"PRAGMA page_size={PAGE_BYTES}")
+        run(db, "PRAGMA auto_vacuum=INCREMENTAL")
+    run(db, "PRAGMA journal_mode=WAL")
+    run(db, "PRAGMA synchronous=FULL")
+    run(db, "PRAGMA wal_autocheckpoint=0")
+    run(db, f"PRAGMA cache_size=-{_CACHE_KIB}")
+    run(db, "PRAGMA trusted_schema=OFF")
+    _check_durable(db, path)
+    _make_tables(db, path)
+
+
+def as_it_is(path: Path) -> apsw.Connection | None:
+    """The file opened only to be read, where its disk has no place for a log and there is none; None otherwise.
+
+    A writer would have a log, so that nothing changes under this connection.
+    """
+    wal = path.with_name(path.name + "-wal")
+    try:
+        if (wal.exists() and wal.stat().st_size) or not path.stat().st_size:
+            return None
+        uri = f"file:{quote(str(path.absolute()))}?immutable=1"
+        db = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    except (apsw.Error, OSError):
+        return None
+    if number(db, "PRAGMA user_version") != _VERSION:
+        db.close(True)
+        return None
     return db
 
 

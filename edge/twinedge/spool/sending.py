@@ -130,7 +130,7 @@ class Sending(Reading):
 
         A disk that refuses keeps no session from opening: the chain is only told from further back next time.
         """
-        if not self._may_write():
+        if not self.boot.id or not self._may_write():
             return
         try:
             with self._file.write() as db:

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import structlog
 
-from twinedge.spool.catalogues import catalogue_bytes, forget_unused, keep_catalogue
+from twinedge.spool.boots import Start, put_boot, undo_boots_after
+from twinedge.spool.catalogues import catalogue_bytes, keep_catalogue
 from twinedge.spool.chain import read_chain, write_chain
 from twinedge.spool.coarser import thin_as_wished
 from twinedge.spool.connection import Connection
-from twinedge.spool.failure import storage_error
 from twinedge.spool.forecast import BUDGET, pack_budget
 from twinedge.spool.gaps import put_gap
 from twinedge.spool.ledger import count_loss
@@ -31,17 +32,7 @@ from twinedge.spool.lock import locked
 from twinedge.spool.packing import pack
 from twinedge.spool.recover import ASIDE, Salvage, open_sound, reconcile
 from twinedge.spool.retention import Retention, beside
-from twinedge.spool.rows import (
-    Lane,
-    boots_of,
-    forget_boots,
-    fresh_lane,
-    insert,
-    insert_boot,
-    lanes_of,
-    set_lane,
-    set_setting,
-)
+from twinedge.spool.rows import Lane, boots_of, fresh_lane, insert, lanes_of, set_lane, set_setting
 from twinedge.spool.schema import FILE
 from twinedge.spool.sending import Sending
 from twinedge.spool.wishes import Wishes
@@ -52,6 +43,8 @@ from twinsync import limits
 from twinsync.item import Block, Boot, Content, Gap, NotAcquired, Outage
 
 _PRUNE_EVERY = 64
+_PASSES = ("STORE_FULL", "STORE_READ_ONLY", "STORE_SYNC_FAILED")
+"""What a disk says that may be well again later."""
 _RECORD_BYTES = 128
 
 log = structlog.get_logger(__name__)
@@ -61,7 +54,7 @@ class Spool(Sending):
     """See the module; made by `open`.
 
     Attributes:
-        boot: the boot that numbers what is appended.
+        boot: the boot that numbers what is appended; without an id while a disk that refuses has not taken it.
         salvage: what was saved from a damaged file when it was opened, None when it was sound.
         commits: appends that are durable, since the start.
         wishes: what the coordinator can do without.
@@ -77,6 +70,8 @@ class Spool(Sending):
         self.salvage: Salvage | None = None
         self.commits = 0
         self.wishes = Wishes()
+        self._planned = Start(b"", 0, ClockQuality.UNSET)
+        self._chain: list[Boot] = []
 
     @classmethod
     def open(
@@ -89,6 +84,7 @@ class Spool(Sending):
         when_full: str,
         clock_quality: ClockQuality = ClockQuality.FREE,
         vfs: str | None = None,
+        patient: bool = False,
     ) -> Spool:
         """Opens the spool of a state directory and starts a new boot, in one durable transaction.
 
@@ -100,20 +96,41 @@ class Spool(Sending):
             when_full: a policy of `twinedge.spool.retention`.
             clock_quality: how far the wall clock can be trusted now.
             vfs: name of an SQLite file system layer; tests break the disk there.
+            patient: whether a disk that refuses now is waited for, see `begin`.
 
         Raises:
             ConflictError: STATE_LOCKED while another process has it.
-            StorageError: when the disk refuses. A damaged file is no reason: it is set aside.
+            StorageError: when the disk refuses and `patient` is false, or the file is of a newer version. A damaged
+                file is no reason: it is set aside.
         """
         retention = Retention(state_dir / FILE, beside(state_dir / FILE, ASIDE), disk_max_bytes, when_full)
         lock = locked(state_dir)
         spool = cls(state_dir, lock, clock, retention, vfs)
+        spool._planned = Start(rng_bytes(limits.BOOT_BYTES), clock.wall_ns(), clock_quality)
         try:
-            spool._start(rng_bytes(limits.BOOT_BYTES), clock_quality)
-        except BaseException:
-            spool.close()
-            raise
+            spool.begin()
+        except BaseException as error:
+            if not (patient and isinstance(error, StorageError) and error.reason in _PASSES):
+                spool.close()
+                raise
         return spool
+
+    def begin(self) -> None:
+        """Starts the boot `open` planned, unless the disk has taken it: every append tries, and nothing has a number.
+
+        Until then this spool holds what older boots left, as far as the disk can be read: that can be sent.
+
+        Raises:
+            StorageError: while the disk refuses.
+        """
+        if self.boot.id:
+            return
+        try:
+            self._start(self._planned, outage=True)
+        except StorageError:
+            with suppress(StorageError):
+                self._boots = {boot.counter: boot.id for boot in self._file.read(boots_of)}
+            raise
 
     @property
     def failures(self) -> int:
@@ -126,6 +143,7 @@ class Spool(Sending):
         Raises:
             StorageError: STORE_FULL when it is larger than the budget lets it be, and what `append` says.
         """
+        self.begin()
         if not self._file.steps(lambda db: self._fits(db, Stream.ALARM, [catalogue_bytes(db, catalogue)])):
             raise self._full("a catalogue")
         with self._file.write() as db:
@@ -167,6 +185,7 @@ class Spool(Sending):
         packed = [(stream, *one) for stream, batches in ordered for one in pack(batches, catalogue)]
         if not packed and not records:
             return
+        self.begin()
         kept, records_fit = self._file.steps(lambda db: self._admitted(db, packed, catalogue, len(records)))
         refused = 0
         if self._retention.when_full == "reject":
@@ -191,6 +210,7 @@ class Spool(Sending):
         self.wishes.settle()
         self._next.update({stream: lane.next_seq for stream, lane in lanes.items()})
         self.commits += 1
+        self._write_chain()
         self._tidy()
         if refused:
             raise self._full(f"{refused} samples", declared=refused)
@@ -219,33 +239,29 @@ class Spool(Sending):
         Raises:
             StorageError: when the disk refuses; then the present boot goes on.
         """
-        self._start(boot_id, quality, outage=False)
+        self._start(Start(boot_id, self._clock.wall_ns(), quality), outage=False)
 
-    def _start(self, boot_id: bytes, quality: ClockQuality, *, outage: bool = True) -> None:
-        """Writes the new boot and, when there was one before it, the outage between them."""
-        now_ns = self._clock.wall_ns()
+    def _start(self, start: Start, *, outage: bool) -> None:
+        """Writes a new boot and, with `outage`, what was missed between the one before it and its start."""
         with self._file.write() as db:
-            boots = boots_of(db)
-            last = boots[-1] if boots else None
-            boot = Boot(boot_id, last.id if last else b"", last.counter + 1 if last else 1, now_ns, quality)
-            insert_boot(db, boot)
-            declared = outage and last is not None
-            if last is not None and outage:
-                stored = [lane.at_ns for lane in lanes_of(db) if lane.boot == last.counter]
-                missed = Outage(last.id, min(max([last.started_ns, *stored]), now_ns), now_ns)
-                insert(db, boot.counter, Stream.STATE, 0, 0, missed, 0, now_ns)
-                set_lane(db, Lane(boot.counter, Stream.STATE, 1, 0, 0, now_ns))
-            forget_boots(db)
-            forget_unused(db)
+            boot, numbers = put_boot(db, start, outage=outage)
             set_setting(db, BUDGET, pack_budget(self._retention.disk_max_bytes, self._retention.when_full))
             boots = boots_of(db)
-        self._next = {Stream.STATE: 1} if declared else {}
-        self.boot = boot
+        self._next, self.boot = numbers, boot
         self._boots = {one.counter: one.id for one in boots}
+        self._chain = boots
+        self._write_chain()
+
+    def _write_chain(self) -> None:
+        """Keeps the chain beside the file, too; the boot is durable without it, so a refusal is only tried again."""
+        if not self._chain:
+            return
         try:
-            write_chain(self._state_dir, boots)
-        except OSError as error:
-            raise storage_error(error, self._path) from error
+            write_chain(self._state_dir, self._chain)
+        except StorageError as error:
+            log.debug("spool.chain_waits", path=str(self._path), reason=error.reason)
+        else:
+            self._chain = []
 
     def _open(self, *, damaged: bool) -> apsw.Connection:
         """Opens the file; one that was damaged is replaced by what could be read of it."""
@@ -260,6 +276,7 @@ class Spool(Sending):
         if self.boot.id:
             self._retention.checkpoint(db, above_bytes=0)
             with db:
+                undo_boots_after(db, self.boot)
                 reconcile(db, self.boot, self._next, self._clock.wall_ns())
 
     def _fits(self, db: apsw.Connection, stream: Stream, sizes: list[int]) -> bool:

@@ -10,7 +10,7 @@ from twinedge.spool.store import Spool
 from twinedge.storage import Storage
 from twinedge.uplink.ports import Backlog, HelloFacts
 from twinmodel.clock import SECOND_NS, ClockQuality
-from twinmodel.errors import StorageError
+from twinmodel.errors import StorageError, UnreachableError
 from twinmodel.signal import Catalogue
 from twinsync import limits
 from twinsync.item import Item, Mark
@@ -44,6 +44,7 @@ class SpooledItems:
         self._clock_quality = clock_quality
         self._rng_bytes = rng_bytes
         self._present: Catalogue | None = None
+        self._boot = b""
 
     async def use(self, catalogue: Catalogue) -> None:
         """Makes a catalogue the present one: durable, and the last of the schemas a session opens with."""
@@ -64,7 +65,14 @@ class SpooledItems:
             _log.debug("history not set apart", reason=error.reason)
 
     def _hello_facts(self, spool: Spool) -> HelloFacts:
+        try:
+            spool.begin()
+        except StorageError:
+            # What older boots left can be sent, as far as there is any.
+            if not spool.boots_since(b""):
+                raise
         self._set_history_apart(spool)
+        self._boot = spool.boot.id
         # Every boot that is kept: a coordinator that was restored must find the head it remembers in the chain.
         boots, schemas = tuple(spool.boots_since(b"")), spool.schemas()
         if self._present is not None:
@@ -73,8 +81,13 @@ class SpooledItems:
         return HelloFacts(boots, tuple(spool.ranges()), self._clock_quality(), tuple(schemas))
 
     async def unsent(self, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
-        """See `SpoolPort.unsent`."""
-        return await self._storage.call(Spool.unsent, after, bytes_max=bytes_max, items_max=items_max)
+        """See `SpoolPort.unsent`; raises UnreachableError BOOT_CHANGED once the disk took a boot the hello lacks."""
+        return await self._storage.call(self._unsent, after, bytes_max, items_max)
+
+    def _unsent(self, spool: Spool, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
+        if spool.boot.id != self._boot:
+            raise UnreachableError("BOOT_CHANGED", "the disk is back: the session opens anew with the boot it took")
+        return spool.unsent(after, bytes_max=bytes_max, items_max=items_max)
 
     async def acknowledge(self, marks: Sequence[Mark]) -> None:
         """See `SpoolPort.acknowledge`."""

@@ -58,6 +58,47 @@ async def test_a_session_opens_and_sends_what_is_stored_while_the_disk_refuses_a
     await storage.close()
 
 
+async def test_a_start_on_a_full_disk_sends_what_older_boots_left_and_opens_anew_once_the_disk_takes_its_boot(
+    tmp_path, world
+):
+    bench = Bench(tmp_path / "state")
+    spool = bench.open(vfs="cached-disk")
+    for _ in range(3):
+        bench.append(spool)
+    spool.close()
+    world.refusal, world.refuses = apsw.FullError("no space"), ("write", "sync", "truncate")
+    storage = await Storage.open(lambda: bench.open(1 << 22, vfs="cached-disk", patient=True))
+    coordinator = Coordinator()
+    async with coordinator.up(AUTHORITY.server()):
+        items = SpooledItems(storage, lambda: ClockQuality.SYNCED)
+        sender = uplink(f"localhost:{coordinator.port}", spool=items)
+        async with running(sender.run()):
+            await until(lambda: len(coordinator.store.history) == 30)
+            first = sender.status().session
+            world.refuses = ()
+            bench.clock.advance(2 * 10**9)
+            await storage.call(bench.append)
+            sender.wake()
+            # Besides ten samples, the outage before the new boot.
+            await until(lambda: len(coordinator.store.history) == 41)
+            assert (sender.status().session, sender.status().reason) == (first + 1, "BOOT_CHANGED")
+            await until(lambda: sender.status().items_acked >= 5)
+    assert len(set(coordinator.store.history)) == 41
+    await storage.close()
+
+
+async def test_no_session_opens_while_a_disk_that_refuses_holds_no_boot_at_all(tmp_path, world):
+    bench = Bench(tmp_path / "state")
+    world.refusal, world.refuses = apsw.FullError("no space"), ("write",)
+    storage = await Storage.open(lambda: bench.open(1 << 22, vfs="cached-disk", patient=True))
+    items = SpooledItems(storage, lambda: ClockQuality.SYNCED)
+    with pytest.raises(StorageError, match="STORE_FULL"):
+        await items.hello_facts()
+    world.refuses = ()
+    assert [boot.counter for boot in (await items.hello_facts()).boots] == [1]
+    await storage.close()
+
+
 async def test_thinned_blocks_reach_the_coordinator_with_their_whole_range(tmp_path):
     bench = Bench(tmp_path / "state")
     storage = await Storage.open(lambda: bench.open(1 << 20, "thin"))
