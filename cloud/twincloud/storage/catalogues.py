@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from twincloud.storage import schema as t
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.packing import pack_binding, pack_catalogue
-from twincloud.storage.part import NUMBERS, News, Part, check_session, gateway_row, record, take_numbers
+from twincloud.storage.part import NUMBERS, News, Part, check_session, gateway_row, take_numbers_fast
 from twinmodel.errors import ConflictError
 from twinmodel.signal import Catalogue, TwinBinding
 from twinsync.limits import DIGEST_BYTES
@@ -30,15 +30,16 @@ class CatalogueStore(Part):
         with self._database.write() as connection:
             row = gateway_row(connection, gateway)
             check_session(gateway, row["session"], session)
-            schema_id = connection.execute(_SCHEMA, {"digest": digest}).scalar()
+            schema_id = self._schema(connection, digest)
             if schema_id is None:
                 content = {"digest": digest, "content": pack_catalogue(catalogue)}
                 connection.execute(insert(t.schemas), content)
-                schema_id = connection.execute(_SCHEMA, {"digest": digest}).scalar_one()
+                schema_id = self._schema(connection, digest)
+                assert schema_id is not None, "it was just put there"
             held = {"gateway_id": row["id"], "schema_id": schema_id, "received_ns": now_ns}
             self._database.upsert(connection, t.gateway_schemas, [held])
             if digest not in _digests(row["hello_schemas"])[:-1]:
-                self._apply(connection, gateway, row["id"], int(schema_id), catalogue, now_ns)
+                self._apply(connection, gateway, row["id"], schema_id, catalogue, now_ns)
 
     def catalogue(self, gateway: GatewayKey, digest: bytes) -> Catalogue:
         """See `Ingest.catalogue`."""
@@ -60,9 +61,14 @@ class CatalogueStore(Part):
         self, connection: Connection, gateway: GatewayKey, gateway_id: int, digest: bytes, now_ns: int
     ) -> None:
         """Makes a catalogue that is already held the current one."""
-        schema_id = connection.execute(_SCHEMA, {"digest": digest}).scalar_one()
+        schema_id = self._schema(connection, digest)
+        assert schema_id is not None, "the gateway has sent it"
         catalogue = self._catalogue_by_id(connection, schema_id)
         self._apply(connection, gateway, gateway_id, schema_id, catalogue, now_ns)
+
+    def _schema(self, connection: Connection, digest: bytes) -> int | None:
+        found = self._database.read_many(connection, _SCHEMA, [{"digest": digest}])
+        return int(found[0][0]) if found else None
 
     def _apply(
         self,
@@ -73,20 +79,21 @@ class CatalogueStore(Part):
         catalogue: Catalogue,
         now_ns: int,
     ) -> None:
-        current = connection.execute(_CURRENT, {"key": gateway_id}).scalar()
+        ((current,),) = self._database.read_many(connection, _CURRENT, [{"key": gateway_id}])
         conflicts = self._bind(connection, gateway, gateway_id, schema_id, catalogue.twins, now_ns)
         if current == schema_id and not conflicts:
             return
-        connection.execute(_SET_CURRENT, {"key": gateway_id, "schema_id": schema_id})
+        self._database.write_many(connection, _SET_CURRENT, [{"key": gateway_id, "schema_id": schema_id}])
         bound = {binding.twin for binding in catalogue.twins}
-        gone = [row for row in connection.execute(_OWN, {"gateway_id": gateway_id}) if row.twin not in bound]
+        own = self._database.read_many(connection, _OWN, [{"gateway_id": gateway_id}])
+        gone = [(key, twin) for key, twin in own if twin not in bound]
         if gone:
-            connection.execute(_RETIRE, [{"key": row.id} for row in gone])
-        news = [News(gateway.tenant, gateway.site, "twin", row.twin, now_ns, {"retired": True}) for row in gone]
+            connection.execute(_RETIRE, [{"key": key} for key, _ in gone])
+        news = [News(gateway.tenant, gateway.site, "twin", twin, now_ns, {"retired": True}) for _, twin in gone]
         if current != schema_id:
             body: dict[str, object] = {"catalogue": catalogue.digest.hex(), "twins": len(bound)}
             news.append(News(gateway.tenant, gateway.site, "gateway", gateway.gateway, now_ns, body))
-        record(connection, [*news, *conflicts])
+        self._record(connection, [*news, *conflicts])
 
     def _bind(
         self,
@@ -99,7 +106,8 @@ class CatalogueStore(Part):
     ) -> list[News]:
         """Makes, updates and takes over twins; returns a notice for each that another gateway serves."""
         there = {"tenant": gateway.tenant, "site": gateway.site}
-        known = {row["twin"]: row for row in connection.execute(_TWINS, there).mappings()} if bindings else {}
+        found = self._database.read_many(connection, _TWINS, [there] if bindings else [])
+        known = {twin: (key, owner, schema, bool(retired)) for key, twin, owner, schema, retired in found}
         made, changed, conflicts = [], [], []
         self._bounds_held.clear()  # filled again by commits, which run after this transaction
         for binding in bindings:
@@ -109,14 +117,14 @@ class CatalogueStore(Part):
                       "binding": packed, "retired": False, "updated_ns": now_ns}  # fmt: skip
             if row is None:
                 made.append({**there, "twin": binding.twin, **fields})
-            elif row["gateway_id"] != gateway_id and not row["retired"]:
+            elif row[1] != gateway_id and not row[3]:
                 body: dict[str, object] = {"conflict": True, "gateway": gateway.gateway}
                 conflicts.append(News(gateway.tenant, gateway.site, "twin", binding.twin, now_ns, body))
-            elif (row["gateway_id"], row["schema_id"], row["retired"]) != (gateway_id, schema_id, False):
-                changed.append({"key": row["id"], **fields})
+            elif row[1:] != (gateway_id, schema_id, False):
+                changed.append({"key": row[0], **fields})
         if made or changed:
             # Numbers of commits, so that a revision only ever grows.
-            revision = {"revision": take_numbers(connection, NUMBERS, 1)}
+            revision = {"revision": take_numbers_fast(self._database, connection, NUMBERS, 1)}
             if made:
                 connection.execute(insert(t.twins), [row | revision for row in made])
             if changed:
@@ -126,9 +134,9 @@ class CatalogueStore(Part):
 
     def _give_owners(self, connection: Connection, gateway_id: int, now_ns: int) -> None:
         """Notes that the gateway has served each of its twins."""
-        unowned = connection.execute(_UNOWNED, {"gateway_id": gateway_id}).scalars().all()
+        unowned = self._database.read_many(connection, _UNOWNED, [{"gateway_id": gateway_id}])
         if unowned:
-            owners = [{"twin_id": twin, "gateway_id": gateway_id, "since_ns": now_ns} for twin in unowned]
+            owners = [{"twin_id": twin, "gateway_id": gateway_id, "since_ns": now_ns} for (twin,) in unowned]
             connection.execute(insert(t.twin_owners), owners)
 
 

@@ -49,14 +49,16 @@ class MailboxStore(Part):
         """See `Ingest.assign_defaults`."""
         opened = []
         with self._database.write() as connection:
-            wanting = _UNASSIGNED.where(t.twins.c.tenant == tenant)
-            if gateway is not None:
-                wanting = wanting.where(t.gateways.c.site == gateway.site, t.gateways.c.gateway == gateway.gateway)
-            for row in connection.execute(wanting).all():
-                reference = unpack_binding(row.binding).model
+            if gateway is None:
+                wanting = self._database.read_many(connection, _UNASSIGNED, [{"tenant": tenant}])
+            else:
+                asked = {"tenant": tenant, "site": gateway.site, "gateway": gateway.gateway}
+                wanting = self._database.read_many(connection, _UNASSIGNED_OF, [asked])
+            for site, twin, binding in wanting:
+                reference = unpack_binding(binding).model
                 if not reference:
                     continue
-                key = TwinKey(tenant, row.site, row.twin)
+                key = TwinKey(tenant, site, twin)
                 try:
                     opened.append(
                         self._assign(connection, key, reference, by=FIRST_BOOT, now_ns=now_ns, deadline_ns=NO_DEADLINE)
@@ -183,11 +185,13 @@ _UNASSIGNED = (
     select(t.twins.c.site, t.twins.c.twin, t.twins.c.binding)
     .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
     .where(
+        t.twins.c.tenant == bindparam("tenant"),
         t.twins.c.retired.is_(False),
         ~exists().where(t.directives.c.gateway_id == t.twins.c.gateway_id, t.directives.c.target == t.twins.c.twin),
     )
     .order_by(t.twins.c.site, t.twins.c.twin)
 )
+_UNASSIGNED_OF = _UNASSIGNED.where(t.gateways.c.site == bindparam("site"), t.gateways.c.gateway == bindparam("gateway"))
 _OPEN = (
     select(t.directives)
     .where(t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.outcome == "")

@@ -127,10 +127,8 @@ class TwinStore(NewestStore):
 
 def twin_row(connection: Connection, key: TwinKey) -> RowMapping:
     """The row of a twin with its state and what runs for it; raises MissingError UNKNOWN_TWIN with the nearest name."""
-    c = t.twins.c
-    row = connection.execute(
-        _TWIN.where(c.tenant == key.tenant, c.site == key.site, c.twin == key.twin)
-    ).mappings().first()  # fmt: skip
+    asked = {"tenant": key.tenant, "site": key.site, "twin": key.twin}
+    row = connection.execute(_ONE_TWIN, asked).mappings().first()
     if row is None:
         names = connection.execute(_NAMES, {"tenant": key.tenant, "site": key.site}).scalars().all()
         raise MissingError("UNKNOWN_TWIN", f"no twin {key.twin!r} at site {key.site!r}{nearest(key.twin, names)}")
@@ -159,6 +157,9 @@ _TWIN: Select[Any] = (
     )
     .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
     .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))
+)
+_ONE_TWIN = _TWIN.where(
+    t.twins.c.tenant == bindparam("tenant"), t.twins.c.site == bindparam("site"), t.twins.c.twin == bindparam("twin")
 )
 _NAMES = select(t.twins.c.twin).where(
     t.twins.c.tenant == bindparam("tenant"), t.twins.c.site == bindparam("site"), t.twins.c.retired.is_(False)

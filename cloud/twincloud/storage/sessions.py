@@ -25,6 +25,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 from twincloud.storage import schema as t
 from twincloud.storage.catalogues import CatalogueStore
 from twincloud.storage.contract import Beat, GatewayKey, Hello, Opened, Running
+from twincloud.storage.database import Row
 from twincloud.storage.part import News, check_session, gateway_row, record
 from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, TwinError
 from twinmodel.signal import Stream
@@ -49,19 +50,21 @@ class SessionStore(CatalogueStore):
     def close_session(self, gateway: GatewayKey, session: int, now_ns: int) -> None:
         """See `Ingest.close_session`."""
         with self._database.write() as connection:
-            row = gateway_row(connection, gateway)
-            if row["session"] == session and row["connected"]:
-                connection.execute(_UPDATE, {"key": row["id"], "connected": False, "last_seen_ns": now_ns})
-                record(connection, [_news(gateway, now_ns, connected=False)])
+            gateway_id = self._gateway_id(connection, gateway)
+            ((current, connected),) = self._database.read_many(connection, _CONNECTION, [{"key": gateway_id}])
+            if current == session and connected:
+                row = {"key": gateway_id, "connected": False, "last_seen_ns": now_ns}
+                self._database.write_many(connection, _UPDATE, [row])
+                self._record(connection, [_news(gateway, now_ns, connected=False)])
 
     def end_sessions(self, now_ns: int) -> None:
         """See `Ingest.end_sessions`."""
         with self._database.write() as connection:
-            rows = connection.execute(_CONNECTED).all()
+            rows = self._database.read_many(connection, _CONNECTED, [{}])
             if rows:
-                connection.execute(_UPDATE, [{"key": row.id, "connected": False} for row in rows])
-                keys = [GatewayKey(row.tenant, row.site, row.gateway) for row in rows]
-                record(connection, [_news(key, now_ns, connected=False) for key in keys])
+                away: list[Row] = [{"key": gateway_id, "connected": False} for gateway_id, *_ in rows]
+                self._database.write_many(connection, _UPDATE, away)
+                self._record(connection, [_news(GatewayKey(*key), now_ns, connected=False) for _, *key in rows])
 
     def heartbeats(self, beats: Sequence[Beat]) -> list[TwinError | None]:
         """See `Ingest.heartbeats`; whether a gateway is connected is told by its session alone."""
@@ -83,8 +86,8 @@ class SessionStore(CatalogueStore):
         }  # fmt: skip
         self._database.write_many(connection, _BEAT, [row])
         if beat.offset_ns is not None:
-            connection.execute(_OFFSET, {"key": gateway_id, "new": beat.offset_ns})
-            connection.execute(_BOOT_OFFSET, {"key": gateway_id, "new": beat.offset_ns})
+            for statement in (_OFFSET, _BOOT_OFFSET):
+                self._database.write_many(connection, statement, [{"key": gateway_id, "new": beat.offset_ns}])
         self._put_running(connection, beat.gateway, gateway_id, beat.running, beat.at_ns)
         return None
 
@@ -118,47 +121,46 @@ class SessionStore(CatalogueStore):
 
     def _grant(self, connection: Connection, gateway: GatewayKey, row: RowMapping, hello: Hello, now_ns: int) -> Opened:
         newest, session, state = hello.boots[-1], row["session"] + 1, row["state"]
-        connection.execute(
-            _UPDATE,
-            {
-                "key": row["id"],
-                "state": ACTIVE if state == INVITED else state,
-                "connected": True,
-                "session": session,
-                "head_boot": newest.id,
-                "boot_counter": newest.counter,
-                **({} if row["head_boot"] == newest.id else {"offset_ns": None}),
-                "agent_version": hello.agent_version,
-                "clock": int(hello.clock),
-                "last_seen_ns": now_ns,
-                "certificate_serial": hello.certificate_serial or row["certificate_serial"],
-                "certificate_until_ns": hello.certificate_until_ns or row["certificate_until_ns"],
-                "hello_schemas": b"".join(hello.schemas),
-            },
-        )
+        granted: Row = {
+            "key": row["id"],
+            "state": ACTIVE if state == INVITED else state,
+            "connected": True,
+            "session": session,
+            "head_boot": newest.id,
+            "boot_counter": newest.counter,
+            **({} if row["head_boot"] == newest.id else {"offset_ns": None}),
+            "agent_version": hello.agent_version,
+            "clock": int(hello.clock),
+            "last_seen_ns": now_ns,
+            "certificate_serial": hello.certificate_serial or row["certificate_serial"],
+            "certificate_until_ns": hello.certificate_until_ns or row["certificate_until_ns"],
+            "hello_schemas": b"".join(hello.schemas),
+        }
+        self._database.write_many(connection, _UPDATE, [granted])
         ids = self._put_boots(connection, row["id"], hello.boots)
         self._put_running(connection, gateway, row["id"], hello.running, now_ns)
         missing = tuple(d for d in hello.schemas if self._schema_id(connection, row["id"], d) is None)
         if hello.schemas and hello.schemas[-1] not in missing:
             self._apply_catalogue(connection, gateway, row["id"], hello.schemas[-1], now_ns)
-        record(connection, [_news(gateway, now_ns, connected=True, session=session)])
-        found = connection.execute(_MARKS, {"boots": list(ids)})
+        self._record(connection, [_news(gateway, now_ns, connected=True, session=session)])
+        found = self._database.read_many(connection, _MARKS, [{"key": boot_id} for boot_id in ids])
         marks = tuple(Mark(ids[boot_id], Stream(stream), next_seq) for boot_id, stream, next_seq in found)
         return Opened(session, marks, missing)
 
     def _put_boots(self, connection: Connection, gateway_id: int, boots: Sequence[Boot]) -> dict[int, bytes]:
-        wanted = [boot.id for boot in boots]
-        known = set(connection.execute(_BOOTS, {"gateway_id": gateway_id, "boots": wanted}).scalars())
-        rows = [
+        wanted = [{"gateway_id": gateway_id, "name": boot.id} for boot in boots]
+        found = self._database.read_many(connection, _BOOTS, wanted)
+        known = {boot for _, boot in found}
+        rows: list[Row] = [
             {"gateway_id": gateway_id, "boot": b.id, "previous": b.previous, "counter": b.counter,
              "started_ns": b.started_ns, "clock": int(b.clock)}
             for b in boots
             if b.id not in known
         ]  # fmt: skip
         if rows:
-            connection.execute(insert(t.boots), rows)
-        found = connection.execute(_BOOT_IDS, {"gateway_id": gateway_id, "boots": wanted})
-        return {boot_id: boot for boot_id, boot in found}  # noqa: C416 rows are no tuples to dict()
+            self._database.write_many(connection, _NEW_BOOT, rows)
+            found = self._database.read_many(connection, _BOOTS, wanted)
+        return dict(found)
 
     def _put_running(
         self, connection: Connection, gateway: GatewayKey, gateway_id: int, running: Sequence[Running], now_ns: int
@@ -187,7 +189,7 @@ class SessionStore(CatalogueStore):
             )
             for r in changed
         ]
-        record(connection, news)
+        self._record(connection, news)
 
 
 def check_chain(boots: Sequence[Boot]) -> None:
@@ -208,14 +210,10 @@ def _news(gateway: GatewayKey, now_ns: int, **body: object) -> News:
 
 
 _UPDATE = update(t.gateways).where(t.gateways.c.id == bindparam("key"))
-_MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(
-    t.marks.c.boot_id.in_(bindparam("boots", expanding=True))
-)
-_BOOTS = select(t.boots.c.boot).where(
-    t.boots.c.gateway_id == bindparam("gateway_id"), t.boots.c.boot.in_(bindparam("boots", expanding=True))
-)
-_BOOT_IDS = select(t.boots.c.id, t.boots.c.boot).where(
-    t.boots.c.gateway_id == bindparam("gateway_id"), t.boots.c.boot.in_(bindparam("boots", expanding=True))
+_MARKS = select(t.marks.c.boot_id, t.marks.c.stream, t.marks.c.next_seq).where(t.marks.c.boot_id == bindparam("key"))
+_NEW_BOOT = insert(t.boots)
+_BOOTS = select(t.boots.c.id, t.boots.c.boot).where(
+    t.boots.c.gateway_id == bindparam("gateway_id"), t.boots.c.boot == bindparam("name")
 )
 _RUNNING = select(
     t.running.c.twin, t.running.c.digest, t.running.c.name, t.running.c.tier, t.running.c.isolation
@@ -223,6 +221,7 @@ _RUNNING = select(
 _CONNECTED = select(t.gateways.c.id, t.gateways.c.tenant, t.gateways.c.site, t.gateways.c.gateway).where(
     t.gateways.c.connected.is_(True)
 )
+_CONNECTION = select(t.gateways.c.session, t.gateways.c.connected).where(t.gateways.c.id == bindparam("key"))
 _SESSION = select(t.gateways.c.session, t.gateways.c.last_seen_ns).where(t.gateways.c.id == bindparam("key"))
 _OFFSET = update(t.gateways).where(t.gateways.c.id == bindparam("key")).values(offset_ns=bindparam("new"))
 _BOOT_OFFSET = (
