@@ -7,11 +7,15 @@ S  state is the fold of history            T  drained in time after healing; que
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.campaign.history import Held, History, Lane, Promise, Sample, ranges
+import numpy as np
+
+from tests.campaign.history import Held, History, Lane, Promise, Sample, Samples
 
 RECORD_STREAM = 1
 
@@ -30,13 +34,14 @@ class Violation:
 def check(history: History) -> list[Violation]:
     """All violations of a run; none is what everybody wants."""
     found: list[Violation] = []
-    promises: dict[Lane, dict[int, Sample]] = defaultdict(dict)
+    promises: dict[Lane, list[Promise]] = defaultdict(list)
     for promise in history.promised:
-        numbers = promises[promise.lane]
-        for number, sample in enumerate(promise.samples, promise.first_seq):
-            if number in numbers:
-                found.append(Violation("L", f"number {number} of {_name(promise.lane)} was given twice"))
-            numbers[number] = sample
+        promises[promise.lane].append(promise)
+    for lane, several in promises.items():
+        several.sort(key=lambda one: one.first_seq)
+        for one, other in itertools.pairwise(several):
+            if other.first_seq <= one.last_seq:
+                found.append(Violation("L", f"number {other.first_seq} of {_name(lane)} was given twice"))
     for gateway, items in history.held.items():
         found += _check_items(gateway, items, promises, history)
     found += _check_lost(history, promises)
@@ -52,11 +57,10 @@ def check(history: History) -> list[Violation]:
 
 
 def _check_items(
-    gateway: str, items: list[Held], promises: dict[Lane, dict[int, Sample]], history: History
+    gateway: str, items: list[Held], promises: dict[Lane, list[Promise]], history: History
 ) -> Iterator[Violation]:
     """Order, holes, duplicates, values and sums of what is held of one gateway."""
     following: dict[Lane, int] = {}
-    seen: Counter[Sample] = Counter()
     lost: Counter[Lane] = Counter()
     for item in items:
         expected = following.get(item.lane, 0)
@@ -67,11 +71,10 @@ def _check_items(
             yield Violation("G", f"{where}: nothing covers [{expected}, {item.first_seq - 1}]")
         following[item.lane] = max(expected, item.last_seq + 1)
         lost[item.lane] += item.lost
-        seen.update(item.samples)
-        yield from _check_values(where, item, promises.get(item.lane, {}))
+        yield from _check_values(where, item, promises.get(item.lane, []))
         if item.kind == "letter" and (*item.lane, item.first_seq) not in history.poisoned:
             yield Violation("P", f"{where}: a dead letter of a sound item, {item.reason}")
-    twice = [sample for sample, count in seen.items() if count > 1]
+    twice = _twice(Samples.joined(item.samples for item in items))
     if twice:
         yield Violation("D", f"{gateway}: {len(twice)} samples are stored twice, {twice[:3]}")
     told = history.losses.get(gateway, Counter())
@@ -80,43 +83,81 @@ def _check_items(
             yield Violation("G", f"{gateway} {_name(lane)}: the ledger says {told[lane]} are lost, {lost[lane]} are")
 
 
-def _check_values(where: str, item: Held, numbers: dict[int, Sample]) -> Iterator[Violation]:
+def _twice(samples: Samples) -> list[Sample]:
+    """Samples that are here more than once; values are unique in a run."""
+    if len(np.unique(samples.value)) == len(samples):
+        return []
+    return [sample for sample, count in Counter(samples).items() if count > 1]
+
+
+def _check_values(where: str, item: Held, promises: list[Promise]) -> Iterator[Violation]:
     if item.kind != "block":
         return
     count = item.last_seq - item.first_seq + 1
     if len(item.samples) + item.lost != count:
         yield Violation("G", f"{where}: {len(item.samples)} samples and {item.lost} declared make no {count}")
-    given = [numbers[n] for n in range(item.first_seq, item.last_seq + 1) if n in numbers]
-    if not given:
+    given = _given(item, promises)
+    if not len(given):
         return  # promised to nobody: a process died between its commit and its answer
-    if len(item.samples) == count:
-        right = list(item.samples) == given
-    else:
-        rest = iter(given)
-        right = all(sample in rest for sample in item.samples)
+    right = item.samples.same(given) if len(item.samples) == count else _taken_from(given, item.samples)
     if not right:
         yield Violation("L", f"{where}: values under wrong numbers")
 
 
-def _check_lost(history: History, promises: dict[Lane, dict[int, Sample]]) -> Iterator[Violation]:
-    covered: dict[Lane, set[int]] = defaultdict(set)
+def _given(item: Held, promises: list[Promise]) -> Samples:
+    """What was promised under the numbers of an item."""
+    place = max(bisect.bisect_right(promises, item.first_seq, key=lambda one: one.first_seq) - 1, 0)
+    parts = []
+    for promise in itertools.islice(promises, place, None):
+        if promise.first_seq > item.last_seq:
+            break
+        begin = max(item.first_seq - promise.first_seq, 0)
+        parts.append(promise.samples[begin : max(item.last_seq + 1 - promise.first_seq, 0)])
+    return Samples.joined(parts)
+
+
+def _taken_from(given: Samples, kept: Samples) -> bool:
+    """Whether some of the given were kept, in their order."""
+    order = np.argsort(given.value)
+    places = order[np.minimum(np.searchsorted(given.value, kept.value, sorter=order), len(given) - 1)]
+    return bool((np.diff(places) > 0).all()) and given[places].same(kept)
+
+
+def _check_lost(history: History, promises: dict[Lane, list[Promise]]) -> Iterator[Violation]:
+    covered: dict[Lane, list[tuple[int, int]]] = defaultdict(list)
     declared = 0
     for items in history.held.values():
         for item in items:
-            covered[item.lane].update(range(item.first_seq, item.last_seq + 1))
+            covered[item.lane].append((item.first_seq, item.last_seq))
             declared += item.lost
-    excuses = defaultdict(list)
+    starts: dict[Lane, int] = {}
     for excuse in history.excused:
-        excuses[excuse.lane].append(excuse)
-    for lane, numbers in promises.items():
-        missing = numbers.keys() - covered[lane]
-        for excuse in excuses[lane]:
-            start = excuse.from_seq if excuse.restored_after else max(excuse.from_seq, excuse.committed_seq)
-            missing = {n for n in missing if n < start}
+        start = excuse.from_seq if excuse.restored_after else max(excuse.from_seq, excuse.committed_seq)
+        starts[excuse.lane] = min(start, starts.get(excuse.lane, start))
+    for lane, several in promises.items():
+        wanted = [(one.first_seq, min(one.last_seq, starts.get(lane, 1 << 62) - 1)) for one in several]
+        missing = list(_beyond(wanted, sorted(covered[lane])))
         if missing:
-            yield Violation("L", f"{_name(lane)}: lost and not declared {ranges(missing)}")
+            yield Violation("L", f"{_name(lane)}: lost and not declared {missing[:4]}")
     if history.dropped is not None and declared > history.dropped:
         yield Violation("G", f"{declared} samples are declared lost, ledgers of gateways know {history.dropped}")
+
+
+def _beyond(wanted: list[tuple[int, int]], covered: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The parts of the wanted ranges that no covered one has; both are sorted, `wanted` without overlaps."""
+    place = 0
+    for start, end in wanted:
+        first = start
+        # Held ranges of several gateways may overlap: one that ends early may stand behind one that ends late.
+        while first <= end and place < len(covered) and covered[place][0] <= end:
+            if covered[place][0] > first:
+                yield first, covered[place][0] - 1
+            first = max(first, covered[place][1] + 1)
+            if covered[place][1] > end:
+                break
+            place += 1
+        if first <= end:
+            yield first, end
 
 
 def _name(lane: Lane) -> str:

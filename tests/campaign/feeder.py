@@ -66,7 +66,7 @@ async def feed(state: Path, identity: Path, log: Path, first: int, pace_s: float
             first_seq, _ = spool.append(stream, [batch], FORMS[0])
         except StorageError:
             return False
-        os.write(sink, msgpack.packb([spool.boot.id, int(stream), first_seq, samples_in([batch], FORMS[0])]))
+        os.write(sink, msgpack.packb([spool.boot.id, int(stream), first_seq, list(samples_in([batch], FORMS[0]))]))
         return True
 
     async with asyncio.TaskGroup() as group:

@@ -9,16 +9,70 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgpack
+import numpy as np
+from numpy.typing import NDArray
 
-Sample = tuple[str, int, float | int | bool | str]
+Sample = tuple[str, int, float]
 """Signal, event time, value; values are unique in a run."""
 
 Lane = tuple[bytes, int]
 """Boot and stream."""
+
+
+NAMES: dict[str, int] = {}
+"""Names of signals, by the numbers that columns hold."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Samples in columns, as a full disk takes hundreds of thousands of them; `signal` is a number of `NAMES`."""
+
+    signal: NDArray[np.int32]
+    t_ns: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> Self:
+        """From one tuple each."""
+        rows = list(samples)
+        signal = [NAMES.setdefault(name, len(NAMES)) for name, _, _ in rows]
+        times, values = [t_ns for _, t_ns, _ in rows], [value for _, _, value in rows]
+        return cls(np.array(signal, np.int32), np.array(times, np.int64), np.array(values, np.float64))
+
+    @classmethod
+    def joined(cls, parts: Iterable[Samples]) -> Self:
+        """One behind the other."""
+        several = list(parts)
+        if not several:
+            return cls.of(())
+        return cls(*(np.concatenate([getattr(one, name) for one in several]) for name in cls.__slots__))
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __getitem__(self, part: slice | NDArray[np.intp]) -> Self:
+        return type(self)(self.signal[part], self.t_ns[part], self.value[part])
+
+    def __iter__(self) -> Iterator[Sample]:
+        names = list(NAMES)
+        columns = (self.signal.tolist(), self.t_ns.tolist(), self.value.tolist())
+        return ((names[number], t_ns, value) for number, t_ns, value in zip(*columns, strict=True))
+
+    def same(self, other: Samples) -> bool:
+        """Whether these are the other ones, bit by bit."""
+        return self.packed() == other.packed()
+
+    def packed(self) -> bytes:
+        """All columns as bytes."""
+        return self.signal.tobytes() + self.t_ns.tobytes() + self.value.tobytes()
+
+
+NOTHING = Samples.of(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +81,12 @@ class Promise:
 
     lane: Lane
     first_seq: int
-    samples: tuple[Sample, ...]
+    samples: Samples
+
+    def __post_init__(self) -> None:
+        """Takes tuples, too."""
+        if not isinstance(self.samples, Samples):
+            object.__setattr__(self, "samples", Samples.of(self.samples))
 
     @property
     def last_seq(self) -> int:
@@ -42,7 +101,7 @@ class Held:
     first_seq: int
     last_seq: int
     kind: str
-    samples: tuple[Sample, ...] = ()
+    samples: Samples = NOTHING
     lost: int = 0
     reason: str = ""
 
@@ -99,7 +158,7 @@ class History:
         whole = hashlib.blake2b(digest_size=16)
         whole.update(self.trace.digest())
         for promise in self.promised:
-            whole.update(msgpack.packb([promise.lane, promise.first_seq, promise.samples]))
+            whole.update(msgpack.packb([promise.lane, promise.first_seq, list(promise.samples)]))
         for gateway, items in sorted(self.held.items()):
             whole.update(msgpack.packb([gateway, [_plain(item) for item in items]]))
         whole.update(msgpack.packb([self.waiting, self.states, sorted(self.faults.items())]))
@@ -120,10 +179,4 @@ class Trace:
 
 
 def _plain(item: Held) -> list[object]:
-    return [item.lane, item.first_seq, item.last_seq, item.kind, item.samples, item.lost, item.reason]
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Numbers in short, for a message."""
-    found = sorted(numbers)
-    return f"{len(found)}: {found[:4]}{'...' if len(found) > 4 else ''}"
+    return [item.lane, item.first_seq, item.last_seq, item.kind, list(item.samples), item.lost, item.reason]

@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from tests.campaign.history import Held, Lane, Sample
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.campaign.history import NAMES, NOTHING, Held, Lane, Samples
 from twincloud.storage.packing import unpack_catalogue
 from twincloud.twins.state import FUTURE_NS, Origin, Reading, fold, signals_of, state_hash
 from twinmodel.signal import Batch, Catalogue
@@ -59,7 +62,7 @@ class Coordinator:
             if kind == "thinned":
                 thinned[lane] += number
                 continue
-            samples: tuple[Sample, ...] = ()
+            samples = NOTHING
             if kind == "block":
                 catalogue = catalogues[number]
                 batches = block.decode(payload, catalogue)
@@ -72,23 +75,37 @@ class Coordinator:
         return items, losses, _hashes(state, twin, catalogues)
 
 
-def samples_in(batches: Sequence[Batch], catalogue: Catalogue) -> tuple[Sample, ...]:
+_NUMBERS: dict[bytes, NDArray[np.int32]] = {}
+
+
+def samples_in(batches: Sequence[Batch], catalogue: Catalogue) -> Samples:
     """Samples in canonical order."""
-    return tuple(
-        (catalogue.signals[signal].name, t_ns, value)
-        for batch in batches
-        for signal, t_ns, value in zip(batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), strict=True)
-    )
+    numbers = _NUMBERS.get(catalogue.digest)
+    if numbers is None:
+        found = [NAMES.setdefault(signal.name, len(NAMES)) for signal in catalogue.signals]
+        numbers = _NUMBERS[catalogue.digest] = np.array(found, np.int32)
+    return Samples.joined(Samples(numbers[b.signal], b.t_ns, b.value.astype(np.float64, copy=False)) for b in batches)
 
 
 def _fold(state: dict[str, list[Reading]], batches: Sequence[Batch], catalogue: Catalogue, origin: Origin) -> None:
-    seq = origin.first_seq
+    first_seq = origin.first_seq
     for batch in batches:
-        columns = (batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), batch.quality.tolist())
-        for signal, t_ns, value, quality in zip(*columns, strict=True):
-            if t_ns <= origin.received_ns + FUTURE_NS:
-                fold(state, catalogue.signals[signal].name, Reading(t_ns, seq, value, quality, origin), 1)
-            seq += 1
+        for place in _newest(batch, origin.received_ns + FUTURE_NS):
+            signal, t_ns = int(batch.signal[place]), int(batch.t_ns[place])
+            value, quality = batch.value[place].item(), int(batch.quality[place])
+            fold(state, catalogue.signals[signal].name, Reading(t_ns, first_seq + place, value, quality, origin), 1)
+        first_seq += len(batch)
+
+
+def _newest(batch: Batch, until_ns: int) -> list[int]:
+    """The place of the newest sample of each signal, of the last one where times are equal: older ones change nothing."""
+    newest: list[int] = []
+    for signal in np.unique(batch.signal).tolist():
+        places = np.flatnonzero((batch.signal == signal) & (batch.t_ns <= until_ns))
+        if len(places):
+            times = batch.t_ns[places]
+            newest.append(int(places[np.flatnonzero(times == times.max())[-1]]))
+    return newest
 
 
 def _hashes(state: dict[str, list[Reading]], twin: tuple[str, int] | None, catalogues) -> dict[str, str]:
@@ -102,7 +119,7 @@ def _hashes(state: dict[str, list[Reading]], twin: tuple[str, int] | None, catal
 
 def held_of(item: Item, catalogues: Mapping[bytes, Catalogue]) -> Held:
     """An item of a session as it would be kept."""
-    kind, samples = "record", ()
+    kind, samples = "record", NOTHING
     if isinstance(item.content, Block):
         block.verify(item.content.payload, item.content.crc32c)
         catalogue = catalogues[item.content.schema]
