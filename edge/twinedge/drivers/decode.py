@@ -74,11 +74,13 @@ def decode_string(registers: Sequence[int], wire: WireType, order: Order) -> str
         raise NoValueError("the text is not UTF-8") from wrong
 
 
-def converter(scale: float | None, offset: float | None) -> Converter | None:
+def converter(scale: float | Fraction | None, offset: float | None) -> Converter | None:
     """The function `raw * scale + offset`; exact for integers: 65496 at scale 0.1 gives 6549.6, the nearest double."""
     if scale is None and offset is None:
         return None
-    factor, summand = Fraction(repr(float(scale if scale is not None else 1))), Fraction(repr(float(offset or 0)))
+    scale = 1 if scale is None else scale
+    factor = scale if isinstance(scale, Fraction) else Fraction(repr(float(scale)))
+    summand = Fraction(repr(float(offset or 0)))
     numerator, denominator = factor.numerator * summand.denominator, factor.denominator * summand.denominator
     addend = summand.numerator * factor.denominator
     multiply, add = float(factor), float(summand)
@@ -89,13 +91,6 @@ def converter(scale: float | None, offset: float | None) -> Converter | None:
         return raw * multiply + add
 
     return convert
-
-
-def shift_decimal(raw: Number, exponent: int) -> float:
-    """`raw * 10**exponent` for the exponents of scale-factor registers, correctly rounded for integers."""
-    if not -20 <= exponent <= 20:
-        raise NoValueError(f"a scale factor of 10^{exponent}")
-    return float(raw * 10**exponent) if exponent >= 0 else raw / 10**-exponent
 
 
 def absent_test(absent: float | str | None) -> Callable[[Number, int], bool]:
@@ -162,6 +157,25 @@ def bit_decoder(bit: int | None, order: Order) -> Decoder:
         if bit is None:
             return bool(cells[0]), GOOD
         return bool(int.from_bytes(reorder(cells[:1], order), "big") >> bit & 1), GOOD
+
+    return decode
+
+
+def field_decoder(
+    low: int, width: int, order: Order, kind: Kind, convert: Converter | None, absent: float | str | None
+) -> Decoder:
+    """A decoder of a bit field of one register, as an unsigned integer; `low` is its least significant bit."""
+    is_absent = absent_test(absent)
+    nothing: Number = math.nan if kind is Kind.FLOAT else 0
+
+    def decode(cells: Sequence[int]) -> Decoded:
+        number = int.from_bytes(reorder(cells[:1], order), "big") >> low & ((1 << width) - 1)
+        if is_absent(number, number):
+            return nothing, ABSENT
+        try:
+            return to_kind(number if convert is None else convert(number), kind)
+        except NoValueError:
+            return nothing, DECODE
 
     return decode
 

@@ -35,6 +35,7 @@ class Assignment:
         signals: point -> signal of the catalogue.
         time_step_ns: times of samples are rounded to it, once, by the driver.
         folder: folder of site.yaml, where relative paths of `security` start.
+        bound: points that feed a twin: their device reports every sample, whatever `report` says.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Assignment:
     signals: Mapping[str, Signal]
     time_step_ns: int
     folder: Path
+    bound: frozenset[str] = frozenset()
 
     def file(self, relative: str) -> Path:
         """A path that the device's `security` names, made absolute."""
@@ -178,6 +180,11 @@ class DeviceLink:
         """Takes what was gathered and counts it."""
         self.count(len(columns))
         return Delivery(self.name, columns.batches())
+
+    def handed(self, batches: Sequence[Batch]) -> Delivery:
+        """A delivery of batches that are counted now."""
+        self.count(sum(len(b) for b in batches))
+        return Delivery(self.name, tuple(batches))
 
     def count(self, samples: int) -> None:
         """Counts samples handed over now."""

@@ -1,117 +1,67 @@
-"""Modbus TCP: one connection per host and port, its units polled in turn at a fixed rate.
+"""Modbus over TCP, serial lines and serial frames over TCP: one driver per connection, its units polled at fixed rates.
 
-A unit that does not answer costs the others one timeout per backoff period. pymodbus is trusted with framing only:
-every reply is checked for its transaction, its function and its length before it becomes a value.
+    Unit ─▶ its plan (plan.py) ─▶ Line.ask (modbus_line.py) ─▶ its columns (modbus_decode.py) ─▶ Sink
+
+Each unit has its own pace; the line gives turns in the order of asking. A unit that is silent is asked in growing
+intervals, one of them at a time, and may hold the line for a fifth of the time at most: the others keep their rate.
+Where the profile allows several connections, silent units are asked on one of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from itertools import pairwise
-from typing import Any
-from urllib.parse import urlsplit
 
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-
-from twinedge.drivers.decode import (
-    NOTHING,
-    Decoder,
-    NoValueError,
-    bit_decoder,
-    converter,
-    number_decoder,
-    shift_decimal,
-    string_decoder,
-)
-from twinedge.drivers.link import Assignment, Backoff, Columns, DeviceLink, names
-from twinedge.drivers.plan import Read, Span, plan_reads
+from twinedge.config.address import parse_modbus
+from twinedge.drivers.decode import NOTHING
+from twinedge.drivers.link import Assignment, Backoff, Columns, names
+from twinedge.drivers.modbus_decode import Extractor
+from twinedge.drivers.modbus_frame import ACKNOWLEDGE, BUSY, Refused, Request, Values
+from twinedge.drivers.modbus_line import Line, LineLostError, Reply, SilentError
+from twinedge.drivers.modbus_unit import STRANGER_RETRY_NS, Group, Unit, unreachable
+from twinedge.drivers.plan import Read
 from twinedge.ports import DriverHealth, Sink
-from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.profile.address import parse_address, parse_type, scale_point
-from twinmodel.quality import QualityReason, bad
-from twinmodel.signal import Kind, Signal
+from twinmodel.clock import SECOND_NS, Clock, round_to_step
+from twinmodel.signal import Batch
 
-PORT = 502
 TIMEOUT_S = 1.0
 SILENT_MAX = 2
 BUSY_RETRIES = 2
 BUSY_DELAY_S = 0.1
-NO_FACTOR = 99
-ILLEGAL_ADDRESS, ACKNOWLEDGE, BUSY, NO_PATH, NO_TARGET = 2, 5, 6, 10, 11
-_DEVICE_FAULT = bad(QualityReason.DEVICE_FAULT)
-_DECODE = bad(QualityReason.DECODE)
-
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it repeats, at error level, what is told here once
-
-
-class SilentError(Exception):
-    """The unit gave no reply that can be used; it counts as away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The unit answered, but with an exception code or a reply of another shape."""
-
-    quality: int
-    text: str
-    code: int = 0
-
-
-@dataclass(slots=True)
-class Group:
-    """The points of one unit that share a period, and the reads that cover them."""
-
-    period_ns: int
-    spans: tuple[Span, ...]
-    reads: list[Read]
-    due_ns: int = 0
-
-
-@dataclass(slots=True)
-class Unit:
-    """One device behind the connection."""
-
-    link: DeviceLink
-    unit_id: int
-    groups: list[Group]
-    decoders: dict[str, tuple[Signal, Decoder]]
-    backoff: Backoff
-    factors: dict[str, int] = field(default_factory=dict)
-    failures: int = 0
-    identity: tuple[Read, Decoder, str] | None = None
-    identified: bool = False
 
 
 class ModbusDriver:
-    """Polls all devices of one `tcp://host:port`.
+    """Polls all devices of one address.
 
     Args:
         assignments: devices at this address.
         clock: the boot clock paces, the wall clock stamps samples at their arrival.
-        rng: jitter of reconnects.
+        rng: jitter of reconnects, and the phases of polls.
         timeout_s: time a unit has for one reply.
     """
 
     def __init__(
         self, assignments: Sequence[Assignment], *, clock: Clock, rng: random.Random, timeout_s: float = TIMEOUT_S
     ) -> None:
-        address = urlsplit(assignments[0].device.address)
-        self._host, self._port = address.hostname or "", address.port or PORT
+        self._address = parse_modbus(assignments[0].device.address)
         self._clock = clock
+        self._rng = rng
         self._timeout_s = timeout_s
-        self._backoff = Backoff(rng)
-        self._units = [_unit(a, clock, rng) for a in assignments]
+        self._units = [Unit(a, clock, rng) for a in assignments]
+        allowed = min(a.profile.limits.connections for a in assignments)
+        if self._address.framing == "rtu" or len(self._units) == 1:
+            allowed = 1
+        self._has_spare = allowed > 1
+        homes = min(max(allowed - 1, 1), len(self._units))
+        self._buses = [_Bus(self._units[n::homes], Backoff(rng)) for n in range(homes)]
+        self._spare: Line | None = None
+        self._spare_probing = asyncio.Lock()
 
     @property
     def name(self) -> str:
         """See `Driver.name`."""
-        return f"modbus {self._host}:{self._port}"
+        return f"modbus {self._address}"
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -124,103 +74,209 @@ class ModbusDriver:
 
     async def run(self, sink: Sink) -> None:
         """See `Driver.run`."""
-        while True:
-            client = AsyncModbusTcpClient(
-                self._host, port=self._port, timeout=self._timeout_s, retries=0, reconnect_delay=0
-            )
-            client.set_max_no_responses(1 << 30)  # a dead unit must not close the connection of the others
-            try:
-                connected = await client.connect()
-                text = f"no connection to {self._host}:{self._port}"
-                if connected:
-                    await self._session(client, sink)
-                    text = "the connection was lost"
-                for unit in self._units:
-                    await self._away(unit, text, sink)
-            finally:
-                client.close()
-            await asyncio.sleep(self._backoff.delay_s())
-
-    async def _session(self, client: AsyncModbusTcpClient, sink: Sink) -> None:
-        """Polls on one connection until it is lost, or silent although it looks open."""
-        for unit in self._units:
-            unit.identified = unit.identity is None  # behind a new connection may be another device
-        due = [(unit, group) for unit in self._units for group in unit.groups]
-        for _, group in due:
-            group.due_ns = self._clock.boot_ns()
-        silent = 0
-        while client.connected:
-            unit, group = min(due, key=lambda pair: pair[1].due_ns)
-            if (wait_ns := group.due_ns - self._clock.boot_ns()) > 0:
-                await asyncio.sleep(wait_ns / SECOND_NS)
-                continue
-            if await self._poll(client, unit, group, sink):
-                silent, unit.failures = 0, 0
-                unit.backoff.reset()
-                self._backoff.reset()
-                group.due_ns = self._next_due(unit, group)
-                continue
-            silent, unit.failures = silent + 1, unit.failures + 1
-            if silent >= SILENT_MAX and all(u.failures for u in self._units):
-                return
-            retry_ns = self._clock.boot_ns() + round(unit.backoff.delay_s() * SECOND_NS)
-            for waiting in unit.groups:  # all of them, else each would cost the other units a timeout
-                waiting.due_ns = max(waiting.due_ns, retry_ns)
-
-    def _next_due(self, unit: Unit, group: Group) -> int:
-        """The next point of the group's grid that is not past; those skipped are counted as missed."""
-        late_ns = self._clock.boot_ns() - group.due_ns
-        skipped = late_ns // group.period_ns if unit.link.connected else 0
-        if skipped > 0:
-            unit.link.missed += skipped
-        return group.due_ns + (late_ns // group.period_ns + 1) * group.period_ns
-
-    async def _poll(self, client: AsyncModbusTcpClient, unit: Unit, group: Group, sink: Sink) -> bool:
-        """One cycle of one group; False when the unit did not answer. Emits whatever was read before that."""
         try:
-            stranger = "" if unit.identified else await self._identify(client, unit)
+            if len(self._buses) == 1:
+                await self._keep(self._buses[0], sink)
+                return
+            async with asyncio.TaskGroup() as group:
+                for number, bus in enumerate(self._buses):
+                    group.create_task(self._keep(bus, sink), name=f"{self.name} connection {number}")
+        finally:
+            if self._spare is not None:
+                self._spare.close()
+
+    # ---- connections ---------------------------------------------------------------------------------------------
+
+    def _line(self, units: int) -> Line:
+        return Line(self._address, self._clock, self._timeout_s, shared=units > 1)
+
+    async def _keep(self, bus: _Bus, sink: Sink) -> None:
+        """Connects again and again; while there is no connection, all its units are away."""
+        while True:
+            line = self._line(len(bus.units))
+            try:
+                await line.open()
+                await self._session(bus, line, sink)
+                text = "the connection was lost"
+            except LineLostError as lost:
+                text = str(lost)
+            except (OSError, TimeoutError) as refused:
+                text = f"no connection to {self._address}: {refused or 'no answer'}"
+            finally:
+                line.close()
+            for unit in bus.units:
+                await self._away(unit, text, sink)
+            await asyncio.sleep(bus.backoff.delay_s())
+
+    async def _session(self, bus: _Bus, line: Line, sink: Sink) -> None:
+        """Polls on one connection until it is lost, or silent although it looks open. Raises LineLostError."""
+        bus.asked.clear()
+        if len(bus.units) == 1:
+            await self._serve(bus, bus.units[0], line, sink)
+            return
+        text = ""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for unit in bus.units:
+                    group.create_task(self._serve(bus, unit, line, sink), name=f"{self.name} unit {unit.number}")
+        except* LineLostError as lost:
+            text = str(lost.exceptions[0])
+        raise LineLostError(text)
+
+    async def _spare_line(self) -> Line:
+        """The connection for silent units. Raises SilentError."""
+        if self._spare is None or not self._spare.is_open:
+            self._spare = self._line(1)
+            try:
+                await self._spare.open()
+            except (OSError, TimeoutError) as refused:
+                raise SilentError(f"no further connection to {self._address}: {refused}") from refused
+        return self._spare
+
+    # ---- pace ----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, bus: _Bus, unit: Unit, line: Line, sink: Sink) -> None:
+        """Polls one unit for ever. Raises LineLostError."""
+        unit.begin(self._clock.boot_ns())
+        while True:
+            group = unit.groups[0] if len(unit.groups) == 1 else min(unit.groups, key=lambda g: g.due_ns)
+            wait_ns = group.due_ns - self._clock.boot_ns()
+            if wait_ns > 0:
+                await asyncio.sleep(wait_ns / SECOND_NS)
+            if unit.failures and len(bus.units) > 1:
+                alive = await self._probe(bus, unit, group, line, sink)
+            else:
+                alive = await self._poll(unit, group, line, sink)
+            if alive:
+                self._answered(bus, unit, group)
+            else:
+                self._silent(bus, unit, line)
+
+    def _answered(self, bus: _Bus, unit: Unit, group: Group) -> None:
+        unit.failures = 0
+        unit.backoff.reset()
+        bus.backoff.reset()
+        now_ns = self._clock.boot_ns()
+        skipped = group.next_due(now_ns)
+        if unit.stranger:
+            unit.put_off(now_ns + STRANGER_RETRY_NS)
+        elif unit.link.connected:
+            unit.link.missed += skipped
+
+    def _silent(self, bus: _Bus, unit: Unit, line: Line) -> None:
+        unit.failures += 1
+        unit.identified = False  # whoever answers next may be another device
+        unit.put_off(self._clock.boot_ns() + round(unit.backoff.delay_s() * SECOND_NS))
+        bus.asked.add(unit.number)
+        all_silent = len(bus.asked) == len(bus.units) and all(u.failures for u in bus.units)
+        if line.silent >= SILENT_MAX and all_silent:
+            raise LineLostError(unit.link.last_error)
+
+    async def _probe(self, bus: _Bus, unit: Unit, group: Group, home: Line, sink: Sink) -> bool:
+        """Polls a unit that was silent: one at a time, and seldom enough that the others do not feel it."""
+        async with self._spare_probing if self._has_spare else bus.probing:
+            line = home
+            try:
+                if self._has_spare:
+                    line = await self._spare_line()
+                wait_s = bus.probe_s - asyncio.get_running_loop().time()
+                if line is home and wait_s > 0 and bus.has_healthy():
+                    await asyncio.sleep(wait_s)
+                alive = await self._poll(unit, group, line, sink)
+            except SilentError as silent:
+                await self._fail(unit, str(silent), sink)
+                alive = False
+            except LineLostError as lost:
+                if line is home:
+                    raise
+                await self._fail(unit, str(lost), sink)
+                alive = False
+            if not alive:
+                bus.probe_s = line.probe_s
+            return alive
+
+    # ---- one cycle -----------------------------------------------------------------------------------------------
+
+    async def _poll(self, unit: Unit, group: Group, line: Line, sink: Sink) -> bool:
+        """One cycle of one group; False when the unit did not answer. Emits whatever was read before that.
+
+        Raises:
+            LineLostError: after what was read before was handed over.
+        """
+        try:
+            if not unit.identified and (stranger := await self._stranger(unit, line)):
+                unit.stranger = True
+                await self._away(unit, stranger, sink, reason="DEVICE_REFUSED")
+                return True
         except SilentError as silent:
             await self._fail(unit, str(silent), sink)
             return False
-        if stranger:
-            await self._away(unit, stranger, sink, reason="DEVICE_REFUSED")
-            return True
-        replies: list[tuple[Read, list[int] | Refusal, int]] = []
+        found = _Found()
+        lost: LineLostError | None = None
         alive = True
-        for read in list(group.reads):
-            try:
-                reply = await self._read(client, unit, read)
-            except SilentError as silent:
-                alive = False
-                await self._fail(unit, str(silent), sink)
-                break
-            replies.append((read, reply, unit.link.now_ns()))
-            if isinstance(reply, Refusal):
-                unit.link.fault(reply.text)
-                if reply.code == ILLEGAL_ADDRESS and _bridged(read):
-                    group.reads = plan_reads(group.spans, max_read=unit.link.assignment.profile.limits.max_read)
-        if alive and (hole := unit.link.answered()) is not None:
+        try:
+            await self._cycle(unit, group, line, found)
+        except SilentError as silent:
+            alive = False
+            await self._fail(unit, str(silent), sink)
+        except LineLostError as gone:
+            lost = gone
+        if alive and lost is None and (hole := unit.link.answered()) is not None:
             await sink.put(hole)
-        columns = self._decode(unit, replies)
-        if len(columns):
-            await sink.put(unit.link.delivery(columns))
+        batches = found.batches(unit)
+        if batches:
+            await sink.put(unit.link.handed(batches))
+        if lost is not None:
+            raise lost
         return alive
 
-    async def _identify(self, client: AsyncModbusTcpClient, unit: Unit) -> str:
+    async def _cycle(self, unit: Unit, group: Group, line: Line, found: _Found) -> None:
+        """Asks what the plan says, telling it what became of each read. Raises SilentError or LineLostError."""
+        cycle = group.planner.cycle(self._clock.boot_ns())
+        read = next(cycle, None)
+        while read is not None:
+            request, extractor = group.prepared(read)
+            reply = await self._ask(unit, line, request)
+            outcome, quality, text = unit.judge(reply.answer, request)
+            if isinstance(reply.answer, Values):
+                if not read.probe:
+                    found.values.append((extractor, reply.answer.raw, reply.t_ns, read))
+            else:
+                unit.link.fault(text)
+                if not read.probe:
+                    found.refused.append((read, quality, reply.t_ns))
+            try:
+                read = cycle.send(outcome)
+            except StopIteration:
+                return
+
+    async def _ask(self, unit: Unit, line: Line, request: Request) -> Reply:
+        """One request, repeated while the unit says it is busy. Raises SilentError or LineLostError."""
+        for attempt in range(BUSY_RETRIES + 1):
+            reply = await line.ask(unit.number, request, unit.delay_s)
+            answer = reply.answer
+            if isinstance(answer, Values):
+                break
+            if isinstance(answer, Refused) and answer.code in {BUSY, ACKNOWLEDGE} and attempt < BUSY_RETRIES:
+                await asyncio.sleep(BUSY_DELAY_S)
+                continue
+            if text := unreachable(answer):
+                raise SilentError(text)
+            break
+        return reply
+
+    async def _stranger(self, unit: Unit, line: Line) -> str:
         """What is wrong with the device's identity: the map of another device would give wrong values silently.
 
-        A device that refuses to tell passes, with a fault counted. Raises SilentError.
+        A device that refuses to tell passes, with a fault counted. Raises SilentError or LineLostError.
         """
-        if unit.identity is not None:
-            read, decode, pattern = unit.identity
-            reply = await self._read(client, unit, read)
-            if isinstance(reply, Refusal):
-                unit.link.fault(f"identify: {reply.text}")
-            else:
-                found = str(decode(reply)[0])
-                if not fnmatchcase(found, pattern):
-                    return f"the device says it is {found!r}, its profile is for {pattern!r}"
-        unit.identified = True
+        for trait in unit.traits:
+            answer = (await self._ask(unit, line, trait.request)).answer
+            if not isinstance(answer, Values):
+                unit.link.fault(f"identify: {unit.judge(answer, trait.request)[2]}")
+            elif objection := trait.objection(answer.raw):
+                return objection
+        unit.identified, unit.stranger = True, False
         return ""
 
     async def _fail(self, unit: Unit, text: str, sink: Sink) -> None:
@@ -235,127 +291,52 @@ class ModbusDriver:
         if stamped is not None:
             await sink.put(stamped)
 
-    def _decode(self, unit: Unit, replies: list[tuple[Read, list[int] | Refusal, int]]) -> Columns:
-        """Values of all replies; scale-factor points first, for the others use them."""
-        columns = Columns()
-        factors_first = sorted(
-            ((span, read, cells, t_ns) for read, cells, t_ns in replies for span in read.spans),
-            key=lambda row: row[0].point not in unit.factors,
-        )
-        for span, read, cells, t_ns in factors_first:
-            signal, decode = unit.decoders[span.point]
-            if isinstance(cells, Refusal):
-                columns.add(signal, NOTHING[signal.kind], cells.quality, t_ns)
-                continue
-            value, quality = decode(cells[span.start - read.start : span.end - read.start])
-            if span.point in unit.factors:
-                unit.factors[span.point] = int(value) if quality == 0 else NO_FACTOR  # type: ignore[call-overload]  # numbers only
-            columns.add(signal, value, quality, t_ns)
-        return columns
 
-    async def _read(self, client: AsyncModbusTcpClient, unit: Unit, read: Read) -> list[int] | Refusal:
-        """One request, repeated while the unit says it is busy. Raises SilentError."""
-        limits = unit.link.assignment.profile.limits
-        for attempt in range(BUSY_RETRIES + 1):
-            try:
-                reply = await _request(client, unit.unit_id, read)
-            except (ModbusException, OSError, TimeoutError) as lost:
-                raise SilentError(f"no reply to {read.table} {read.start}: {lost}") from lost
-            if limits.delay:
-                await asyncio.sleep(limits.delay / SECOND_NS)
-            checked = _check(reply, read, client.ctx.request_transaction_id)
-            if not (isinstance(checked, Refusal) and checked.code in {BUSY, ACKNOWLEDGE}):
-                break
-            if attempt < BUSY_RETRIES:
-                await asyncio.sleep(BUSY_DELAY_S)
-        return checked
+class _Bus:
+    """The units of one connection.
+
+    Attributes:
+        backoff: between attempts to connect.
+        asked: units that were silent since the connection began.
+        probing: held by the one silent unit that is asked.
+        probe_s: time of the loop before which no silent unit is asked again.
+    """
+
+    def __init__(self, units: list[Unit], backoff: Backoff) -> None:
+        self.units = units
+        self.backoff = backoff
+        self.asked: set[int] = set()
+        self.probing = asyncio.Lock()
+        self.probe_s = 0.0
+
+    def has_healthy(self) -> bool:
+        return any(not u.failures for u in self.units)
 
 
-def _unit(assignment: Assignment, clock: Clock, rng: random.Random) -> Unit:
-    """Prepares decoders and reads of one device."""
-    profile = assignment.profile
-    unit = Unit(DeviceLink(assignment, clock), assignment.device.unit_id, [], {}, Backoff(rng))
-    by_period: dict[int, list[Span]] = {}
-    for name, point in profile.points.items():
-        address = parse_address(point.at, profile.base or 0)
-        as_ = point.as_ or "uint16"
-        wire = parse_type(as_)
-        order = point.order or profile.defaults.order or profile.order
-        signal = assignment.signals[name]
-        factor = scale_point(point.scale)
-        if wire.name == "bit":
-            decode = bit_decoder(address.bit, order)
-        elif wire.name == "string":
-            decode = string_decoder(as_, order, point.absent)
-        else:
-            scale = None if isinstance(point.scale, str) else point.scale
-            convert = converter(scale, point.offset)
-            if factor is not None:
-                unit.factors[factor] = NO_FACTOR
-                convert = _shifted(unit.factors, factor, point.offset or 0)
-            decode = number_decoder(as_, order, signal.kind, convert, point.absent)
-        unit.decoders[name] = (signal, decode)
-        span = Span(address.table, address.number, wire.registers, name)
-        by_period.setdefault(profile.every_ns(point), []).append(span)
-    if profile.identify is not None:
-        address, wire = parse_address(profile.identify.at, profile.base or 0), parse_type(profile.identify.as_)
-        text = wire.name == "string"
-        decode = (
-            string_decoder(profile.identify.as_, profile.order, None)
-            if text
-            else number_decoder(profile.identify.as_, profile.order, Kind.INT, None, None)
-        )
-        unit.identity = (Read(address.table, address.number, wire.registers, ()), decode, profile.identify.match)
-    for period_ns, spans in sorted(by_period.items()):
-        reads = plan_reads(spans, max_read=profile.limits.max_read, bridge=profile.limits.bridge)
-        unit.groups.append(Group(period_ns, tuple(spans), reads))
-    return unit
+class _Found:
+    """What one cycle brought."""
 
+    __slots__ = ("refused", "values")
 
-def _shifted(factors: dict[str, int], name: str, offset: float) -> Any:
-    """A converter that looks the decimal exponent up in the newest value of another point."""
+    def __init__(self) -> None:
+        self.values: list[tuple[Extractor, bytes, int, Read]] = []
+        self.refused: list[tuple[Read, int, int]] = []
 
-    def convert(raw: float) -> float:
-        if factors[name] == NO_FACTOR:
-            raise NoValueError(f"scale factor {name} is not known")
-        return shift_decimal(raw, factors[name]) + offset
-
-    return convert
-
-
-def _bridged(read: Read) -> bool:
-    ordered = sorted(read.spans, key=lambda s: s.start)
-    return any(b.start > a.end for a, b in pairwise(ordered))
-
-
-async def _request(client: AsyncModbusTcpClient, unit_id: int, read: Read) -> Any:
-    call = {
-        "coil": client.read_coils,
-        "discrete": client.read_discrete_inputs,
-        "input": client.read_input_registers,
-        "holding": client.read_holding_registers,
-    }[read.table]
-    reply = await call(read.start, count=read.count, device_id=unit_id)
-    # The library waits by `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes in one turn of
-    # the loop with the reply: a driver that was told to stop would go on for ever.
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-    return reply
-
-
-def _check(reply: Any, read: Read, transaction: int) -> list[int] | Refusal:
-    """The cells of a reply, or why it is none. Raises SilentError when the gateway says the unit is not there."""
-    if reply is None or reply.transaction_id != transaction:
-        raise SilentError("the reply belongs to another request")
-    place = f"{read.table} {read.start}+{read.count}"
-    if reply.isError():
-        code = int(getattr(reply, "exception_code", 0))
-        if code in {NO_PATH, NO_TARGET}:
-            raise SilentError(f"the gateway cannot reach the unit (exception {code})")
-        return Refusal(_DEVICE_FAULT, f"exception {code} for {place}", code)
-    cells = reply.bits if read.table in {"coil", "discrete"} else reply.registers
-    expected = (read.count + 7) // 8 * 8 if read.table in {"coil", "discrete"} else read.count
-    if len(cells) != expected:
-        return Refusal(_DECODE, f"{len(cells)} values for {place}")
-    return [int(c) for c in cells]
+    def batches(self, unit: Unit) -> list[Batch]:
+        """Values of all replies; points that no reply held, with what was said of them."""
+        step_ns = unit.link.assignment.time_step_ns
+        for extractor, raw, _, _ in self.values:
+            if extractor.feeds_scales:
+                extractor.learn(raw, unit.scales)
+        found = []
+        for extractor, raw, t_ns, _ in self.values:
+            found += extractor.decode(raw, round_to_step(t_ns, step_ns), unit.scales)
+        if self.refused:
+            answered = {s.point for *_, read in self.values for s in read.spans}
+            said = {s.point: (q, t) for read, q, t in self.refused for s in read.spans if s.point not in answered}
+            columns = Columns()
+            for point, (quality, t_ns) in said.items():
+                signal = unit.link.assignment.signals[point]
+                columns.add(signal, NOTHING[signal.kind], quality, round_to_step(t_ns, step_ns))
+            found += columns.batches()
+        return found

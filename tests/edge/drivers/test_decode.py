@@ -18,7 +18,6 @@ from twinedge.drivers.decode import (
     bit_decoder,
     converter,
     number_decoder,
-    shift_decimal,
     string_decoder,
 )
 from twinmodel.quality import GOOD
@@ -131,7 +130,6 @@ def test_infinite_numbers_and_wrong_text_are_bad():
 @given(st.integers(-(2**31), 2**31), st.sampled_from([1, 2, 3, 6]))
 def test_decimal_scales_give_the_nearest_double(raw, digits):
     assert converter(float(f"1e-{digits}"), None)(raw) == float(f"{raw}e-{digits}")
-    assert shift_decimal(raw, -digits) == float(f"{raw}e-{digits}")
 
 
 @given(st.integers(0, 0xFFFF), st.integers(0, 15))

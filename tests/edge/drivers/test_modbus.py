@@ -12,8 +12,7 @@ import pytest
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from twinedge.drivers.modbus import ModbusDriver, _request
-from twinedge.drivers.plan import Read
+from twinedge.drivers.modbus import ModbusDriver
 from twinmodel.quality import GOOD, QualityReason, bad
 
 AWAY = bad(QualityReason.NOT_CONNECTED)
@@ -292,8 +291,9 @@ async def test_bridged_read_that_the_device_refuses_is_split_for_good(drive, sin
     bridged = profile(**points) | {"limits": {"bridge": 4}}
     async with drive(("m", unit(server.port), bridged)):
         await sink.until(lambda: len(sink.samples(1)) >= 3)
-    assert [q for _, _, q, _ in sink.samples(1)][:3] == [FAULT, GOOD, GOOD]
-    assert server.requests[:3] == [(1, 3, 10, 4), (1, 3, 10, 2), (1, 3, 13, 1)]
+    assert {q for _, _, q, _ in sink.samples()} == {GOOD}
+    assert server.requests[0] == (1, 3, 10, 4)
+    assert set(server.requests[1:]) == {(1, 3, 10, 2), (1, 3, 13, 1)}
 
 
 async def test_device_of_another_kind_is_refused_and_served_once_it_is_the_right_one(drive, sink, server):
@@ -332,24 +332,3 @@ async def test_points_with_different_periods_are_read_apart(drive, sink, server)
     async with drive(("m", unit(server.port), profile(**points))):
         await sink.until(lambda: len(sink.samples(1)) >= 3)
     assert 12 <= len(sink.samples(0)) <= 30
-
-
-async def test_request_that_is_cancelled_in_the_turn_of_its_reply_stays_cancelled():
-    """As the library does on Python 3.11, whose `wait_for` gives the reply and forgets the cancellation."""
-    asked = asyncio.Event()
-
-    class Client:
-        def __getattr__(self, name):
-            return self.read
-
-        async def read(self, *_, **__):
-            asked.set()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.get_running_loop().create_future()
-            return "reply"
-
-    task = asyncio.ensure_future(_request(Client(), 1, Read("holding", 0, 1, ())))
-    await asked.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task

@@ -1,0 +1,181 @@
+"""One device behind a Modbus connection: what it is asked, how answers are judged, and whether it is the right one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from twinedge.drivers.decode import Decoder, number_decoder, string_decoder
+from twinedge.drivers.link import Assignment, Backoff, DeviceLink
+from twinedge.drivers.modbus_decode import Extractor
+from twinedge.drivers.modbus_fields import Field, Scales, fields_of
+from twinedge.drivers.modbus_frame import (
+    ILLEGAL_ADDRESS,
+    ILLEGAL_VALUE,
+    NO_PATH,
+    NO_TARGET,
+    Answer,
+    Malformed,
+    Refused,
+    Request,
+    Values,
+)
+from twinedge.drivers.plan import Outcome, Planner, Read
+from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.profile.address import parse_address, parse_type
+from twinmodel.profile.firmware import parse_range
+from twinmodel.profile.schema import FirmwareProfile
+from twinmodel.quality import GOOD, QualityReason, bad
+from twinmodel.signal import Kind
+
+STRANGER_RETRY_NS = 10 * SECOND_NS
+DEVICE_FAULT = bad(QualityReason.DEVICE_FAULT)
+DECODE = bad(QualityReason.DECODE)
+
+
+@dataclass(slots=True)
+class Group:
+    """The points of one unit that share a period, and the plan of the reads that cover them."""
+
+    period_ns: int
+    planner: Planner
+    fields: dict[str, Field]
+    sources: frozenset[str]
+    phase_ns: int
+    due_ns: int = 0
+    _made: dict[int, tuple[Read, Request, Extractor]] = field(default_factory=dict)
+    _reads: list[Read] = field(default_factory=list)
+
+    def prepared(self, read: Read) -> tuple[Request, Extractor]:
+        """The request of a read and the decoder of its reply, made once for each read of the plan."""
+        if self._reads is not self.planner.reads:
+            self._reads = self.planner.reads
+            self._made.clear()
+        made = self._made.get(id(read))
+        if made is None or made[0] is not read:
+            fields = [self.fields[span.point] for span in read.spans]
+            made = read, Request.read(read.table, read.start, read.count), Extractor(read.start, fields, self.sources)
+            self._made[id(read)] = made
+        return made[1], made[2]
+
+    def next_due(self, now_ns: int) -> int:
+        """Moves to the next point of the grid that is not past; returns how many were skipped.
+
+        The first step is shorter: it spreads devices that start together over the period.
+        """
+        if self.phase_ns:
+            self.due_ns, self.phase_ns = self.due_ns + self.phase_ns - self.period_ns, 0
+        skipped = max((now_ns - self.due_ns) // self.period_ns, 0)
+        self.due_ns += (skipped + 1) * self.period_ns
+        return skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """One thing by which a device is known."""
+
+    request: Request
+    decode: Decoder
+    pattern: str
+    firmware: bool
+
+    def objection(self, raw: bytes) -> str:
+        """What is wrong with the answer, "" for nothing."""
+        found = str(self.decode([int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)])[0])
+        if self.firmware:
+            fits = parse_range(self.pattern).fits(found)
+            return "" if fits else f"the device has firmware {found!r}, its profile is for {self.pattern!r}"
+        if fnmatchcase(found, self.pattern):
+            return ""
+        return f"the device says it is {found!r}, its profile is for {self.pattern!r}"
+
+
+class Unit:
+    """One device; see `Group` for its reads.
+
+    Attributes:
+        failures: polls in a row that it did not answer.
+        identified: whether it was found to be the right one on this connection.
+        stranger: whether it is another device, or of another firmware.
+    """
+
+    def __init__(self, assignment: Assignment, clock: Clock, rng: random.Random) -> None:
+        profile = assignment.profile
+        self.link = DeviceLink(assignment, clock)
+        self.number = int(assignment.device.unit_id)
+        self.delay_s = profile.limits.delay / SECOND_NS
+        self.backoff = Backoff(rng)
+        self.scales = Scales()
+        self.failures = 0
+        self.identified = False
+        self.stranger = False
+        self.traits = _traits(profile)
+        self.groups = _groups(profile, fields_of(profile, assignment.signals), rng)
+
+    def begin(self, now_ns: int) -> None:
+        """A connection begins: behind it may be another device."""
+        self.identified = self.stranger = False
+        self.scales.forget()
+        for group in self.groups:
+            if not self.failures or not group.due_ns:
+                group.due_ns = now_ns
+
+    def judge(self, answer: Answer, request: Request) -> tuple[Outcome, int, str]:
+        """What an answer means for the plan, the quality of its points, and what to tell."""
+        if isinstance(answer, Values):
+            return Outcome.ANSWERED, GOOD, ""
+        if isinstance(answer, Malformed):
+            outcome = Outcome.TOO_LONG if answer.length else Outcome.FAILED
+            return outcome, DECODE, f"{answer.text} ({request.place})"
+        text = f"exception {answer.code} for {request.place}"
+        codes = {ILLEGAL_ADDRESS: Outcome.ILLEGAL, ILLEGAL_VALUE: Outcome.TOO_LONG}
+        return codes.get(answer.code, Outcome.FAILED), DEVICE_FAULT, text
+
+    def put_off(self, until_ns: int) -> None:
+        """Asks nothing before a time: all groups, else each would cost the other units a timeout."""
+        for group in self.groups:
+            group.due_ns = max(group.due_ns, until_ns)
+
+
+def unreachable(answer: Answer) -> str:
+    """What a gateway says about a unit that it cannot reach, "" for other answers."""
+    if isinstance(answer, Refused) and answer.code in {NO_PATH, NO_TARGET}:
+        return f"the gateway cannot reach the unit (exception {answer.code})"
+    return ""
+
+
+def _groups(profile: FirmwareProfile, fields: dict[str, Field], rng: random.Random) -> list[Group]:
+    """One group per period; those that scales read are asked first."""
+    sources = frozenset(p for f in fields.values() if f.scale is not None for p in f.scale.points)
+    by_period: dict[int, dict[str, Field]] = {}
+    for name, point in profile.points.items():
+        by_period.setdefault(profile.every_ns(point), {})[name] = fields[name]
+    groups = []
+    for period_ns, mine in sorted(by_period.items(), key=lambda item: (not sources & item[1].keys(), item[0])):
+        spans = [f.span for f in mine.values()]
+        planner = Planner(spans, max_read=profile.limits.max_read, bridge=profile.limits.bridge)
+        groups.append(Group(period_ns, planner, mine, sources, round(rng.random() * period_ns)))
+    return groups
+
+
+def _traits(profile: FirmwareProfile) -> list[Trait]:
+    identify = profile.identify
+    if identify is None:
+        return []
+    asked: Iterable[tuple[str, str, str, bool]] = [(identify.at, identify.as_, identify.match, False)]
+    if identify.firmware is not None:
+        asked = [*asked, (identify.firmware.at, identify.firmware.as_, profile.firmware, True)]
+    traits = []
+    for at, as_, pattern, firmware in asked:
+        address, wire = parse_address(at, profile.base or 0), parse_type(as_)
+        order = profile.defaults.order or profile.order
+        decode = (
+            string_decoder(as_, order, None)
+            if wire.name == "string"
+            else number_decoder(as_, order, Kind.FLOAT if wire.name == "float" else Kind.INT, None, None)
+        )
+        request = Request.read(address.table, address.number, wire.registers)
+        traits.append(Trait(request, decode, pattern, firmware))
+    return traits
