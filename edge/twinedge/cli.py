@@ -140,10 +140,10 @@ def show(config: Path, output: str) -> None:
 def schema(which: str) -> None:
     """Print the JSON Schema of site.yaml or of a firmware profile."""
     from twinedge.config.schema import Site  # noqa: PLC0415 - --help stays fast
-    from twinmodel.profile.schema import FirmwareProfile  # noqa: PLC0415 - --help stays fast
+    from twinmodel.profile.shape import json_schema  # noqa: PLC0415 - --help stays fast
 
-    shape = Site if which == "site" else FirmwareProfile
-    click.echo(json.dumps(shape.model_json_schema(by_alias=True), indent=2))
+    shape = Site.model_json_schema(by_alias=True) if which == "site" else json_schema()
+    click.echo(json.dumps(shape, indent=2))
 
 
 @cli.group()

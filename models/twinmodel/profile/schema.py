@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.signal import Kind, Stream
@@ -42,7 +42,13 @@ def parse_duration(text: object) -> object:
 
 
 _NAME = "[a-z0-9][a-z0-9._-]*"
-Duration = Annotated[int, BeforeValidator(parse_duration), Field(ge=0), PlainSerializer(lambda ns: f"{ns / 1e6:g}ms")]
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_duration),
+    Field(ge=0),
+    PlainSerializer(lambda ns: f"{ns / 1e6:g}ms"),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{_DURATION.pattern}$"}, {"type": "integer"}]}),
+]
 Order = Literal["ABCD", "CDAB", "BADC", "DCBA"]
 Protocol = Literal["modbus", "opcua", "mqtt"]
 Payload = Literal["json", "cbor", "msgpack", "raw", "sparkplug"]
