@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from twinedge.config.address import RANGE_MAX, parse_modbus, spread_address, spread_units
 from twinedge.config.schema import Device, Site
 from twinmodel.errors import ConfigError
 from twinmodel.profile.document import Document, read_document
@@ -15,7 +16,7 @@ from twinmodel.profile.load import load_profile
 from twinmodel.profile.schema import FirmwareProfile
 from twinmodel.profile.topics import parse_node
 
-SCHEMES = {"modbus": ("tcp",), "opcua": ("opc.tcp",), "mqtt": ("mqtt", "mqtts")}
+SCHEMES = {"modbus": ("tcp", "rtu+tcp", "rtu"), "opcua": ("opc.tcp",), "mqtt": ("mqtt", "mqtts")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,47 @@ def load_site(path: Path | str) -> LoadedSite:
     folders = default_folders(first)
     loaded: dict[str, FirmwareProfile] = {}
     profiles: dict[str, FirmwareProfile] = {}
+    devices: dict[str, Device] = {}
     for name, device in site.devices.items():
-        _check_address(document, name, device)
         if device.profile not in loaded:
             loaded[device.profile] = _profile(document, name, device, folders)
-        profiles[name] = loaded[device.profile]
-        if profiles[name].protocol != device.protocol:
-            message = f"profile {device.profile} speaks {profiles[name].protocol}, the address is for {device.protocol}"
+        profile = loaded[device.profile]
+        members = _members(document, name, device)
+        for member in members.values():
+            _check_address(document, name, member)
+        if profile.protocol != device.protocol:
+            message = f"profile {device.profile} speaks {profile.protocol}, the address is for {device.protocol}"
             raise document.error("VALUE_INVALID", ("devices", name, "profile"), message)
         _check_security(document, name, device)
-        _check_root(document, name, device, profiles[name])
-    return LoadedSite(site, profiles, document.path, document)
+        _check_root(document, name, device, profile)
+        if twice := sorted(members.keys() & (devices.keys() | site.devices.keys() - {name})):
+            message = f"the range makes a device {twice[0]!r}, which stands here by itself"
+            raise document.error("VALUE_INVALID", ("devices", name), message, key=True)
+        devices |= members
+        profiles |= dict.fromkeys(members, profile)
+    return LoadedSite(site.model_copy(update={"devices": devices}), profiles, document.path, document)
+
+
+def _members(document: Document, name: str, device: Device) -> dict[str, Device]:
+    """The devices that an entry stands for: itself, or `NAME-1`, `NAME-2` ... of a range, unit by unit of each host."""
+    try:
+        addresses, place = [device.address], "modbus"
+        if device.modbus is not None:
+            addresses = spread_address(device.modbus)
+        place = "unit_id"
+        units = spread_units(device.unit_id)
+    except ValueError as wrong:
+        raise document.error("VALUE_INVALID", ("devices", name, place), str(wrong)) from None
+    if len(addresses) * len(units) > RANGE_MAX:
+        message = f"{len(addresses)} addresses of {len(units)} units, at most {RANGE_MAX} devices a range"
+        raise document.error("VALUE_INVALID", ("devices", name, place), message)
+    if len(addresses) == 1 and addresses[0] == device.address and isinstance(device.unit_id, int):
+        return {name: device}
+    pairs = [(address, unit) for address in addresses for unit in units]
+    return {
+        f"{name}-{number}": device.model_copy(update={"modbus": address, "unit_id": unit})
+        for number, (address, unit) in enumerate(pairs, start=1)
+    }
 
 
 def _profile(document: Document, name: str, device: Device, folders: list[Path]) -> FirmwareProfile:
@@ -82,14 +113,19 @@ def _check_address(document: Document, name: str, device: Device) -> None:
     expected = " or ".join(f"{s}://host:port" for s in schemes)
     try:
         parts = urlsplit(device.address)
+        if parts.username is not None or parts.password is not None:
+            hint = "use security.user and security.password_file"
+            raise document.error("VALUE_INVALID", keys, "no user or password in an address", hint=hint)
+        if device.protocol == "modbus":
+            parse_modbus(device.address)
+            return
         well_formed = parts.scheme in schemes and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
+    except ValueError as wrong:
+        if device.protocol == "modbus":
+            raise document.error("VALUE_INVALID", keys, str(wrong)) from None
         well_formed = False
     if not well_formed:
         raise document.error("VALUE_INVALID", keys, f"{device.address!r} is no address; write {expected}")
-    if parts.username is not None or parts.password is not None:
-        hint = "use security.user and security.password_file"
-        raise document.error("VALUE_INVALID", keys, "no user or password in an address", hint=hint)
 
 
 def _check_root(document: Document, name: str, device: Device, profile: FirmwareProfile) -> None:

@@ -47,7 +47,8 @@ class Security(Strict):
         policy, mode: OPC UA security.
         user, password_file: a name and where its password lies; passwords never stand in site.yaml.
         server_certificate: OPC UA: the certificate to trust (PEM or DER).
-        ca, certificate, key: MQTT over TLS.
+        user_certificate, user_key: OPC UA: show who the user is by certificate instead of a name.
+        ca, certificate, key: MQTT over TLS; OPC UA: the last two replace the certificate the agent makes for itself.
     """
 
     policy: Literal["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"] = "None"
@@ -55,6 +56,8 @@ class Security(Strict):
     user: str | None = None
     password_file: str | None = None
     server_certificate: str | None = None
+    user_certificate: str | None = None
+    user_key: str | None = None
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
@@ -87,7 +90,8 @@ class Device(Strict):
     """One device: exactly one address, the profile of its firmware, and where inside the server it lies.
 
     Attributes:
-        modbus: `tcp://host:port`, with `unit_id`.
+        modbus: `tcp://host:port`, `rtu+tcp://host:port` or `rtu:///dev/ttyUSB0?baud=9600&parity=E`, with `unit_id`.
+            `tcp://10.0.0.{20..59}:502` and `unit_id: "1..32"` stand for many devices, named `NAME-1` and so on.
         opcua: `opc.tcp://host:port/path`; `root` is the browse path of the device below Objects.
         mqtt: `mqtt://host:port` or `mqtts://`, or a `MqttBroker`; `root` is the topic prefix, of Sparkplug
             `GROUP/EDGE_NODE[/DEVICE]`.
@@ -97,7 +101,7 @@ class Device(Strict):
     opcua: str | None = None
     mqtt: str | MqttBroker | None = None
     profile: str
-    unit_id: int = Field(1, ge=0, le=255)
+    unit_id: Annotated[int, Field(ge=0, le=255)] | Annotated[str, Field(pattern=r"^\d{1,3}\.\.\d{1,3}$")] = 1
     root: str = ""
     security: Security = Security()
 

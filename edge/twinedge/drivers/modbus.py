@@ -167,7 +167,7 @@ class ModbusDriver:
         unit.failures += 1
         unit.identified = False  # whoever answers next may be another device
         unit.put_off(self._clock.boot_ns() + round(unit.backoff.delay_s() * SECOND_NS))
-        bus.asked.add(unit.number)
+        bus.asked.add(unit.link.name)
         all_silent = len(bus.asked) == len(bus.units) and all(u.failures for u in bus.units)
         if line.silent >= SILENT_MAX and all_silent:
             raise LineLostError(unit.link.last_error)
@@ -297,7 +297,7 @@ class _Bus:
 
     Attributes:
         backoff: between attempts to connect.
-        asked: units that were silent since the connection began.
+        asked: names of units that were silent since the connection began.
         probing: held by the one silent unit that is asked.
         probe_s: time of the loop before which no silent unit is asked again.
     """
@@ -305,7 +305,7 @@ class _Bus:
     def __init__(self, units: list[Unit], backoff: Backoff) -> None:
         self.units = units
         self.backoff = backoff
-        self.asked: set[int] = set()
+        self.asked: set[str] = set()
         self.probing = asyncio.Lock()
         self.probe_s = 0.0
 
