@@ -9,6 +9,10 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 MEMORY_MAX = 4096
+URGENT_PENDING = 10  # half of what mosquitto sends a 3.1.1 client before it waits for acknowledgements
+WINDOW_MAX = 512
+PROBE_NS = 500_000_000
+BURST_NS = 200_000_000
 Acknowledge = Callable[[int, int], object]
 
 
@@ -68,16 +72,23 @@ class InFlight:
             self._ack(entry)
         return True
 
+    def remember(self, key: Hashable) -> None:
+        """Remembers a message that nobody waits for (QoS 0), to know its copies by a key of their source."""
+        self._keep(key, Entry([], committed=True))
+
     def add(self, key: Hashable, mid: int, qos: int) -> Entry:
         """Remembers a message that is about to be put to the sink."""
         entry = Entry([(mid, qos, self._connection)])
+        self._keep(key, entry)
+        self.pending += 1
+        self._settled.clear()
+        return entry
+
+    def _keep(self, key: Hashable, entry: Entry) -> None:
         self._entries[key] = entry
         self._entries.move_to_end(key)
         if len(self._entries) > self._memory_max:
             self._entries.popitem(last=False)
-        self.pending += 1
-        self._settled.clear()
-        return entry
 
     def committed(self, entries: Iterable[Entry]) -> None:
         """The spool has committed these; they are acknowledged if their connection still stands."""
@@ -99,6 +110,68 @@ class InFlight:
         for mid, qos, connection in owed:
             if self._acknowledge is not None and connection == self._connection:
                 self._acknowledge(mid, qos)
+
+
+class Window:
+    """Learns how many messages a broker sends before it waits for acknowledgements, to ask for commits before that.
+
+    mosquitto stops at 20, others at 5 or at 1000, and none says so. A commit per message would wear out a flash, the
+    commit of every ten seconds would let a small window carry a few messages in ten seconds. So a commit is asked for
+    at half of the window. While the window is not known, silence is a hint: when as many messages wait as never
+    before and nothing more comes for `PROBE_NS`, one early commit follows. A burst right after it says that the
+    broker had been waiting, and the window is known; without one it is larger, and that number is not tried again.
+    """
+
+    def __init__(self) -> None:
+        self._full_at = 0  # the window, 0 while it is not known
+        self._passed = 0  # the window is larger than this
+        self._seen = 0
+        self._newest_ns = 0
+        self._probed = 0
+        self._acked_ns: int | None = None
+        self._after = 0
+
+    @property
+    def urgent_at(self) -> int:
+        """Messages in flight from which on a commit is urgent."""
+        if self._full_at:
+            return max(1, self._full_at // 2)
+        return max(URGENT_PENDING, min(self._seen, WINDOW_MAX) // 2)
+
+    def connected(self) -> None:
+        """A new connection; the broker may have been given another window."""
+        self._seen = self._probed = 0
+        self._acked_ns = None
+
+    def arrived(self, count: int, pending: int, now_ns: int) -> None:
+        """`count` messages came, and `pending` are in flight with them."""
+        self._newest_ns = now_ns
+        self._seen = max(self._seen, pending)
+        self._passed = max(self._passed, pending - 1)
+        if self._passed >= self._full_at:
+            self._full_at = 0
+        if self._acked_ns is not None:
+            self._after += count
+            if now_ns - self._acked_ns > BURST_NS:
+                self._probed, self._acked_ns = 0, None
+            elif self._after > self._probed // 2:
+                self._full_at, self._probed, self._acked_ns = self._probed, 0, None
+                self._passed = self._full_at - 1
+
+    def acknowledged(self, now_ns: int) -> None:
+        """The broker has been told of a commit."""
+        if self._probed and self._acked_ns is None:
+            self._acked_ns, self._after = now_ns, 0
+
+    def probe_at_ns(self, pending: int) -> int | None:
+        """When to ask for an early commit if nothing more comes; None for not at all."""
+        if self._full_at or self._probed or not self._passed < pending < URGENT_PENDING:
+            return None
+        return self._newest_ns + PROBE_NS
+
+    def probe(self, pending: int) -> None:
+        """An early commit is asked for now."""
+        self._probed, self._passed = pending, max(self._passed, pending)
 
 
 def message_key(topic: str, payload: bytes, mid: int, *, has_time: bool) -> Hashable:

@@ -1,9 +1,9 @@
 """MQTT 5 and 3.1.1: one persistent session per broker, each message acknowledged after the spool has it.
 
-aiomqtt acknowledges a message as soon as it is queued, so that a power cut loses what was queued. Its public API
-has no way around that; the paho client beneath it has (`manual_ack`, `ack`, and the duplicate flag, which aiomqtt
-drops). `_paho` below is the only place that reaches through; tests/edge/drivers/test_mqtt.py fails when a new
-aiomqtt moves it. aiomqtt still pays its way: it drives paho's sockets from this event loop, without a thread.
+    socket ─▶ Connection ─▶ Inbox ─▶ Routes ─▶ Feed ─▶ Columns ─▶ Sink ─▶ commit ─▶ InFlight ─▶ acknowledgement
+                                        └────▶ SparkplugHost ─▶ (requests of rebirth)
+
+QoS 1 loses nothing, QoS 0 is at most once: the broker forgets such a message when it has sent it.
 """
 
 from __future__ import annotations
@@ -13,51 +13,37 @@ import contextlib
 import random
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
-from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import ConnectFlags, MQTTMessage, topic_matches_sub
+import structlog
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from twinedge.drivers.decode import DECODE, NOTHING
-from twinedge.drivers.inflight import Entry, InFlight, message_key
+from twinedge.drivers.decode import NOTHING
+from twinedge.drivers.inflight import Entry, InFlight, Window, message_key
 from twinedge.drivers.link import Assignment, Backoff, Columns, DeviceLink, names
-from twinedge.drivers.payload import Field, PayloadError, parse_payload, read_time_ns, read_value
+from twinedge.drivers.mqtt_feed import Feed, Now, Opened
+from twinedge.drivers.mqtt_routes import Routes, at_most_once
+from twinedge.drivers.mqtt_wire import TIMEOUT_S, Arrival, Connection
+from twinedge.drivers.sparkplug import SparkplugHost
 from twinedge.ports import Delivery, DriverHealth, Sink
-from twinmodel.clock import SECOND_NS, Clock, round_to_step
-from twinmodel.quality import GOOD, QualityReason, bad, uncertain
+from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.quality import QualityReason, bad
 from twinmodel.signal import Signal
 
 PORT, PORT_TLS = 1883, 8883
 KEEPALIVE_S = 5
-TIMEOUT_S = 5.0
 LINGER_S = 3.0
-QUEUE_MAX = 4096
-DRAIN_MAX = 512
+DRAIN_MAX = 256
 RECEIVE_MAX = 1024  # messages a broker of MQTT 5 may leave unacknowledged: they stay in memory while a disk refuses
-URGENT_PENDING = 10  # half of what mosquitto sends a 3.1.1 client before it waits for acknowledgements
 SESSION_EXPIRY_S = 7 * 86400
-REFUSED_CODES = frozenset({2, 4, 5, 0x85, 0x86, 0x87, 0x8C})
-STALE_PERIODS = 3
-_CLOCK = uncertain(QualityReason.CLOCK)
+REFUSED_CODES = frozenset({2, 4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+TOPICS_MAX = 4096  # topics whose newest payload is known again when the broker shows what it retained
+V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 _STALE = bad(QualityReason.STALE)
-
-
-@dataclass(slots=True)
-class Subscription:
-    """One point: the topics it comes from, how to read it, and when it was last heard of."""
-
-    topic: str
-    link: DeviceLink
-    field: Field
-    expect_ns: int
-    heard_boot_ns: int = 0
-    stale: bool = False
+_log = structlog.get_logger("twinedge.drivers")
 
 
 class MqttDriver:
@@ -87,11 +73,16 @@ class MqttDriver:
         self._clock, self._client_id, self._linger_s = clock, client_id, linger_s
         self._backoff = Backoff(rng)
         self._links = [DeviceLink(a, clock) for a in assignments]
-        self._subscriptions = [s for link in self._links for s in _subscriptions(link)]
-        self._topics = sorted({s.topic for s in self._subscriptions})
-        self._matches: dict[str, list[Subscription]] = {}
-        self._version = aiomqtt.ProtocolVersion.V5
-        self._in_flight = InFlight()
+        self._routes = Routes([k for k in self._links if k.assignment.profile.defaults.payload != "sparkplug"])
+        sparks = [k for k in self._links if k.assignment.profile.defaults.payload == "sparkplug"]
+        self._broker = self._assignment.device.broker
+        self._host_role = SparkplugHost(sparks, self._broker.primary_host, rebirth=self._broker.rebirth)
+        self._loose = {k.name for k in self._links if at_most_once(k.assignment.profile)}
+        self._version = V311 if self._broker.version == "3.1.1" else V5
+        self._in_flight, self._window = InFlight(), Window()
+        self._newest: dict[str, int] = {}
+        self._stale_at_ns = 0
+        self._expecting = [w for w in self._routes.watches if w.expect_ns]
 
     @property
     def name(self) -> str:
@@ -109,6 +100,8 @@ class MqttDriver:
 
     async def run(self, sink: Sink) -> None:
         """See `Driver.run`."""
+        if self._loose:
+            _log.info("messages are delivered at most once", broker=self.name, devices=sorted(self._loose)[:20])
         while True:
             reason, text = await self._attempt(sink)
             self._in_flight.disconnected()
@@ -122,26 +115,34 @@ class MqttDriver:
         """Connects and serves until the connection ends; returns the reason and the text of its end."""
         entered = False
         ended = ("DEVICE_UNREACHABLE", "the broker closed the connection")
-        client: aiomqtt.Client | None = None
+        connection: Connection | None = None
         try:
-            client = self._client()
-            arrived: asyncio.Queue[MQTTMessage] = asyncio.Queue(QUEUE_MAX)
-            overflow = _receive_into(client, arrived)
-            kept = _session_kept(client)
-            async with client:
+            connection = Connection(self._client())
+            async with connection.client:
                 entered = True
-                self._in_flight.connected(_paho(client).ack)
-                await client.subscribe([(topic, 1) for topic in self._topics], timeout=TIMEOUT_S)
-                await self._session(client, arrived, overflow, sink, backfilled=kept.is_set())
-        except* (aiomqtt.MqttError, OSError) as lost:
+                self._in_flight.connected(connection.acknowledge)
+                self._window.connected()
+                await self._subscribe(connection)
+                await self._session(connection, sink)
+        except* (aiomqtt.MqttError, OSError, ValueError) as lost:
             first = _leaf(lost)
-            if not entered and client is not None:
-                _paho(client).disconnect()  # aiomqtt leaves the socket of a failed handshake open
+            if not entered and connection is not None:
+                connection.abandon()
                 self._other_version(first)
-            # paho turns a failed TLS handshake into text
-            refused = _code(first) in REFUSED_CODES or "certificate" in str(first).lower()
-            ended = "DEVICE_REFUSED" if refused else "DEVICE_UNREACHABLE", f"{self._host}:{self._port}: {first}"
+            ended = self._told(first)
         return ended
+
+    def _told(self, lost: BaseException) -> tuple[str, str]:
+        """Reason and text of a connection that ended or never began, with what to do about it."""
+        text, code = str(lost) or type(lost).__name__, _code(lost)
+        hint = ""
+        # paho turns a failed TLS handshake into text.
+        if "certificate" in text.lower() or isinstance(lost, ssl.SSLError):
+            hint = _certificate_hint(text.lower())
+        elif code in REFUSED_CODES:
+            hint = "check security.user, security.password_file and what the broker allows this client"
+        where = f"{self._host}:{self._port}: {text}"
+        return ("DEVICE_REFUSED", f"{where}; {hint}") if hint else ("DEVICE_UNREACHABLE", where)
 
     def _client(self) -> aiomqtt.Client:
         security = self._assignment.device.security
@@ -155,11 +156,12 @@ class MqttDriver:
         password = None
         if security.password_file:
             password = self._assignment.file(security.password_file).read_text().strip()
-        five = self._version is aiomqtt.ProtocolVersion.V5
+        five = self._version is V5
         properties = Properties(PacketTypes.CONNECT) if five else None  # type: ignore[no-untyped-call]  # paho's
         if properties is not None:
             properties.SessionExpiryInterval = SESSION_EXPIRY_S
             properties.ReceiveMaximum = RECEIVE_MAX
+        will = self._host_role.will(self._clock.wall_ns())
         return aiomqtt.Client(
             self._host,
             self._port,
@@ -173,217 +175,207 @@ class MqttDriver:
             keepalive=KEEPALIVE_S,
             timeout=TIMEOUT_S,
             tls_context=context,
+            will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
         )
 
     def _other_version(self, lost: BaseException) -> None:
         """A broker that refuses or drops the handshake may speak the other version only."""
-        five = self._version is aiomqtt.ProtocolVersion.V5
-        if five and (_code(lost) in {1, 0x84} or "timed out" in str(lost)):
-            self._version = aiomqtt.ProtocolVersion.V311
-        elif not five:
-            self._version = aiomqtt.ProtocolVersion.V5
+        if self._broker.version is not None:
+            return
+        if self._version is V5 and (_code(lost) in {1, 0x84} or "timed out" in str(lost)):
+            self._version = V311
+        elif self._version is V311:
+            self._version = V5
 
-    async def _session(
-        self,
-        client: aiomqtt.Client,
-        arrived: asyncio.Queue[MQTTMessage],
-        overflow: asyncio.Event,
-        sink: Sink,
-        *,
-        backfilled: bool,
-    ) -> None:
+    async def _subscribe(self, connection: Connection) -> None:
+        refused = await connection.subscribe([*self._routes.filters(), *self._host_role.filters()])
+        if refused:
+            _log.warning("broker refuses topics", broker=self.name, topics=refused[:10], count=len(refused))
+            for link in self._links:
+                link.fault(f"the broker refuses {len(refused)} topics, the first is {refused[0]!r}")
+
+    async def _session(self, connection: Connection, sink: Sink) -> None:
         self._backoff.reset()
         for link in self._links:
             hole = link.answered()
-            # A broker that kept our session sends all of it now: nothing is missing.
-            if hole is not None and not backfilled:
+            # A broker that kept our session sends all of it now: nothing is missing but what comes at most once.
+            if hole is not None and not (connection.kept and link.name not in self._loose):
                 await sink.put(hole)
         now_ns = self._clock.boot_ns()
-        for subscription in self._subscriptions:
-            subscription.heard_boot_ns, subscription.stale = now_ns, False
+        for watch in self._routes.watches:
+            watch.heard(now_ns)
+        self._stale_at_ns = 0
+        self._host_role.connected()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch(client), name=f"{self.name} watch")
-            tasks.create_task(self._consume(arrived, overflow, sink), name=f"{self.name} consume")
+            tasks.create_task(self._watch(connection), name=f"{self.name} watch")
+            tasks.create_task(self._consume(connection, sink), name=f"{self.name} consume")
 
-    async def _watch(self, client: aiomqtt.Client) -> None:
-        """Raises MqttError when the connection ends; messages take the way of `_receive_into`."""
+    async def _watch(self, connection: Connection) -> None:
         try:
-            async for _ in client.messages:
-                pass
+            await connection.ended()
         except aiomqtt.MqttError:
             self._in_flight.disconnected()
             raise
 
-    async def _consume(self, arrived: asyncio.Queue[MQTTMessage], overflow: asyncio.Event, sink: Sink) -> None:
+    async def _consume(self, connection: Connection, sink: Sink) -> None:
         try:
-            while not (overflow.is_set() and arrived.empty()):
-                messages = await self._next(arrived)
-                if messages:
-                    await self._put(messages, sink)
-                await self._stale(sink)
+            while True:
+                await self._speak(connection)
+                arrivals = await connection.inbox.take(DRAIN_MAX, self._wait_s())
+                connection.resume()
+                if arrivals:
+                    await self._put(arrivals, sink)
+                    await asyncio.sleep(0)  # a flood of one broker leaves the other devices their turns
+                await self._late(sink)
+                await self._probe(sink)
         except asyncio.CancelledError:
-            # Commits under way are acknowledged before the connection goes, or all of it would come again.
-            if self._in_flight.reachable and self._in_flight.pending:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._linger_s):
-                        await self._in_flight.settled()
+            await self._linger(connection)
             raise
-        raise aiomqtt.MqttError("messages came faster than they could be stored; the broker sends the rest again")
 
-    async def _next(self, arrived: asyncio.Queue[MQTTMessage]) -> list[MQTTMessage]:
-        """All messages that are there, waiting for the first until a signal may have become stale."""
-        deadlines = [s.heard_boot_ns + s.expect_ns for s in self._subscriptions if s.expect_ns and not s.stale]
-        wait_s = None
-        if deadlines:
-            wait_s = max(0.001, (min(deadlines) - self._clock.boot_ns()) / SECOND_NS)
-        try:
-            async with asyncio.timeout(wait_s):
-                messages = [await arrived.get()]
-        except TimeoutError:
-            return []
-        while len(messages) < DRAIN_MAX and not arrived.empty():
-            messages.append(arrived.get_nowait())
-        return messages
+    async def _speak(self, connection: Connection) -> None:
+        """Publishes what Sparkplug wants to be said: our state, requests of births."""
+        for said in self._host_role.outgoing(self._clock.boot_ns(), self._clock.wall_ns()):
+            await connection.client.publish(said.topic, said.payload, qos=said.qos, retain=said.retain)
 
-    async def _put(self, messages: list[MQTTMessage], sink: Sink) -> None:
-        """Decodes messages into one delivery; its commit acknowledges them."""
-        columns = Columns()
-        entries: list[Entry] = []
-        for message in messages:
-            matching = self._matching(message)
-            payload = bytes(message.payload)
-            content, broken = _parsed(payload)
-            if message.qos:
-                # Of equal payloads without a time each is a sample of its own.
-                has_time = any(read_time_ns(content, s.field) is not None for s in matching)
-                key = message_key(message.topic, payload, message.mid, has_time=has_time)
-                if (message.dup or has_time) and self._in_flight.is_duplicate(key, message.mid, message.qos):
-                    continue
-                entries.append(self._in_flight.add(key, message.mid, message.qos))
-            self._decode(content, broken, matching, columns)
-        if not len(columns):
-            self._in_flight.committed(entries)  # nothing to store: a topic or a payload that no point wants
+    async def _linger(self, connection: Connection) -> None:
+        """Commits under way are acknowledged before the connection goes, or all of it would come again."""
+        if not self._in_flight.reachable:
             return
-        urgent = self._in_flight.pending >= URGENT_PENDING
-        # What comes at most once has nobody who waits for its commit.
-        told = partial(self._in_flight.committed, entries) if entries else None
-        await sink.put(Delivery(self._links[0].name, columns.batches(), told, urgent))
+        if self._in_flight.pending:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._linger_s):
+                    await self._in_flight.settled()
+        gone = self._host_role.will(self._clock.wall_ns())
+        if gone is not None:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await connection.client.publish(gone.topic, gone.payload, qos=1, retain=True, timeout=1.0)
 
-    def _matching(self, message: MQTTMessage) -> list[Subscription]:
-        """Points that a topic feeds; remembered per topic, for matching wildcards is slow."""
-        topic = message.topic
-        found = self._matches.get(topic)
-        if found is None:
-            if len(self._matches) >= QUEUE_MAX:
-                self._matches.clear()
-            found = [s for s in self._subscriptions if topic_matches_sub(s.topic, topic)]
-            self._matches[topic] = found
-        return found
+    def _wait_s(self) -> float | None:
+        """How long nothing is to be done unless a message comes."""
+        due = [self._stale_at_ns] if self._stale_at_ns else []
+        probe_ns = self._window.probe_at_ns(self._in_flight.pending)
+        due += [ns for ns in (probe_ns, self._host_role.due_ns()) if ns is not None]
+        return max(0.001, (min(due) - self._clock.boot_ns()) / SECOND_NS) if due else None
 
-    def _decode(self, content: object, broken: str, matching: list[Subscription], columns: Columns) -> None:
-        """One sample per point; what cannot be read is bad(DECODE), counted and kept."""
-        now_boot_ns = self._clock.boot_ns()
-        for subscription in matching:
-            link, field = subscription.link, subscription.field
-            subscription.heard_boot_ns, subscription.stale = now_boot_ns, False
-            carried_ns = read_time_ns(content, field)
-            t_ns = link.now_ns() if carried_ns is None else round_to_step(carried_ns, link.assignment.time_step_ns)
-            value, quality, error = _read(content, field, broken)
-            if error:
-                link.fault(f"{field.signal.name}: {error}")
-            elif quality == GOOD and field.time is not None and carried_ns is None:
-                quality = _CLOCK
-            columns.add(field.signal, value, quality, t_ns)
-            link.count(1)
+    def _now(self) -> Now:
+        return Now(self._clock.boot_ns(), self._links[0].now_ns())
 
-    async def _stale(self, sink: Sink) -> None:
-        """One bad(STALE) sample for each signal that is silent for three of its expected periods."""
+    async def _put(self, arrivals: Sequence[Arrival], sink: Sink) -> None:
+        """Decodes messages into one delivery; its commit acknowledges them."""
+        columns, entries, now = Columns(), list[Entry](), self._now()
+        for arrival in arrivals:
+            for presence in self._routes.presences(arrival.topic):
+                silent = presence.heard(arrival.payload)
+                for signal in silent:  # among the samples, in the order of the messages
+                    columns.add(signal, NOTHING[signal.kind], _STALE, now.wall_ns)
+                presence.link.count(len(silent))
+            if self._host_role.wants(arrival.topic):
+                self._host_role.receive(arrival, now, columns)
+                self._remember(arrival, entries)
+                for item in self._host_role.taken():
+                    await sink.put(item)
+            else:
+                self._take(arrival, now, columns, entries)
+        if len(columns):
+            self._window.arrived(len(entries), self._in_flight.pending, now.boot_ns)
+            urgent = self._in_flight.pending >= self._window.urgent_at
+            # What comes at most once has nobody who waits for its commit.
+            told = partial(self._committed, entries) if entries else None
+            await sink.put(Delivery(self._links[0].name, columns.batches(), told, urgent))
+        else:
+            self._in_flight.committed(entries)  # nothing to store: a topic or a payload that no point wants
+
+    def _committed(self, entries: list[Entry]) -> None:
+        self._in_flight.committed(entries)
+        self._window.acknowledged(self._clock.boot_ns())
+
+    def _take(self, arrival: Arrival, now: Now, columns: Columns, entries: list[Entry]) -> None:
+        """One message of a topic of ours: known already, or read by all its feeds."""
+        feeds = self._routes.feeds(arrival.topic)
+        opened: dict[str, Opened] = {}
+        read: list[tuple[Feed, Opened, int | None]] = []
+        key, dated = None, False
+        for feed in feeds:
+            payload = feed.shape.payload
+            if payload not in opened:
+                opened[payload] = feed.open(arrival.payload, arrival.size)
+            time_ns = feed.time_ns(opened[payload])
+            dated = dated or time_ns is not None
+            key = key if key is not None else feed.key(opened[payload])
+            read.append((feed, opened[payload], time_ns))
+        if self._known(arrival, key, entries, dated=dated):
+            return
+        for feed, content, time_ns in read:
+            feed.read(content, time_ns, now, columns, retained=arrival.retain)
+
+    def _known(self, arrival: Arrival, key: object, entries: list[Entry], *, dated: bool) -> bool:
+        """Whether a message was there before; if not, it is remembered, and owed an acknowledgement at QoS 1."""
+        digest = hash(arrival.payload)
+        shown = arrival.retain and self._newest.get(arrival.topic) == digest
+        if arrival.topic in self._newest or len(self._newest) < TOPICS_MAX:
+            self._newest[arrival.topic] = digest
+        if shown:  # what the broker retains it shows at every subscription
+            self._remember(arrival, entries)
+            return True
+        if not arrival.qos and key is None:
+            return False
+        # Of equal payloads without time and key each is a sample of its own, told apart by its number.
+        name = (
+            (arrival.topic, key)
+            if key is not None
+            else message_key(arrival.topic, arrival.payload, arrival.mid, has_time=dated)
+        )
+        sure = key is not None or dated or arrival.dup
+        if sure and self._in_flight.is_duplicate(name, arrival.mid, arrival.qos):
+            return True
+        if arrival.qos:
+            entries.append(self._in_flight.add(name, arrival.mid, arrival.qos))
+        else:
+            self._in_flight.remember(name)
+        return False
+
+    def _remember(self, arrival: Arrival, entries: list[Entry]) -> None:
+        """Acknowledges with the commit of this run what needs no memory of its own."""
+        if arrival.qos:
+            entries.append(self._in_flight.add(("", arrival.mid, arrival.topic), arrival.mid, arrival.qos))
+
+    async def _late(self, sink: Sink) -> None:
+        """One bad(STALE) sample for each signal that is silent for longer than its profile expects."""
         now_ns = self._clock.boot_ns()
+        unborn_ns = self._host_role.due_ns()
+        if unborn_ns is not None and now_ns >= unborn_ns:
+            columns = Columns()
+            self._host_role.late(self._now(), columns)
+            await sink.put(Delivery(self._links[0].name, columns.batches()))
+        if now_ns < self._stale_at_ns:
+            return
         silent: dict[int, tuple[DeviceLink, list[Signal]]] = {}
-        for subscription in self._subscriptions:
-            overdue = subscription.expect_ns and now_ns - subscription.heard_boot_ns >= subscription.expect_ns
-            if overdue and not subscription.stale:
-                subscription.stale = True
-                link = subscription.link
-                silent.setdefault(id(link), (link, []))[1].append(subscription.field.signal)
+        self._stale_at_ns = 0
+        for watch in self._expecting:
+            if not watch.stale and now_ns >= watch.heard_ns + watch.expect_ns:
+                watch.stale = True
+                silent.setdefault(id(watch.link), (watch.link, []))[1].extend(watch.signals)
+            # A stale one may be heard of in the next moment, and be due a period after it.
+            due_ns = (now_ns if watch.stale else watch.heard_ns) + watch.expect_ns
+            self._stale_at_ns = min(due_ns, self._stale_at_ns or due_ns)
         for link, signals in silent.values():
             await sink.put(link.stamp(signals, _STALE))
 
-
-def _subscriptions(link: DeviceLink) -> list[Subscription]:
-    """Points of one device; only a declared period makes a silent one stale, for the default fits no publisher."""
-    profile = link.assignment.profile
-    declared = "every" in profile.defaults.model_fields_set
-    made = []
-    for name, point in profile.points.items():
-        topic = (point.topic or profile.defaults.topic or "").replace("{root}", link.assignment.device.root)
-        expect_ns = 0
-        if declared or point.every is not None or point.age is not None:
-            expect_ns = point.age or STALE_PERIODS * profile.every_ns(point)
-        field = Field.of(profile, point, link.assignment.signals[name])
-        made.append(Subscription(topic, link, field, expect_ns))
-    return made
+    async def _probe(self, sink: Sink) -> None:
+        """Asks for an early commit when the broker may be waiting for acknowledgements."""
+        pending = self._in_flight.pending
+        due_ns = self._window.probe_at_ns(pending)
+        if due_ns is not None and self._clock.boot_ns() >= due_ns:
+            self._window.probe(pending)
+            await sink.put(Delivery(self._links[0].name, (), None, urgent=True))
 
 
-def _parsed(payload: bytes) -> tuple[object, str]:
-    """The content of a payload, or what is wrong with it."""
-    try:
-        return parse_payload(payload), ""
-    except PayloadError as wrong:
-        return None, str(wrong)
-
-
-def _read(content: object, field: Field, broken: str) -> tuple[object, int, str]:
-    """Value, quality and what is wrong with them; `broken` says that there is no content at all."""
-    if not broken:
-        try:
-            return *read_value(content, field), ""
-        except PayloadError as wrong:
-            broken = str(wrong)
-    return NOTHING[field.signal.kind], DECODE, broken
-
-
-def _paho(client: aiomqtt.Client) -> PahoClient:
-    return client._client  # noqa: SLF001  # the module's docstring says why
-
-
-def _receive_into(client: aiomqtt.Client, arrived: asyncio.Queue[MQTTMessage]) -> asyncio.Event:
-    """Has paho hand messages over unacknowledged; the event is set when the queue was full and one was left out.
-
-    That one stays unacknowledged, and the broker sends it again on the next connection.
-    """
-    overflow = asyncio.Event()
-
-    def receive(_client: PahoClient, _userdata: object, message: MQTTMessage) -> None:
-        if overflow.is_set():
-            return
-        try:
-            message.topic.encode()
-            arrived.put_nowait(message)
-        except UnicodeDecodeError:
-            _client.ack(message.mid, message.qos)  # no point's topic is invalid UTF-8
-        except asyncio.QueueFull:
-            overflow.set()
-
-    paho = _paho(client)
-    paho.manual_ack_set(True)
-    paho.on_message = receive
-    return overflow
-
-
-def _session_kept(client: aiomqtt.Client) -> asyncio.Event:
-    """Set once the broker has said that it kept our session, and with it what was published meanwhile."""
-    kept = asyncio.Event()
-    paho = _paho(client)
-    told: Any = paho.on_connect  # of aiomqtt, which does not pass the flag on
-
-    def connected(paho: PahoClient, userdata: object, flags: ConnectFlags, *rest: object) -> None:
-        if flags.session_present:
-            kept.set()
-        told(paho, userdata, flags, *rest)
-
-    paho.on_connect = connected
-    return kept
+def _certificate_hint(text: str) -> str:
+    if "expired" in text:
+        return "the broker's certificate or ours has expired: renew it, and check the clock of this machine"
+    if "hostname" in text or "ip address mismatch" in text:
+        return "the certificate is for another name: give the address as the certificate has it"
+    return "give the authority of the broker's certificate as security.ca, and ours as security.certificate and key"
 
 
 def _leaf(lost: BaseException) -> BaseException:

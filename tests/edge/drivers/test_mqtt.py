@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import json
 import socket
 import subprocess
 
 import aiomqtt
-import paho.mqtt.client
 import pytest
 import trustme
 
-from twinedge.drivers.mqtt import MqttDriver, _paho
+from twinedge.drivers.mqtt import MqttDriver
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 
 AWAY, DECODE, STALE = (bad(QualityReason[r]) for r in ("NOT_CONNECTED", "DECODE", "STALE"))
@@ -99,12 +97,6 @@ async def connected(driver):
 
 def levels(sink, since=0):
     return [row[1] for row in sink.samples(0, since) if row[2] == GOOD]
-
-
-def test_aiomqtt_still_has_the_paho_client_where_the_driver_reaches_for_it():
-    assert "self._client: mqtt.Client" in inspect.getsource(aiomqtt.Client.__init__)
-    for name in ("manual_ack_set", "ack", "disconnect"):
-        assert callable(getattr(paho.mqtt.client.Client, name))
 
 
 @service
@@ -375,14 +367,3 @@ async def test_broker_that_is_not_there_is_told_once(make, sink, running):
         await asyncio.sleep(0.8)
         assert [row[2] for row in sink.samples(0)] == [AWAY]
         assert not driver.health()[0].connected
-
-
-def test_paho_is_set_to_acknowledge_by_hand(make):
-    async def check():
-        client = aiomqtt.Client("127.0.0.1", 1)
-        from twinedge.drivers.mqtt import _receive_into
-
-        _receive_into(client, asyncio.Queue(1))
-        return _paho(client)._manual_ack
-
-    assert asyncio.run(check()) is True
