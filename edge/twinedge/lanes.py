@@ -39,12 +39,13 @@ def windows_of(sync_ns: int, sync_telemetry_ns: int) -> dict[Stream, int]:
 
 
 class _Receipt:
-    """Counts the lanes that still hold samples of one delivery."""
+    """Counts the lanes that still hold samples of what came together in one or several deliveries."""
 
-    __slots__ = ("done", "lanes")
+    __slots__ = ("deliveries", "done", "lanes")
 
-    def __init__(self, done: Callable[[], None]) -> None:
+    def __init__(self, done: Callable[[], None], deliveries: int) -> None:
         self.done = done
+        self.deliveries = deliveries
         self.lanes = 0
 
     def lane_committed(self) -> None:
@@ -115,9 +116,18 @@ class Lanes:
             raise ValueError("lanes hold samples of another catalogue")
         self._stream_of = np.array([s.stream for s in catalogue.signals], np.uint8)
 
-    def add(self, batches: Iterable[Batch], boot_ns: int, done: Callable[[], None] | None = None) -> None:
-        """Sorts batches into their lanes; `done` is called once all of them are durable."""
-        receipt = _Receipt(done) if done is not None else None
+    def add(
+        self, batches: Iterable[Batch], boot_ns: int, done: Callable[[], None] | None = None, *, deliveries: int = 1
+    ) -> None:
+        """Sorts batches into their lanes; `done` is called once all of them are durable.
+
+        Args:
+            batches: samples.
+            boot_ns: when their windows begin.
+            done: what their senders wait for.
+            deliveries: how many wait for it.
+        """
+        receipt = _Receipt(done, deliveries) if done is not None else None
         for batch in batches:
             lane_of = self._stream_of[batch.signal]
             for lane in np.unique(lane_of):
@@ -125,7 +135,7 @@ class Lanes:
                 self._put(Stream(int(lane)), _Entry(batch if mine.all() else batch.take(mine), receipt), boot_ns)
         if receipt is not None:
             if receipt.lanes:
-                self._receipts += 1
+                self._receipts += deliveries
             else:
                 receipt.done()
         self._keep_bound()
@@ -195,7 +205,8 @@ class Lanes:
         return Flush(parts, records, entries)
 
     def _count_receipts(self) -> None:
-        self._receipts = len({id(e.receipt) for lane in self._entries.values() for e in lane if e.receipt is not None})
+        held = {id(e.receipt): e.receipt for lane in self._entries.values() for e in lane if e.receipt is not None}
+        self._receipts = sum(receipt.deliveries for receipt in held.values())
 
     def _pop(self, stream: Stream) -> tuple[_Entry, ...]:
         """The oldest entries of a lane, at most one block of them."""

@@ -35,10 +35,14 @@ class Replays:
     def __init__(self, signals: Iterable[int]) -> None:
         self._order: dict[int, deque[_Key]] = {s: deque(maxlen=REMEMBERED) for s in signals}
         self._known: dict[int, dict[_Key, int | None]] = {s: {} for s in self._order}
+        self._stamped = np.zeros(max(self._order, default=-1) + 2, np.bool_)  # the last one stands for all beyond
+        self._stamped[list(self._order)] = True
         self.found = 0
 
     def fresh(self, batch: Batch) -> Batch:
         """The samples of a batch that were not there before; these are remembered."""
+        if not self._stamped[np.minimum(batch.signal, len(self._stamped) - 1)].any():
+            return batch
         keep = self._remembered(batch, batch.quality.tolist())
         if all(keep):
             return batch

@@ -218,12 +218,33 @@ async def test_a_model_that_fails_rests_and_stops_neither_samples_nor_other_mode
     )
     await made.use(CATALOGUE)
     broken.fails = True
-    await made.put(delivery(clock, 0))
+    await made.put(delivery(clock, 0, urgent=True))
     broken.fails = False
-    await made.put(delivery(clock, 0))
+    await made.put(delivery(clock, 0, urgent=True))
     assert (broken.runs, broken.begun, sound.runs) == (0, 1, 2)
     clock.advance(61 * S)
-    await made.put(delivery(clock, 0))
+    await made.put(delivery(clock, 0, urgent=True))
     assert broken.runs == 1
     await made.commit(everything=True)
     assert len(disk.rows) == 3
+
+
+async def test_small_deliveries_go_through_the_gate_together_and_each_is_told(clock, disk):
+    passed, told = [], []
+
+    class Counting(Gate):
+        def apply(self, batch):
+            passed.append(len(batch))
+            return super().apply(batch)
+
+    made = Pipeline(Replays([]), Counting(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], disk.commit, clock)
+    await made.use(CATALOGUE)
+    for _ in range(3):
+        await made.put(delivery(clock, 0, 1))
+    for _ in range(2):
+        await made.put(delivery(clock, 0, told=told))
+    assert passed == []
+    await made.commit(everything=True)
+    assert passed == [6, 2]
+    assert len(disk.rows) == 8
+    assert told == [1, 1]
