@@ -1,224 +1,389 @@
-"""Layer C: real processes over mTLS on a real file system: kills, power cuts, pauses, a disk filled by somebody else.
+"""Layer C: real processes over mTLS on real file systems and real links, and what happens to them.
 
-The coordinator is `twincloud serve`, the gateway joined by `twinedge join` runs production's spool and uplink
-(`feeder`). Its disk is ext4 in a file when root may mount one, and its power goes by FS_IOC_SHUTDOWN, which loses what
-was not synced; else kills alone are tried, and the summary says so.
+The coordinator is `twincloud serve`, a gateway joined by `twinedge join` runs production's spool and uplink (`feeder`).
+Everything happens at once: one thread acts on each gateway, one on the coordinator, one copies disks, one operates.
+
+    python -m tests.campaign.processes --seconds 3600 --first 100     sums up with what is in results/layer-c.json
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import fcntl
-import os
+import itertools
+import json
 import shutil
 import signal
-import struct
-import subprocess
-import tempfile
+import sys
+import threading
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
-import msgpack
-
-from tests.campaign.history import History, Promise
+from tests.campaign import disks, netns
+from tests.campaign.checker import check
+from tests.campaign.history import History
 from tests.campaign.reading import Coordinator
-from tests.e2e.plant import join_line
-from twinsim.demo.operator import Operator
-from twinsim.demo.processes import Program, ended_together, run
+from tests.campaign.results import LAYER_C, Results
+from tests.campaign.runs import Summary
+from tests.campaign.site import DRAIN_S, SITE, TENANT, Box, Ground, Site
+from twincloud.storage import open_store
+from twincloud.storage.contract import TwinKey
+from twincloud.storage.directory import DATABASE
+from twinedge.spool.retention import POLICIES
+from twinmodel.clock import SystemClock
+from twinmodel.errors import TwinError
 
-SITE, NAME = "north", "gw-1"
-START_S, DRAIN_S = 60.0, 120.0
-VALUES_PER_LIFE = 10_000_000
-FS_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2
-DISK_MIB = 48
-
-
-class Disk:
-    """The gateway's file system; without root a plain folder, whose power cannot go."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "disk"
-        self.path.mkdir()
-        self._image = folder / "disk.img"
-        self.cuttable = False
-        if os.geteuid() == 0 and shutil.which("mkfs.ext4"):
-            with self._image.open("wb") as file:
-                file.truncate(DISK_MIB << 20)
-            made = subprocess.run(["mkfs.ext4", "-q", "-F", str(self._image)], capture_output=True, check=False)
-            self.cuttable = made.returncode == 0 and self._mount()
-
-    def _mount(self) -> bool:
-        done = subprocess.run(
-            ["mount", "-o", "loop", str(self._image), str(self.path)], capture_output=True, check=False
-        )
-        return done.returncode == 0
-
-    def cut(self) -> None:
-        """No power from now on: nothing that was not synced is written any more."""
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.ioctl(handle, FS_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        finally:
-            os.close(handle)
-
-    def repair(self) -> None:
-        """Power is back: the journal is replayed."""
-        self.close()
-        if not self._mount():
-            raise OSError(f"{self._image} cannot be mounted again")
-
-    def close(self) -> None:
-        if self.cuttable:
-            subprocess.run(["umount", str(self.path)], check=True)
-
-    def fill(self) -> None:
-        with (self.path / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1 << 16))
-
-    def free(self) -> None:
-        (self.path / "ballast").unlink(missing_ok=True)
+SITE_S = 60.0
+GATEWAYS = (4, 8)
+LINEAGE_EVERY = 3
+"""Each third site also knows copies: clones, old images of gateways and of the coordinator."""
+CLONES_MAX = 2
+LONG_PAUSE_S = 60.0
+TOLD = ("SERVER_REGRESSED", "FENCED", "IDENTITY_FORK", "STORE_FULL", "STORE_READ_ONLY", "STORE_SYNC_FAILED")
 
 
-class Site:
-    """A coordinator, a gateway and what happens to them."""
+def ground(*, memory: bool = True) -> Ground:
+    """What this machine can do; what it cannot is told on stderr."""
+    mounts, lacking = disks.may_mount(), netns.missing()
+    if not mounts:
+        sys.stderr.write("CAMPAIGN WITHOUT POWER CUTS: no ext4 in a file can be mounted here\n")
+    if lacking:
+        sys.stderr.write(f"CAMPAIGN WITHOUT BAD LINKS: lacking {lacking} (run `make services`)\n")
+    return Ground(mounts, not lacking, memory)
 
-    def __init__(self, seed: int, root: Path) -> None:
-        self.random = Random(seed)
-        self.root = root
-        self.logs = root / "logs"
-        self.history = History()
-        self.disk = Disk(root)
-        self.programs: list[Program] = []
-        self.lives = 0
-        self.ports: dict[str, int] = {}
-        self.center: Program | None = None
-        self.feeder: Program | None = None
-        self.promises = root / "promises"
 
-    def start(self) -> None:
-        state = str(self.root / "center")
-        token = run("init", ["twincloud", "init", "--state", state], self.logs).strip()
-        operator = Operator("", "default", token)
-        operator.url = self.start_center()
-        invited = operator.call("POST", "gateways:invite", body={"site": SITE, "gateway": NAME})
-        run("join", [*join_line(invited), "--state", str(self.root / "identity")], self.logs)
-        self.start_feeder()
+class Storm:
+    """Acts on the parts of a site until its time is over."""
 
-    def start_center(self) -> str:
-        ready = self.root / "center.json"
-        words = ["twincloud", "serve", "--state", str(self.root / "center"), "--ready-file", str(ready)]
-        for option in ("port", "sync-port", "enrol-port"):
-            words += [f"--{option}", str(self.ports.get(option, 0))]
-        self.center = self._program("center", words, ready)
-        facts = self.center.wait_ready(START_S)
-        places = {"port": facts["rest"], "sync-port": facts["sync"], "enrol-port": facts["enrol"]}
-        self.ports = {option: int(place.rpartition(":")[2]) for option, place in places.items()}
-        return str(facts["rest"])
+    def __init__(self, site: Site, seconds: float) -> None:
+        self.site = site
+        self.end_s = time.monotonic() + seconds
+        self.random = Random(site.seed)
+        self.lineage = site.seed % LINEAGE_EVERY == LINEAGE_EVERY - 1 and site.ground.mounts
+        self.drained = threading.Event()
+        self.originals = self.random.randint(*GATEWAYS)
 
-    def start_feeder(self) -> None:
-        self.lives += 1
-        words = [
-            "tests.campaign.feeder", str(self.disk.path / "state"), str(self.root / "identity"), str(self.promises),
-            str(self.lives * VALUES_PER_LIFE), str(self.random.choice([0.002, 0.02, 0.1])),
-        ]  # fmt: skip
-        self.feeder = self._program("feeder", words, None)
-        self._wait_promise()
+    def blow(self) -> None:
+        """Everything at once; returns when all is calm again."""
+        site = self.site
+        for number in range(self.originals):
+            # One of them lives on a small disk in memory, which fills but loses nothing by a kill.
+            box = site.add(POLICIES[(site.seed + number) % len(POLICIES)], "tmpfs" if number == 0 else "ext4")
+            site.center.join(box.name, box.identity)
+        works: list[Callable[[], None]] = [self._on_center, *(lambda b=box: self._on_box(b) for box in site.boxes)]
+        if self.lineage:
+            works.append(self._copy)
+        storms = [self._thread(work) for work in works]
+        operator = self._thread(self._operate)
+        for thread in storms:
+            thread.join()
+        self._drain()
+        self.drained.set()
+        operator.join()
 
-    def _program(self, name: str, words: list[str], ready: Path | None) -> Program:
-        self.programs = [program for program in self.programs if program.running]
-        made = Program(name, words, self.logs, ready=ready)
-        self.programs.append(made)
-        return made
+    def _thread(self, work: Callable[[], None]) -> threading.Thread:
+        def shell() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to the judge
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                self.site.fail(f"{type(error).__name__} in {where.name}: {error}")
 
-    def _wait_promise(self) -> None:
-        """Until the new life has stored something."""
-        before, end_s = self._promised(), time.monotonic() + START_S
-        while self._promised() == before:
-            if time.monotonic() > end_s or self.feeder is None or not self.feeder.running:
-                raise AssertionError(f"the gateway stores nothing: {self.feeder and self.feeder.last_words()}")
-            time.sleep(0.01)
+        thread = threading.Thread(target=shell)
+        thread.start()
+        return thread
 
-    def _promised(self) -> int:
-        return self.promises.stat().st_size if self.promises.exists() else 0
+    def _going_on(self, random: Random, low_s: float, high_s: float) -> bool:
+        time.sleep(random.uniform(low_s, high_s))
+        return time.monotonic() < self.end_s and not self.site.failed.is_set()
 
-    def act(self) -> None:
-        """Lets them run for a moment, then does one thing to them."""
-        assert self.feeder is not None
-        assert self.center is not None
-        time.sleep(self.random.uniform(0.05, 0.8))
-        kinds = ["agent killed", "agent killed", "center killed", "paused"]
-        kinds += ["power cut"] * 4 + ["disk full"] if self.disk.cuttable else []
-        kind = self.random.choice(kinds)
-        self.history.faults[kind] += 1
+    # ---- gateways ------------------------------------------------------------------------------------------------
+
+    def _on_box(self, box: Box) -> None:
+        random, site = box.random, self.site
+        with box.lock:
+            box.start()
+        fair_s = 0.0
+        while self._going_on(random, 0.0, 0.5):
+            with box.lock:
+                if fair_s and time.monotonic() > fair_s:
+                    self._weather(box, "")
+                    fair_s = 0.0
+                kind = random.choices(*zip(*self._kinds(box), strict=True))[0]
+                site.fault(kind, box.name)
+                if kind in netns.WEATHERS:
+                    self._weather(box, kind)
+                    fair_s = time.monotonic() + random.uniform(0.5, 4.0)
+                else:
+                    self._act(box, kind)
+        if fair_s:
+            self._weather(box, "")
+
+    def _kinds(self, box: Box) -> list[tuple[str, float]]:
+        """What may happen to a gateway, and how often."""
+        kinds = [("agent killed", 8.0), ("agent paused", 0.7)]
+        if box.place.disk is not None:
+            kinds += [("disk full", 0.4)]
+        if box.place.cuttable:
+            kinds += [("power cut", 5.0), ("disk hangs", 0.4), ("disk turns read-only", 0.3)]
+            kinds += [("born on a read-only disk", 0.2)]
+        if self.site.network is not None:
+            kinds += [(kind, 0.4) for kind in netns.WEATHERS] + [("overflow", 0.25)]
+        return kinds
+
+    def _weather(self, box: Box, kind: str) -> None:
+        if self.site.network is not None:
+            self.site.network.weather(box.number, kind, box.random)
+
+    def _act(self, box: Box, kind: str) -> None:
+        random = box.random
         match kind:
             case "agent killed":
-                self.feeder.kill()
-                self.start_feeder()
-            case "center killed":
-                self.center.kill()
-                self.start_center()
-            case "paused":
-                self.feeder.signal(signal.SIGSTOP)
-                time.sleep(2.0)
-                self.feeder.signal(signal.SIGCONT)
+                box.kill()
+                box.start(wait=random.random() < 0.7)
             case "power cut":
-                self.disk.cut()
-                self.feeder.kill()
-                self.disk.repair()
-                self.start_feeder()
+                box.cut()
+                box.start(wait=random.random() < 0.7)
+            case "agent paused":
+                box.pause(random.uniform(0.2, 2.0))
             case "disk full":
-                self.disk.fill()
-                time.sleep(1.0)
-                self.disk.free()
+                box.fill(random.uniform(0.2, 1.5))
+            case "disk hangs":
+                box.freeze(random.uniform(0.2, 1.0))
+            case "disk turns read-only":
+                box.abort(random.uniform(0.2, 1.0))
+                box.start()
+            case "born on a read-only disk":
+                box.born_read_only()
+            case "overflow":
+                self._overflow(box)
 
-    def end(self) -> History:
-        """Stops feeding, waits until all is sent, and reads what came of it."""
-        assert self.feeder is not None
-        assert self.center is not None
-        begun_s = time.monotonic()
-        self.feeder.signal(signal.SIGTERM)
-        self.feeder.join(DRAIN_S)
-        self.history.waiting[NAME] = int(self.feeder._child.returncode != 0)
-        self.history.recoveries_ns.append(int((time.monotonic() - begun_s) * 1e9))
-        self.center.stop()
-        with self.promises.open("rb") as file:
-            for boot, stream, first_seq, samples in msgpack.Unpacker(file):
-                self.history.promised.append(Promise((boot, stream), first_seq, tuple(map(tuple, samples))))
-        for gateway, (items, losses, _) in Coordinator(self.root / "center" / "coordinator.db").read().items():
-            self.history.held[gateway], self.history.losses[gateway] = items, losses
-        return self.history
+    def _overflow(self, box: Box) -> None:
+        """Cut off for so long that the disk's budget is used up, and its policy decides."""
+        self._weather(box, "parted")
+        box.kill()
+        box.start(large=True)
+        time.sleep(box.random.uniform(1.0, 3.0))
+        box.kill()
+        self._weather(box, "")
+        box.start()
+
+    # ---- the coordinator -----------------------------------------------------------------------------------------
+
+    def _on_center(self) -> None:
+        random, center = Random(f"{self.site.seed}/center"), self.site.center
+        kinds = ["center killed"] * 3 + ["center paused"]
+        if center.place.cuttable:
+            kinds += ["center power cut"] * 3 + ["center disk full"]
+        while self._going_on(random, 1.0, 4.0):
+            kind = random.choice(kinds)
+            self.site.fault(kind)
+            match kind:
+                case "center killed":
+                    center.kill()
+                case "center power cut":
+                    center.cut()
+                case "center paused":
+                    center.pause(random.uniform(0.3, 3.0))
+                case "center disk full":
+                    center.fill(random.uniform(0.3, 1.5))
+
+    # ---- copies --------------------------------------------------------------------------------------------------
+
+    def _copy(self) -> None:
+        random, site = Random(f"{self.site.seed}/copies"), self.site
+        backup = site.root / "center.old.img"
+        originals = [box for box in site.boxes if box.place.cuttable]
+        sleeper = originals[0]
+        pausing = self._thread(lambda: self._pause_long(sleeper))
+        while self._going_on(random, 1.0, 4.0):
+            kind = random.choice(["disk restored", "clone", "center restored"])
+            box = random.choice(originals[1:] or originals)
+            if kind == "center restored":
+                if not backup.exists() or random.random() < 0.4:
+                    site.note("center saved")
+                    site.center.back_up(backup)
+                    continue
+                site.center.restore(backup)
+            elif kind == "clone":
+                if len(site.boxes) > self.originals + CLONES_MAX:
+                    continue
+                self._clone(box)
+            else:
+                with box.lock:
+                    if box.snapshot is None or random.random() < 0.4:
+                        site.note(f"{box.name} saved")
+                        box.save()
+                        box.start()
+                        continue
+                    box.restore()
+                    box.start()
+            site.fault(kind, box.name)
+        pausing.join()
+
+    def _clone(self, box: Box) -> None:
+        clone = self.site.add(box.when_full)
+        with clone.lock:
+            with box.lock:
+                box.kill()
+                box.clone(clone)
+                box.start()
+            clone.start()
+
+    def _pause_long(self, box: Box) -> None:
+        """So long that the coordinator takes it for dead."""
+        with box.lock:
+            self.site.fault("agent paused for a minute")
+            box.pause(min(LONG_PAUSE_S, max(self.end_s - time.monotonic(), 1.0)))
+
+    # ---- the operator --------------------------------------------------------------------------------------------
+
+    def _operate(self) -> None:
+        """Ends forks and lets in whom a restored coordinator forgot, until all is drained."""
+        site = self.site
+        seen: dict[int, int] = {}
+        while not self.drained.wait(0.5):
+            for box in list(site.boxes):
+                reason, count = box.refused()
+                if not reason or seen.get(box.number) == count or box.child is None:
+                    continue
+                seen[box.number] = count
+                if reason == "IDENTITY_FORK" and any(o.name == box.name for o in site.boxes if o is not box):
+                    box.name = f"gw-{box.number}-renamed"
+                with contextlib.suppress(TwinError, RuntimeError, TimeoutError):
+                    site.center.join(box.name, box.identity)
+                    box.child.signal(signal.SIGHUP)
+                    continue
+                del seen[box.number]
+
+    def _drain(self) -> None:
+        """All is well from now on: every gateway sends what it has, and ends."""
+        site, begun_s = self.site, time.monotonic()
+        for box in site.boxes:
+            if box.child is not None and box.child.running:
+                box.wait_promise()
+                box.child.signal(signal.SIGTERM)
+        for box in site.boxes:
+            child = box.child
+            if child is None:
+                continue
+            child.ended.wait(max(begun_s + DRAIN_S - time.monotonic(), 0.1))
+            site.history.waiting[box.name] = int(child.code != 0)
+            site.history.recoveries_ns.append(int((time.monotonic() - begun_s) * 1e9))
 
 
-def run_processes(seed: int, seconds: float = 60.0) -> History:
-    """One site for so long; ends with its drain."""
-    root = Path(tempfile.mkdtemp(prefix="campaign-"))
-    site = Site(seed, root)
+def told_by(site: Site) -> History:
+    """What is left of a site that is calm: promises, what is held, what gateways said."""
+    history = site.history
+    if site.center.child is not None:
+        site.center.child.stop()
+    regressed = 0
+    dropped: list[int] = []
+    for box in site.boxes:
+        words = box.words()
+        history.promised += box.promised()
+        regressed += sum("SERVER_REGRESSED" in one for one in words)
+        reasons = [one["reason"][0] for one in words if "reason" in one]
+        reasons += [one.get("store") or one.get("start") for one in words]
+        history.faults += Counter(reason for reason in reasons if reason in TOLD)
+        dropped += [one["dropped"] for one in words if "dropped" in one]
+    history.faults["SERVER_REGRESSED"] += regressed
+    if regressed and not history.faults["center restored"] + history.faults["disk restored"] + history.faults["clone"]:
+        history.failures.append("the coordinator forgot what it had acknowledged")
+    if not history.faults["disk restored"] + history.faults["clone"] and len(dropped) == len(site.boxes):
+        history.dropped = sum(dropped)
+    store = open_store(site.center.state, clock=SystemClock())
     try:
-        with contextlib.ExitStack() as stack:
-            stack.callback(site.disk.close)
-            stack.enter_context(_all_ended(site))
-            site.start()
-            end_s = time.monotonic() + seconds
-            while time.monotonic() < end_s:
-                site.act()
-            return site.end()
+        for name, (items, losses, hashes) in Coordinator(site.center.state / DATABASE).read().items():
+            history.held[name], history.losses[name] = items, losses
+            for twin, hashed in hashes.items():
+                with contextlib.suppress(TwinError):
+                    history.states.append((f"{name} {twin}", store.state_hash(TwinKey(TENANT, SITE, twin)), hashed))
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        store.close()
+    return history
 
 
-@contextlib.contextmanager
-def _all_ended(site: Site):
+def run_processes(
+    seed: int, seconds: float = SITE_S, place: Ground | None = None, evidence: Path | None = None
+) -> History:
+    """One site for so long, then its drain; what it leaves to clean up is cleaned up, here or by the next run.
+
+    Real processes do not repeat themselves: of a site that fails, logs and state are kept in `evidence`.
+    """
+    disks.sweep()
+    netns.sweep()
+    place = place or ground()
+    root = disks.made_folder(memory=place.memory)
     try:
-        yield
+        site = Site(seed, root, place)
+        try:
+            storm = Storm(site, seconds)
+            storm.blow()
+            history = told_by(site)
+            if evidence is not None and check(history):
+                _keep(site, evidence)
+            return history
+        finally:
+            site.close()
     finally:
-        with ended_together(site.programs):
-            for program in site.programs:
-                program.signal(signal.SIGCONT)
+        disks.remove(root)
 
 
-def kinds_of(history: History) -> Counter[str]:
-    """Faults of a run."""
-    return history.faults
+def _keep(site: Site, evidence: Path) -> None:
+    shutil.rmtree(evidence, ignore_errors=True)
+    shutil.copytree(site.center.state, evidence / "center")
+    shutil.copytree(site.root / "logs", evidence / "logs")
+    for box in site.boxes:
+        shutil.copytree(box.state, evidence / box.state.parent.name)
+    for pattern in ("told-*", "promises-*"):
+        for path in site.root.glob(pattern):
+            shutil.copy(path, evidence)
+
+
+def run_judged(seed: int, seconds: float, place: Ground, evidence: Path | None = None) -> Summary:
+    """One site and its judgement; `evidence` is where the logs of one that failed are kept."""
+    summary = Summary()
+    history = run_processes(seed, seconds, place, evidence)
+    summary.add(seed, history, check(history))
+    return summary
+
+
+def campaign(first: int, seconds: float, site_s: float, into: Path) -> Summary:
+    """Site after site until the time is over; the sum stands in a file after each."""
+    end_s = time.monotonic() + seconds
+    results = Results.read(into)
+    place = ground()
+    total = Summary()
+    for seed in itertools.count(first):
+        left_s = end_s - time.monotonic()
+        if left_s < site_s / 2:
+            return total
+        one = run_judged(seed, site_s, place, into.parent / f"site-{seed}")
+        total.merge(one)
+        results.add(seed, one)
+        results.write(into)
+        sys.stderr.write(f"{seed} {json.dumps(one.plain())}\n")
+        sys.stderr.flush()
+    return total
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign.processes")
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--first", type=int, default=0, help="first seed; each is a site")
+    parser.add_argument("--site-seconds", type=float, default=SITE_S)
+    parser.add_argument("--into", type=Path, default=LAYER_C, help="sums up with what stands there")
+    asked = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    total = campaign(asked.first, asked.seconds, asked.site_seconds, asked.into)
+    print(json.dumps(total.plain(), indent=1))  # noqa: T201 - a command's answer
+    return 1 if total.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
