@@ -97,6 +97,10 @@ def _acknowledged(spool: Spool) -> dict[tuple[int, int], int]:
     return {(lane.boot, lane.stream): lane.acked_seq for lane in spool._file.read(spool._lanes)}
 
 
+def _dropped(spool: Spool) -> int:
+    return sum(line.samples for line in spool.ledger())
+
+
 class Feeder:
     """Appends samples and logs what was stored."""
 
@@ -150,6 +154,8 @@ class Feeder:
         name = FORMS[0].signals[int(column[0])].name
         promised = [spool.boot.id, int(stream), first_seq, name, t_ns.tobytes(), value.tobytes()]
         os.write(self._sink, msgpack.packb(promised))
+        if large and (dropped := _dropped(spool)):
+            self._words.tell("dropped", dropped)
 
 
 async def live(feed: Feed) -> None:
@@ -188,7 +194,7 @@ async def live(feed: Feed) -> None:
             await asyncio.sleep(0.05)
         for helper in helpers:
             helper.cancel()
-    words.tell("dropped", await storage.call(lambda spool: sum(line.samples for line in spool.ledger())))
+    words.tell("dropped", await storage.call(_dropped))
     await storage.close()
 
 

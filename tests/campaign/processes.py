@@ -42,18 +42,18 @@ GATEWAYS = (4, 8)
 LINEAGE_EVERY = 3
 """Each third site also knows copies: clones, old images of gateways and of the coordinator."""
 CLONES_MAX = 2
-LONG_PAUSE_S = 60.0
+LONG_PAUSE_S, OVERFLOW_S = 60.0, 10.0
 TOLD = ("SERVER_REGRESSED", "FENCED", "IDENTITY_FORK", "STORE_FULL", "STORE_READ_ONLY", "STORE_SYNC_FAILED")
 
 
-def ground(*, memory: bool = True) -> Ground:
+def ground(*, memory: bool = True, copies: bool = True) -> Ground:
     """What this machine can do; what it cannot is told on stderr."""
     mounts, lacking = disks.may_mount(), netns.missing()
     if not mounts:
         sys.stderr.write("CAMPAIGN WITHOUT POWER CUTS: no ext4 in a file can be mounted here\n")
     if lacking:
         sys.stderr.write(f"CAMPAIGN WITHOUT BAD LINKS: lacking {lacking} (run `make services`)\n")
-    return Ground(mounts, not lacking, memory)
+    return Ground(mounts, not lacking, memory, copies)
 
 
 class Storm:
@@ -63,7 +63,8 @@ class Storm:
         self.site = site
         self.end_s = time.monotonic() + seconds
         self.random = Random(site.seed)
-        self.lineage = site.seed % LINEAGE_EVERY == LINEAGE_EVERY - 1 and site.ground.mounts
+        wanted = site.ground.mounts and site.ground.copies
+        self.lineage = wanted and site.seed % LINEAGE_EVERY == LINEAGE_EVERY - 1
         self.drained = threading.Event()
         self.originals = self.random.randint(*GATEWAYS)
 
@@ -166,8 +167,11 @@ class Storm:
         """Cut off for so long that the disk's budget is used up, and its policy decides."""
         self._weather(box, "parted")
         box.kill()
+        told = len(box.words())
         box.start(large=True)
-        time.sleep(box.random.uniform(1.0, 3.0))
+        with contextlib.suppress(AssertionError):  # a busy machine fills it another time
+            self.site.until(lambda: any("dropped" in one for one in box.words()[told:]), "not full", OVERFLOW_S)
+        time.sleep(box.random.uniform(0.0, 0.5))
         box.kill()
         self._weather(box, "")
         box.start()
@@ -290,7 +294,7 @@ def told_by(site: Site) -> History:
         reasons = [one["reason"][0] for one in words if "reason" in one]
         reasons += [one.get("store") or one.get("start") for one in words]
         history.faults += Counter(reason for reason in reasons if reason in TOLD)
-        dropped += [one["dropped"] for one in words if "dropped" in one]
+        dropped += [one["dropped"] for one in words if "dropped" in one][-1:]
     history.faults["SERVER_REGRESSED"] += regressed
     if regressed and not history.faults["center restored"] + history.faults["disk restored"] + history.faults["clone"]:
         history.failures.append("the coordinator forgot what it had acknowledged")
@@ -353,11 +357,10 @@ def run_judged(seed: int, seconds: float, place: Ground, evidence: Path | None =
     return summary
 
 
-def campaign(first: int, seconds: float, site_s: float, into: Path) -> Summary:
+def campaign(first: int, seconds: float, site_s: float, into: Path, place: Ground) -> Summary:
     """Site after site until the time is over; the sum stands in a file after each."""
     end_s = time.monotonic() + seconds
     results = Results.read(into)
-    place = ground()
     total = Summary()
     for seed in itertools.count(first):
         left_s = end_s - time.monotonic()
@@ -378,9 +381,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="first seed; each is a site")
     parser.add_argument("--site-seconds", type=float, default=SITE_S)
     parser.add_argument("--into", type=Path, default=LAYER_C, help="sums up with what stands there")
+    parser.add_argument("--no-copies", action="store_true", help="no clones and old images")
     asked = parser.parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    total = campaign(asked.first, asked.seconds, asked.site_seconds, asked.into)
+    place = ground(copies=not asked.no_copies)
+    total = campaign(asked.first, asked.seconds, asked.site_seconds, asked.into, place)
     print(json.dumps(total.plain(), indent=1))  # noqa: T201 - a command's answer
     return 1 if total.violations else 0
 

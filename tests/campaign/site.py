@@ -47,11 +47,13 @@ class Ground:
         mounts: disks are ext4 in a file, whose power can go.
         links: gateways stand in network namespaces.
         memory: image files lie in memory.
+        copies: some sites know clones and old images.
     """
 
     mounts: bool
     links: bool
     memory: bool = True
+    copies: bool = True
 
 
 class Place:
