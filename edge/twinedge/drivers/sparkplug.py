@@ -248,7 +248,7 @@ class SparkplugHost:
                 name = name_of(metric)
             except PayloadError as wrong:
                 node.fault(device, wrong.message)
-                continue
+                name = ""  # no point's name, but its alias is known
             told = Metric(name, metric.datatype, member.bindings.get(name) if member is not None else None)
             if told.binding is not None:
                 known[name] = told
