@@ -8,9 +8,11 @@ import random
 
 import pytest
 
+from tests.edge.drivers.mosquitto import PROFILE, Broker
 from twinedge.config.catalogue import signals_of
 from twinedge.config.schema import Device
 from twinedge.drivers.link import Assignment
+from twinedge.drivers.mqtt import MqttDriver
 from twinedge.ports import Delivery, NotAcquired
 from twinmodel.clock import MILLISECOND_NS, SystemClock
 from twinmodel.profile.schema import FirmwareProfile, kind_of
@@ -103,6 +105,26 @@ def clock():
 @pytest.fixture
 def rng():
     return random.Random(7)
+
+
+@pytest.fixture
+async def broker(service_path, tmp_path):
+    """A mosquitto that keeps sessions."""
+    made = await Broker(service_path("mosquitto"), tmp_path).start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def make(assign, clock, rng):
+    """Function: port of a broker -> MqttDriver of one device `t` with root `plant`."""
+
+    def build(port, profile=PROFILE, client_id="gateway-1", linger_s=0.0, address=None, **device):
+        device = {"mqtt": address or f"mqtt://127.0.0.1:{port}", "root": "plant"} | device
+        assignments, _ = assign(("t", device, profile))
+        return MqttDriver(assignments, clock=clock, rng=rng, client_id=client_id, linger_s=linger_s)
+
+    return build
 
 
 @pytest.fixture

@@ -6,97 +6,16 @@ import asyncio
 import gc
 import json
 import socket
-import subprocess
 
 import aiomqtt
 import pytest
 import trustme
 
-from twinedge.drivers.mqtt import MqttDriver
+from tests.edge.drivers.mosquitto import PROFILE, T0, Broker, connected, levels, reading
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 
 AWAY, DECODE, STALE = (bad(QualityReason[r]) for r in ("NOT_CONNECTED", "DECODE", "STALE"))
 service = pytest.mark.service("mosquitto")
-
-
-class Broker:
-    """One mosquitto of our own on a free port, restartable."""
-
-    def __init__(self, program, folder, extra=""):
-        self.program = program
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.config = folder / "mosquitto.conf"
-        self.config.write_text(
-            f"listener {self.port} 127.0.0.1\n{extra or 'allow_anonymous true'}\npersistence true\n"
-            f"persistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\nuser root\n"
-        )
-        self.process = None
-
-    async def start(self):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([self.program, "-c", str(self.config)], **quiet)  # noqa: ASYNC220  # a test
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                    continue
-                writer.close()
-                await writer.wait_closed()
-                return self
-
-    def stop(self, *, hard=False):
-        if self.process is not None:
-            (self.process.kill if hard else self.process.terminate)()
-            self.process.wait(10)
-            self.process = None
-
-    async def publish(self, topic, *payloads, qos=1, **options):
-        async with aiomqtt.Client("127.0.0.1", self.port, **options) as client:
-            for payload in payloads:
-                sent = payload if isinstance(payload, (bytes, str)) else json.dumps(payload)
-                await client.publish(topic, sent, qos=qos)
-
-
-@pytest.fixture
-async def broker(service_path, tmp_path):
-    made = await Broker(service_path("mosquitto"), tmp_path).start()
-    yield made
-    made.stop()
-
-
-PROFILE = {
-    "defaults": {"topic": "{root}/tank", "time": "$.t"},
-    "points": {"level": {"at": "$.level", "unit": "m"}, "valve": {"at": "$.state.valves[1]", "as": "bool"}},
-}
-T0 = 1_700_000_000_000
-
-
-def reading(n, **more):
-    return {"t": T0 + n, "level": n / 10, "state": {"valves": [False, n % 2 == 0]}} | more
-
-
-@pytest.fixture
-def make(assign, clock, rng):
-    def build(port, profile=PROFILE, client_id="gateway-1", linger_s=0.0, address=None, **device):
-        device = {"mqtt": address or f"mqtt://127.0.0.1:{port}", "root": "plant"} | device
-        assignments, _ = assign(("t", device, profile))
-        return MqttDriver(assignments, clock=clock, rng=rng, client_id=client_id, linger_s=linger_s)
-
-    return build
-
-
-async def connected(driver):
-    async with asyncio.timeout(10):
-        while not driver.health()[0].connected:  # noqa: ASYNC110  # health is polled, as the status page does
-            await asyncio.sleep(0.01)
-
-
-def levels(sink, since=0):
-    return [row[1] for row in sink.samples(0, since) if row[2] == GOOD]
 
 
 @service
