@@ -109,6 +109,7 @@ REASONS: dict[str, Reason] = {
     # identity
     "CERT_EXPIRED": _reason(_DENIED, "run `twinedge join` with a new invitation"),
     "CERT_INVALID": _reason(_DENIED, "run `twinedge join` with a new invitation"),
+    "CERT_UNTRUSTED": _reason(_DENIED, "compare the thumbprint with what the server shows, then trust its certificate"),
     "FINGERPRINT_MISMATCH": _reason(_DENIED, "copy the join line again; if it still differs, do not join"),
     "TOKEN_INVALID": _reason(
         (Exit.NOT_ALLOWED, 401, "UNAUTHENTICATED"), "use a token that `twincloud token create` printed"

@@ -1,46 +1,96 @@
-"""OPC UA data values to samples: status codes to quality, time stamps to event time."""
+"""OPC UA status codes to quality, and its time stamps to nanoseconds; the tables that say what becomes what."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+import asyncua.ua
+import numpy as np
+from numpy.typing import NDArray
 
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import GOOD, QualityClass, QualityReason, quality, uncertain
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SANE_FROM_NS = 946_684_800 * SECOND_NS  # 2000-01-01: an unset clock of a device says 1601, 1970 or 1980
-SANE_AHEAD_NS = 60 * SECOND_NS
-CLOCK = uncertain(QualityReason.CLOCK)
-DOUBTED = uncertain(QualityReason.NONE)
-_OVERFLOW = 0x0480  # OPC UA Part 4, 7.39.1: InfoType DataValue with the Overflow bit
+ua: Any = asyncua.ua  # it re-exports its names without saying so, which strict typing refuses
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+TICKS_TO_1970: Final = 116_444_736_000_000_000  # steps of 100 ns from 1601-01-01, Part 6, 5.2.2.5
+CLOCK: Final = uncertain(QualityReason.CLOCK)
+DOUBTED: Final = uncertain(QualityReason.NONE)
+OVERFLOW: Final = 0x0480  # Part 4, 7.39.1: InfoType DataValue with the Overflow bit
+_SPAN: Final = (1 << 63) // 100 - 1
+TICKS_MIN, TICKS_MAX = TICKS_TO_1970 - _SPAN, TICKS_TO_1970 + _SPAN  # 1677 to 2262
 _R = QualityReason
-# Part 4, 7.39.2 and Part 8, 6.3.2: the code without its flag bits.
-REASONS: Mapping[int, QualityReason] = {
-    0x8031: _R.NOT_CONNECTED,  # BadNoCommunication
-    0x808A: _R.NOT_CONNECTED,  # BadNotConnected
-    0x8005: _R.NOT_CONNECTED,  # BadCommunicationError
-    0x800A: _R.NOT_CONNECTED,  # BadTimeout
-    0x8032: _R.ABSENT,  # BadWaitingForInitialData
-    0x809B: _R.ABSENT,  # BadNoData
-    0x803C: _R.OUT_OF_RANGE,  # BadOutOfRange
-    0x808B: _R.DEVICE_FAULT,  # BadDeviceFailure
-    0x808C: _R.DEVICE_FAULT,  # BadSensorFailure
-    0x408F: _R.STALE,  # UncertainNoCommunicationLastUsableValue
-    0x4090: _R.STALE,  # UncertainLastUsableValue
-    0x4091: _R.SUBSTITUTED,  # UncertainSubstituteValue
-    0x4092: _R.SUBSTITUTED,  # UncertainInitialValue
-    0x4093: _R.DEVICE_FAULT,  # UncertainSensorNotAccurate
-    0x4094: _R.OUT_OF_RANGE,  # UncertainEngineeringUnitsExceeded
-    0x4095: _R.DEVICE_FAULT,  # UncertainSubNormal
-    0x0096: _R.SUBSTITUTED,  # GoodLocalOverride
+# Names of Part 4, 7.39.2 and Part 8, 6.3.2. The class (good, uncertain, bad) is that of the code itself.
+REASONS: Final[Mapping[str, QualityReason]] = {
+    "BadNoCommunication": _R.NOT_CONNECTED,
+    "BadNotConnected": _R.NOT_CONNECTED,
+    "BadCommunicationError": _R.NOT_CONNECTED,
+    "BadConnectionClosed": _R.NOT_CONNECTED,
+    "BadConnectionRejected": _R.NOT_CONNECTED,
+    "BadDisconnect": _R.NOT_CONNECTED,
+    "BadServerNotConnected": _R.NOT_CONNECTED,
+    "BadServerHalted": _R.NOT_CONNECTED,
+    "BadShutdown": _R.NOT_CONNECTED,
+    "BadTimeout": _R.NOT_CONNECTED,
+    "BadRequestTimeout": _R.NOT_CONNECTED,
+    "BadWaitingForInitialData": _R.ABSENT,
+    "BadWaitingForResponse": _R.ABSENT,
+    "BadNoData": _R.ABSENT,
+    "BadNoDataAvailable": _R.ABSENT,
+    "BadDataLost": _R.ABSENT,
+    "BadDataUnavailable": _R.ABSENT,
+    "BadIndexRangeNoData": _R.ABSENT,
+    "BadNoEntryExists": _R.ABSENT,
+    "BadNotFound": _R.ABSENT,
+    "BadStateNotActive": _R.ABSENT,
+    "BadOutOfRange": _R.OUT_OF_RANGE,
+    "BadDataEncodingInvalid": _R.DECODE,
+    "BadDataEncodingUnsupported": _R.DECODE,
+    "BadDecodingError": _R.DECODE,
+    "BadEncodingError": _R.DECODE,
+    "BadEncodingLimitsExceeded": _R.DECODE,
+    "BadTypeMismatch": _R.DECODE,
+    "BadIndexRangeInvalid": _R.DECODE,
+    "BadAggregateInvalidInputs": _R.DECODE,
+    "BadInvalidTimestamp": _R.CLOCK,
+    "UncertainNoCommunicationLastUsableValue": _R.STALE,
+    "UncertainLastUsableValue": _R.STALE,
+    "UncertainSubstituteValue": _R.SUBSTITUTED,
+    "UncertainInitialValue": _R.SUBSTITUTED,
+    "UncertainSimulatedValue": _R.SUBSTITUTED,
+    "UncertainTransducerInManual": _R.SUBSTITUTED,
+    "UncertainSensorNotAccurate": _R.DEVICE_FAULT,
+    "UncertainSensorCalibration": _R.DEVICE_FAULT,
+    "UncertainConfigurationError": _R.DEVICE_FAULT,
+    "UncertainSubNormal": _R.DEVICE_FAULT,
+    "UncertainDataSubNormal": _R.DEVICE_FAULT,
+    "UncertainEngineeringUnitsExceeded": _R.OUT_OF_RANGE,
+    "UncertainOverRange": _R.OUT_OF_RANGE,
+    "UncertainUnderRange": _R.OUT_OF_RANGE,
+    "GoodLocalOverride": _R.SUBSTITUTED,
+    "GoodEdited": _R.SUBSTITUTED,
+    "GoodClamped": _R.OUT_OF_RANGE,
+    "GoodEntryInserted": _R.BACKFILLED,
+    "GoodEntryReplaced": _R.BACKFILLED,
+}
+_CODES: Final = {
+    int(getattr(ua.StatusCodes, name)) >> 16: r for name, r in REASONS.items() if name in dir(ua.StatusCodes)
 }
 
 
+@lru_cache(maxsize=1024)
 def quality_of(status: int) -> int:
-    """Quality of a status code; an unknown bad one is the device's fault, an unknown uncertain one has no reason."""
+    """Quality of a status code.
+
+    A bad code that the table does not name is the device's fault (configuration, sensor, node, access); a good or
+    uncertain one that it does not name has no reason.
+    """
     klass = QualityClass(min(status >> 30, 2))
-    reason = REASONS.get(status >> 16)
+    reason = _CODES.get(status >> 16)
     if reason is None:
         reason = _R.DEVICE_FAULT if klass is QualityClass.BAD else _R.NONE
     return quality(klass, reason)
@@ -48,21 +98,34 @@ def quality_of(status: int) -> int:
 
 def overflowed(status: int) -> bool:
     """Whether the server's queue of the item overflowed: values before this one were lost."""
-    return status & _OVERFLOW == _OVERFLOW
+    return status & OVERFLOW == OVERFLOW
 
 
-def to_ns(moment: datetime | None) -> int | None:
-    """Nanoseconds UTC of a time stamp (without zone it is UTC); None when it is missing."""
+def ticks_to_ns(ticks: int) -> int:
+    """Nanoseconds since 1970 of steps of 100 ns since 1601; what lies beyond 64 bits is cut to the nearest year."""
+    return (min(max(ticks, TICKS_MIN), TICKS_MAX) - TICKS_TO_1970) * 100
+
+
+def column_to_ns(ticks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`ticks_to_ns` of a column."""
+    return (np.clip(ticks, TICKS_MIN, TICKS_MAX) - TICKS_TO_1970) * 100
+
+
+def ticks_of(moment: datetime | None) -> int:
+    """Steps of 100 ns since 1601 of a time stamp (without zone it is UTC); 0 when it is missing."""
     if moment is None:
-        return None
+        return 0
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - EPOCH) // timedelta(microseconds=1) * 1000
+    return (aware - EPOCH) // timedelta(microseconds=1) * 10 + TICKS_TO_1970
 
 
-def event_time(source: datetime | None, server: datetime | None, arrival_ns: int) -> tuple[int, int]:
-    """Event time and what it does to quality: the source's stamp, else the server's, else the arrival with doubt."""
-    for moment in (source, server):
-        t_ns = to_ns(moment)
-        if t_ns is not None and SANE_FROM_NS <= t_ns <= arrival_ns + SANE_AHEAD_NS:
-            return t_ns, GOOD if moment is source or source is None else CLOCK
-    return arrival_ns, CLOCK
+def to_iso(t_ns: int) -> str:
+    """RFC 3339 with nine digits."""
+    seconds, rest = divmod(t_ns, SECOND_NS)
+    return f"{EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def worst(*codes: int) -> int:
+    """The first code of the worst class among some; a plain good one gives way to an annotated good one."""
+    found = max(codes, key=lambda code: code >> 8)
+    return found if found != GOOD else next((code for code in codes if code), GOOD)

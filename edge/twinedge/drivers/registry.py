@@ -43,7 +43,8 @@ def build_drivers(
             raise _unknown(loaded, name, device.protocol)
         profile = loaded.profiles[name]
         signals = signals_of(catalogue, name, profile)
-        assignment = Assignment(name, device, profile, signals, catalogue.time_step_ns, loaded.path.parent.resolve())
+        folder, bound = loaded.path.parent.resolve(), bound_points(loaded, name)
+        assignment = Assignment(name, device, profile, signals, catalogue.time_step_ns, folder, bound)
         groups.setdefault(connection_of(assignment), []).append(assignment)
     drivers: list[Driver] = []
     for group, assignments in groups.items():
@@ -52,6 +53,12 @@ def build_drivers(
         keywords |= _keywords(group[0], f"{client_id}-{suffix}", state_dir)
         drivers.append(_driver_class(group[0])(assignments, **keywords))
     return drivers
+
+
+def bound_points(loaded: LoadedSite, device: str) -> frozenset[str]:
+    """Points of a device that feed a model; no report by exception applies to them."""
+    named = (s for twin in loaded.site.twins.values() for s in (*twin.inputs.values(), *twin.outputs.values()))
+    return frozenset(point for owner, _, point in (s.partition(".") for s in named) if owner == device)
 
 
 def connection_of(assignment: Assignment) -> Group:

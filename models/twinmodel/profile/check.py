@@ -114,6 +114,11 @@ def _check_write(profile: FirmwareProfile, document: Document, keys: KeyPath, po
 def _check_opcua(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:
     del profile
     document.read((*keys, "at"), parse_node, point.at)
+    if point.device_unit is not None:
+        try:
+            units.parse(point.device_unit)
+        except InputError as wrong:
+            raise document.error(wrong.reason, (*keys, "device_unit"), wrong.message, hint=wrong.hint) from None
     _check_plain(document, keys, point)
 
 

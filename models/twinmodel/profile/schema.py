@@ -149,6 +149,7 @@ class Point(Strict):
             neither here nor `{root}`, `{device}` or `{point}` (the point's name) stands for any one level.
         payload, time, time_unit, key, each, spacing, unit_at, optional, qos: mqtt, see `Defaults`.
         expect_every: mqtt: when nothing came for so long, the signal is STALE.
+        device_unit: opcua: unit in which the node's values really come, where the server's label is wrong.
         queue: opcua: values the server keeps for us while the link is slow or cut; see `Defaults`.
         scale: factor from raw to `unit`: a number, `10^@point`, or an expression, see `scale.py`.
         states: names of the values of an integer or a bit: `{0: "off", 1: "on"}`.
@@ -176,6 +177,7 @@ class Point(Strict):
     qos: Literal[0, 1] | None = None
     every: Duration | None = None
     queue: int | None = Field(None, ge=1, le=10_000)
+    device_unit: str | None = None
     order: Order | None = None
     scale: str | float | None = None
     offset: float | None = None

@@ -16,7 +16,6 @@ from asyncua.server.user_managers import UserManager
 from twinedge.drivers import opcua_trust
 from twinedge.drivers.opcua import OpcuaDriver
 from twinmodel.clock import SystemClock
-from twinmodel.errors import UnreachableError
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 
 # One event loop and one server for the whole file: an asyncua server takes three seconds to start.
@@ -167,11 +166,12 @@ async def test_insane_source_time_gives_way_to_the_servers_and_is_doubted(make, 
     assert abs(t_ns - SystemClock().wall_ns()) < 5e9
 
 
-async def test_value_of_another_type_is_bad_and_the_others_go_on(make, sink, running, plant):
+async def test_point_of_another_type_is_refused_with_its_reason_and_the_others_go_on(make, sink, running, plant):
     profile = PROFILE | {"points": PROFILE["points"] | {"flow": {"at": "Name", "as": "float64"}}}
-    async with running(make(plant.port, profile), sink):
+    async with running(make(plant.port, profile), sink) as driver:
         await sink.until(lambda: sink.samples(0) and sink.samples(1))
-    assert sink.samples(0)[0][2] == bad(QualityReason.DECODE)
+        assert "DEVICE_MISMATCH: flow: the server has a String" in driver.health()[0].last_error
+    assert [row[2] for row in sink.samples(0)] == [bad(QualityReason.DEVICE_FAULT)]
     assert sink.samples(1)[0][2] == GOOD
 
 
@@ -288,17 +288,6 @@ async def test_wrong_password_is_a_refusal(make, sink, running, plant, tmp_path)
         await sink.until(lambda: sink.samples(0))
         assert "refused us" in driver.health()[0].last_error
         assert "guess" not in driver.health()[0].last_error
-
-
-async def test_another_certificate_than_the_trusted_one_is_refused(tmp_path, clock):
-    trusted, _ = opcua_trust.ensure_certificate(tmp_path / "a", clock)
-    other, key = opcua_trust.ensure_certificate(tmp_path / "b", clock)
-    opcua_trust.check_server(trusted.read_bytes(), trusted, tmp_path / "pending", "press")
-    with pytest.raises(UnreachableError) as caught:
-        opcua_trust.check_server(other.read_bytes(), trusted, tmp_path / "pending", "press")
-    assert caught.value.reason == "DEVICE_REFUSED"
-    assert caught.value.facts["thumbprint"] == opcua_trust.thumbprint(other.read_bytes())
-    assert key.stat().st_mode & 0o777 == 0o600
 
 
 async def test_own_certificate_is_made_once(tmp_path, clock):

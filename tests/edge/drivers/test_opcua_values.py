@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
+import numpy as np
 import pytest
 from asyncua import ua
+from hypothesis import given
+from hypothesis import strategies as st
 
-from twinedge.drivers.link import Columns, DeviceLink
-from twinedge.drivers.opcua import _add
-from twinedge.drivers.opcua_items import items_of
-from twinedge.drivers.opcua_values import CLOCK, DOUBTED, EPOCH, event_time, overflowed, quality_of, to_ns
-from twinmodel.quality import GOOD, QualityReason, bad, good, uncertain
+from twinedge.drivers.opcua_values import (
+    EPOCH,
+    REASONS,
+    column_to_ns,
+    overflowed,
+    quality_of,
+    ticks_of,
+    ticks_to_ns,
+    to_iso,
+    worst,
+)
+from twinmodel.quality import GOOD, QualityClass, QualityReason, bad, class_of, good, uncertain
 
-ARRIVAL = 1_750_000_000 * 10**9
-NOW = EPOCH + timedelta(seconds=1_750_000_000)
 OVERFLOW = 0x480
 
 
@@ -42,50 +49,45 @@ def test_status_becomes_quality_of_the_same_class(status, expected):
     assert quality_of(status | OVERFLOW) == expected
 
 
-def test_time_is_the_sources_else_the_servers_else_the_arrival():
-    old, zero = datetime(1980, 1, 1, tzinfo=UTC), datetime(1601, 1, 1, tzinfo=UTC)
-    assert event_time(NOW, None, ARRIVAL) == (ARRIVAL, GOOD)
-    assert event_time(NOW.replace(tzinfo=None), None, ARRIVAL) == (ARRIVAL, GOOD)
-    assert event_time(None, NOW, ARRIVAL + 5) == (ARRIVAL, GOOD)
-    assert event_time(old, NOW, ARRIVAL + 5) == (ARRIVAL, CLOCK)
-    assert event_time(zero, None, ARRIVAL) == (ARRIVAL, CLOCK)
-    assert event_time(None, None, ARRIVAL) == (ARRIVAL, CLOCK)
-    assert event_time(NOW + timedelta(hours=1), None, ARRIVAL) == (ARRIVAL, CLOCK)
+@pytest.mark.parametrize("name", REASONS)
+def test_every_status_of_the_table_exists_and_keeps_its_class(name):
+    code = getattr(ua.StatusCodes, name)
+    klass = {"G": QualityClass.GOOD, "U": QualityClass.UNCERTAIN, "B": QualityClass.BAD}[name[0]]
+    assert class_of(quality_of(code)) is klass
+    assert quality_of(code) & 0xFF == REASONS[name]
 
 
-def test_microseconds_survive():
-    assert to_ns(NOW + timedelta(microseconds=123456)) == ARRIVAL + 123_456_000
+@given(st.integers(0, 0xFFFFFFFF))
+def test_any_status_has_a_quality_of_its_class(status):
+    assert class_of(quality_of(status)) == min(status >> 30, 2)
 
 
-@pytest.fixture
-def item(assign, clock):
-    profile = {"namespace": "urn:x", "points": {"flow": {"at": "Flow", "as": "float64"}}}
-    assignments, _ = assign(("p", {"opcua": "opc.tcp://h:4840", "root": "A/B"}, profile))
-    return items_of([DeviceLink(assignments[0], clock)])[0]
-
-
-def test_overflow_doubts_the_value_and_declares_the_hole_before_it(item):
-    columns = Columns()
-    first = ua.DataValue(ua.Variant(1.0), SourceTimestamp=NOW)
-    later = NOW + timedelta(seconds=5)
-    second = ua.DataValue(ua.Variant(2.0), ua.StatusCode(OVERFLOW), SourceTimestamp=later)
+def test_overflow_needs_its_bit_and_the_info_type_of_data_values():
     assert overflowed(OVERFLOW)
+    assert not overflowed(0x80)
     assert not overflowed(ua.StatusCodes.BadDeviceFailure)
-    assert _add(item, first, ARRIVAL, columns) is None
-    hole = _add(item, second, ARRIVAL + 5 * 10**9, columns)
-    assert (hole.device, hole.from_ns, hole.to_ns) == ("p", ARRIVAL, ARRIVAL + 5 * 10**9)
-    (batch,) = columns.batches()
-    assert batch.quality.tolist() == [GOOD, DOUBTED]
 
 
-def test_bad_status_without_value_keeps_its_own_reason(item):
-    columns = Columns()
-    status = ua.StatusCode(ua.StatusCodes.BadNoCommunication)
-    _add(item, ua.DataValue(ua.Variant(None), status, SourceTimestamp=NOW), ARRIVAL, columns)
-    (batch,) = columns.batches()
-    assert math.isnan(batch.value[0])
-    assert batch.quality.tolist() == [bad(QualityReason.NOT_CONNECTED)]
+def test_microseconds_survive_and_a_missing_stamp_is_zero():
+    moment = EPOCH + timedelta(seconds=1_750_000_000, microseconds=123_456)
+    assert ticks_to_ns(ticks_of(moment)) == 1_750_000_000_123_456_000
+    assert ticks_of(moment.replace(tzinfo=None)) == ticks_of(moment)
+    assert ticks_of(None) == 0
 
 
-def test_paths_run_from_the_root_to_the_point(item):
-    assert item.path == ("A", "B", "Flow")
+def test_time_as_text_has_nine_digits():
+    assert to_iso(1_750_000_000_000_000_001) == "2025-06-15T15:06:40.000000001Z"
+    assert to_iso(-1) == "1969-12-31T23:59:59.999999999Z"
+
+
+@given(st.integers(-(1 << 63), (1 << 63) - 1))
+def test_no_stamp_overflows_and_columns_agree_with_single_ones(ticks):
+    found = column_to_ns(np.array([ticks], np.int64))[0]
+    assert -(1 << 63) <= ticks_to_ns(ticks) < 1 << 63
+    assert found == ticks_to_ns(ticks)
+
+
+def test_worst_keeps_the_first_of_the_worst_class_and_annotations_of_good():
+    assert worst(GOOD, good(QualityReason.SUBSTITUTED)) == good(QualityReason.SUBSTITUTED)
+    assert worst(bad(QualityReason.STALE), bad(QualityReason.DECODE)) == bad(QualityReason.STALE)
+    assert worst(GOOD, uncertain(QualityReason.CLOCK), bad(QualityReason.ABSENT)) == bad(QualityReason.ABSENT)

@@ -1,0 +1,204 @@
+"""Publish responses from bytes to columns, without one object per value (OPC UA Part 6, 5.2).
+
+A notification message of a server is mostly alike: the same mask, the same type, fixed length. Such runs become numpy
+columns in one step; everything else is read value by value.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinedge.drivers.opcua_variant import DTYPES, Cursor, WireError
+
+RUN_MIN: Final = 12
+WINDOW: Final = 64
+RESPONSE, FAULT, DATA_CHANGE, STATUS_CHANGE = 829, 397, 811, 820
+_HEAD = struct.Struct("<IB")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive changes of one shape, as columns of equal length.
+
+    Attributes:
+        type: number of the OPC UA built-in type of all values (Part 6, 5.1.2).
+        handle: client handles, uint32.
+        value: values in the type's own dtype.
+        status: status codes, uint32.
+        source, server: time stamps in 100 ns since 1601, int64; 0 where there is none.
+    """
+
+    type: int
+    handle: NDArray[np.uint32]
+    value: NDArray[Any]
+    status: NDArray[np.uint32]
+    source: NDArray[np.int64]
+    server: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One change; `value` is None when the server sent none. Names as in `Run`."""
+
+    type: int
+    handle: int
+    value: Any
+    status: int
+    source: int
+    server: int
+
+
+@dataclass(slots=True)
+class Message:
+    """One notification message of one subscription.
+
+    Attributes:
+        sequence: its number; in a keep-alive the number that the next message will have.
+        published: time the server sent it, in 100 ns since 1601.
+        available: numbers the server still holds for retransmission.
+        changes: runs and rows, in the server's order.
+        ended: status of a StatusChangeNotification (the subscription is gone), 0 for none.
+        keep_alive: whether it carries nothing.
+    """
+
+    subscription: int
+    sequence: int
+    published: int
+    available: tuple[int, ...] = ()
+    changes: list[Run | Row] = field(default_factory=list)
+    ended: int = 0
+    keep_alive: bool = False
+
+
+def read_publish_response(body: bytes) -> Message:
+    """Reads the body of a PublishResponse message, from its type id on.
+
+    Raises:
+        WireError: for anything else or anything cut short.
+    """
+    try:
+        return _Reader(body).response()
+    except (struct.error, IndexError, ValueError, OverflowError) as wrong:
+        raise WireError(f"{type(wrong).__name__} in a publish response of {len(body)} bytes") from wrong
+
+
+@lru_cache(maxsize=256)
+def _shape(mask: int, variant: int) -> np.dtype[Any] | None:
+    """Layout of one change of fixed length; None when its length varies."""
+    if variant not in DTYPES or not mask & 1 or mask > 0x3F:
+        return None
+    fields: list[tuple[str, str]] = [("handle", "<u4"), ("mask", "u1"), ("variant", "u1"), ("value", DTYPES[variant])]
+    fields += [("status", "<u4")] if mask & 2 else []
+    fields += [("source", "<i8")] if mask & 4 else []
+    fields += [("source_ps", "<u2")] if mask & 16 else []
+    fields += [("server", "<i8")] if mask & 8 else []
+    fields += [("server_ps", "<u2")] if mask & 32 else []
+    return np.dtype(fields)
+
+
+class _Reader(Cursor):
+    """Reads a publish response."""
+
+    def response(self) -> Message:
+        kind = self.node_id()
+        if kind != RESPONSE:
+            raise WireError(f"type {kind} is no publish response")
+        self.skip(8 + 4)
+        status = self.u32()
+        if status >> 30:
+            raise WireError(f"service result 0x{status:08X}")
+        self.diagnostics()
+        for _ in range(self.count(4)):
+            self.octets()
+        self.node_id()
+        if self.byte():
+            self.octets()
+        subscription = self.u32()
+        available = tuple(self.u32() for _ in range(self.count(4)))
+        self.byte()
+        message = Message(subscription, self.u32(), self.i64(), available)
+        parts = self.count(3)
+        message.keep_alive = parts == 0
+        for _ in range(parts):
+            self._notification(message)
+        return message
+
+    def _notification(self, message: Message) -> None:
+        kind, encoded = self.node_id(), self.byte()
+        if encoded == 0:
+            return
+        length = self.i32()
+        end = self.at + max(0, length)
+        if end > len(self.body):
+            raise WireError("a notification longer than its message")
+        if kind == DATA_CHANGE:
+            self._changes(message.changes, end)
+        elif kind == STATUS_CHANGE:
+            message.ended = self.u32() or 1
+        self.at = end
+
+    def _changes(self, changes: list[Run | Row], end: int) -> None:
+        left = self.count(5)
+        window = WINDOW
+        while left > 0:
+            run = self._run(min(left, window), end)
+            if run is not None:
+                changes.append(run)
+                left -= len(run)
+                window *= 4
+                continue
+            for _ in range(min(left, RUN_MIN)):
+                changes.append(self._row())
+                left -= 1
+            window = WINDOW
+        if self.at > end:
+            raise WireError("changes longer than their notification")
+
+    def _run(self, count_max: int, end: int) -> Run | None:
+        """The changes from here on that have the shape of the first one, or None when they are few."""
+        at = self.at
+        mask, variant = self.body[at + 4], self.body[at + 5]
+        shape = _shape(mask, variant)
+        if shape is None or count_max < RUN_MIN:
+            return None
+        count = min(count_max, (end - at) // shape.itemsize)
+        if count < RUN_MIN:
+            return None
+        probe = at + (RUN_MIN - 1) * shape.itemsize
+        if self.body[probe + 4] != mask or self.body[probe + 5] != variant:
+            return None
+        rows = np.frombuffer(self.body, shape, count, at)
+        alike = (rows["mask"] == mask) & (rows["variant"] == variant)
+        if not alike.all():
+            count = int(alike.argmin())
+            if count < RUN_MIN:
+                return None
+            rows = rows[:count]
+        self.at = at + count * shape.itemsize
+        names = shape.names or ()
+        status = rows["status"] if "status" in names else np.zeros(count, np.uint32)
+        source = rows["source"] if "source" in names else np.zeros(count, np.int64)
+        server = rows["server"] if "server" in names else np.zeros(count, np.int64)
+        return Run(variant, rows["handle"], rows["value"], status, source, server)
+
+    def _row(self) -> Row:
+        handle, mask = _HEAD.unpack_from(self.body, self.at)
+        self.at += 5
+        kind, value = self.variant() if mask & 1 else (0, None)
+        status = self.u32() if mask & 2 else 0
+        source = self.i64() if mask & 4 else 0
+        if mask & 16:
+            self.skip(2)
+        server = self.i64() if mask & 8 else 0
+        if mask & 32:
+            self.skip(2)
+        return Row(kind, handle, value, status, source, server)
