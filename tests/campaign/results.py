@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
@@ -51,7 +51,9 @@ class Results:
         """In the place of what stands there."""
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        summary = {one.name: getattr(self.summary, one.name) for one in fields(Summary)}
+        plain = {"commits": self.commits, "seeds": self.seeds, "summary": summary}
+        beside.write_text(json.dumps(plain) + "\n")
         beside.rename(path)
 
 

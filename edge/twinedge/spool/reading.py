@@ -10,6 +10,7 @@ from twinedge.spool import outgoing
 from twinedge.spool.catalogues import catalogue_of, digests_of
 from twinedge.spool.connection import Connection
 from twinedge.spool.forecast import Forecast, forecast_of
+from twinedge.spool.forgotten import Numbers, read_forgotten
 from twinedge.spool.ledger import Loss, losses_of
 from twinedge.spool.outgoing import Backlog
 from twinedge.spool.recall import recent_of
@@ -35,6 +36,7 @@ class Reading:
         self._next: dict[Stream, int] = {}
         self._forecast: tuple[int, Forecast] | None = None
         self._lanes_read: tuple[apsw.Connection, int, list[Lane]] | None = None
+        self._forgotten_read: tuple[apsw.Connection, int, Numbers] | None = None
         self.boot = boot
 
     def ranges(self) -> list[Range]:
@@ -113,3 +115,11 @@ class Reading:
             # What a transaction sees may be rolled back.
             self._lanes_read = (db, changes, lanes)
         return lanes
+
+    def _forgotten(self, db: apsw.Connection) -> Numbers:
+        """Numbers of deleted lanes, read anew as `_stored_lanes` is: each session asks for many of them."""
+        changes = db.total_changes()
+        known = self._forgotten_read
+        if known is None or known[0] is not db or known[1] != changes:
+            known = self._forgotten_read = (db, changes, read_forgotten(db))
+        return known[2]

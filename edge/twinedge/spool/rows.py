@@ -12,6 +12,7 @@ import apsw
 import crc32c
 import msgpack
 
+from twinedge.spool.forgotten import forget_lanes, forget_numbers
 from twinedge.spool.ledger import fold_forgotten
 from twinedge.spool.schema import number, run
 from twinmodel.clock import ClockQuality
@@ -248,16 +249,12 @@ def insert_boot(db: apsw.Connection, boot: Boot) -> None:
 
 
 def forget_boots(db: apsw.Connection) -> None:
-    """Deletes lanes that hold nothing any more, and boots far back of which nothing is left.
+    """Deletes lanes that hold nothing any more, see `forgotten`, and boots far back of which nothing is left.
 
     The chain has no hole from the boot the coordinator knows, or any that holds something, to the present one: without
     the one it knows it would take this disk for a fork.
     """
-    run(
-        db,
-        "DELETE FROM lanes WHERE acked_seq = next_seq AND boot < (SELECT max(counter) FROM boots) AND NOT EXISTS"
-        " (SELECT 1 FROM items WHERE items.boot = lanes.boot AND items.stream = lanes.stream)",
-    )
+    forget_lanes(db)
     run(
         db,
         "DELETE FROM boots WHERE counter < min("
@@ -266,6 +263,7 @@ def forget_boots(db: apsw.Connection) -> None:
         " AND counter NOT IN (SELECT counter FROM boots ORDER BY counter DESC LIMIT ?)",
         (CONFIRMED, _BOOTS_KEPT),
     )
+    forget_numbers(db)
     fold_forgotten(db)
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from twinedge.spool import outgoing
 from twinedge.spool.connection import Connection
+from twinedge.spool.forgotten import recall
 from twinedge.spool.ledger import recount
 from twinedge.spool.outgoing import Outgoing
 from twinedge.spool.reading import Reading
@@ -113,12 +114,18 @@ class Sending(Reading):
                 if (lane.boot, lane.stream) == (counter, stream) and next_seq < lane.acked_seq
             ]
 
+        def pruned(db: apsw.Connection) -> bool:
+            return counter is not None and next_seq < self._forgotten(db).get((counter, int(stream)), 0)
+
         # Every session asks; only a coordinator that was restored makes it a write.
-        if not self._file.read(behind):
+        if not self._file.read(lambda db: behind(db) or pruned(db)):
             return counter is not None
         self._retention.coarser.restart()
         self._told.pop((boot, stream), None)
         with self._file.write() as db:
+            if counter is not None and pruned(db):
+                given, now_ns = recall(db, counter, stream), self._clock.wall_ns()
+                set_lane(db, Lane(counter, stream, given, given, given, now_ns))
             for lane in behind(db):
                 moved = replace(lane, acked_seq=next_seq)
                 set_lane(db, moved)

@@ -186,6 +186,28 @@ def test_rewind_beyond_the_kept_tail_declares_what_is_gone(bench):
     spool.close()
 
 
+def test_rewind_of_a_boot_of_which_nothing_is_left_declares_all_of_it_once(bench):
+    spool = bench.open()
+    bench.append(spool)
+    old = spool.boot.id
+    spool.acknowledge([Mark(old, Stream.TELEMETRY, 10)])
+    bench.clock.advance(25 * 3600 * 10**9)
+    for _ in range(64):
+        bench.append(spool, Stream.ALARM, count=1)
+    for _ in range(2):
+        spool.close()
+        spool = bench.open()
+    assert spool.rewind(old, Stream.TELEMETRY, 10)
+    assert spool.ledger() == []
+    assert not spool.rewind(old, Stream.TELEMETRY, 4)
+    gaps = [item for item in bench.everything(spool) if isinstance(item.content, Gap)]
+    assert [(g.boot, g.first_seq, g.last_seq, g.content.reason) for g in gaps] == [(old, 4, 9, "SERVER_REGRESSED")]
+    assert [(line.reason, line.samples) for line in spool.ledger()] == [("SERVER_REGRESSED", 6)]
+    spool.acknowledge([Mark(old, Stream.TELEMETRY, 10)])
+    assert spool.rewind(old, Stream.TELEMETRY, 10)
+    spool.close()
+
+
 def test_samples_beyond_the_bounds_of_one_block_become_several(bench, monkeypatch):
     monkeypatch.setattr(limits, "BLOCK_SAMPLES_MAX", 16)
     spool = bench.open()
