@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.campaign.history import Held, History, Lane, Promise, Sample, Samples
+from tests.campaign.history import Held, History, Interval, Lane, Promise, Sample, Samples
 
 RECORD_STREAM = 1
 
@@ -45,6 +45,7 @@ def check(history: History) -> list[Violation]:
     for gateway, items in history.held.items():
         found += _check_items(gateway, items, promises, history)
     found += _check_lost(history, promises)
+    found += _check_intervals(history)
     found += [
         Violation("S", f"{name}: the store says {a[:8]}, history {b[:8]}") for name, a, b in history.states if a != b
     ]
@@ -67,7 +68,7 @@ def _check_items(
         where = f"{gateway} {_name(item.lane)} [{item.first_seq}, {item.last_seq}] {item.kind}"
         if item.first_seq < expected:
             yield Violation("D", f"{where}: numbers below {expected} are stored already")
-        elif item.first_seq > expected:
+        elif any((item.lane, number) not in history.recorded for number in range(expected, item.first_seq)):
             yield Violation("G", f"{where}: nothing covers [{expected}, {item.first_seq - 1}]")
         following[item.lane] = max(expected, item.last_seq + 1)
         lost[item.lane] += item.lost
@@ -130,10 +131,7 @@ def _check_lost(history: History, promises: dict[Lane, list[Promise]]) -> Iterat
         for item in items:
             covered[item.lane].append((item.first_seq, item.last_seq))
             declared += item.lost
-    starts: dict[Lane, int] = {}
-    for excuse in history.excused:
-        start = excuse.from_seq if excuse.restored_after else max(excuse.from_seq, excuse.committed_seq)
-        starts[excuse.lane] = min(start, starts.get(excuse.lane, start))
+    starts = _starts(history)
     for lane, several in promises.items():
         wanted = [(one.first_seq, min(one.last_seq, starts.get(lane, 1 << 62) - 1)) for one in several]
         missing = list(_beyond(wanted, sorted(covered[lane])))
@@ -141,6 +139,34 @@ def _check_lost(history: History, promises: dict[Lane, list[Promise]]) -> Iterat
             yield Violation("L", f"{_name(lane)}: lost and not declared {missing[:4]}")
     if history.dropped is not None and declared > history.dropped:
         yield Violation("G", f"{declared} samples are declared lost, ledgers of gateways know {history.dropped}")
+
+
+def _check_intervals(history: History) -> Iterator[Violation]:
+    """A device that served nothing is in the ledger, once, and as long as it was away."""
+    starts = _starts(history)
+    gaps = [item for items in history.held.values() for item in items if item.kind == "gap"]
+    told: dict[str, Interval] = {}
+    for record in history.intervals:
+        lost = any(g.lane == record.lane and g.first_seq <= record.seq <= g.last_seq for g in gaps)
+        if not lost and record.seq < starts.get(record.lane, 1 << 62):
+            told[record.device] = record
+    for device, record in told.items():
+        ends = [end for ledger in history.ledgers.values() for end in ledger.get(device, ())]
+        if record.to_ns not in ends:
+            yield Violation("G", f"{device} was not acquired until {record.to_ns}, the ledgers say {ends}")
+    for gateway, ledger in history.ledgers.items():
+        for device, ends in ledger.items():
+            if len(ends) > 1:
+                yield Violation("D", f"{gateway}: {len(ends)} lines for one time without {device}")
+
+
+def _starts(history: History) -> dict[Lane, int]:
+    """First numbers, by lane, that went down with a disk."""
+    starts: dict[Lane, int] = {}
+    for excuse in history.excused:
+        start = excuse.from_seq if excuse.restored_after else max(excuse.from_seq, excuse.committed_seq)
+        starts[excuse.lane] = min(start, starts.get(excuse.lane, start))
+    return starts
 
 
 def _beyond(wanted: list[tuple[int, int]], covered: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

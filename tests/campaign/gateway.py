@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.campaign.history import History, Promise
+from tests.campaign.bad_disk import REFUSALS, Disk
+from tests.campaign.history import History, Interval, Promise
 from tests.campaign.link import Channel
 from tests.campaign.loop import Life, VirtualClock
 from tests.campaign.reading import samples_in
@@ -23,6 +24,7 @@ from twinmodel.clock import MILLISECOND_NS, SECOND_NS, ClockQuality
 from twinmodel.errors import StorageError
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 from twinsync.backoff import Backoff
+from twinsync.item import NotAcquired
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -48,9 +50,9 @@ class WatchedItems(SpooledItems):
     world: World
 
     async def rewind(self, marks) -> None:
-        before = await self._storage.call(_acknowledged)
+        before = _acknowledged(self._storage._spool)
         await super().rewind(marks)
-        after = await self._storage.call(_acknowledged)
+        after = _acknowledged(self._storage._spool)
         if any(after[lane] < acked for lane, acked in before.items() if lane in after):
             self.world.fault("SERVER_REGRESSED")
 
@@ -78,6 +80,10 @@ class Gateway:
         self.images = 0
         self.spool: Spool | None = None
         self.uplink: Uplink | None = None
+        self.disk = Disk() if REFUSALS.keys() & world.plan.kinds else None
+        self.certificate = "first"
+        self.away, self.away_ns = "", 0
+        self.back: list[NotAcquired] = []
         self.disk_peak = 0
         self.inbox_peak = 0
         self._lanes: dict[tuple[bytes, int], int] = {}
@@ -101,15 +107,22 @@ class Gateway:
             try:
                 storage = await Storage.open(self._open)
                 break
-            except StorageError:
+            except StorageError as refused:
+                self.world.fault(refused.reason)
                 await asyncio.sleep(1.0)
         items = WatchedItems(storage, lambda: ClockQuality.FREE)
         items.world = self.world
-        await items.use(FORMS[self.form])
+        while True:
+            try:
+                await items.use(FORMS[self.form])
+                break
+            except StorageError as refused:
+                self.world.fault(refused.reason)
+                await asyncio.sleep(1.0)
         random = Random(self.random.random())
         self.uplink = Uplink(
-            str(self.world.gateways.index(self)), lambda: credentials(self.name), items, SilentDownlink(),
-            clock=self.clock, random=random, agent_version="1",
+            str(self.world.gateways.index(self)), lambda: credentials(self.name, self.certificate), items,
+            SilentDownlink(), clock=self.clock, random=random, agent_version="1",
             backoff=Backoff(random, base_ns=500 * MILLISECOND_NS, cap_ns=plan.backoff_cap_ns),
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
@@ -120,7 +133,7 @@ class Gateway:
         plan = self.world.plan
         self.spool = Spool.open(
             self.folder, clock=self.clock, rng_bytes=self.random.randbytes, disk_max_bytes=plan.disk_max_bytes,
-            when_full=plan.when_full,
+            when_full=plan.when_full, vfs=self.disk.name if self.disk is not None else None,
         )  # fmt: skip
         return self.spool
 
@@ -134,15 +147,31 @@ class Gateway:
                 self.world.fault("schema change")
                 try:
                     await items.use(FORMS[self.form])
-                except StorageError:
-                    self.world.fault("STORE_FULL")
+                except StorageError as refused:
+                    self.world.fault(refused.reason)
             form = FORMS[self.form]
             parts = [self._batch(form) for _ in range(random.choice([1, 1, 2]))]
-            await storage.call(self._store, dict(parts), form)
+            await storage.call(self._store, dict(parts), form, self._absences())
             if self.uplink is not None:
                 self.inbox_peak = max(self.inbox_peak, self.uplink._inbox.qsize())
                 self.uplink.wake()
         await asyncio.Event().wait()
+
+    def _absences(self) -> list[NotAcquired]:
+        """Devices that went away or came back, sometimes told twice as by a driver that starts anew."""
+        if "device lost" not in self.world.plan.kinds or self.random.random() < 0.5:
+            return []
+        now_ns = self.clock.wall_ns()
+        if self.away and self.random.random() < 0.7:
+            self.back = [NotAcquired(self.away, "DEVICE_UNREACHABLE", self.away_ns, max(now_ns, self.away_ns + 1))]
+            self.away = ""
+            return self.back
+        if self.back and self.random.random() < 0.3:
+            return self.back
+        if not self.away:
+            self.world.fault("device lost")
+            self.away, self.away_ns = f"plc-{self.number}-{self.world.values}", now_ns
+        return [NotAcquired(self.away, "DEVICE_UNREACHABLE", self.away_ns, 0)]
 
     def _batch(self, form: Catalogue) -> tuple[Stream, Batch]:
         random = self.random
@@ -161,15 +190,24 @@ class Gateway:
         t_ns = now_ns - np.arange(count)[::-1] * MILLISECOND_NS
         return stream, Batch(Kind.FLOAT, signal, value, np.zeros(count, np.uint16), t_ns)
 
-    def _store(self, spool: Spool, parts: dict[Stream, Batch], form: Catalogue) -> None:
+    def _store(self, spool: Spool, parts: dict[Stream, Batch], form: Catalogue, records: list[NotAcquired]) -> None:
         """In the thread of the spool: what returns from it is promised."""
         before = {stream: spool._next.get(stream, 0) for stream in parts}
+        history, state = self.world.history, (spool.boot.id, int(Stream.STATE))
+        seq = spool._next.get(Stream.STATE, 0) + len(parts.get(Stream.STATE, ()))
+        told = [Interval(state, seq + place, one.device, one.to_ns) for place, one in enumerate(records)]
+        history.recorded.update((one.lane, one.seq) for one in told)
         try:
-            spool.append_many([(stream, [batch]) for stream, batch in sorted(parts.items())], form)
+            spool.append_many([(stream, [batch]) for stream, batch in sorted(parts.items())], form, records)
         except StorageError as refused:
             self.world.fault(refused.reason)
             if "declared" not in refused.facts:
+                if self.life.alive:
+                    history.recorded.difference_update((one.lane, one.seq) for one in told)
                 return
+        history.intervals += told
+        if told:
+            self._lanes[state] = spool._next[Stream.STATE]
         for stream, batch in sorted(parts.items()):
             lane = (spool.boot.id, int(stream))
             self._lanes[lane] = spool._next[stream]
@@ -237,6 +275,12 @@ class Gateway:
     def channel(self, ours) -> Channel:
         return Channel(self.world.network, self.label, ours.chain)
 
+    def renew(self, certificate: str) -> None:
+        """Shows another certificate from the next connection on."""
+        self.certificate = certificate
+        if self.uplink is not None:
+            self.uplink.retry_now()
+
     @property
     def drained(self) -> bool:
         if not self.life.alive or self.spool is None or self.uplink is None or not self.uplink.status().connected:
@@ -259,6 +303,8 @@ class Gateway:
             self._task.cancel()
         if self.spool is not None:
             self.spool.close()
+        if self.disk is not None:
+            self.disk.close()
 
 
 def copy_disk(source: Path, target: Path) -> None:

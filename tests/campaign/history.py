@@ -106,6 +106,16 @@ class Held:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Time in which a device served nothing, as a record of a lane told it; open while `to_ns` is 0."""
+
+    lane: Lane
+    seq: int
+    device: str
+    to_ns: int
+
+
 @dataclass(slots=True)
 class Excuse:
     """Numbers from `from_seq` on that lay on a disk that is gone; `committed` ones need a restored coordinator, too."""
@@ -125,6 +135,9 @@ class History:
         held: gateway -> what is kept of it, in the order of commits.
         losses: gateway -> lane -> samples its ledger says were lost.
         dropped: samples the ledgers of gateways say were dropped, None when disks were copied.
+        intervals: records NOT_ACQUIRED whose append returned.
+        recorded: numbers of such records; one that repeats or closes what the ledger knows leaves no line of its own.
+        ledgers: gateway -> device -> ends of its intervals in the ledger, 0 for an open one.
         excused: what was destroyed with a disk.
         poisoned: items that were spoilt on their way, by lane and first number.
         states: name, hash the store says, hash of the fold of history.
@@ -139,6 +152,9 @@ class History:
     held: dict[str, list[Held]] = field(default_factory=dict)
     losses: dict[str, Counter[Lane]] = field(default_factory=dict)
     dropped: int | None = None
+    intervals: list[Interval] = field(default_factory=list)
+    recorded: set[tuple[Lane, int]] = field(default_factory=set)
+    ledgers: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     excused: list[Excuse] = field(default_factory=list)
     poisoned: set[tuple[bytes, int, int]] = field(default_factory=set)
     states: list[tuple[str, str, str]] = field(default_factory=list)
@@ -161,7 +177,7 @@ class History:
             whole.update(msgpack.packb([promise.lane, promise.first_seq, list(promise.samples)]))
         for gateway, items in sorted(self.held.items()):
             whole.update(msgpack.packb([gateway, [_plain(item) for item in items]]))
-        whole.update(msgpack.packb([self.waiting, self.states, sorted(self.faults.items())]))
+        whole.update(msgpack.packb([self.ledgers, self.waiting, self.states, sorted(self.faults.items())]))
         return whole.hexdigest()
 
 

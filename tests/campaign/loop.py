@@ -13,13 +13,15 @@ import itertools
 import math
 from asyncio import base_events
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from random import Random
 from typing import Any
 
 from twinmodel.clock import SECOND_NS
 
 WALL_NS = 1_700_000_000 * SECOND_NS
+SHORT_NS = 12 * SECOND_NS
+"""When a certificate called `short` ends, after the start of a run."""
 
 
 class Life:
@@ -60,6 +62,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._order = itertools.count()
         self.thread_delay_ns = (0, 2_000_000)
         self.failures: list[str] = []
+        self.frozen: dict[Life, list[asyncio.Handle]] = {}
         self.set_exception_handler(self._note)
 
     def time(self) -> float:
@@ -76,6 +79,22 @@ class VirtualLoop(base_events.BaseEventLoop):
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._order), handle))
         return handle
+
+    def freeze(self, life: Life, seconds: float) -> None:
+        """Nothing of this life runs for so long: a process that is paused, or whose machine sleeps."""
+        self.frozen[life] = []
+        self.call_at(self.time() + seconds, self.thaw, life, context=Context())
+
+    def thaw(self, life: Life) -> None:
+        """It goes on, with all that came up meanwhile."""
+        self._ready.extend(self.frozen.pop(life, ()))
+
+    def _is_frozen(self, handle) -> bool:
+        """Whether a turn belongs to a frozen life; then it comes when that goes on."""
+        waiting = self.frozen.get(handle._context.get(LIFE))
+        if waiting is not None:
+            waiting.append(handle)
+        return waiting is not None
 
     def _timer_handle_cancelled(self, handle) -> None:
         """Nothing to count: a cancelled timer is left out when its time has come."""
@@ -94,7 +113,7 @@ class VirtualLoop(base_events.BaseEventLoop):
             ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:
+            if not (handle._cancelled or (self.frozen and self._is_frozen(handle))):
                 handle._run()
 
     def run_in_executor(self, executor, func, *args):

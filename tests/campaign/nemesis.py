@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.campaign.bad_disk import REFUSALS
 from tests.campaign.gateway import Gateway
 from tests.campaign.link import Weather
-from tests.campaign.loop import Life
+from tests.campaign.loop import SHORT_NS, WALL_NS, Life
 from twinedge.spool.retention import POLICIES
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinsync.v1 import sync_pb2
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 KINDS = (
     "agent killed", "agent killed at a step", "center killed", "center killed at a step", "cut", "parted", "deaf",
     "loss", "repeat", "replay", "poison", "slow", "clone", "disk restored", "center restored", "clock jump", "credit 0",
-    "schema change", "slow disk",
+    "schema change", "slow disk", "disk full", "disk read-only", "disk error", "disk dead", "device lost", "paused",
+    "certificate expired", "key stolen", "suspended", "center disk",
 )  # fmt: skip
 EVERY_S = 2.0
 POISON = 0.1
@@ -127,6 +131,10 @@ class Nemesis:
         self.world.network.weather = Weather()
         self.world.loop.thread_delay_ns = (0, 2 * MILLISECOND_NS)
         self.world.network.cut_all()
+        self.world.center.disk_fault = ""
+        for gateway in self.world.gateways:
+            if gateway.disk is not None:
+                gateway.disk.fault = ""
         self.world.note("healed")
 
     async def _mend(self) -> None:
@@ -151,6 +159,12 @@ class Nemesis:
             "disk restored": lambda: self._restore_disk(gateway),
             "center restored": self._restore_center,
             "clock jump": lambda: self._jump(gateway),
+            "paused": lambda: self._pause(gateway),
+            "certificate expired": lambda: self._expire(gateway),
+            "key stolen": lambda: world.center.revoke(gateway.name, gateway.certificate),
+            "suspended": lambda: world.center.suspend(gateway.name, suspended=True),
+            "center disk": self._fail_center,
+            **{name: functools.partial(self._fail, gateway, name) for name in REFUSALS},
         }.get(kind, lambda: False)()
         if acted is not False:
             world.fault(kind)
@@ -176,6 +190,41 @@ class Nemesis:
 
     def _jump(self, gateway: Gateway) -> None:
         gateway.clock.jump_ns += self.random.choice([-3_600, -5, 5, 86_400, -1_600_000_000]) * SECOND_NS
+
+    def _fail(self, gateway: Gateway, fault: str) -> bool:
+        """A disk refuses for some seconds; kills do not heal it."""
+        disk = gateway.disk
+        if disk is None or disk.fault:
+            return False
+        disk.fault = fault
+        self._later(self.random.uniform(1, 12), lambda: setattr(disk, "fault", ""))
+        return True
+
+    def _fail_center(self) -> bool:
+        center = self.world.center
+        if center.disk_fault:
+            return False
+        center.disk_fault = self.random.choice(["STORE_FULL", "STORE_SYNC_FAILED", "STORE_READ_ONLY"])
+        self._later(self.random.uniform(1, 12), lambda: setattr(center, "disk_fault", ""))
+        return True
+
+    def _later(self, seconds: float, heal: Callable[[], None]) -> None:
+        self.world.loop.call_at(self.world.loop.now_ns / SECOND_NS + seconds, heal)
+
+    def _pause(self, gateway: Gateway) -> bool:
+        """SIGSTOP, and SIGCONT a minute later."""
+        if not gateway.life.alive or gateway.life in self.world.loop.frozen:
+            return False
+        self.world.loop.freeze(gateway.life, 60.0)
+        return True
+
+    def _expire(self, gateway: Gateway) -> bool:
+        """A certificate that ends soon takes the place of the one that lasts."""
+        if gateway.certificate != "first" or self.world.center.clock.wall_ns() > WALL_NS + SHORT_NS:
+            return False
+        gateway.renew("short")
+        self.world.network.cut_all()
+        return True
 
     def _mute(self, kind: str) -> None:
         world = self.world
@@ -211,11 +260,12 @@ class Nemesis:
     def _operate(self) -> None:
         """The operator ends forks and lets in whom a restored coordinator forgot."""
         world = self.world
-        if not world.center.life.alive:
+        if not world.center.life.alive or world.center.disk_fault:
             return
         for gateway in world.gateways:
             uplink = gateway.uplink
             status = uplink.status() if uplink is not None else None
+            self._care_for_certificate(gateway, status.reason if status is not None else "")
             if uplink is None or status is None or not status.needs_operator:
                 continue
             shared = any(other is not gateway and other.name == gateway.name for other in world.gateways)
@@ -223,8 +273,22 @@ class Nemesis:
                 world.names += 1
                 gateway.name = f"gw-{world.names}"
             world.history.faults[status.reason] += 1
-            world.center.invite(gateway.name)
+            if status.reason == "SUSPENDED":
+                world.center.suspend(gateway.name, suspended=False)
+            elif not status.reason.startswith("CERT_"):
+                world.center.invite(gateway.name)
             uplink.retry_now()
+
+    def _care_for_certificate(self, gateway: Gateway, reason: str) -> None:
+        """A new one for a gateway whose certificate has ended, as it fetches by itself, or was revoked."""
+        center = self.world.center
+        ended = gateway.certificate == "short" and center.clock.wall_ns() > WALL_NS + SHORT_NS
+        if ended and (self.world.healed or reason == "CERT_EXPIRED"):
+            gateway.renew("renewed")
+        elif reason == "CERT_INVALID":
+            # Whoever has the stolen key has the stolen certificate, too.
+            self.world.certificates += 1
+            gateway.renew(f"certificate-{self.world.certificates}")
 
     def _spoil(self, raw: bytes) -> bytes:
         """An `Items` message in which some blocks cannot be read, now and whenever they come again."""

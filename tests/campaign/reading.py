@@ -31,6 +31,12 @@ ORDER BY 1, 2, 3, 4
 """
 
 
+_INTERVALS = (
+    "SELECT gateway, device, to_ns FROM losses JOIN gateways ON gateways.id = losses.gateway_id"
+    " WHERE kind = 'NOT_ACQUIRED' ORDER BY losses.id"
+)
+
+
 class Coordinator:
     """A coordinator's database, read beside it."""
 
@@ -47,6 +53,14 @@ class Coordinator:
             }
             gateways = db.execute("SELECT id, gateway FROM gateways").fetchall()
             return {name: self._gateway(db, key, catalogues, boots, twins.get(key)) for key, name in gateways}
+
+    def intervals(self) -> dict[str, dict[str, list[int]]]:
+        """Gateway -> device -> ends of the times in which it served nothing."""
+        found: dict[str, dict[str, list[int]]] = {}
+        with closing(sqlite3.connect(self._path)) as db:
+            for gateway, device, to_ns in db.execute(_INTERVALS):
+                found.setdefault(gateway, {}).setdefault(device, []).append(to_ns)
+        return found
 
     def _gateway(self, db, key: int, catalogues, boots, twin: tuple[str, int] | None):
         items: list[Held] = []
@@ -98,7 +112,7 @@ def _fold(state: dict[str, list[Reading]], batches: Sequence[Batch], catalogue: 
 
 
 def _newest(batch: Batch, until_ns: int) -> list[int]:
-    """The place of the newest sample of each signal, of the last one where times are equal: older ones change nothing."""
+    """The place of the newest sample of each signal, the last one where times are equal: no other changes a state."""
     newest: list[int] = []
     for signal in np.unique(batch.signal).tolist():
         places = np.flatnonzero((batch.signal == signal) & (batch.t_ns <= until_ns))

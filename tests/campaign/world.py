@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import hashlib
 import logging
 import shutil
@@ -28,7 +30,7 @@ import structlog
 from tests.campaign.gateway import Gateway
 from tests.campaign.history import Excuse, History
 from tests.campaign.link import Context, Network, Pipe
-from tests.campaign.loop import LIFE, Life, VirtualClock, VirtualLoop
+from tests.campaign.loop import LIFE, SHORT_NS, WALL_NS, Life, VirtualClock, VirtualLoop
 from tests.campaign.nemesis import Nemesis, Only, Plan
 from tests.campaign.reading import Coordinator as Database
 from tests.cloud.ingest.memory import Authority
@@ -42,13 +44,14 @@ from twincloud.storage.directory import ARTIFACTS, DATABASE, Lock
 from twincloud.storage.sqlite import SqliteDatabase
 from twincloud.storage.store import SqliteStore
 from twinedge.uplink import sender
-from twinmodel.clock import SECOND_NS, ManualClock
-from twinmodel.errors import TwinError
+from twinmodel.clock import SECOND_NS, ManualClock, SystemClock
+from twinmodel.errors import StorageError, TwinError
 from twinsync import block
-from twinsync.channel import Credentials
+from twinsync.channel import Credentials, peer_identity, valid_until_ns
 from twinsync.session import ServerLimits
 
 TENANT, SITE = "acme", "mill"
+DAY_NS = 86_400 * SECOND_NS
 LOOK_S = 2.0
 DRAIN_NS = 1_500 * SECOND_NS
 """Time after the last fault in which everything must have arrived: two waits of a refused gateway and its operator."""
@@ -71,16 +74,17 @@ class Center:
         self.world = world
         self.clock = VirtualClock(world.loop, 77 * SECOND_NS)
         self.folder = world.root / "center0"
-        shutil.copytree(template(), self.folder)
+        copy_center(template(), self.folder)
         self.life = Life("center")
         self.life.alive = False
         self.backup: Path | None = None
         self.backups = 0
-        self.refuses = False
+        self.revoked: set[str] = set()
+        self.disk_fault = ""
         self.pending_peak = 0
         self.servicer: SyncServicer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._store: SqliteStore | None = open_center(self.folder, self.clock)
+        self._store: SqliteStore | None = self._open()
 
     def start(self) -> None:
         limits = IngestLimits(
@@ -90,10 +94,15 @@ class Center:
             pending_bytes_max=self.world.plan.pending_bytes,
             watch_s=2.0,
         )
+        try:
+            self._store.end_sessions(self.clock.wall_ns())
+        except StorageError:
+            # It does not come up, and is started again.
+            self.world.loop.call_at(self.world.loop.now_ns / SECOND_NS + 2.0, self.start)
+            return
         self.life = Life("center", self._died)
-        self._store.end_sessions(self.clock.wall_ns())
         self.servicer = SyncServicer(
-            self._store, Mailbox(), clock=self.clock, on_commit=self._committed, is_revoked=lambda _: False,
+            self._store, Mailbox(), clock=self.clock, on_commit=self._committed, is_revoked=self.revoked.__contains__,
             limits=limits,
         )  # fmt: skip
         self._spawn(self.servicer.run())
@@ -148,13 +157,16 @@ class Center:
         """The files as a killed process leaves them, in a new folder, opened."""
         self.backups += 1
         self.folder = self.world.root / f"center{self.backups}"
-        shutil.copytree(source, self.folder)
-        return open_center(self.folder, self.clock)
+        copy_center(source, self.folder)
+        return self._open()
+
+    def _open(self) -> SqliteStore:
+        return open_center(self.folder, self.clock, lambda: self.disk_fault)
 
     def back_up(self) -> None:
         self.backups += 1
         self.backup = self.world.root / f"backup{self.backups}"
-        shutil.copytree(self.folder, self.backup)
+        copy_center(self.folder, self.backup)
 
     def restore(self) -> bool:
         """An older database takes the place of the present one; False when there is none or nobody to be restored."""
@@ -171,10 +183,25 @@ class Center:
     def invite(self, name: str) -> None:
         """The operator invites a gateway, anew or again; a fork of it ends."""
         token = hashlib.sha256(f"{name}/{self.world.loop.now_ns}".encode()).digest()
-        now_ns = self.clock.wall_ns()
+        let_in(self._store, name, token, self.clock.wall_ns())
+
+    def suspend(self, name: str, *, suspended: bool) -> bool:
+        """Shuts a gateway out, or lets it in again."""
+        if not self.life.alive or self.servicer is None:
+            return False
         key = GatewayKey(TENANT, SITE, name)
-        self._store.create_invite(key, token, now_ns, now_ns + SECOND_NS)
-        self._store.redeem_invite(token, now_ns)
+        self._store.suspend_gateway(key, suspended=suspended, now_ns=self.clock.wall_ns())
+        if suspended:
+            self.servicer.cut(key, "SUSPENDED", "by the operator")
+        return True
+
+    def revoke(self, name: str, certificate: str) -> bool:
+        """A key was stolen: nobody with this certificate gets in, and who is in is cut at once."""
+        if not self.life.alive or self.servicer is None:
+            return False
+        self.revoked.add(serial_of(name, certificate))
+        self.servicer.recheck()
+        return True
 
     def marks(self) -> dict[tuple[bytes, int], int]:
         with contextlib.closing(sqlite3.connect(self.folder / DATABASE)) as db:
@@ -186,7 +213,9 @@ class Center:
 
     def tell(self, history: History) -> None:
         """Ends, and gives what it holds to the history."""
-        for gateway, (items, losses, hashes) in Database(self.folder / DATABASE).read().items():
+        held = Database(self.folder / DATABASE)
+        history.ledgers = held.intervals()
+        for gateway, (items, losses, hashes) in held.read().items():
             history.held[gateway], history.losses[gateway] = items, losses
             for twin, hashed in hashes.items():
                 with contextlib.suppress(TwinError):
@@ -208,9 +237,11 @@ class World:
         self.network = Network(self.loop, Random(self.random.random()), self.note)
         self.center = Center(self)
         self.network.accept = self.center.accept
+        self.network.is_over = lambda chain: valid_until_ns(chain) < self.center.clock.wall_ns()
         self.gateways: list[Gateway] = []
         self.made = 0
         self.names = 1
+        self.certificates = 0
         self.last_commit_ns = 0
         self.healed = False
         self.values = 0
@@ -223,7 +254,6 @@ class World:
         self.note(kind)
 
     async def run(self) -> None:
-        self.center.invite("gw-1")
         self.center.start()
         self.add(Gateway(self, self.root / "disk0", "gw-1"))
         nemesis = Nemesis(self)
@@ -267,6 +297,8 @@ class World:
         for gateway in self.gateways:
             gateway.end()
         self.center.life.alive = False
+        for life in list(self.loop.frozen):
+            self.loop.thaw(life)
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         # Cancelled tasks end now; their words count no more.
@@ -274,6 +306,8 @@ class World:
         for _ in range(50):
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
+            if not asyncio.all_tasks(self.loop):
+                break
         self.history.failures += failures
 
 
@@ -327,16 +361,46 @@ def template() -> Path:
         create(made / "center")
         store = open_store(made / "center", clock=ManualClock())
         store.create_tenant(TENANT, 1)
+        let_in(store, "gw-1", hashlib.sha256(b"first").digest(), WALL_NS)
         store.close()
         _TEMPLATES["center"] = made / "center"
         _TEMPLATES["root"] = made
+        # What was imported and compiled by now stays for good: it need not be looked through again and again.
+        gc.freeze()
     return _TEMPLATES["center"]
 
 
-_DATABASES: dict[str, SqliteDatabase] = {}
+def let_in(store: SqliteStore, name: str, token: bytes, now_ns: int) -> None:
+    """Invites a gateway and lets it join."""
+    store.create_invite(GatewayKey(TENANT, SITE, name), token, now_ns, now_ns + SECOND_NS)
+    store.redeem_invite(token, now_ns)
 
 
-def open_center(folder: Path, clock: VirtualClock) -> SqliteStore:
+def copy_center(source: Path, target: Path) -> None:
+    """Files of a coordinator as they are now; what SQLite shares in memory dies with a process."""
+    (target / ARTIFACTS).mkdir(parents=True)
+    for name in (DATABASE, f"{DATABASE}-wal"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+_DATABASES: dict[str, Refusing] = {}
+
+
+class Refusing(SqliteDatabase):
+    """A database whose disk refuses commits while `fault` says why."""
+
+    fault: Callable[[], str] = staticmethod(lambda: "")
+
+    @contextlib.contextmanager
+    def write(self):
+        with super().write() as connection:
+            yield connection
+            if reason := self.fault():
+                raise StorageError(reason, "the disk of the coordinator refuses")
+
+
+def open_center(folder: Path, clock: VirtualClock, fault: Callable[[], str]) -> SqliteStore:
     """A store over the files of a folder, which knows nothing of the one before.
 
     The engine under it is kept from seed to seed: SQLAlchemy compiles each statement once for an engine, which takes
@@ -344,24 +408,34 @@ def open_center(folder: Path, clock: VirtualClock) -> SqliteStore:
     """
     database = _DATABASES.get("center")
     if database is None:
-        database = _DATABASES["center"] = SqliteDatabase(folder / DATABASE)
+        database = _DATABASES["center"] = Refusing(folder / DATABASE)
     else:
         database.close()
         database.path = folder / DATABASE
+    database.fault = fault
     return SqliteStore(
         database, clock, Blobs(folder / ARTIFACTS), Lock(folder), decode=block.decode, verify=verify_package
     )
 
 
 _AUTHORITY = Authority()
-_CREDENTIALS: dict[str, Credentials] = {}
+_CREDENTIALS: dict[tuple[str, str], Credentials] = {}
 
 
-def credentials(name: str) -> Credentials:
-    """What a gateway of this name shows."""
-    if name not in _CREDENTIALS:
-        _CREDENTIALS[name] = _AUTHORITY.gateway(GatewayKey(TENANT, SITE, name), days=20_000)
-    return _CREDENTIALS[name]
+def credentials(name: str, certificate: str) -> Credentials:
+    """What a gateway of this name shows; of certificates only their names differ, and when they end."""
+    key = (name, certificate)
+    if key not in _CREDENTIALS:
+        until_ns = WALL_NS + (SHORT_NS if certificate == "short" else 5_000 * DAY_NS)
+        days = (until_ns - SystemClock().wall_ns()) / DAY_NS
+        _CREDENTIALS[key] = _AUTHORITY.gateway(GatewayKey(TENANT, SITE, name), days=days, past_days=5_000)
+    return _CREDENTIALS[key]
+
+
+@functools.lru_cache
+def serial_of(name: str, certificate: str) -> str:
+    """The serial number that is revoked."""
+    return peer_identity(credentials(name, certificate).chain).serial
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from twincloud.storage.contract import Arrival, Commit, Directive, GatewayKey, Opened
+from twincloud.storage.contract import Arrival, Commit, Directive, GatewayKey, Opened, Wish
 from twinedge.uplink.ports import Backlog, HelloFacts
 from twinmodel.clock import ClockQuality, SystemClock
 from twinmodel.errors import ConflictError, InputError, MissingError, TwinError
@@ -46,6 +46,7 @@ class MemoryStore:
         self.outcomes: dict[str, tuple[str, str, str]] = {}
         self.defaults: tuple[Directive, ...] = ()
         self.artifacts: dict[tuple[str, str], bytes] = {}
+        self.wanted: list[Wish] = []
         self.beats = 0
         self.beat_writes = 0
         self.groups: list[list[GatewayKey]] = []
@@ -81,6 +82,9 @@ class MemoryStore:
         with self.lock:
             self._check(gateway, session)
             self.catalogues[catalogue.digest] = catalogue
+
+    def wishes(self, gateway, now_ns):
+        return tuple(self.wanted)
 
     def assign_defaults(self, tenant, *, gateway, now_ns):
         opened, self.defaults = self.defaults, ()
@@ -286,7 +290,9 @@ class Authority:
     def pem(self) -> bytes:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, names: Sequence[x509.GeneralName], *, days: float = 1.0, roots: bytes | None = None) -> Credentials:
+    def issue(
+        self, names: Sequence[x509.GeneralName], *, days: float = 1.0, past_days: float = 10.0, roots: bytes | None = None
+    ) -> Credentials:
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
         leaf = (
@@ -295,7 +301,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=10))
+            .not_valid_before(now - dt.timedelta(days=past_days))
             .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.SubjectAlternativeName(list(names)), critical=False)
             .sign(self._key, hashes.SHA256())
