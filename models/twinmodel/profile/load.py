@@ -87,6 +87,9 @@ def _whole(document: Document, folders: Sequence[Path], chain: tuple[Path, ...])
     chain = (*chain, document.path.resolve())
     if len(chain) > CHAIN_MAX:
         raise document.error("LIMIT_EXCEEDED", ("inherits",), f"more than {CHAIN_MAX} profiles inherit one another")
+    if name.count("/") != 2:
+        hint = "write vendor/device/version, the one file this one changes"
+        raise document.error("VALUE_INVALID", ("inherits",), f"{name!r} names no file of a profile", hint=hint)
     parents = document.path.resolve().parents
     try:
         path = find_profile(name, [*parents[2:3], *folders])

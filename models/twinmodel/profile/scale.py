@@ -189,14 +189,15 @@ def _value(node: Node, values: Mapping[str, float]) -> Fraction | None:
     if kind == "number":
         return parts[0] if isinstance(parts[0], Fraction) else None
     if kind == "point":
-        return _read(values.get(str(parts[0])))
+        return _bounded(_read(values.get(str(parts[0]))))
     left, right = (_value(part, values) if isinstance(part, tuple) else None for part in parts)
-    if left is None or right is None:
+    return None if left is None or right is None else _bounded(_OPERATIONS[str(kind)](left, right))
+
+
+def _bounded(value: Fraction | None) -> Fraction | None:
+    if value is None or max(value.numerator.bit_length(), value.denominator.bit_length()) > _BITS_MAX:
         return None
-    result = _OPERATIONS[str(kind)](left, right)
-    if result is None or max(result.numerator.bit_length(), result.denominator.bit_length()) > _BITS_MAX:
-        return None
-    return result
+    return value
 
 
 def _read(value: float | None) -> Fraction | None:
