@@ -20,6 +20,8 @@ from typing import Any
 from twinmodel.clock import SECOND_NS
 
 WALL_NS = 1_700_000_000 * SECOND_NS
+TURNS_MAX = 1_000_000
+"""Turns of a run, far beyond what any needs: one that goes on in circles ends, and names its seed."""
 SHORT_NS = 12 * SECOND_NS
 """When a certificate called `short` ends, after the start of a run."""
 
@@ -60,6 +62,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._random = random
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = itertools.count()
+        self._turns = 0
         self.thread_delay_ns = (0, 2_000_000)
         self.failures: list[str] = []
         self.frozen: dict[Life, list[asyncio.Handle]] = {}
@@ -101,6 +104,9 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def _run_once(self) -> None:
         ready, timers = self._ready, self._timers
+        self._turns += 1
+        if self._turns > TURNS_MAX:
+            raise RuntimeError(f"no end after {TURNS_MAX} turns, at {self.time():.0f} s")
         while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         if not ready:

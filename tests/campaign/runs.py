@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
+import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tests.campaign.checker import Violation, check
 from tests.campaign.history import History
+
+HANGS_S = 120.0
 
 
 @dataclass(slots=True)
@@ -60,9 +66,31 @@ class Summary:
 
 
 def run_all(run: Callable[[int], History], seeds: Iterable[int]) -> Summary:
-    """Runs each seed and judges it."""
+    """Runs each seed and judges it; one that breaks off is a violation of its own, one that hangs is named."""
     summary = Summary()
     for seed in seeds:
-        history = run(seed)
-        summary.add(seed, history, check(history))
+        with watched(seed):
+            try:
+                history = run(seed)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the other seeds are run, and it is told
+                history = History(failures=[f"broke off: {error!r}"])
+            summary.add(seed, history, check(history))
     return summary
+
+
+@contextlib.contextmanager
+def watched(seed: int) -> Iterator[None]:
+    """Names a seed that has not ended after minutes, and where it stands; nothing else comes of it."""
+
+    def tell() -> None:
+        print(f"seed {seed} has not ended after {HANGS_S:g} s", file=sys.stderr, flush=True)  # noqa: T201
+        faulthandler.dump_traceback(sys.__stderr__)
+
+    timer = threading.Timer(HANGS_S, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
