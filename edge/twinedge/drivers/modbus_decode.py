@@ -96,7 +96,9 @@ class Extractor:
                 quality = self._good[kind]
                 if any(q is not None for _, q in found):
                     quality = np.concatenate([np.zeros(len(v), np.uint16) if q is None else q for v, q in found])
-            batches.append(Batch(kind, ids, values, quality, np.full(len(ids), t_ns, np.int64)))
+            times = np.empty(len(ids), np.int64)
+            times.fill(t_ns)
+            batches.append(Batch(kind, ids, values, quality, times))
         return batches
 
 
@@ -241,7 +243,7 @@ class _Floats(_Numbers):
             assert self._scale is not None, "only a scale by other points may have no factor"
             values = np.full(self._count, math.nan)
             quality = np.full(self._count, scales.missing(self._scale), np.uint16)
-        elif not np.isfinite(values).all():
+        elif b"\0" in np.isfinite(values).tobytes():  # a third of the time of `all`
             quality = np.where(np.isnan(values), np.uint16(ABSENT), np.where(np.isinf(values), DECODE, 0))
             quality = quality.astype(np.uint16)
             values = np.where(np.isinf(values), math.nan, values)

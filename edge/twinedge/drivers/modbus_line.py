@@ -30,13 +30,14 @@ from twinedge.drivers.modbus_serial import open_serial, silence_s, transmission_
 from twinmodel.clock import Clock
 
 BUFFER_MAX = 4096
-FRAME_MAX = 260
 PATIENCE_LEAST_S = 0.02
 PATIENCE_REPLIES = 4
 """How many times the slowest usual reply others wait for a silent unit on TCP."""
 PROBE_SHARE = 4
 """A unit known to be silent may hold the line for a fifth of the time: four times as long nobody tries another."""
 FLUSH_MAX_S = 1.0
+REQUEST_AND_FRAME = 16
+"""Bytes of a serial request and of what frames a reply."""
 
 
 class SilentError(Exception):
@@ -58,15 +59,16 @@ class Reply:
 class _Exchange:
     """A request under way; `passed` once it has let others have their turn."""
 
-    __slots__ = ("future", "overlaps", "passed", "request", "sent_s", "unit")
+    __slots__ = ("deadline_s", "future", "overlaps", "passed", "request", "sent_s", "unit")
 
-    def __init__(self, unit: int, request: Request, future: asyncio.Future[Reply], sent_s: float) -> None:
+    def __init__(self, unit: int, request: Request, future: asyncio.Future[Reply], *, overlaps: bool) -> None:
         self.unit = unit
         self.request = request
         self.future = future
-        self.sent_s = sent_s
+        self.sent_s = 0.0
+        self.deadline_s = 0.0
         self.passed = False
-        self.overlaps = False
+        self.overlaps = overlaps
 
 
 class Line(asyncio.Protocol):
@@ -97,7 +99,7 @@ class Line(asyncio.Protocol):
         self._usual_s = 0.0
         self._heard_s = 0.0
         self._why = "the connection was lost"
-        self.probing = asyncio.Lock()
+        self._watch: asyncio.TimerHandle | None = None
         self.probe_s = 0.0
         self.silent = 0
 
@@ -146,14 +148,12 @@ class Line(asyncio.Protocol):
         if transport is None:
             self._turn.release()
             raise LineLostError(self._why)
-        exchange = _Exchange(unit, request, self._loop.create_future(), self._loop.time())
-        exchange.overlaps = self._passed > 0
+        exchange = _Exchange(unit, request, self._loop.create_future(), overlaps=self._passed > 0)
         number = self._send(transport, exchange)
-        wait_s = self._timeout_s + transmission_s(self._address, request.size + 16)
-        timers = [self._loop.call_later(wait_s, self._expire, exchange)]
+        patience = None
         if self._overlaps and not self._passed:
             patience_s = max(PATIENCE_LEAST_S, PATIENCE_REPLIES * self._usual_s)
-            timers.append(self._loop.call_later(patience_s, self._let_pass, exchange))
+            patience = self._loop.call_later(patience_s, self._let_pass, exchange)
         flush = False
         try:
             return await exchange.future
@@ -161,8 +161,8 @@ class Line(asyncio.Protocol):
             flush = not self._numbered
             raise
         finally:
-            for timer in timers:
-                timer.cancel()
+            if patience is not None:
+                patience.cancel()
             self._pending.pop(number, None)
             if flush:
                 self._owing.add(unit)
@@ -170,20 +170,37 @@ class Line(asyncio.Protocol):
             self._end_turn(exchange, delay_s)
 
     def _send(self, transport: asyncio.Transport, exchange: _Exchange) -> int:
+        request = exchange.request
         if self._numbered:
             self._transaction = number = (self._transaction + 1) & 0xFFFF
-            frame = tcp_frame(number, exchange.unit, exchange.request.body)
+            frame = tcp_frame(number, exchange.unit, request.body)
         else:
             number = 0
             self._buffer.clear()
-            frame = rtu_frame(exchange.unit, exchange.request.body)
+            frame = rtu_frame(exchange.unit, request.body)
+        exchange.sent_s = self._loop.time()
+        exchange.deadline_s = exchange.sent_s + self._timeout_s
+        if self._pause_s:
+            exchange.deadline_s += transmission_s(self._address, request.size + REQUEST_AND_FRAME)
         self._pending[number] = exchange
+        if self._watch is None:
+            self._watch = self._loop.call_at(exchange.deadline_s, self._look)
         transport.write(frame)
         return number
 
+    def _look(self) -> None:
+        """Ends what waits for too long; one timer for all requests, as nearly all are answered before it fires."""
+        self._watch = None
+        now_s = self._loop.time()
+        waiting = [e for e in self._pending.values() if not e.future.done()]
+        for exchange in waiting:
+            if exchange.deadline_s <= now_s:
+                self._expire(exchange)
+        later = [e.deadline_s for e in waiting if e.deadline_s > now_s]
+        if later:
+            self._watch = self._loop.call_at(min(later), self._look)
+
     def _expire(self, exchange: _Exchange) -> None:
-        if exchange.future.done():
-            return
         self.silent += 1
         if exchange.overlaps:
             self._overlaps = False  # the device may not take a request before it has answered the one before
@@ -241,6 +258,8 @@ class Line(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport = None
+        if self._watch is not None:
+            self._watch.cancel()
         self._why = str(exc) if exc is not None and str(exc) else self._why
         for exchange in self._pending.values():
             if not exchange.future.done():

@@ -177,6 +177,7 @@ class Planner:
         self._refusals = 0
         self._rarely_ns = 0
         self._changed = False
+        self._sure: dict[int, Read] = {}
         self.reads = self._plan(self._spans)
 
     @property
@@ -223,6 +224,7 @@ class Planner:
         if outcome is Outcome.FAILED or self._refusals == 0:
             return False
         self._refusals -= 1
+        self._sure.clear()
         if len({(s.start, s.end) for s in read.spans}) == 1:
             self._barred.illegal.update(dict.fromkeys(read.spans))
             self._changed = True
@@ -252,6 +254,11 @@ class Planner:
         self._changed = True
 
     def _answered(self, read: Read) -> None:
+        if self._sure.get(id(read)) is read:
+            return  # it teaches nothing new, and is most of what a settled plan hears
+        if len(self._sure) > len(self.reads):
+            self._sure.clear()
+        self._sure[id(read)] = read
         if self._length(read).answered(read.count):
             self._changed = True
         end = read.start
