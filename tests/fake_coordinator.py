@@ -93,6 +93,7 @@ class FakeCoordinator:
         self.streaming = True
         self.streams = 0
         self.requests: list[str] = []
+        self.wishes: list[s.WishView] = []
         self.models: dict[str, s.ModelView] = {}
         self.artifacts: dict[str, bytes] = {}
         self.directives: list[s.DirectiveView] = []
@@ -360,6 +361,20 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
         return s.LossList(items=[s.LossView(
             kind="GAP", reason="DROP_OLDEST", device="pump-plc", boot="9f" * 16, stream="TELEMETRY", first_seq=120,
             count=512, from_time=stamp(now - 600 * S), to_time=stamp(now - 300 * S))])  # fmt: skip
+
+    @app.get(base + "/sites/{site}/gateways/{g}/wishes")
+    def wishes(t: str, site: str, g: str) -> s.WishList:
+        return s.WishList(items=fake.wishes)
+
+    @app.post(base + "/sites/{site}/gateways/{g}:coarsen")
+    def coarsen(t: str, site: str, g: str, body: s.WishRequest) -> s.WishView:
+        now = time.time_ns()
+        until = stamp(now + body.ttl_s * S) if body.ttl_s else None
+        wish = s.WishView(stream=body.stream, signal=body.signal, period_s=body.period_s, until=until,
+                          created=stamp(now), created_by="desk")  # fmt: skip
+        fake.wishes = [w for w in fake.wishes if (w.stream, w.signal) != (wish.stream, wish.signal)]
+        fake.wishes += [wish] if wish.period_s else []
+        return wish
 
     @app.post(base + "/gateways:invite")
     def invite(t: str, body: s.InviteRequest) -> s.InviteView:

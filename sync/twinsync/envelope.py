@@ -172,7 +172,9 @@ def _hello_from_proto(hello: sync_pb2.Hello) -> Hello:
 def _beat_or_wish_to_proto(message: Heartbeat | Coarsen) -> sync_pb2.Down:
     if isinstance(message, Heartbeat):
         return sync_pb2.Down(heartbeat=_heartbeat_to_proto(message))
-    wish = sync_pb2.Coarsen(period_ms=message.period_ns // MILLISECOND_NS, until_ns=message.until_ns)
+    wish = sync_pb2.Coarsen(
+        period_ms=message.period_ns // MILLISECOND_NS, until_ns=message.until_ns, signal=message.signal
+    )
     wish.stream = mark_to_proto(Mark(_NO_BOOT, message.stream, 0)).stream
     return sync_pb2.Down(coarsen=wish)
 
@@ -180,8 +182,10 @@ def _beat_or_wish_to_proto(message: Heartbeat | Coarsen) -> sync_pb2.Down:
 def _coarsen_from_proto(wish: sync_pb2.Coarsen) -> Coarsen:
     if wish.period_ms > PERIOD_MS_MAX:
         _refuse("coarsen.period_ms", f"{wish.period_ms}")
+    if len(wish.signal) > limits.NAME_CHARS_MAX:
+        _refuse("coarsen.signal", f"{len(wish.signal)} characters, at most {limits.NAME_CHARS_MAX}")
     stream = _mark("coarsen.stream", _NO_BOOT, wish.stream, 0).stream
-    return Coarsen(stream, wish.period_ms * MILLISECOND_NS, wish.until_ns)
+    return Coarsen(stream, wish.period_ms * MILLISECOND_NS, wish.until_ns, wish.signal)
 
 
 def _part_to_proto(part: Part) -> sync_pb2.Part:

@@ -8,10 +8,11 @@ import hashlib
 import pytest
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, catalogue, invite
-from twincloud.storage.contract import Beat, GatewayKey, Running, TwinKey
-from twinmodel.errors import ConflictError, MissingError, PackageError
+from twincloud.storage.contract import Beat, GatewayKey, Running, TwinKey, Wish
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import ConflictError, InputError, MissingError, PackageError
 from twinmodel.package import signing
-from twinmodel.signal import Catalogue
+from twinmodel.signal import Catalogue, Stream
 
 GOOD = "pump 1.0.0 {} speed=rpm flow=l/s,head=mm,wear=1"
 
@@ -215,3 +216,34 @@ def test_default_goes_to_the_twins_asked_for_and_never_to_another_tenant(store, 
 def test_twin_that_retired_gets_no_default(store, edge):
     store.put_catalogue(KEY, edge.session, catalogue(1), NOW)
     assert [target for target, _, _ in defaults(store)] == ["pump-0"]
+
+
+def wish(stream=Stream.TELEMETRY, signal="", period_ns=SECOND_NS, until_ns=0, at_ns=NOW):
+    return Wish(stream, signal, period_ns, until_ns, at_ns, "t")
+
+
+def test_wish_holds_until_another_one_of_its_stream_and_signal_its_time_or_its_end(place, store):
+    for one in (wish(), wish(period_ns=5), wish(Stream.BULK), wish(signal="press.p", until_ns=NOW + 9)):
+        store.wish(KEY, one)
+    held = (wish(period_ns=5), wish(signal="press.p", until_ns=NOW + 9), wish(Stream.BULK))
+    assert store.wishes(KEY, NOW) == held
+    store.close()
+    store = place.open()
+    assert store.wishes(KEY, NOW + 8) == held
+    assert store.wishes(KEY, NOW + 9) == (held[0], held[2])
+    store.wish(KEY, wish(period_ns=0, at_ns=NOW + 9))
+    assert store.wishes(KEY, NOW) == held[2:]
+
+
+def test_wish_for_what_stays_whole_or_is_not_there_is_refused(store):
+    with pytest.raises(MissingError, match="UNKNOWN_GATEWAY"):
+        store.wish(GatewayKey("acme", "nowhere", "gw"), wish())
+    Edge().connect(store)
+    with pytest.raises(InputError, match=r"REQUEST_INVALID.*alarms"):
+        store.wish(KEY, wish(Stream.ALARM))
+    bound = next(iter(catalogue().twins[0].properties.values()))
+    with pytest.raises(InputError, match=r"REQUEST_INVALID.*stay whole"):
+        store.wish(KEY, wish(catalogue().by_name[bound].stream, bound))
+    with pytest.raises(InputError, match="UNKNOWN_SIGNAL"):
+        store.wish(KEY, wish(signal="nothing.like_it"))
+    assert store.wishes(KEY, NOW) == ()

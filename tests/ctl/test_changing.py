@@ -59,6 +59,30 @@ def test_a_wrong_invitation_is_a_wrong_use(shell, args):
     assert shell("gateway", "invite", *args).code == 2
 
 
+def test_a_coarser_period_is_asked_for_shown_and_ended(shell):
+    shell.fake.wishes = []
+    asked = shell("gateway", "coarsen", "quarry/gw-rim", "bulk", "--period", "500ms", "--for", "24h", "-o", "json")
+    assert (asked.code, asked.json["period_s"], asked.json["stream"]) == (0, 0.5, "bulk")
+    assert (
+        shell("gateway", "coarsen", "quarry/gw-rim", "telemetry", "--period", "10min", "--signal", "press.p").code == 0
+    )
+    assert "press.p: one in 600 s" in shell("gateway", "show", "quarry/gw-rim").out
+    assert [w["signal"] for w in shell("gateway", "show", "quarry/gw-rim", "-o", "json").json["wishes"]] == [
+        "",
+        "press.p",
+    ]
+    assert shell("gateway", "coarsen", "quarry/gw-rim", "bulk", "--end").code == 0
+    assert "bulk" not in shell("gateway", "show", "quarry/gw-rim").out
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["bulk"], ["alarm", "--period", "1s"], ["bulk", "--period", "1s", "--end"], ["bulk", "--period", "soon"]],
+)
+def test_a_wrong_wish_is_a_wrong_use(shell, args):
+    assert shell("gateway", "coarsen", "quarry/gw-rim", *args).code == 2
+
+
 def test_a_viewer_may_not_invite(shell):
     refused = shell("gateway", "invite", "mill/gw-new", HYBRIDTWIN_TOKEN=VIEWER)
     assert refused.code == 4

@@ -75,7 +75,7 @@ welcomes = st.builds(
 )
 letters = st.lists(st.builds(Rejected, boots, streams, seqs, reasons), max_size=2).map(tuple)
 committed = st.builds(lambda m, c, r, n: Committed(m, c[0], c[1], r, n), some_marks, credit, letters, seqs)
-wishes = st.builds(Coarsen, streams, st.integers(0, 86_400_000).map(lambda ms: ms * MILLISECOND_NS), times)
+wishes = st.builds(Coarsen, streams, st.integers(0, 86_400_000).map(lambda ms: ms * MILLISECOND_NS), times, names)
 directives = st.builds(
     Directive, names, st.sampled_from(DirectiveKind), names, seqs, st.binary(max_size=40), seqs, names, times
 )
@@ -146,6 +146,7 @@ def test_a_malformed_message_of_a_gateway_is_a_violation(raw):
         sync_pb2.Down(reject={"reason": "x" * 65}),
         sync_pb2.Down(coarsen={"stream": 0}),
         sync_pb2.Down(coarsen={"stream": 3, "period_ms": 86_400_001}),
+        sync_pb2.Down(coarsen={"stream": 3, "signal": "x" * 257}),
         sync_pb2.Down(committed={"rejected": [{"boot": b"x" * 16, "stream": 0}]}),
     ],
 )

@@ -21,6 +21,7 @@ from twincloud.api.v1.schemas import (
     SeriesView,
     TwinView,
     ValueView,
+    WishView,
 )
 from twincloud.storage.contract import (
     DeadLetter,
@@ -33,6 +34,7 @@ from twincloud.storage.contract import (
     Twin,
     TwinModel,
     Value,
+    Wish,
 )
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import describe
@@ -185,6 +187,18 @@ def loss_view(loss: Loss) -> LossView:
             "from_time": to_text(loss.from_ns),
             "to_time": to_text_or_none(loss.to_ns),
         }
+    )
+
+
+def wish_view(wish: Wish) -> WishView:
+    """One coarser period a gateway is asked for."""
+    return WishView(
+        stream=wish.stream.name.lower(),
+        signal=wish.signal,
+        period_s=wish.period_ns / SECOND_NS,
+        until=to_text_or_none(wish.until_ns),
+        created=to_text(wish.created_ns),
+        created_by=wish.created_by,
     )
 
 

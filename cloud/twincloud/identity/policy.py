@@ -25,6 +25,7 @@ POLICY: Mapping[str, str] = {
     "deadletters.read": "operator",
     "deadletters.requeue": "operator",
     "gateways.invite": "operator",
+    "gateways.coarsen": "operator",
     "models.assign": "operator",
     "models.push": "engineer",
     "signers.add": "admin",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -18,17 +18,17 @@ import grpc
 import grpc.aio
 import structlog
 
+from twincloud.ingest.gathering import Gathering
 from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.stream import Context, DirectiveSource, GatewayStream
 from twincloud.ingest.writer import Writer
-from twincloud.storage.contract import Commit, GatewayKey, Ingest
+from twincloud.storage.contract import Commit, GatewayKey, Hello, Ingest, Opened
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, DeniedError, TwinError
-from twinmodel.signal import Stream
 from twinsync.channel import SERVER_OPTIONS, Credentials, Identity, peer_identity, server_credentials
 from twinsync.envelope import down_to_proto
-from twinsync.session.messages import Coarsen, Reject
-from twinsync.session.server import Refused, Regrant, Wished
+from twinsync.session.messages import Reject
+from twinsync.session.server import Refused, Regrant
 from twinsync.transfer import CHUNK_BYTES
 from twinsync.v1 import sync_pb2, sync_pb2_grpc
 
@@ -74,7 +74,9 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         self._streams: dict[GatewayKey, GatewayStream] = {}
         # A dict for its order: a replayed run must watch the streams in the same one.
         self._open: dict[GatewayStream, None] = {}
-        self._wishes: dict[GatewayKey, dict[Stream, Coarsen]] = {}
+        self._hellos: Gathering[tuple[GatewayKey, Hello], Opened] = Gathering(
+            self._greet, self._spawn, "session-hellos"
+        )
         self._tasks: asyncio.TaskGroup | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -110,20 +112,10 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         self._threads.shutdown(wait=False)
 
     def notify_directive(self, gateway: GatewayKey) -> None:
-        """Delivers the open directives of a gateway at once when it is connected; call it in the event loop."""
+        """Delivers what a gateway is to do and how coarse at once when it is connected; call it in the event loop."""
         stream = self._streams.get(gateway)
         if stream is not None:
             stream.look_for_directives()
-
-    def coarsen(self, gateway: GatewayKey, wish: Coarsen) -> None:
-        """Asks a gateway for a coarser period of one stream, now and in every session of this process.
-
-        Call it in the event loop. An agent of an older protocol is not asked; alarms are never made coarser.
-        """
-        self._wishes.setdefault(gateway, {})[wish.stream] = wish
-        stream = self._streams.get(gateway)
-        if stream is not None:
-            stream.feed(Wished(wish))
 
     def cut(self, gateway: GatewayKey, reason: str, detail: str) -> None:
         """Ends the open session of a gateway, for instance SUSPENDED; call it in the event loop."""
@@ -158,6 +150,7 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             writer=self._writer,
             clock=self._clock,
             limits=self._limits,
+            greet=self._hellos.ask,
             in_thread=self._in_thread,
             spawn=self._spawn,
             is_revoked=self._is_revoked,
@@ -202,6 +195,11 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             raise DeniedError("CERT_INVALID", f"certificate {identity.serial} was revoked", serial=identity.serial)
         return identity
 
+    async def _greet(self, hellos: Sequence[tuple[GatewayKey, Hello]]) -> Sequence[Opened | Exception]:
+        answers: Sequence[Opened | Exception]
+        answers = await self._in_thread(self._store.open_sessions, hellos, self._clock.wall_ns())
+        return answers
+
     def _established(self, stream: GatewayStream) -> None:
         older = self._streams.get(stream.gateway)
         if older is not None and older.session > stream.session:
@@ -210,8 +208,6 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             return
         self._streams[stream.gateway] = stream
         _log.info("session opened", gateway=stream.gateway.gateway, session=stream.session)
-        for wish in self._wishes.get(stream.gateway, {}).values():
-            stream.feed(Wished(wish))
         if older is not None:
             older.feed(Refused("FENCED", f"session {stream.session} is open"))
 

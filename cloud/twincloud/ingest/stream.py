@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -13,16 +13,17 @@ import structlog
 
 from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.writer import Ticket, Writer, refusal_of
-from twincloud.storage.contract import Beat, GatewayKey, Ingest, Running
+from twincloud.storage.contract import Beat, GatewayKey, Ingest, Opened, Running
 from twincloud.storage.contract import Hello as StoredHello
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError
+from twinmodel.signal import Stream
 from twinsync.channel import Identity
 from twinsync.directive import Directive, DirectiveState
 from twinsync.envelope import down_to_proto, up_from_proto
 from twinsync.item import Boot
 from twinsync.session import ServerSession
-from twinsync.session.messages import Down, Heartbeat, Hello
+from twinsync.session.messages import Coarsen, Down, Heartbeat, Hello
 from twinsync.session.server import (
     Close,
     Desired,
@@ -51,6 +52,7 @@ OFFSET_NEWS_NS = SECOND_NS
 
 Context: TypeAlias = grpc.aio.ServicerContext[sync_pb2.Up, sync_pb2.Down]
 Call: TypeAlias = Callable[..., Awaitable[Any]]
+Greet: TypeAlias = Callable[[tuple[GatewayKey, StoredHello]], Awaitable[Opened]]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None], str], None]
 
 
@@ -72,6 +74,7 @@ class GatewayStream:
     A fleet is mostly idle: a stream that has nothing to write and nothing to deliver is one waiting task, no more.
 
     Args:
+        greet: opens a session in the store.
         in_thread: awaits a blocking call of the store.
         spawn: runs a coroutine as a task of the service.
         on_established: told when the session is open, before anything of it is stored.
@@ -87,6 +90,7 @@ class GatewayStream:
         writer: Writer,
         clock: Clock,
         limits: IngestLimits,
+        greet: Greet,
         in_thread: Call,
         spawn: Spawn,
         is_revoked: Callable[[str], bool],
@@ -99,6 +103,7 @@ class GatewayStream:
         self._writer = writer
         self._clock = clock
         self._limits = limits
+        self._greet = greet
         self._in_thread = in_thread
         self._spawn = spawn
         self._is_revoked = is_revoked
@@ -111,6 +116,7 @@ class GatewayStream:
         self._written: asyncio.Future[None] | None = None
         self._delivered: frozenset[str] = frozenset()
         self._recheck_ns = clock.boot_ns() + limits.recheck_ns
+        self._asked: dict[tuple[Stream, str], Coarsen] = {}
         self._offset_ns: int | None = None
         self.session = 0
         self.alive = True
@@ -131,7 +137,7 @@ class GatewayStream:
             self._post(action)
 
     def look_for_directives(self) -> None:
-        """Has the mailbox read again soon."""
+        """Has open directives, and coarser periods that are asked for, read again soon."""
         self._news = True
         if self.alive and self.session and not self._delivering:
             self._delivering = True
@@ -243,8 +249,8 @@ class GatewayStream:
             self.identity.serial,
             self.identity.until_ns,
         )
+        opened = await self._greet((self._gateway, stored))
         now_ns = self._clock.wall_ns()
-        opened = await self._in_thread(self._store.open_session, self._gateway, stored, now_ns)
         granted = Granted(opened.session, opened.marks, opened.missing_schemas, self._writer.credit(), now_ns)
         for action in self._machine.receive(granted, self._clock.boot_ns()):
             self._post(action)
@@ -285,11 +291,12 @@ class GatewayStream:
         try:
             while self._news and self.alive:
                 self._news = False
-                waiting = await self._in_thread(self._mailbox.waiting, self._gateway)
+                waiting, wishes = await self._in_thread(self._waiting)
                 fresh = [directive for directive in waiting if directive.id not in self._delivered]
                 self._delivered = frozenset(directive.id for directive in waiting)
                 for directive in fresh:
                     self.feed(Desired(directive))
+                self._tell_wishes(wishes)
         # As in `_act`: one gateway's trouble is its own.
         except Exception as error:  # noqa: BLE001 - see above; it is told to the gateway and logged
             if not isinstance(error, TwinError):
@@ -297,6 +304,20 @@ class GatewayStream:
             self.feed(refusal_of(error, self._limits.retry_after_ns))
         finally:
             self._delivering = False
+
+    def _waiting(self) -> tuple[tuple[Directive, ...], tuple[Coarsen, ...]]:
+        """Open directives and coarser periods of the gateway; blocking."""
+        wishes = self._store.wishes(self._gateway, self._clock.wall_ns())
+        asked = tuple(Coarsen(wish.stream, wish.period_ns, wish.until_ns, wish.signal) for wish in wishes)
+        return self._mailbox.waiting(self._gateway), asked
+
+    def _tell_wishes(self, asked: Sequence[Coarsen]) -> None:
+        """Tells what has changed since it was told last in this session: a session begins without any wish."""
+        fresh = {(wish.stream, wish.signal): wish for wish in asked}
+        over = [Coarsen(stream, 0, 0, signal) for stream, signal in self._asked.keys() - fresh.keys()]
+        for wish in (*over, *(wish for key, wish in fresh.items() if self._asked.get(key) != wish)):
+            self.feed(Wished(wish))
+        self._asked = fresh
 
     def recheck(self) -> None:
         """Cuts the stream when its certificate has expired or was revoked meanwhile, or nobody can say."""

@@ -34,6 +34,7 @@ from twincloud.storage.records import (
     TwinKey,
     TwinModel,
     Value,
+    Wish,
 )
 from twinmodel.errors import TwinError
 from twinmodel.signal import Batch, Catalogue
@@ -68,6 +69,7 @@ __all__ = [
     "TwinModel",
     "Twins",
     "Value",
+    "Wish",
 ]
 
 
@@ -76,6 +78,14 @@ class Ingest(Protocol):
 
     def open_session(self, gateway: GatewayKey, hello: Hello, now_ns: int) -> Opened:
         """Grants a session and fences the older one; raises IDENTITY_FORK, SUSPENDED, UNKNOWN_GATEWAY."""
+        ...
+
+    def open_sessions(self, hellos: Sequence[tuple[GatewayKey, Hello]], now_ns: int) -> list[Opened | TwinError]:
+        """Grants sessions of several gateways in one transaction: after a restart a whole fleet comes at once.
+
+        An answer per hello, in their order; one that is refused alone gets the error that `open_session` would raise,
+        and leaves the others as they are. Raises StorageError when nothing was granted.
+        """
         ...
 
     def close_session(self, gateway: GatewayKey, session: int, now_ns: int) -> None:
@@ -136,6 +146,10 @@ class Ingest(Protocol):
         self, gateway: GatewayKey, directive: str, outcome: str, *, reason: str, detail: str, running: str, now_ns: int
     ) -> None:
         """Keeps the outcome (APPLIED, REJECTED, SUPERSEDED); the same outcome twice is no error."""
+        ...
+
+    def wishes(self, gateway: GatewayKey, now_ns: int) -> tuple[Wish, ...]:
+        """Coarser periods that are asked of the gateway at `now_ns`, by stream and signal."""
         ...
 
     def artifact(self, tenant: str, digest: str) -> bytes:
@@ -221,6 +235,14 @@ class Registry(Protocol):
 
     def assign_model(self, key: TwinKey, reference: str, *, by: str, now_ns: int, deadline_ns: int) -> Directive:
         """Sets the desired model of a twin and opens a directive; raises MODEL_UNFIT, UNKNOWN_MODEL, UNKNOWN_TWIN."""
+        ...
+
+    def wish(self, gateway: GatewayKey, wanted: Wish) -> None:
+        """Asks for a coarser period in the place of the one before for the same stream and signal; 0 ends it.
+
+        Raises REQUEST_INVALID (alarms, and signals a twin reads or a model says), UNKNOWN_SIGNAL, UNKNOWN_GATEWAY,
+        LIMIT_EXCEEDED.
+        """
         ...
 
     def directives(self, tenant: str, *, target: str = "", limit: int = 100) -> tuple[Directive, ...]:

@@ -278,6 +278,24 @@ class Directive:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """A coarser period asked of a gateway: of signals of no twin, at most one sample in each `period_ns`.
+
+    Attributes:
+        signal: the only signal it is for, "" for all of the stream.
+        period_ns: 0 ends the wish of the same stream and signal.
+        until_ns: server time at which it ends by itself, 0 for never.
+    """
+
+    stream: Stream
+    signal: str
+    period_ns: int
+    until_ns: int
+    created_ns: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A block that could not be read; its bytes are kept."""
 

@@ -3,7 +3,7 @@
     tenants ─ sites ─ gateways ─┬─ boots ─ marks            who speaks, and up to where it is committed
                                 ├─ blocks, losses, dead_letters   every item that ever came, in commit order
                                 ├─ gateway_schemas ─ schemas      catalogues by digest
-                                ├─ running, directives            what runs and what should
+                                ├─ running, directives, wishes    what runs, what should, and how coarse
                                 ├─ twins ─ twin_owners            what the readings make up
                                 └─ gateway_states                 newest readings, one packed blob per gateway
 
@@ -308,6 +308,18 @@ directives = Table(
     _big("ended_ns"),
     UniqueConstraint("gateway_id", "target", "version"),
     Index(None, "gateway_id", "outcome"),
+)
+
+wishes = Table(
+    "wishes",
+    metadata,
+    Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
+    Column("stream", SmallInteger, primary_key=True),
+    Column("signal", String, primary_key=True, default="", server_default=""),
+    _big("period_ns"),
+    _big("until_ns"),
+    _big("created_ns"),
+    _text("created_by"),
 )
 
 invites = Table(

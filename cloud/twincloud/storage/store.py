@@ -27,6 +27,7 @@ from twincloud.storage.people import PeopleStore
 from twincloud.storage.readings import TwinStore
 from twincloud.storage.sessions import SessionStore
 from twincloud.storage.timeline import TimelineStore
+from twincloud.storage.wishes import WishStore
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, TwinError
 from twinsync import block
@@ -43,6 +44,7 @@ class SqliteStore(
     ModelStore,
     MailboxStore,
     PeopleStore,
+    WishStore,
 ):
     """Everything the coordinator keeps; see `Store`. Synchronous and safe to use from any thread."""
 

@@ -11,13 +11,13 @@ from twinctl.paths import gateway_path
 from twinctl.render import Column, Json, emit, field_of, instant, say, size
 from twinmodel.errors import InputError
 
-_TTL = re.compile(r"(\d+)(s|min|h|d)")
-_UNIT_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+_DURATION = re.compile(r"(\d+)(ms|s|min|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
 
 @click.group(cls=Noun)
 def gateway() -> None:
-    """Gateways: list, show, invite, losses. GATEWAY is SITE/GATEWAY, or a name that only one site has."""
+    """Gateways: list, show, coarsen, invite, losses. GATEWAY is SITE/GATEWAY, or a name that only one site has."""
 
 
 @gateway.command("list")
@@ -32,9 +32,32 @@ def list_(ctx: click.Context, site: str) -> None:
 @click.argument("gateway")
 @click.pass_context
 def show(ctx: click.Context, gateway: str) -> None:
-    """Show one gateway: link, backlog, clock, certificate."""
+    """Show one gateway: link, backlog, clock, certificate, coarser periods it is asked for."""
     client = client_of(ctx)
-    emit(ctx, client.gateway_view(*client.gateway(gateway)), _SHOW)
+    where = client.gateway(gateway)
+    wishes = list(client.pages(f"{gateway_path(*where)}/wishes"))
+    emit(ctx, {**client.gateway_view(*where), "wishes": wishes}, _SHOW)
+
+
+@gateway.command()
+@click.argument("gateway")
+@click.argument("stream", type=click.Choice(["state", "telemetry", "bulk"]))
+@click.option("--period", help="At most one sample in each, as 500ms, 30s, 10min; signals of twins stay whole.")
+@click.option("--signal", default="", help="Only this signal; without it all of the stream.")
+@click.option("--for", "ttl", help="End by itself after this long, as 30min, 24h, 7d; without it never.")
+@click.option("--end", is_flag=True, help="End what was asked for this stream and signal.")
+@click.pass_context
+def coarsen(
+    ctx: click.Context, gateway: str, stream: str, period: str | None, signal: str, ttl: str | None, *, end: bool
+) -> None:
+    """Ask a gateway for fewer samples of signals that no twin uses, now and in each of its sessions."""
+    if end == (period is not None):
+        raise InputError("REQUEST_INVALID", "give one of --period and --end")
+    body = {"stream": stream, "signal": signal, "period_s": 0.0 if period is None else _seconds(period)}
+    if ttl is not None:
+        body["ttl_s"] = int(_seconds(ttl))
+    client = client_of(ctx)
+    emit(ctx, client.send("POST", f"{gateway_path(*client.gateway(gateway))}:coarsen", body), _WISH)
 
 
 @gateway.command()
@@ -44,12 +67,9 @@ def show(ctx: click.Context, gateway: str) -> None:
 def invite(ctx: click.Context, gateway: str, ttl: str) -> None:
     """Print the line that lets a new gateway SITE/GATEWAY join; its token is shown this once."""
     site, slash, name = gateway.partition("/")
-    found = _TTL.fullmatch(ttl)
     if not (slash and site and name) or "/" in name:
         raise InputError("REQUEST_INVALID", f"{gateway!r} is no gateway", hint="write SITE/GATEWAY")
-    if not found:
-        raise InputError("REQUEST_INVALID", f"{ttl!r} is no duration", hint="write e.g. 30min, 24h or 7d")
-    body = {"site": site, "gateway": name, "ttl_s": int(found[1]) * _UNIT_S[found[2]]}
+    body = {"site": site, "gateway": name, "ttl_s": int(_seconds(ttl))}
     view = client_of(ctx).send("POST", "/gateways:invite", body)
     if options_of(ctx).output == "json" or options_of(ctx).fields:
         emit(ctx, view, [])
@@ -65,6 +85,18 @@ def losses(ctx: click.Context, gateway: str) -> None:
     """List every declared hole of a gateway's data."""
     client = client_of(ctx)
     emit(ctx, list(client.pages(f"{gateway_path(*client.gateway(gateway))}/losses")), _LOSSES, empty="nothing was lost")
+
+
+def _seconds(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise InputError("REQUEST_INVALID", f"{text!r} is no duration", hint="write e.g. 30min, 24h or 7d")
+    return int(found[1]) * _UNIT_S[found[2]]
+
+
+def _wish(row: Json) -> str:
+    ends = f" until {instant(row['until'])}" if row["until"] else ""
+    return f"{row['signal'] or row['stream']}: one in {row['period_s']:g} s{ends}"
 
 
 def _link(row: Json) -> str:
@@ -95,6 +127,14 @@ _SHOW: list[Column] = [
     ("version", field_of("agent_version")),
     ("certificate", lambda g: f"{g['certificate_serial'] or '-'} until {instant(g['certificate_until'])}"),
     ("twins", field_of("twins")),
+    ("coarser", lambda g: "; ".join(map(_wish, g["wishes"])) or None),
+]
+_WISH: list[Column] = [
+    ("stream", field_of("stream")),
+    ("signal", field_of("signal")),
+    ("period s", field_of("period_s")),
+    ("until", lambda w: instant(w["until"])),
+    ("by", field_of("created_by")),
 ]
 
 

@@ -14,27 +14,36 @@ from numpy.typing import NDArray
 from twinmodel.signal import Batch, Catalogue, Stream
 from twinsync.session.messages import Coarsen
 
+WISHES_MAX = 1024
+"""Wishes that are kept; what is not asked for by one of them stays whole."""
 _OUTPUT_SIGN = "#"
 
 
 class Wishes:
-    """The newest wish of each stream, and when a sample of each signal was kept last."""
+    """The newest wish of each stream and signal, and when a sample of each signal was kept last."""
 
     def __init__(self) -> None:
-        self._wishes: dict[Stream, Coarsen] = {}
+        self._wishes: dict[tuple[Stream, str], Coarsen] = {}
         self._kept: dict[str, int] = {}
         self._pending: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._wishes)
+
     def take(self, wish: Coarsen) -> None:
         """Takes a wish in the place of the one before it; one for alarms is refused silently."""
-        if wish.stream is not Stream.ALARM and wish.period_ns > 0:
-            self._wishes[wish.stream] = wish
-        else:
-            self._wishes.pop(wish.stream, None)
+        key = (wish.stream, wish.signal)
+        self._wishes.pop(key, None)
+        if wish.stream is not Stream.ALARM and wish.period_ns > 0 and len(self._wishes) < WISHES_MAX:
+            self._wishes[key] = wish
+
+    def forget(self) -> None:
+        """A session begins: what holds is told in it."""
+        self._wishes.clear()
 
     def asks(self, stream: Stream) -> bool:
         """Whether there is a wish for this stream."""
-        return stream in self._wishes
+        return any(asked is stream for asked, _ in self._wishes)
 
     def begin(self) -> None:
         """A transaction begins; what an earlier one that failed has kept was not."""
@@ -55,8 +64,8 @@ class Wishes:
             catalogue: names their signals.
             now_ns: server time, by our clock.
         """
-        period_ns = self._period_ns(stream, now_ns)
-        if not period_ns:
+        periods_ns = self._periods_ns(stream, now_ns)
+        if not periods_ns:
             return None
         whole = {name for twin in catalogue.twins for name in twin.properties.values()}
         masks = []
@@ -64,7 +73,8 @@ class Wishes:
             mask = np.ones(len(batch), np.bool_)
             for signal in np.unique(batch.signal).tolist():
                 name = catalogue.signals[signal].name
-                if name in whole or _OUTPUT_SIGN in name:
+                period_ns = periods_ns.get(name, periods_ns.get("", 0))
+                if not period_ns or name in whole or _OUTPUT_SIGN in name:
                     continue
                 places = np.flatnonzero(batch.signal == signal)
                 period = batch.t_ns[places] // period_ns
@@ -80,8 +90,10 @@ class Wishes:
         found[0] |= not found.any()
         return found if not found.all() else None
 
-    def _period_ns(self, stream: Stream, now_ns: int) -> int:
-        wish = self._wishes.get(stream)
-        if wish is None or (wish.until_ns and now_ns >= wish.until_ns):
-            return 0
-        return wish.period_ns
+    def _periods_ns(self, stream: Stream, now_ns: int) -> dict[str, int]:
+        """Periods that are asked for now, by signal; "" for all others."""
+        return {
+            signal: wish.period_ns
+            for (asked, signal), wish in self._wishes.items()
+            if asked is stream and not (wish.until_ns and now_ns >= wish.until_ns)
+        }

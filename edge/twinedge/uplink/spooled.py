@@ -95,7 +95,12 @@ class SpooledItems:
 
     async def confirm_boot(self) -> None:
         """See `SpoolPort.confirm_boot`."""
-        await self._storage.call(Spool.confirm_boot)
+        await self._storage.call(self._begin_session)
+
+    def _begin_session(self, spool: Spool) -> None:
+        # What the coordinator can do without it says anew in each session.
+        spool.wishes.forget()
+        spool.confirm_boot()
 
     async def rewind(self, marks: Sequence[Mark]) -> None:
         """See `SpoolPort.rewind`."""

@@ -158,15 +158,18 @@ class Nack:
 class Coarsen:
     """A wish: of signals of this stream that no model uses, send at most one sample in each `period_ns`.
 
-    It replaces the wish before it for the stream, 0 ends it. Alarms are never made coarser.
+    It replaces the wish before it for the same stream and signal, 0 ends it. A session begins with all that hold; those
+    of the session before it are over then. Alarms are never made coarser.
 
     Attributes:
         until_ns: server time at which it ends by itself, 0 for never.
+        signal: the only signal it is for, which wins over a wish for the whole stream; "" for all.
     """
 
     stream: Stream
     period_ns: int
     until_ns: int
+    signal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

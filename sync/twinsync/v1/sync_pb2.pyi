@@ -347,25 +347,31 @@ global___Nack = Nack
 
 @typing.final
 class Coarsen(google.protobuf.message.Message):
-    """A wish: of signals of this stream that no model uses, at most one sample in each period. 0 ends it."""
+    """A wish: of signals of this stream that no model uses, at most one sample in each period. 0 ends it. A session begins
+    with the wishes that hold; those of the session before it are over then.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     STREAM_FIELD_NUMBER: builtins.int
     PERIOD_MS_FIELD_NUMBER: builtins.int
     UNTIL_NS_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
     stream: twinsync.v1.types_pb2.Stream.ValueType
     period_ms: builtins.int
     until_ns: builtins.int
     """Server time at which it ends by itself, 0 for never."""
+    signal: builtins.str
+    """One signal of the stream, which wins over a wish for all of them; empty for all."""
     def __init__(
         self,
         *,
         stream: twinsync.v1.types_pb2.Stream.ValueType = ...,
         period_ms: builtins.int = ...,
         until_ns: builtins.int = ...,
+        signal: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["period_ms", b"period_ms", "stream", b"stream", "until_ns", b"until_ns"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["period_ms", b"period_ms", "signal", b"signal", "stream", b"stream", "until_ns", b"until_ns"]) -> None: ...
 
 global___Coarsen = Coarsen
 

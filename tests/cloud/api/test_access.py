@@ -16,6 +16,13 @@ ROUTES = [
     ("GET", "/sites/north/gateways/gw-1", "gateways.read", None),
     ("GET", "/sites/north/gateways/gw-1/losses", "gateways.read", None),
     ("GET", "/sites/north/gateways/gw-1/samples", "samples.read", None),
+    ("GET", "/sites/north/gateways/gw-1/wishes", "gateways.read", None),
+    (
+        "POST",
+        "/sites/north/gateways/gw-1:coarsen",
+        "gateways.coarsen",
+        {"stream": "bulk", "period_s": 60},
+    ),
     ("POST", "/gateways:invite", "gateways.invite", {"site": "north", "gateway": "gw-7"}),
     ("GET", "/twins", "twins.read", None),
     ("GET", "/sites/north/twins/tank-1", "twins.read", None),

@@ -239,6 +239,19 @@ async def test_invitation_carries_the_whole_join_line(plant, api, tank):
     )
 
 
+async def test_a_coarser_period_is_asked_for_listed_and_ends_by_its_time(plant, api, tank):
+    path = f"{BASE}/sites/north/gateways/gw-1"
+    asked = await api("operator").post(f"{path}:coarsen", json={"stream": "bulk", "period_s": 0.5, "ttl_s": 60})
+    wish = s.WishView.model_validate(asked.json())
+    assert (wish.stream, wish.signal, wish.period_s, wish.created_by) == ("bulk", "", 0.5, "t0")
+    assert plant.woken[-1].gateway == "gw-1"
+    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/wishes", s.WishList)).items == [wish]
+    plant.clock.advance(60 * SECOND_NS)
+    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/wishes", s.WishList)).items == []
+    for wrong in ({"stream": "alarm", "period_s": 1}, {"stream": "bulk", "period_s": -1}, {"stream": "bulk"}):
+        assert (await api("operator").post(f"{path}:coarsen", json=wrong)).status_code == 422
+
+
 async def test_dead_letters_are_listed(api, tank):
     assert (await get(api("operator"), "/deadLetters", s.DeadLetterList)).items == []
 

@@ -52,6 +52,7 @@ class MemoryStore:
         self.groups: list[list[GatewayKey]] = []
         self.backlog_samples = 0
         self.closed: list[int] = []
+        self.hellos: list[int] = []
         self.commits = 0
         self.failure: TwinError | None = None
         self.gate = threading.Event()
@@ -68,6 +69,16 @@ class MemoryStore:
             marks = [Mark(b, s, n) for (g, b, s), n in self.marks.items() if g == gateway and b in boots]
             missing = tuple(digest for digest in hello.schemas if digest not in self.catalogues)
             return Opened(self.sessions[gateway], tuple(marks), missing)
+
+    def open_sessions(self, hellos, now_ns):
+        self.hellos.append(len(hellos))
+        return [self._opened(gateway, hello, now_ns) for gateway, hello in hellos]
+
+    def _opened(self, gateway, hello, now_ns):
+        try:
+            return self.open_session(gateway, hello, now_ns)
+        except TwinError as refusal:
+            return refusal
 
     def close_session(self, gateway, session, now_ns):
         self.closed.append(session)

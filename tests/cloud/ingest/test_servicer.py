@@ -29,7 +29,7 @@ from tests.cloud.ingest.memory import (
 from twincloud.downlink.mailbox import Mailbox
 from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.servicer import SyncServicer, serve
-from twincloud.storage.contract import Directive, GatewayKey
+from twincloud.storage.contract import Directive, GatewayKey, Wish
 from twinedge.uplink.sender import Uplink
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.errors import MissingError, StorageError, UnreachableError
@@ -590,12 +590,23 @@ async def test_artifacts_come_from_any_offset_and_only_to_their_tenant():
                 await gather(stranger.fetch(digest, 0))
 
 
-async def test_a_wish_for_a_coarser_period_reaches_the_spool_at_once_and_in_the_next_session():
-    spool, wish = MemorySpool().boot(), Coarsen(Stream.BULK, 60 * SECOND_NS, 0)
+async def test_a_wish_for_a_coarser_period_reaches_the_spool_at_once_in_the_next_session_and_when_it_ends():
+    spool = MemorySpool().boot()
+    whole = Wish(Stream.BULK, "", 60 * SECOND_NS, 0, 1, "t")
+    one = Wish(Stream.BULK, "press.p", 5 * SECOND_NS, 99, 2, "t")
+    told = [Coarsen(Stream.BULK, 60 * SECOND_NS, 0), Coarsen(Stream.BULK, 5 * SECOND_NS, 99, "press.p")]
     async with Coordinator().up() as coordinator:
         async with dialling(coordinator, spool) as sender:
             await until(lambda: sender.status().connected)
-            coordinator.servicer.coarsen(GATEWAY, wish)
-            await until(lambda: spool.wishes == [wish])
+            coordinator.store.wanted = [whole]
+            coordinator.servicer.notify_directive(GATEWAY)
+            await until(lambda: spool.wishes == told[:1])
+            coordinator.store.wanted = [whole, one]
+            coordinator.servicer.notify_directive(GATEWAY)
+            await until(lambda: spool.wishes == told)
+        spool.wishes.clear()
         async with dialling(coordinator, spool):
-            await until(lambda: spool.wishes == [wish, wish])
+            await until(lambda: spool.wishes == told)
+            coordinator.store.wanted = [one]
+            coordinator.servicer.notify_directive(GATEWAY)
+            await until(lambda: spool.wishes == [*told, Coarsen(Stream.BULK, 0, 0)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.edge.spool.conftest import Bench
+from twinedge.spool.wishes import WISHES_MAX
 from twinmodel.clock import SECOND_NS
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 from twinsync import block
@@ -68,5 +69,29 @@ def test_wish_ends_by_its_time_by_another_one_and_never_touches_alarms(bench):
     assert counts(spool) == [10] * 4
     spool.wishes.take(Coarsen(Stream.BULK, 10 * SECOND_NS, 0))
     spool.wishes.take(Coarsen(Stream.BULK, 0, 0))
+    append(bench, spool, Stream.BULK)
+    assert counts(spool, Stream.BULK) == [10] * 4
+
+
+def test_wish_for_one_signal_wins_over_that_for_its_stream_and_a_new_session_begins_without_any(bench):
+    spool = bench.open()
+    bench.clock.advance(-bench.clock.wall_ns() % (60 * SECOND_NS))
+    spool.wishes.take(Coarsen(Stream.BULK, 20 * SECOND_NS, 0))
+    spool.wishes.take(Coarsen(Stream.BULK, 5 * SECOND_NS, 0, CATALOGUE.signals[0].name))
+    append(bench, spool, Stream.BULK, seconds=20)
+    assert counts(spool, Stream.BULK) == [4, 20, 20, 1]
+    spool.wishes.take(Coarsen(Stream.BULK, 0, 0, CATALOGUE.signals[0].name))
+    append(bench, spool, Stream.BULK, seconds=20)
+    assert counts(spool, Stream.BULK) == [5, 40, 40, 2]
+    spool.wishes.forget()
+    append(bench, spool, Stream.BULK, seconds=20)
+    assert counts(spool, Stream.BULK) == [25, 60, 60, 22]
+
+
+def test_wishes_beyond_the_bound_are_not_kept_and_their_signals_stay_whole(bench):
+    spool = bench.open()
+    for number in range(WISHES_MAX):
+        spool.wishes.take(Coarsen(Stream.BULK, SECOND_NS, 0, f"other.s{number}"))
+    spool.wishes.take(Coarsen(Stream.BULK, 20 * SECOND_NS, 0, CATALOGUE.signals[0].name))
     append(bench, spool, Stream.BULK)
     assert counts(spool, Stream.BULK) == [10] * 4

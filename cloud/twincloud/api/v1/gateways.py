@@ -1,4 +1,4 @@
-"""Gateways, their loss ledger, every stored sample of them, and invitations for new ones."""
+"""Gateways, their loss ledger, every stored sample of them, how coarse they are to be, and invitations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from twincloud.api.auth import Access, allow
 from twincloud.api.times import to_text
 from twincloud.api.v1.paging import GatewayName, PageSize, PageToken, Site, SiteFilter, seal, unseal
-from twincloud.api.v1.schemas import GatewayList, GatewayView, InviteRequest, InviteView, LossList, SampleList
-from twincloud.api.views import loss_view, sample_views
+from twincloud.api.v1.schemas import (
+    GatewayList,
+    GatewayView,
+    InviteRequest,
+    InviteView,
+    LossList,
+    SampleList,
+    WishList,
+    WishRequest,
+    WishView,
+)
+from twincloud.api.views import loss_view, sample_views, wish_view
 from twincloud.identity.tokens import INVITE_PREFIX, hash_of, new_secret
-from twincloud.storage.contract import GatewayKey, Store
-from twinmodel.clock import SECOND_NS
+from twincloud.storage.contract import GatewayKey, Store, Wish
+from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.errors import ConflictError, InputError
+from twinmodel.signal import Stream
 
 SAMPLES_MAX = 50_000
 NUMBER_MAX = 2**63 - 1
@@ -24,6 +35,7 @@ router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["gateways"])
 
 Reader = Annotated[Access, Depends(allow("gateways.read"))]
 Auditor = Annotated[Access, Depends(allow("samples.read"))]
+Coarsener = Annotated[Access, Depends(allow("gateways.coarsen"))]
 Inviter = Annotated[Access, Depends(allow("gateways.invite"))]
 
 
@@ -53,6 +65,36 @@ async def list_losses(request: Request, access: Reader, s: Site, g: GatewayName)
     state = request.app.state
     losses = await state.threads.run(state.store.losses, GatewayKey(access.tenant, s, g))
     return LossList(items=[loss_view(loss) for loss in losses])
+
+
+@router.get("/sites/{s}/gateways/{g}/wishes")
+async def list_wishes(request: Request, access: Reader, s: Site, g: GatewayName) -> WishList:
+    """Coarser periods the gateway is asked for now."""
+    state = request.app.state
+    now_ns = state.clock.wall_ns()
+    wishes = await state.threads.run(state.store.wishes, GatewayKey(access.tenant, s, g), now_ns)
+    return WishList(items=[wish_view(wish) for wish in wishes])
+
+
+@router.post("/sites/{s}/gateways/{g}:coarsen")
+async def coarsen_gateway(
+    request: Request, access: Coarsener, s: Site, g: GatewayName, wanted: WishRequest
+) -> WishView:
+    """Asks a gateway for a coarser period of signals of no twin, now and in each of its sessions; 0 ends that."""
+    state = request.app.state
+    now_ns = state.clock.wall_ns()
+    key = GatewayKey(access.tenant, s, g)
+    wish = Wish(
+        Stream[wanted.stream.upper()],
+        wanted.signal,
+        round(wanted.period_s * 1000) * MILLISECOND_NS,
+        now_ns + wanted.ttl_s * SECOND_NS if wanted.ttl_s else 0,
+        now_ns,
+        access.principal.name,
+    )
+    await state.threads.run(state.store.wish, key, wish)
+    state.on_directive(key)
+    return wish_view(wish)
 
 
 @router.get("/sites/{s}/gateways/{g}/samples", response_model=SampleList)

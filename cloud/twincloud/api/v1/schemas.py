@@ -10,6 +10,8 @@ Times are RFC 3339 text in UTC with nine digits. Lists are `{items, next_page_to
     GET    /api/v1/tenants/{t}/sites/{s}/gateways/{g}                       GatewayView
     GET    /api/v1/tenants/{t}/sites/{s}/gateways/{g}/losses                LossList
     GET    /api/v1/tenants/{t}/sites/{s}/gateways/{g}/samples?after=        SampleList (every stored sample, for audits)
+    GET    /api/v1/tenants/{t}/sites/{s}/gateways/{g}/wishes                WishList
+    POST   /api/v1/tenants/{t}/sites/{s}/gateways/{g}:coarsen               WishRequest -> WishView
     POST   /api/v1/tenants/{t}/gateways:invite                              InviteRequest -> InviteView
     GET    /api/v1/tenants/{t}/twins?site=&page_size=&page_token=           TwinList
     GET    /api/v1/tenants/{t}/sites/{s}/twins/{twin}                       TwinView, ETag = revision
@@ -173,6 +175,36 @@ class LossList(Shape):
     """The loss ledger of a gateway."""
 
     items: list[LossView]
+    next_page_token: str = ""
+
+
+class WishRequest(Shape):
+    """A coarser period to ask of a gateway: of signals of no twin, at most one sample in each; 0 ends it.
+
+    It replaces the one before for the same stream and signal, and holds over restarts of both sides.
+    """
+
+    stream: Literal["state", "telemetry", "bulk"]
+    signal: str = Field(default="", max_length=256, description="the only signal it is for; empty for all")
+    period_s: float = Field(ge=0, le=86_400, multiple_of=0.001)
+    ttl_s: int = Field(default=0, ge=0, le=366 * 86_400, description="after which it ends by itself, 0 for never")
+
+
+class WishView(Shape):
+    """A coarser period a gateway is asked for."""
+
+    stream: str
+    signal: str
+    period_s: float
+    until: str | None
+    created: str
+    created_by: str
+
+
+class WishList(Shape):
+    """Coarser periods a gateway is asked for."""
+
+    items: list[WishView]
     next_page_token: str = ""
 
 
