@@ -19,6 +19,7 @@ from twinedge.slot import Slot
 from twinmodel.errors import ConfigError, ConflictError, TwinError
 from twinmodel.estimator import Estimator
 from twinmodel.package.archive import ModelPackage
+from twinmodel.profile.diff import Need, lacks
 from twinmodel.signal import Catalogue
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +56,9 @@ class Models:
             raise ConflictError(
                 "MODEL_UNFIT", f"{package.name}@{package.version} does not fit {twin}: {clash.message}", twin=twin
             ) from clash
+        if apart := _apart(self._loaded, twin, package):
+            text = f"{package.name}@{package.version} does not fit {twin}: {'; '.join(apart)}"
+            raise ConflictError("MODEL_UNFIT", text, twin=twin, misfits=apart)
         return Estimator(package, cache_dir=self._kernel_cache)
 
     def catalogue(self) -> Catalogue:
@@ -69,6 +73,19 @@ class Models:
 def ports_of(package: ModelPackage) -> ModelPorts:
     """What a package takes and gives, by name and unit."""
     return ModelPorts({p.name: p.unit for p in package.inputs}, {p.name: p.unit for p in package.outputs})
+
+
+def _apart(loaded: LoadedSite, twin: str, package: ModelPackage) -> tuple[str, ...]:
+    """Ports whose limits have nothing in common with the range the profile gives their point, one sentence each."""
+    site = loaded.site.twins[twin]
+    found = []
+    for role, ports, bound in (("input", package.inputs, site.inputs), ("output", package.outputs, site.outputs)):
+        for port in ports:
+            device, _, point = bound.get(port.name, "").partition(".")
+            if device:
+                need = Need(port.name, role, port.unit, port.low, port.high)
+                found += [x.text for x in lacks(loaded.profiles[device], need, point) if x.reason == "RANGE_APART"]
+    return tuple(found)
 
 
 def _wiring(loaded: LoadedSite, measured: Catalogue, name: str) -> Wiring:

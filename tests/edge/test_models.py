@@ -67,3 +67,14 @@ def test_silence_makes_a_polled_input_stale_and_a_subscribed_one_not(site, store
     [runner] = Models(site, store, None).runners
     assert runner.wiring.age_limits_ns == {0: 3 * S, 1: 0}
     assert runner.wiring.units == {0: "mV", 1: "cm"}
+
+
+def test_a_model_is_refused_for_a_point_whose_range_it_never_holds_in(site, store, tmp_path):
+    models = Models(site, store, tmp_path / "kernels")
+    rig = site.profiles["rig"]
+    far = rig.points["pump"].model_copy(update={"range": (20_000.0, 50_000.0)})
+    site.profiles["rig"] = rig.model_copy(update={"points": {"pump": far}})
+    with pytest.raises(ConflictError) as caught:
+        models.build("tank", package(OLD))
+    assert caught.value.reason == "MODEL_UNFIT"
+    assert caught.value.facts["misfits"] == ("input pump holds within 0 .. 10 V, pump ranges 20 .. 50 V",)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from twinmodel import units
 from twinmodel.errors import InputError
-from twinmodel.signal import Catalogue, TwinBinding
+from twinmodel.signal import Catalogue, Kind, TwinBinding
 
 
 def misfits(
@@ -14,8 +14,8 @@ def misfits(
 ) -> tuple[str, ...]:
     """What keeps a model from running for a twin, one sentence each; empty when it fits.
 
-    Every input must be a measured property. An output that the twin measures or declares must have its dimension;
-    one it does not know becomes a virtual property and is no misfit.
+    Every input must be a measured property that is no text. An output that the twin measures or declares must have its
+    dimension; one it does not know becomes a virtual property and is no misfit.
 
     Args:
         inputs: input of the model -> unit.
@@ -28,6 +28,8 @@ def misfits(
         if not binding.properties.get(name):
             has = ", ".join(sorted(p for p, signal in binding.properties.items() if signal)) or "none"
             found.append(f"input {name!r} is no measured property of the twin (it has {has})")
+        elif (signal := catalogue.by_name.get(binding.properties[name])) is not None and signal.kind is Kind.STRING:
+            found.append(f"input {name!r} is a number in the model, {signal.name} is text")
         else:
             found += _unit_misfit("input", name, unit, unit_of(binding, catalogue, name))
     for name, unit in outputs.items():

@@ -53,14 +53,14 @@ class Need:
 
     Attributes:
         port: name of the input or output.
-        role: `input` or `output`; an output needs a point only where it is measured.
+        role: `input`, or `output`: an output needs a point only where it is measured.
         unit: of the model; "" is a number without unit.
         low, high: limits within which the model holds, in that unit; None for none.
         tag: how the model says the signal is called.
     """
 
     port: str
-    role: Literal["input", "output"]
+    role: str
     unit: str = ""
     low: float | None = None
     high: float | None = None

@@ -14,7 +14,7 @@ from twinmodel.clock import ManualClock
 from twinmodel.errors import ConfigError, PackageError
 from twinmodel.package import archive, signing
 from twinmodel.package.build import build
-from twinmodel.signal import Catalogue, Signal, TwinBinding
+from twinmodel.signal import Catalogue, Kind, Signal, TwinBinding
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -50,12 +50,23 @@ def test_bytes_that_are_no_package_are_refused():
 
 
 def test_fitness_names_an_unknown_unit_and_takes_the_signals_unit_first():
-    catalogue = Catalogue((Signal(0, "plc.flow", unit="l/s"), Signal(1, "plc.odd", unit="furlong")))
+    signals = (
+        Signal(0, "plc.flow", unit="l/s"),
+        Signal(1, "plc.odd", unit="furlong"),
+        Signal(2, "plc.id", Kind.STRING),
+    )
+    catalogue = Catalogue(signals)
     binding = TwinBinding(
-        "p", "pump", "", {"flow": "plc.flow", "odd": "plc.odd", "free": ""}, (), {"flow": "m3/h", "x": "m"}
+        "p",
+        "pump",
+        "",
+        {"flow": "plc.flow", "odd": "plc.odd", "id": "plc.id", "free": ""},
+        (),
+        {"flow": "m3/h", "x": "m"},
     )
     assert unit_of(binding, catalogue, "flow") == "l/s"
     assert unit_of(binding, catalogue, "x") == "m"
     assert misfits({"flow": "m3/h"}, {"x": "mm", "new": "kg"}, binding, catalogue) == ()
     assert "furlong" in misfits({"odd": "m"}, {}, binding, catalogue)[0]
+    assert "plc.id is text" in misfits({"id": ""}, {}, binding, catalogue)[0]
     assert "no measured property" in misfits({"free": "1"}, {}, binding, catalogue)[0]
