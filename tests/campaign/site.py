@@ -127,6 +127,8 @@ class Center:
         disk = self.place.disk
         assert disk is not None
         with self.lock:
+            assert self.child is not None
+            self.child.halt()
             disk.cut()
             self._end()
             disk.close()
@@ -241,6 +243,8 @@ class Box:
     def cut(self) -> None:
         """No power, and then again."""
         disk = self._disk()
+        assert self.child is not None
+        self.child.halt()
         disk.cut()
         self.kill()
         disk.close()
@@ -267,7 +271,10 @@ class Box:
     def abort(self, seconds: float) -> None:
         """Its file system turns read-only while it runs; it lives on, until somebody mends the disk and restarts."""
         disk = self._disk()
+        assert self.child is not None
+        self.child.halt(idle=True)
         disk.abort()
+        self.child.signal(signal.SIGCONT)
         time.sleep(seconds)
         self.kill()
         disk.close()
