@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, catalogue, invite, stored
@@ -15,6 +17,44 @@ from twinsync.item import Mark
 def test_unknown_gateway_gets_no_session(store):
     with pytest.raises(MissingError, match="UNKNOWN_GATEWAY"):
         Edge().connect(store, GatewayKey("acme", "mill", "gw-9"))
+
+
+def test_hellos_of_a_fleet_share_a_transaction_and_each_gets_its_own_answer(store):
+    edge, clone = Edge(), boots_since(later(Edge()), 1)
+    edge.connect(store)
+    other = GatewayKey("acme", "mill", "gw-2")
+    invite(store, other)
+    broken = replace(edge.hello(), boots=())
+    hellos = [(KEY, clone.hello()), (GatewayKey("acme", "mill", "gw-9"), edge.hello()), (other, broken),
+              (KEY, edge.hello()), (other, Edge().hello())]  # fmt: skip
+    fork, unknown, nothing, again, first = store.open_sessions(hellos, NOW + 1)
+    assert [fork.reason, unknown.reason, nothing.reason] == ["IDENTITY_FORK", "UNKNOWN_GATEWAY", "PROTOCOL_VIOLATION"]
+    assert again.session == edge.session + 1
+    assert store.gateway(KEY).state == "forked"
+    assert store.gateway(other).connected
+    assert first.session > 0
+
+
+def test_a_hello_that_fails_half_way_leaves_nothing_and_spares_the_others(store, monkeypatch):
+    other = GatewayKey("acme", "mill", "gw-2")
+    invite(store, other)
+    put = type(store)._put_boots
+
+    def fails(self, connection, gateway_id, boots):
+        found = put(self, connection, gateway_id, boots)
+        if len(boots) == 2:
+            raise ConflictError("FENCED", "half way")
+        return found
+
+    monkeypatch.setattr(type(store), "_put_boots", fails)
+    two = Edge()
+    two.boot()
+    refused, granted = store.open_sessions([(KEY, two.hello()), (other, Edge().hello())], NOW)
+    assert refused.reason == "FENCED"
+    assert granted.session > 0
+    assert not store.gateway(KEY).connected
+    assert store.gateway(KEY).boot_counter == 0
+    assert store.gateway(other).connected
 
 
 def test_newer_session_fences_the_older_one_everywhere(store):

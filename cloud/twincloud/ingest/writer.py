@@ -246,7 +246,11 @@ class Writer:
         rejected = tuple(Rejected(*letter) for letter in commit.rejected)
         items = sum(len(ticket.items) for ticket in share.tickets)
         share.sender.feed(Stored(commit.marks, rejected, commit.nack, released, items, self.credit()))
-        self._on_commit(share.sender.gateway, commit)
+        try:
+            self._on_commit(share.sender.gateway, commit)
+        # What is committed and acknowledged stays so, and the writer serves all gateways.
+        except Exception:  # noqa: BLE001 - see above; it is logged
+            _log.exception("commit not told", gateway=share.sender.gateway.gateway)
 
     def _release(self, tickets: Sequence[Ticket]) -> int:
         released = sum(ticket.bytes for ticket in tickets)

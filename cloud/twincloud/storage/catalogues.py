@@ -109,7 +109,8 @@ class CatalogueStore(Part):
         found = self._database.read_many(connection, _TWINS, [there] if bindings else [])
         known = {twin: (key, owner, schema, bool(retired)) for key, twin, owner, schema, retired in found}
         made, changed, conflicts = [], [], []
-        self._bounds_held.clear()  # filled again by commits, which run after this transaction
+        # Filled again by commits only, and those run after this transaction.
+        self._bounds_held.clear()
         for binding in bindings:
             row = known.get(binding.twin)
             packed = pack_binding(binding)

@@ -92,5 +92,5 @@ class CommitStore(NewestStore):
             schema_id = self._schema_id(connection, gateway_id, digest)
             if schema_id is not None:
                 catalogue = self._catalogue_by_id(connection, schema_id)
-                bounds[digest] = self._bound(connection, gateway_id, schema_id, catalogue)
+                bounds[digest] = self._bound(connection, gateway_id, schema_id, catalogue, writing=True)
         return bounds

@@ -47,14 +47,13 @@ class MailboxStore(Part):
 
     def assign_defaults(self, tenant: str, *, gateway: GatewayKey | None, now_ns: int) -> tuple[Directive, ...]:
         """See `Ingest.assign_defaults`."""
+        # Asked at each hello and mostly in vain: a reader holds up nobody.
+        with self._database.read() as connection:
+            if not any(unpack_binding(binding).model for _, _, binding in self._wanting(connection, tenant, gateway)):
+                return ()
         opened = []
         with self._database.write() as connection:
-            if gateway is None:
-                wanting = self._database.read_many(connection, _UNASSIGNED, [{"tenant": tenant}])
-            else:
-                asked = {"tenant": tenant, "site": gateway.site, "gateway": gateway.gateway}
-                wanting = self._database.read_many(connection, _UNASSIGNED_OF, [asked])
-            for site, twin, binding in wanting:
+            for site, twin, binding in self._wanting(connection, tenant, gateway):
                 reference = unpack_binding(binding).model
                 if not reference:
                     continue
@@ -68,6 +67,13 @@ class MailboxStore(Part):
                         "model of site.yaml not assigned", twin=key.twin, reason=unfit.reason, detail=unfit.message
                     )
         return tuple(opened)
+
+    def _wanting(self, connection: Connection, tenant: str, gateway: GatewayKey | None) -> list[tuple[Any, ...]]:
+        """Site, name and binding of the twins that were never assigned a model."""
+        if gateway is None:
+            return self._database.read_many(connection, _UNASSIGNED, [{"tenant": tenant}])
+        asked = {"tenant": tenant, "site": gateway.site, "gateway": gateway.gateway}
+        return self._database.read_many(connection, _UNASSIGNED_OF, [asked])
 
     def _assign(
         self, connection: Connection, key: TwinKey, reference: str, *, by: str, now_ns: int, deadline_ns: int

@@ -27,8 +27,8 @@ _FETCH: Final = 256
 class NewestStore(Part):
     """What commits fold into and twins are read from."""
 
-    def _newest(self, connection: Connection, gateway_id: int, last_block: int) -> Latest:
-        """Readings of a gateway with at least the blocks up to `last_block`; not to be changed."""
+    def _newest(self, connection: Connection, gateway_id: int, last_block: int, *, writing: bool = False) -> Latest:
+        """Readings of a gateway with the blocks up to `last_block` or more, not to be changed; see also `_bound`."""
         held = self._latest.get(gateway_id)
         if held is not None and held.through >= last_block:
             return held
@@ -41,7 +41,7 @@ class NewestStore(Part):
         span = {"gateway_id": gateway_id, "after": held.through, "last": last_block}
         for row in connection.execute(_TAIL, span):
             catalogue = self._catalogue_by_id(connection, row.schema_id)
-            bound = self._bound(connection, gateway_id, row.schema_id, catalogue)
+            bound = self._bound(connection, gateway_id, row.schema_id, catalogue, writing=writing)
             origin = Origin(row.counter, row.boot, row.stream, row.first_seq, row.received_ns, row.committed_ns)
             slots = draft.slots_of(row.schema_id, bound.names)
             signals = draft.fold(self._decode(row.payload, catalogue), slots, bound.depth, origin)
@@ -51,8 +51,14 @@ class NewestStore(Part):
         draft.through = last_block
         return self._latest.put(gateway_id, draft)
 
-    def _bound(self, connection: Connection, gateway_id: int, schema_id: int, catalogue: Catalogue) -> Bound:
-        """What a catalogue binds for a gateway, as ingest needs it."""
+    def _bound(
+        self, connection: Connection, gateway_id: int, schema_id: int, catalogue: Catalogue, *, writing: bool
+    ) -> Bound:
+        """What a catalogue binds for a gateway, as ingest needs it.
+
+        Only writers keep what they found: they come one after the other, and the one that changes what is bound
+        forgets all. A reader may still see what was before that.
+        """
         known = self._bounds_held.get((gateway_id, schema_id))
         if known is not None:
             return known
@@ -72,7 +78,7 @@ class NewestStore(Part):
             owner[signal, : len(places)] = places
         names = tuple(signal.name for signal in catalogue.signals)
         bound = Bound(schema_id, depth, names, tuple(twin for twin, _ in members), owner)
-        return self._bounds_held.put((gateway_id, schema_id), bound)
+        return self._bounds_held.put((gateway_id, schema_id), bound) if writing else bound
 
 
 def saved_row(gateway_id: int, latest: Latest) -> dict[str, object]:

@@ -27,7 +27,7 @@ from twincloud.storage.catalogues import CatalogueStore
 from twincloud.storage.contract import Beat, GatewayKey, Hello, Opened, Running
 from twincloud.storage.database import Row
 from twincloud.storage.part import News, check_session, gateway_row, record
-from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, TwinError
+from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, StorageError, TwinError
 from twinmodel.signal import Stream
 from twinsync.item import Boot, Mark
 
@@ -39,13 +39,28 @@ class SessionStore(CatalogueStore):
 
     def open_session(self, gateway: GatewayKey, hello: Hello, now_ns: int) -> Opened:
         """See `Ingest.open_session`."""
-        check_chain(hello.boots)
+        answer = self.open_sessions([(gateway, hello)], now_ns)[0]
+        if isinstance(answer, TwinError):
+            raise answer
+        return answer
+
+    def open_sessions(self, hellos: Sequence[tuple[GatewayKey, Hello]], now_ns: int) -> list[Opened | TwinError]:
+        """See `Ingest.open_sessions`."""
         with self._database.write() as connection:
-            row = gateway_row(connection, gateway)
-            refusal = self._refusal(connection, gateway, row, hello, now_ns)
-            if refusal is None:
-                return self._grant(connection, gateway, row, hello, now_ns)
-        raise refusal
+            return [self._greet(connection, gateway, hello, now_ns) for gateway, hello in hellos]
+
+    def _greet(self, connection: Connection, gateway: GatewayKey, hello: Hello, now_ns: int) -> Opened | TwinError:
+        """What becomes of one hello; a refusal may have been noted, a failure half way leaves nothing behind."""
+        try:
+            with connection.begin_nested():
+                check_chain(hello.boots)
+                row = gateway_row(connection, gateway)
+                refusal = self._refusal(connection, gateway, row, hello, now_ns)
+                return refusal or self._grant(connection, gateway, row, hello, now_ns)
+        except StorageError:
+            raise
+        except TwinError as refusal:
+            return refusal
 
     def close_session(self, gateway: GatewayKey, session: int, now_ns: int) -> None:
         """See `Ingest.close_session`."""

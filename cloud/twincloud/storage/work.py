@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,14 @@ LETTERS_MAX = 1_000
 LETTERS_BYTES_MAX = 16 << 20
 """Dead letters kept per gateway; beyond it a block is declared lost (DEAD_LETTER_QUOTA) in the loss ledger."""
 
-Newest = Callable[[Connection, int, int], Latest]
-"""`NewestStore._newest`."""
+
+class Newest(Protocol):
+    """`NewestStore._newest`."""
+
+    def __call__(self, connection: Connection, gateway_id: int, last_block: int, *, writing: bool) -> Latest:
+        """Readings of a gateway."""
+        ...
+
 
 Slot = tuple[int, int]
 """Boot id in the database and stream."""
@@ -329,7 +335,7 @@ class Work:
         """Readings of a gateway as this transaction changes them; one that is rolled back has changed none."""
         draft = self.latest.get(gateway_id)
         if draft is None:
-            held = self._newest(self._connection, gateway_id, self._sessions[gateway_id][1])
+            held = self._newest(self._connection, gateway_id, self._sessions[gateway_id][1], writing=True)
             draft = self.latest[gateway_id] = held.draft()
         return draft
 
