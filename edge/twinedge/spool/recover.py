@@ -7,16 +7,16 @@ for damage, and it takes a bounded number of reads. The new file is built beside
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import apsw
 import structlog
 
 from twinedge.spool.catalogues import damaged_catalogues, is_sound
+from twinedge.spool.debris import opened, readable, readable_rows
 from twinedge.spool.failure import storage_error
 from twinedge.spool.gaps import drop_overlaps, put_gap
 from twinedge.spool.ledger import count_loss, recount
@@ -41,8 +41,6 @@ from twinsync.item import Boot, Gap
 
 ASIDE = ".damaged"
 _CHECK_BYTES_MAX = 64 << 20
-_PROBES_MAX = 512
-_ROWS_PER_READ = 64
 _CHECKPOINT_PAGES = 512
 # What SQLite says when the machine, not the file, is the cause.
 _MACHINE = (apsw.FullError, apsw.ReadOnlyError, apsw.BusyError, apsw.LockedError, apsw.CantOpenError, apsw.NoMemError)
@@ -60,14 +58,6 @@ _PLAIN_TABLES = (
     ),
     (("SELECT name, value FROM settings", "INSERT OR IGNORE INTO settings VALUES (?, ?)"),),
 )
-_FORWARDS = "SELECT * FROM held WHERE row > ? ORDER BY row LIMIT ?"
-_BACKWARDS = "SELECT * FROM held WHERE row < ? ORDER BY row DESC LIMIT ?"
-# Of the file in hand, as its own definitions may be damaged; the columns of its version.
-_HELD = (
-    "CREATE TEMP VIEW held AS SELECT row, boot, stream, first_seq, last_seq, kind, from_ns, to_ns, catalogue, crc32c,"
-    " size, seal, payload, at_ns, kept, level FROM main.items NOT INDEXED"
-)
-_HELD_FIRST = _HELD.replace(", kept, level", "")
 
 log = structlog.get_logger(__name__)
 
@@ -258,11 +248,11 @@ def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int
         boots = {boot.counter: boot for boot in chain}
         lanes: list[Lane] = []
         items = 0
-        old = _old(aside)
+        old = opened(aside)
         if old is not None:
-            for boot in _readable(lambda: sound_boots(old)):
+            for boot in readable(lambda: sound_boots(old)):
                 boots.setdefault(boot.counter, boot)
-            lanes = _readable(lambda: sound_lanes(old))
+            lanes = readable(lambda: sound_lanes(old))
             known = _copy_catalogues(old, db)
             for versions in _PLAIN_TABLES:
                 _copy_plain(old, db, versions)
@@ -293,29 +283,10 @@ def _sync(path: Path) -> None:
         os.close(file)
 
 
-def _old(aside: Path) -> apsw.Connection | None:
-    try:
-        old = apsw.Connection(str(aside))
-        run(old, "PRAGMA cell_size_check=ON")
-        # Lets SQLite read a file that was cut short, and one whose table definitions are damaged.
-        run(old, "PRAGMA writable_schema=ON")
-    except apsw.Error:
-        return None
-    return old
-
-
-def _readable(read: Callable[[], list[Any]]) -> list[Any]:
-    """What a read gives; nothing where the file contradicts itself or the machine fails on it."""
-    try:
-        return read()
-    except (apsw.Error, ValueError, TypeError, OverflowError):
-        return []
-
-
 def _copy_catalogues(old: apsw.Connection, db: apsw.Connection) -> set[int]:
     known = set()
     with db:
-        for row in _readable(lambda: run(old, "SELECT number, digest, packed FROM catalogues")):
+        for row in readable(lambda: run(old, "SELECT number, digest, packed FROM catalogues")):
             if type(row[0]) is int and is_sound(row[1], row[2]):
                 run(db, "INSERT OR IGNORE INTO catalogues(number, digest, packed) VALUES (?, ?, ?)", row)
                 known.add(row[0])
@@ -324,65 +295,30 @@ def _copy_catalogues(old: apsw.Connection, db: apsw.Connection) -> set[int]:
 
 def _copy_plain(old: apsw.Connection, db: apsw.Connection, versions: tuple[tuple[str, str], ...]) -> None:
     for select, into in versions:
-        rows = _readable(partial(run, old, select))
+        rows = readable(partial(run, old, select))
         for row in rows:
             # A row whose values are of the wrong type is left out, the others still go over.
-            _readable(partial(run, db, into, row))
+            readable(partial(run, db, into, row))
         if rows:
             return
 
 
 def _copy_items(old: apsw.Connection, db: apsw.Connection, boots: set[int], catalogues: set[int]) -> int:
     seen: set[int] = set()
-    for rows in _readable_rows(old):
+    for rows in readable_rows(old):
         with db:
             for row in rows:
                 fits = row.boot in boots and row.stream in Stream._value2member_map_
                 refers = row.catalogue == 0 or row.catalogue in catalogues
-                if row.row not in seen and row.intact and fits and refers:
-                    insert_row(db, row)
+                if row.row not in seen and row.intact and fits and refers and readable(partial(_moved, db, row)):
                     seen.add(row.row)
     return len(seen)
 
 
-def _readable_rows(old: apsw.Connection) -> Iterator[list[Row]]:
-    """Rows of the damaged table: from the front, from the back, then by probing what lies between."""
-    try:
-        run(old, "SELECT kept, level FROM main.items LIMIT 0")
-        held = _HELD
-    except apsw.Error:
-        held = _HELD_FIRST
-    _readable(lambda: run(old, held))
-    front, back = 0, 2**62
-    # Pages that contradict each other may give rows out of order, and for ever.
-    while rows := [r for r in _rows(old, _FORWARDS, front) if r.row > front]:
-        yield rows
-        front = max(r.row for r in rows)
-    while rows := [r for r in _rows(old, _BACKWARDS, back) if front < r.row < back]:
-        yield rows
-        back = min(r.row for r in rows)
-    if back == 2**62 and front == 0:
-        back = _number_or(old, "SELECT seq FROM sqlite_sequence WHERE name = 'items'", 0) + 1
-    if 1 < back - front < 2**62:
-        stride = max(1, (back - front) // _PROBES_MAX)
-        for probe in range(front, back, stride):
-            yield [r for r in _rows(old, _FORWARDS, probe) if r.row < back]
-
-
-def _number_or(db: apsw.Connection, sql: str, otherwise: int) -> int:
-    """The one integer a query gives, or `otherwise` where the file is too damaged for it."""
-    found = _readable(lambda: [number(db, sql)])
-    return found[0] if found and type(found[0]) is int and 0 <= found[0] < 2**62 else otherwise
-
-
-def _rows(old: apsw.Connection, sql: str, start: int) -> list[Row]:
-    """The readable rows of one read: what comes before the damage."""
-    found: list[Row] = []
-    try:
-        found.extend(Row(*values) for values in old.execute(sql, (start, _ROWS_PER_READ)) if type(values[0]) is int)
-    except (apsw.Error, TypeError, ValueError):
-        return found
-    return found
+def _moved(db: apsw.Connection, row: Row) -> list[Row]:
+    """Moves a row; the caller passes over one that the new file does not take."""
+    insert_row(db, row)
+    return [row]
 
 
 def _settle_lanes(db: apsw.Connection, lanes: list[Lane], boots: dict[int, Boot], now_ns: int) -> int:

@@ -93,7 +93,7 @@ class Row:
         if self.kind == RowKind.THINNED:
             numbers = (*numbers, self.kept)
         return (
-            all(type(n) is int for n in (*numbers, self.at_ns))
+            all(type(n) is int for n in (*numbers, self.at_ns, self.kept, self.level))
             and type(self.payload) is bytes
             and seal(*numbers) == self.seal
             and len(self.payload) == self.size

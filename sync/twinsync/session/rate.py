@@ -44,6 +44,7 @@ class LinkRate:
     def __init__(self) -> None:
         self._sent = 0
         self._received = 0
+        self._given_up = 0
         self._received_ns = 0
         self._first_ns = 0
         self._marks: deque[_Mark] = deque()
@@ -54,7 +55,7 @@ class LinkRate:
     @property
     def in_flight(self) -> int:
         """See the class."""
-        return max(self._sent - self._received, 0)
+        return max(self._sent - max(self._received, self._given_up), 0)
 
     @property
     def bytes_per_s(self) -> float:
@@ -79,7 +80,9 @@ class LinkRate:
             self._received_ns = self._first_ns = now_ns
         self._sent += size
         if len(self._marks) < _MARKS_MAX:
-            mark = _Mark(self._sent, now_ns, self._received, self._received_ns, self._first_ns, limited)
+            # What was given up is on its way still and comes first: it is no news of these bytes.
+            received = max(self._received, self._given_up)
+            mark = _Mark(self._sent, now_ns, received, self._received_ns, self._first_ns, limited)
             self._marks.append(mark)
 
     def received(self, total: int, now_ns: int) -> bool:
@@ -100,13 +103,16 @@ class LinkRate:
         return True
 
     def forget_flight(self) -> None:
-        """What is in flight will be sent again: nobody knows whether it arrives."""
-        self._sent = self._received
+        """What is in flight will be sent again; should it arrive after all, it counts, but measures nothing.
+
+        A stream keeps its order: were it not counted any more, what is sent next would seem to arrive at once.
+        """
+        self._given_up = self._sent = max(self._sent, self._received)
         self._marks.clear()
 
     def start(self, now_ns: int) -> None:
         """A new session over what is likely the same link: counters start anew, estimates stay."""
-        self._sent = self._received = 0
+        self._sent = self._received = self._given_up = 0
         self._received_ns = self._first_ns = now_ns
         self._marks.clear()
 

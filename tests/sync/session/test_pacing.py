@@ -231,3 +231,22 @@ def test_counts_that_come_again_or_of_what_was_given_up_do_no_harm():
     assert not rate.received(1000, 6)
     rate.sent(500, 7, limited=False)
     assert rate.in_flight == 500
+
+
+def test_what_arrives_after_it_was_given_up_makes_the_link_seem_no_faster_and_no_shorter():
+    rate, now_ns = LinkRate(), 0
+    for n in range(1, 21):
+        rate.sent(800, now_ns, limited=False)
+        now_ns += 700 * MILLISECOND_NS
+        rate.received(n * 800, now_ns)
+    fast, short = rate.bytes_per_s, rate.delay_ns
+    rate.sent(37_000, now_ns, limited=False)
+    # The link stands still for longer than the session's patience; then all of it comes, and what is sent again.
+    now_ns += 10 * SECOND_NS
+    rate.forget_flight()
+    for n in range(1, 38):
+        rate.sent(1000, now_ns, limited=False)
+        now_ns += MILLISECOND_NS
+        rate.received(16_000 + n * 1000, now_ns)
+    assert rate.in_flight == 37_000
+    assert (rate.delay_ns, rate.bytes_per_s) == (short, fast)
