@@ -84,6 +84,10 @@ class Extractor:
 
     def decode(self, raw: bytes, t_ns: int, scales: Scales) -> list[Batch]:
         """One batch per kind, all of one time."""
+        with np.errstate(all="ignore"):  # what is not finite gets its quality
+            return self._decode(raw, t_ns, scales)
+
+    def _decode(self, raw: bytes, t_ns: int, scales: Scales) -> list[Batch]:
         batches = []
         for kind, ids, columns in self._kinds:
             found = [column.decode(raw, scales) for column in columns]
@@ -243,7 +247,7 @@ class _Floats(_Numbers):
             assert self._scale is not None, "only a scale by other points may have no factor"
             values = np.full(self._count, math.nan)
             quality = np.full(self._count, scales.missing(self._scale), np.uint16)
-        elif b"\0" in np.isfinite(values).tobytes():  # a third of the time of `all`
+        elif b"\0" in np.isfinite(values).tobytes():  # half the time of `all`
             quality = np.where(np.isnan(values), np.uint16(ABSENT), np.where(np.isinf(values), DECODE, 0))
             quality = quality.astype(np.uint16)
             values = np.where(np.isinf(values), math.nan, values)
