@@ -36,9 +36,8 @@ def test_all_findings_of_a_folder_are_listed_with_their_places(shell, folder):
     bad.write_text(TEXT.replace("unit: m,", "unti: m,").replace("[0, 10]", "[10, 0]"))
     said = shell("profile", "validate", folder, "-o", "json")
     assert said.code == 2
-    assert [(f["line"], f["column"], f["severity"], f["reason"]) for f in said.json] == [
-        (7, 38, "error", "UNKNOWN_KEY")
-    ]
+    places = [(f["line"], f["column"], f["severity"], f["reason"]) for f in said.json]
+    assert places == [(7, 38, "error", "UNKNOWN_KEY"), (8, 52, "error", "VALUE_INVALID")]
     assert said.json[0]["hint"] == "did you mean `unit`?"
     assert "1 of 3 refused" in said.err
     bad.write_text(TEXT.replace("[0, 10]", "[10, 0]").replace("holding", "hold").replace("source: manual 1\n", ""))

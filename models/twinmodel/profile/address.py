@@ -11,7 +11,6 @@ Table = Literal["coil", "discrete", "input", "holding"]
 _ADDRESS = re.compile(r"(coil|discrete|input|holding)\s+(\d{1,6})(?:\.(\d{1,2})(?:-(\d{1,2}))?)?")
 _TYPE = re.compile(r"([a-z]+?)(8h|8l|16|32|64)?(?:\((\d{1,3})\))?")
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_\-]*)|\[(\d{1,6})\]|\['([^']+)'\]")
-_SCALE_POINT = re.compile(r"10\^@([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 REGISTERS = 1 << 16
 SIZES = {"int": ("8h", "8l", "16", "32", "64"), "uint": ("8h", "8l", "16", "32", "64"), "float": ("16", "32", "64")}
 SIZES["bcd"] = ("16", "32")
@@ -119,13 +118,3 @@ def parse_json_path(text: str) -> tuple[str | int, ...]:
         steps.append(int(found[2]) if found[2] is not None else found[1] or found[3])
         position = found.end()
     return tuple(steps)
-
-
-def scale_point(scale: str | float | None) -> str | None:
-    """The point that holds the decimal exponent in `10^@point`, or None. Raises ValueError on other text."""
-    if not isinstance(scale, str):
-        return None
-    found = _SCALE_POINT.fullmatch(scale.strip())
-    if found is None:
-        raise ValueError(f"{scale!r} is no scale; write a number or 10^@point")
-    return found[1]

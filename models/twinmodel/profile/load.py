@@ -72,10 +72,31 @@ def examine(path: Path | str, folders: Sequence[Path] | None = None) -> Examined
         return Examined(None, Document(Path(path), None), [wrong])
     fitted = document.fit(FirmwareProfile)
     if isinstance(fitted, list):
-        return Examined(None, document, fitted)
-    if fitted.protocol == "modbus":
-        fitted = fitted.model_copy(update={"points": {name: typed(point) for name, point in fitted.points.items()}})
+        return Examined(None, document, in_order([*fitted, *_errors_beside(document, fitted)]))
+    fitted = _typed(fitted)
     return Examined(fitted, document, in_order(check_profile(fitted, document)))
+
+
+def _typed(profile: FirmwareProfile) -> FirmwareProfile:
+    if profile.protocol != "modbus":
+        return profile
+    return profile.model_copy(update={"points": {name: typed(point) for name, point in profile.points.items()}})
+
+
+def _errors_beside(document: Document, misshapen: Sequence[ConfigError]) -> list[ConfigError]:
+    """What is wrong with the points beside those that do not fit the schema, as far as they need none of these."""
+    content = document.content
+    points = content.get("points") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(points, dict):
+        return []
+    keys = [str(error.facts["key"]) for error in misshapen]
+    bad = [name for name in points if any(key == f"points.{name}" or key.startswith(f"points.{name}.") for key in keys)]
+    rest = {name: point for name, point in points.items() if name not in bad}
+    fitted = replace(document, content=content | {"points": rest}).fit(FirmwareProfile)
+    if isinstance(fitted, list):
+        return []
+    named = tuple(f"no point {name!r} in this profile" for name in bad)
+    return [e for e in check_profile(_typed(fitted), document) if not e.message.endswith(named)]
 
 
 def _whole(document: Document, folders: Sequence[Path], chain: tuple[Path, ...]) -> Document:

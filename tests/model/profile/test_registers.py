@@ -113,6 +113,11 @@ def test_every_wrong_point_is_found_at_once(put):
     assert [(e.reason, e.facts["line"]) for e in found] == [("VALUE_INVALID", 7), ("UNIT_UNKNOWN", 9)]
 
 
+def test_points_beside_one_of_a_wrong_shape_are_judged_too(put):
+    found = examine(put("a: {to: holding 1}", "b: {at: holding x}", "c: {at: holding 2, scale: 10^@a}")).errors
+    assert [e.facts["line"] for e in found] == [7, 7, 8]
+
+
 @pytest.mark.parametrize(
     ("identify", "part"),
     [
