@@ -17,7 +17,7 @@ from enum import Enum
 from twinmodel.clock import SECOND_NS
 from twinmodel.profile.address import Table
 
-REFUSALS_MAX = 64
+REFUSALS_MAX = 200
 """Refusals that one cycle follows up; the rest is left for the next ones."""
 RARELY_NS = 60 * SECOND_NS
 """How often a point that is refused alone is asked again."""
