@@ -22,7 +22,7 @@ from twinmodel.clock import SECOND_NS
 WALL_NS = 1_700_000_000 * SECOND_NS
 TURNS_MAX = 1_000_000
 """Turns of a run, far beyond what any needs: one that goes on in circles ends, and names its seed."""
-SHORT_NS = 12 * SECOND_NS
+SHORT_NS = 6 * SECOND_NS
 """When a certificate called `short` ends, after the start of a run."""
 
 

@@ -17,17 +17,20 @@ from unittest.mock import patch
 from tests.campaign.nemesis import Only
 from tests.campaign.world import other_template
 from twincloud.ingest import writer
+from twincloud.ingest.stream import GatewayStream
 from twincloud.storage import commits, work
 from twincloud.storage.dedupe import Verdict, judge
 from twincloud.storage.sessions import SessionStore
 from twincloud.twins.latest import Latest
 from twinedge.spool import coarser, outgoing, retention, store
+from twinedge.spool.connection import Connection
+from twinedge.spool.reading import Reading
 from twinedge.spool.rows import Lane, boots_of, item_of, lanes_of, set_lane
 from twinedge.spool.sending import Sending
 from twinedge.spool.store import Spool
 from twinmodel.errors import StorageError
 from twinmodel.signal import Stream
-from twinsync.item import Block, Mark
+from twinsync.item import Block, Mark, NotAcquired
 from twinsync.session.edge import EdgeSession
 from twinsync.session.server import Stored
 
@@ -250,6 +253,69 @@ def decoded_values_shifted() -> AbstractContextManager[object]:
     return patch.object(commits.Work, "take", shifted)
 
 
+def interval_told_twice() -> AbstractContextManager[object]:
+    return patch.object(work.Work, "_known_interval", lambda *_: False)
+
+
+def interval_left_open() -> AbstractContextManager[object]:
+    known = work.Work._known_interval
+    return patch.object(work.Work, "_known_interval", lambda self, g, r: known(self, g, replace(r, to_ns=0)))
+
+
+def absence_not_kept() -> AbstractContextManager[object]:
+    declare = work.Work._declare
+
+    def forgetful(self, taken, item, boot_id):
+        if not isinstance(item.content, NotAcquired):
+            declare(self, taken, item, boot_id)
+
+    return patch.object(work.Work, "_declare", forgetful)
+
+
+def refusal_swallowed() -> AbstractContextManager[object]:
+    write = Connection.write
+
+    @contextlib.contextmanager
+    def careless(self):
+        with contextlib.suppress(StorageError), write(self) as db:
+            yield db
+
+    return patch.object(Connection, "write", careless)
+
+
+def not_settled() -> AbstractContextManager[object]:
+    return patch.object(Spool, "_settle", lambda *_: None)
+
+
+def lanes_read_once() -> AbstractContextManager[object]:
+    stored = Reading._stored_lanes
+
+    def stale(self, db):
+        if self._lanes_read is None or self._lanes_read[0] is not db:
+            return stored(self, db)
+        return self._lanes_read[2]
+
+    return patch.object(Reading, "_stored_lanes", stale)
+
+
+def revocation_not_seen() -> AbstractContextManager[object]:
+    return patch.object(GatewayStream, "recheck", lambda _: None)
+
+
+def suspension_not_seen() -> AbstractContextManager[object]:
+    refusal = SessionStore._refusal
+
+    def lenient(self, connection, gateway, row, hello, now_ns):
+        found = refusal(self, connection, gateway, row, hello, now_ns)
+        return None if found is not None and found.reason == "SUSPENDED" else found
+
+    return patch.object(SessionStore, "_refusal", lenient)
+
+
+def silence_not_heard() -> AbstractContextManager[object]:
+    return patch.object(GatewayStream, "watch", lambda *_: None)
+
+
 _KILLS = ("agent killed", "agent killed at a step", "cut")
 MUTANTS: dict[str, Mutant] = {
     "ack before commit": Mutant(ack_before_commit, Only(("slow disk", "center killed", "agent killed"))),
@@ -270,6 +336,17 @@ MUTANTS: dict[str, Mutant] = {
     "bitmap forgotten": Mutant(bitmap_forgotten, Only(("cut",), large=True, policy="thin")),
     "dropped without gap": Mutant(dropped_without_gap, Only(("cut",), large=True, policy="drop_oldest")),
     "state not folded": Mutant(state_not_folded, Only(("cut",))),
+    "interval told twice": Mutant(interval_told_twice, Only(("device lost", "cut"))),
+    "interval left open": Mutant(interval_left_open, Only(("device lost",))),
+    "absence not kept": Mutant(absence_not_kept, Only(("device lost",))),
+    "refusal swallowed": Mutant(refusal_swallowed, Only(("disk full", "disk read-only"))),
+    "file not settled": Mutant(not_settled, Only(("disk error", "agent killed", "slow disk"))),
+    "ack though the disk refused": Mutant(ack_before_commit, Only(("center disk", "center killed"))),
+    "lanes read once": Mutant(lanes_read_once, Only(("cut", "agent killed"))),
+    "revocation not seen": Mutant(revocation_not_seen, Only(("key stolen",))),
+    "end of a certificate not seen": Mutant(revocation_not_seen, Only(("certificate expired",))),
+    "suspension not seen": Mutant(suspension_not_seen, Only(("suspended", "agent killed"))),
+    "silence not heard": Mutant(silence_not_heard, Only(("paused",))),
     "payload of another block": Mutant(decoded_values_shifted, Only(("parted", "slow"))),
 }
 

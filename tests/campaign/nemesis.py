@@ -66,6 +66,11 @@ class Plan:
     pending_bytes: int
     backoff_cap_ns: int
 
+    @property
+    def slow(self) -> bool:
+        """Whether what is under way may be so for long."""
+        return bool(self.kinds & {"slow", "slow disk"})
+
     @staticmethod
     def of(random: Random, only: Only | None = None) -> Plan:
         kinds = frozenset(random.sample(KINDS, random.choice([1, 2, 3, 5, 8])))
@@ -75,7 +80,7 @@ class Plan:
         small_window = random.random() < 0.3
         return Plan(
             kinds,
-            turns=random.choice([4, 6, 12]) if not large else 12,
+            turns=random.choice([4, 6, 12]) if not large and "certificate expired" not in kinds else 12,
             rate=random.choice([0.15, 0.3, 0.6]),
             when_full=only.policy if only is not None and only.policy else random.choice(POLICIES),
             large=large,
@@ -130,7 +135,8 @@ class Nemesis:
     def _heal(self) -> None:
         self.world.network.weather = Weather()
         self.world.loop.thread_delay_ns = (0, 2 * MILLISECOND_NS)
-        self.world.network.cut_all()
+        # Of one that is paused the coordinator shall find out by its silence.
+        self.world.network.cut_all(*(life.name for life in self.world.loop.frozen))
         self.world.center.disk_fault = ""
         for gateway in self.world.gateways:
             if gateway.disk is not None:
@@ -215,7 +221,14 @@ class Nemesis:
         """SIGSTOP, and SIGCONT a minute later."""
         if not gateway.life.alive or gateway.life in self.world.loop.frozen:
             return False
-        self.world.loop.freeze(gateway.life, 60.0)
+        life = gateway.life
+        self.world.loop.freeze(life, 60.0)
+
+        def look() -> None:
+            if life is gateway.life and life in self.world.loop.frozen:
+                self.world.center.check_silent(gateway)
+
+        self._later(45.0, look)
         return True
 
     def _expire(self, gateway: Gateway) -> bool:
@@ -272,11 +285,13 @@ class Nemesis:
             if status.reason == "IDENTITY_FORK" and shared:
                 world.names += 1
                 gateway.name = f"gw-{world.names}"
-            world.history.faults[status.reason] += 1
             if status.reason == "SUSPENDED":
+                if not world.healed and self.random.random() < 0.7:
+                    continue
                 world.center.suspend(gateway.name, suspended=False)
             elif not status.reason.startswith("CERT_"):
                 world.center.invite(gateway.name)
+            world.history.faults[status.reason] += 1
             uplink.retry_now()
 
     def _care_for_certificate(self, gateway: Gateway, reason: str) -> None:

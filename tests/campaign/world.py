@@ -51,6 +51,8 @@ from twinsync.channel import Credentials, peer_identity, valid_until_ns
 from twinsync.session import ServerLimits
 
 TENANT, SITE = "acme", "mill"
+PATIENCE_NS = 9 * SECOND_NS
+"""How long somebody may still be heard who should not be: a look at the certificate, and what was under way."""
 DAY_NS = 86_400 * SECOND_NS
 LOOK_S = 2.0
 DRAIN_NS = 1_500 * SECOND_NS
@@ -80,6 +82,8 @@ class Center:
         self.backup: Path | None = None
         self.backups = 0
         self.revoked: set[str] = set()
+        self.stolen: dict[bytes, int] = {}
+        self.unwanted: dict[str, int] = {}
         self.disk_fault = ""
         self.pending_peak = 0
         self.servicer: SyncServicer | None = None
@@ -93,6 +97,7 @@ class Center:
             window_items=self.world.plan.window_items,
             pending_bytes_max=self.world.plan.pending_bytes,
             watch_s=2.0,
+            recheck_ns=5 * SECOND_NS,
         )
         try:
             self._store.end_sessions(self.clock.wall_ns())
@@ -130,6 +135,9 @@ class Center:
 
     def _committed(self, gateway, commit) -> None:
         self.world.last_commit_ns = self.world.loop.now_ns
+        since_ns = self.unwanted.get(gateway.gateway)
+        if not self.world.plan.slow and since_ns is not None and self.world.loop.now_ns - since_ns > PATIENCE_NS:
+            self.world.history.failures.append(f"{gateway.gateway} is suspended, and what it sends is stored")
         self.world.note(f"commit {gateway.gateway} {commit.samples} {[m.next_seq for m in commit.marks]}")
         if self.servicer is not None:
             self.pending_peak = max(self.pending_peak, self.servicer.pending_bytes)
@@ -187,19 +195,38 @@ class Center:
 
     def suspend(self, name: str, *, suspended: bool) -> bool:
         """Shuts a gateway out, or lets it in again."""
-        if not self.life.alive or self.servicer is None:
+        if not self.life.alive or self.servicer is None or self.disk_fault:
+            return False
+        if suspended and name in self.unwanted:
             return False
         key = GatewayKey(TENANT, SITE, name)
         self._store.suspend_gateway(key, suspended=suspended, now_ns=self.clock.wall_ns())
+        self.unwanted.pop(name, None)
         if suspended:
+            self.unwanted[name] = self.world.loop.now_ns
             self.servicer.cut(key, "SUSPENDED", "by the operator")
         return True
+
+    def hears(self, chain: bytes) -> None:
+        """Somebody is listened to: nobody whose certificate has ended or whose key was stolen is, for long."""
+        ended_ns = self.clock.wall_ns() - valid_until_ns(chain)
+        stolen_ns = self.world.loop.now_ns - self.stolen.get(chain, self.world.loop.now_ns)
+        if not self.world.plan.slow and max(ended_ns, stolen_ns) > PATIENCE_NS:
+            self.world.history.failures.append("a certificate that ended or was revoked is listened to")
+
+    def check_silent(self, gateway: Gateway) -> None:
+        """A gateway that was silent for so long counts as away."""
+        alone = sum(other.name == gateway.name for other in self.world.gateways) == 1
+        key = GatewayKey(TENANT, SITE, gateway.name)
+        if alone and self.life.alive and self.servicer is not None and key in self.servicer.connected:
+            self.world.history.failures.append(f"{gateway.label} is silent, and counts as connected")
 
     def revoke(self, name: str, certificate: str) -> bool:
         """A key was stolen: nobody with this certificate gets in, and who is in is cut at once."""
         if not self.life.alive or self.servicer is None:
             return False
         self.revoked.add(serial_of(name, certificate))
+        self.stolen.setdefault(credentials(name, certificate).chain, self.world.loop.now_ns)
         self.servicer.recheck()
         return True
 
@@ -237,6 +264,7 @@ class World:
         self.network = Network(self.loop, Random(self.random.random()), self.note)
         self.center = Center(self)
         self.network.accept = self.center.accept
+        self.network.hears = self.center.hears
         self.network.is_over = lambda chain: valid_until_ns(chain) < self.center.clock.wall_ns()
         self.gateways: list[Gateway] = []
         self.made = 0
@@ -278,7 +306,7 @@ class World:
         gateway.start()
 
     def _drained(self) -> bool:
-        return self.center.life.alive and all(gateway.drained for gateway in self.gateways)
+        return self.center.life.alive and not self.loop.frozen and all(gateway.drained for gateway in self.gateways)
 
     def destroyed(self, gateway: Gateway, survivor: dict[tuple[bytes, int], int]) -> None:
         """What lay on a disk that is gone, and not on the one that takes its place nor on any other."""
