@@ -15,6 +15,7 @@ class Row:
 
 
 SPOOL, SERVICER, PLANT = "edge/spool/test_", "cloud/ingest/test_servicer.py::test_", "e2e/test_plant.py::test_"
+IDENTITY, HOSTILE = "cloud/ingest/test_identity.py::test_", "cloud/ingest/test_hostile_peers.py::test_"
 SIMULATED = "campaign/test_faults.py::test_a_simulated_fault_is_told_by_its_reason_and_costs_nothing"
 ROWS: dict[int, Row] = {
     1: Row("kill -9", "0 lost, 0 twice", (
@@ -65,17 +66,17 @@ ROWS: dict[int, Row] = {
     20: Row("cloned gateway", "IDENTITY_FORK, directives rest", (
         SIMULATED, "contract/test_registry.py::test_directives_rest_while_the_identity_is_forked")),
     21: Row("old disk image restored", "fork found, rows dedupe", (
-        SIMULATED, SERVICER + "a_disk_that_never_had_the_last_boot_is_a_fork_and_keeps_its_items")),
+        SIMULATED, IDENTITY + "a_disk_that_never_had_the_last_boot_is_a_fork_and_keeps_its_items")),
     22: Row("stolen key", "revocation cuts live streams: CERT_INVALID", (
         "cloud/service/test_service.py::test_gateway_joins_and_opens_a_stream_over_mutual_tls_until_it_is_revoked",)),
     23: Row("certificate expired", "CERT_EXPIRED, buffers, renews", (
         PLANT + "an_agent_whose_certificate_expired_reads_and_buffers_until_it_joins_anew",
-        SERVICER + "an_expired_certificate_is_told_by_its_name")),
+        IDENTITY + "an_expired_certificate_is_told_by_its_name")),
     24: Row("foreign certificate or tenant", "refused", (
-        SERVICER + "a_certificate_of_a_foreign_authority_does_not_get_in",
+        IDENTITY + "a_certificate_of_a_foreign_authority_does_not_get_in",
         PLANT + "a_certificate_of_a_foreign_coordinator_does_not_get_in")),
     25: Row("oversize, gzip and zstd bombs", "RESOURCE_EXHAUSTED or BLOCK_CORRUPT", (
-        SERVICER + "a_message_beyond_the_bound_is_refused", SERVICER + "gzip_is_not_accepted",
+        HOSTILE + "a_message_beyond_the_bound_is_refused", HOSTILE + "gzip_is_not_accepted",
         "sync/test_block_hostile.py::test_zstd_bomb_is_refused_before_memory_is_taken")),
     26: Row("slowloris", "cut, others served", (
         "cloud/service/test_connections.py::test_one_address_cannot_take_all_places",

@@ -24,6 +24,7 @@ class IngestLimits:
         write_timeout_s: a gateway that reads nothing for this long is cut.
         outbox_max: messages to a gateway that wait; a gateway that lets more pile up is cut.
         fetches_max: artifact downloads at once.
+        returns_per_s: gateways a second that are asked to come back after the coordinator has stopped.
     """
 
     session: ServerLimits = field(default_factory=ServerLimits)
@@ -38,3 +39,4 @@ class IngestLimits:
     write_timeout_s: float = 30.0
     outbox_max: int = 1024
     fetches_max: int = 8
+    returns_per_s: int = 200

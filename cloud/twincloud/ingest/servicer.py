@@ -23,7 +23,7 @@ from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.stream import Context, DirectiveSource, GatewayStream
 from twincloud.ingest.writer import Writer
 from twincloud.storage.contract import Commit, GatewayKey, Hello, Ingest, Opened
-from twinmodel.clock import Clock
+from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import ConflictError, DeniedError, TwinError
 from twinsync.channel import SERVER_OPTIONS, Credentials, Identity, peer_identity, server_credentials
 from twinsync.envelope import down_to_proto
@@ -100,9 +100,13 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             tasks.create_task(self._watch(), name="ingest-watch")
 
     async def drain(self) -> None:
-        """Sends all gateways away and waits, not for ever, until they are noted as away; then nothing runs any more."""
-        for stream in list(self._streams.values()):
-            stream.feed(Refused("RETRY_AFTER", "the coordinator stops"))
+        """Sends all gateways away and waits, not for ever, until they are noted as away; then nothing runs any more.
+
+        Each is told a time of its own to come back, so that a fleet does not stand before the next process at once.
+        """
+        for place, stream in enumerate(list(self._streams.values())):
+            wait_ns = place * SECOND_NS // self._limits.returns_per_s
+            stream.feed(Refused("RETRY_AFTER", "the coordinator stops", wait_ns))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self._empty.wait()

@@ -302,7 +302,12 @@ class Authority:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(
-        self, names: Sequence[x509.GeneralName], *, days: float = 1.0, past_days: float = 10.0, roots: bytes | None = None
+        self,
+        names: Sequence[x509.GeneralName],
+        *,
+        days: float = 1.0,
+        past_days: float = 10.0,
+        roots: bytes | None = None,
     ) -> Credentials:
         key = ec.generate_private_key(ec.SECP256R1())
         now = dt.datetime.now(dt.UTC)
