@@ -13,6 +13,9 @@ URGENT_PENDING = 10  # half of what mosquitto sends a 3.1.1 client before it wai
 WINDOW_MAX = 512
 PROBE_NS = 500_000_000
 BURST_NS = 200_000_000
+BURSTS = 2
+AGAIN_NS = 60_000_000_000
+KNOWN_NS = 600_000_000_000
 Acknowledge = Callable[[int, int], object]
 
 
@@ -118,18 +121,22 @@ class Window:
     mosquitto stops at 20, others at 5 or at 1000, and none says so. A commit per message would wear out a flash, the
     commit of every ten seconds would let a small window carry a few messages in ten seconds. So a commit is asked for
     at half of the window. While the window is not known, silence is a hint: when as many messages wait as never
-    before and nothing more comes for `PROBE_NS`, one early commit follows. A burst right after it says that the
-    broker had been waiting, and the window is known; without one it is larger, and that number is not tried again.
+    before and nothing more comes for `PROBE_NS`, one early commit follows. A burst right after it, twice, says that
+    the broker had been waiting, and the window is known for a while; without one it is not asked for soon again.
     """
 
     def __init__(self) -> None:
         self._full_at = 0  # the window, 0 while it is not known
+        self._full_until_ns = 0
         self._passed = 0  # the window is larger than this
         self._seen = 0
         self._newest_ns = 0
-        self._probed = 0
+        self._probed = 0  # messages in flight when an early commit was asked for, 0 when none was
         self._acked_ns: int | None = None
         self._after = 0
+        self._bursts = 0
+        self._tried = 0
+        self._again_ns = 0
 
     @property
     def urgent_at(self) -> int:
@@ -148,15 +155,20 @@ class Window:
         self._newest_ns = now_ns
         self._seen = max(self._seen, pending)
         self._passed = max(self._passed, pending - 1)
-        if self._passed >= self._full_at:
+        if self._passed >= self._full_at or now_ns >= self._full_until_ns:
             self._full_at = 0
-        if self._acked_ns is not None:
-            self._after += count
-            if now_ns - self._acked_ns > BURST_NS:
-                self._probed, self._acked_ns = 0, None
-            elif self._after > self._probed // 2:
-                self._full_at, self._probed, self._acked_ns = self._probed, 0, None
-                self._passed = self._full_at - 1
+        if self._acked_ns is None:
+            return
+        self._after += count
+        if now_ns - self._acked_ns > BURST_NS:
+            self._tried, self._again_ns, self._bursts = self._probed, now_ns + AGAIN_NS, 0
+            self._probed, self._acked_ns = 0, None
+        elif self._after > self._probed // 2:
+            self._bursts += 1
+            if self._bursts >= BURSTS:
+                self._full_at, self._full_until_ns = self._probed, now_ns + KNOWN_NS
+                self._passed, self._bursts = self._probed - 1, 0
+            self._probed, self._acked_ns = 0, None
 
     def acknowledged(self, now_ns: int) -> None:
         """The broker has been told of a commit."""
@@ -167,11 +179,13 @@ class Window:
         """When to ask for an early commit if nothing more comes; None for not at all."""
         if self._full_at or self._probed or not self._passed < pending < URGENT_PENDING:
             return None
+        if pending <= self._tried and self._newest_ns < self._again_ns:
+            return None
         return self._newest_ns + PROBE_NS
 
     def probe(self, pending: int) -> None:
         """An early commit is asked for now."""
-        self._probed, self._passed = pending, max(self._passed, pending)
+        self._probed = pending
 
 
 def message_key(topic: str, payload: bytes, mid: int, *, has_time: bool) -> Hashable:

@@ -26,7 +26,7 @@ from twinedge.drivers.inflight import Entry, InFlight, Window, message_key
 from twinedge.drivers.link import Assignment, Backoff, Columns, DeviceLink, names
 from twinedge.drivers.mqtt_feed import Feed, Now, Opened
 from twinedge.drivers.mqtt_routes import Routes, at_most_once
-from twinedge.drivers.mqtt_wire import TIMEOUT_S, Arrival, Connection
+from twinedge.drivers.mqtt_wire import CLOSED, TIMEOUT_S, Arrival, Connection
 from twinedge.drivers.sparkplug import SparkplugHost
 from twinedge.ports import Delivery, DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock
@@ -113,7 +113,7 @@ class MqttDriver:
 
     async def _attempt(self, sink: Sink) -> tuple[str, str]:
         """Connects and serves until the connection ends; returns the reason and the text of its end."""
-        entered = False
+        entered, cancelled = False, _cancellations()
         ended = ("DEVICE_UNREACHABLE", "the broker closed the connection")
         connection: Connection | None = None
         try:
@@ -130,6 +130,8 @@ class MqttDriver:
                 connection.abandon()
                 self._other_version(first)
             ended = self._told(first)
+        if not entered and _cancellations() > cancelled:
+            raise asyncio.CancelledError  # `wait_for` of Python 3.11 loses one that meets a result
         return ended
 
     def _told(self, lost: BaseException) -> tuple[str, str]:
@@ -182,7 +184,7 @@ class MqttDriver:
         """A broker that refuses or drops the handshake may speak the other version only."""
         if self._broker.version is not None:
             return
-        if self._version is V5 and (_code(lost) in {1, 0x84} or "timed out" in str(lost)):
+        if self._version is V5 and (_code(lost) in {1, 0x84} or "timed out" in str(lost) or str(lost) == CLOSED):
             self._version = V311
         elif self._version is V311:
             self._version = V5
@@ -368,6 +370,11 @@ class MqttDriver:
         if due_ns is not None and self._clock.boot_ns() >= due_ns:
             self._window.probe(pending)
             await sink.put(Delivery(self._links[0].name, (), None, urgent=True))
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _certificate_hint(text: str) -> str:

@@ -27,6 +27,7 @@ PACKETS_MAX = 64  # packets read before others have their turn
 READ_BYTES = 1 << 16
 HEAD_BYTES = (1 << 16) + 4096  # the longest topic and some properties
 BODY_MAX = (4 << 20) + HEAD_BYTES  # births of Sparkplug are large; other payloads have a limit of their own
+CLOSED = "the broker closed the connection before it answered"
 SUBSCRIBE_MAX = 100  # filters in one packet
 
 
@@ -99,6 +100,8 @@ class Connection:
         paho.on_message = self._received
         self._told_connect: Any = paho.on_connect
         paho.on_connect = self._connected
+        self._told_disconnect: Any = paho.on_disconnect
+        paho.on_disconnect = self._disconnected
         self._told_open: Any = paho.on_socket_open
         paho.on_socket_open = self._opened
 
@@ -135,6 +138,14 @@ class Connection:
     def _connected(self, paho: PahoClient, userdata: object, flags: ConnectFlags, *rest: object) -> None:
         self.kept = self.kept or flags.session_present
         self._told_connect(paho, userdata, flags, *rest)
+
+    def _disconnected(self, *told: object) -> None:
+        # aiomqtt would wait for an answer until its time is over.
+        answered = self.client._connected  # noqa: SLF001
+        if not answered.done():
+            answered.set_exception(aiomqtt.MqttError(CLOSED))
+            return
+        self._told_disconnect(*told)
 
     def _opened(self, paho: PahoClient, userdata: object, sock: Any) -> None:
         # Called in a thread. aiomqtt sets its reader by `call_soon_threadsafe`; ours replaces it in the next turn.

@@ -31,12 +31,12 @@ def free_port():
 class Broker:
     """One mosquitto of our own on a free port, restartable."""
 
-    def __init__(self, program, folder, extra=""):
+    def __init__(self, program, folder, extra="", head=""):
         self.program = program
         self.port = free_port()
         self.config = folder / "mosquitto.conf"
         self.config.write_text(
-            f"listener {self.port} 127.0.0.1\n{extra or 'allow_anonymous true'}\npersistence true\n"
+            f"{head}\nlistener {self.port} 127.0.0.1\n{extra or 'allow_anonymous true'}\npersistence true\n"
             f"persistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\nuser root\n"
         )
         self.process = None
