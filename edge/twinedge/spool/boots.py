@@ -27,13 +27,17 @@ class Start:
     quality: ClockQuality
 
 
-def put_boot(db: apsw.Connection, start: Start, *, outage: bool) -> tuple[Boot, dict[Stream, int]]:
+def put_boot(
+    db: apsw.Connection, start: Start, *, outage: bool, since_ns: int | None = None
+) -> tuple[Boot, dict[Stream, int]]:
     """Adds a boot in the caller's transaction; returns it and the first number not given yet, by stream.
 
     Args:
         db: the file.
         start: the boot.
         outage: whether nothing was measured between the boot before and this one: that is declared as its first item.
+        since_ns: from when on boots before it may have measured what a damaged file has lost without a trace: the
+            outage begins there.
     """
     boots = boots_of(db)
     last = boots[-1] if boots else None
@@ -44,7 +48,8 @@ def put_boot(db: apsw.Connection, start: Start, *, outage: bool) -> tuple[Boot, 
     numbers: dict[Stream, int] = {}
     if last is not None and outage:
         stored = [lane.at_ns for lane in lanes_of(db) if lane.boot == last.counter]
-        missed = Outage(last.id, min(max([last.started_ns, *stored]), start.at_ns), start.at_ns)
+        from_ns = max([last.started_ns, *stored]) if since_ns is None else since_ns
+        missed = Outage(last.id, min(from_ns, start.at_ns), start.at_ns)
         insert(db, boot.counter, Stream.STATE, 0, 0, missed, 0, start.at_ns)
         set_lane(db, Lane(boot.counter, Stream.STATE, 1, 0, 0, start.at_ns))
         numbers[Stream.STATE] = 1

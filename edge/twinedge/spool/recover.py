@@ -71,16 +71,19 @@ class Salvage:
         cause: what was wrong with it.
         items: items that moved to the new file.
         lost: sequence numbers declared as gaps.
+        since_ns: from when on boots may have had more than was found, without a number to declare; None when the
+            numbers of every lane could be read.
     """
 
     aside: Path
     cause: str
     items: int
     lost: int
+    since_ns: int | None = None
 
 
 def open_sound(
-    path: Path, chain: list[Boot], now_ns: int, *, damaged: bool = False, vfs: str | None = None
+    path: Path, chain: list[Boot], now_ns: int, *, held: int = 0, damaged: bool = False, vfs: str | None = None
 ) -> tuple[apsw.Connection, Salvage | None]:
     """Opens the spool's file, or a new one with what could be read from a damaged one.
 
@@ -88,6 +91,7 @@ def open_sound(
         path: the database file.
         chain: the boots this disk is known to have had; they win over damaged ones.
         now_ns: wall clock, for the records of loss.
+        held: counter of the oldest boot that may hold anything unacknowledged.
         damaged: whether reading it has already failed: what a quick look finds sound may still be damaged.
         vfs: name of the SQLite file system layer.
 
@@ -108,7 +112,7 @@ def open_sound(
         else:
             cause = "an earlier salvage was interrupted"
         _set_aside(path, aside)
-        salvage = _salvage(path, aside, cause, chain, now_ns)
+        salvage = _salvage(path, aside, cause, chain, now_ns, held)
         db = connect(path, vfs=vfs)
     except (apsw.Error, OSError) as error:
         raise storage_error(error, path) from error
@@ -236,7 +240,7 @@ def _set_aside(path: Path, aside: Path) -> None:
         leftover.with_name(leftover.name + "-shm").unlink(missing_ok=True)
 
 
-def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int) -> Salvage:
+def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int, held: int) -> Salvage:
     part = path.with_name(path.name + ".part")
     for suffix in ("", "-wal", "-shm"):
         part.with_name(part.name + suffix).unlink(missing_ok=True)
@@ -247,12 +251,13 @@ def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int
         run(db, f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         boots = {boot.counter: boot for boot in chain}
         lanes: list[Lane] = []
-        items = 0
+        items, whole = 0, False
         old = opened(aside)
         if old is not None:
             for boot in readable(lambda: sound_boots(old)):
                 boots.setdefault(boot.counter, boot)
             lanes = readable(lambda: sound_lanes(old))
+            whole = bool(lanes) and len(readable(lambda: lanes_of(old))) == len(lanes)
             known = _copy_catalogues(old, db)
             for versions in _PLAIN_TABLES:
                 _copy_plain(old, db, versions)
@@ -272,7 +277,8 @@ def _salvage(path: Path, aside: Path, cause: str, chain: list[Boot], now_ns: int
     _sync(part)
     part.rename(path)
     _sync(path.parent)
-    return Salvage(aside, cause, items, lost)
+    since_ns = min((boot.started_ns for boot in boots.values() if boot.counter >= held), default=None)
+    return Salvage(aside, cause, items, lost, None if whole else since_ns)
 
 
 def _sync(path: Path) -> None:

@@ -57,7 +57,15 @@ class Sending(Reading):
             )
         )
         if found.damaged:
-            self._declare_damaged(found.damaged)
+            try:
+                self._declare_damaged(found.damaged)
+            except StorageError as error:
+                if not found.items:
+                    raise
+                # What lies behind the damage waits until the disk lets it be declared; nothing else does.
+                log.debug("spool.damage_waits", path=str(self._path), reason=error.reason)
+                self._note_handed(found)
+                return found.items
             return self.unsent(marks, bytes_max=bytes_max, items_max=items_max)
         self._note_handed(found)
         return found.items

@@ -22,7 +22,7 @@ import structlog
 
 from twinedge.spool.boots import Start, put_boot, undo_boots_after
 from twinedge.spool.catalogues import catalogue_bytes, keep_catalogue
-from twinedge.spool.chain import read_chain, write_chain
+from twinedge.spool.chain import read_chain, read_held, write_chain
 from twinedge.spool.coarser import thin_as_wished
 from twinedge.spool.connection import Connection
 from twinedge.spool.forecast import BUDGET, pack_budget
@@ -72,6 +72,8 @@ class Spool(Sending):
         self.wishes = Wishes()
         self._planned = Start(b"", 0, ClockQuality.UNSET)
         self._chain: list[Boot] = []
+        self._held = 0
+        self._traceless: tuple[NotAcquired, ...] = ()
 
     @classmethod
     def open(
@@ -181,6 +183,7 @@ class Spool(Sending):
             StorageError: STORE_FULL (see above, or another process filled the disk), STORE_SYNC_FAILED,
                 STORE_READ_ONLY, STORE_CORRUPT; without the fact `declared` nothing was stored, try again.
         """
+        records = (*records, *self._traceless)
         ordered = sorted(parts, key=lambda part: part[0])
         packed = [(stream, *one) for stream, batches in ordered for one in pack(batches, catalogue)]
         if not packed and not records:
@@ -208,6 +211,7 @@ class Spool(Sending):
             for stream in {*(p[0] for p in packed), *([Stream.STATE] if records else [])}:
                 set_lane(db, lanes[stream])
         self.wishes.settle()
+        self._traceless = ()
         self._next.update({stream: lane.next_seq for stream, lane in lanes.items()})
         self.commits += 1
         self._write_chain()
@@ -244,12 +248,14 @@ class Spool(Sending):
     def _start(self, start: Start, *, outage: bool) -> None:
         """Writes a new boot and, with `outage`, what was missed between the one before it and its start."""
         with self._file.write() as db:
-            boot, numbers = put_boot(db, start, outage=outage)
+            since_ns = None if self.salvage is None else self.salvage.since_ns
+            boot, numbers = put_boot(db, start, outage=outage, since_ns=since_ns)
             set_setting(db, BUDGET, pack_budget(self._retention.disk_max_bytes, self._retention.when_full))
             boots = boots_of(db)
+            held = [lane.boot for lane in lanes_of(db) if lane.acked_seq < lane.next_seq]
         self._next, self.boot = numbers, boot
         self._boots = {one.counter: one.id for one in boots}
-        self._chain = boots
+        self._chain, self._held = boots, min(held, default=boot.counter)
         self._write_chain()
 
     def _write_chain(self) -> None:
@@ -257,7 +263,7 @@ class Spool(Sending):
         if not self._chain:
             return
         try:
-            write_chain(self._state_dir, self._chain)
+            write_chain(self._state_dir, self._chain, self._held)
         except StorageError as error:
             log.debug("spool.chain_waits", path=str(self._path), reason=error.reason)
         else:
@@ -266,8 +272,12 @@ class Spool(Sending):
     def _open(self, *, damaged: bool) -> apsw.Connection:
         """Opens the file; one that was damaged is replaced by what could be read of it."""
         now_ns = self._clock.wall_ns()
-        db, salvage = open_sound(self._path, read_chain(self._state_dir), now_ns, damaged=damaged, vfs=self._vfs)
+        chain, held = read_chain(self._state_dir), read_held(self._state_dir)
+        db, salvage = open_sound(self._path, chain, now_ns, held=held, damaged=damaged, vfs=self._vfs)
         self.salvage = salvage or self.salvage
+        if salvage is not None and salvage.since_ns is not None and self.boot.id:
+            # No outage of a start will say it: the next append does.
+            self._traceless = (NotAcquired("*", "STORE_CORRUPT", salvage.since_ns, now_ns),)
         self._retention.coarser.restart()
         return db
 

@@ -13,7 +13,7 @@ from twinedge.spool.store import Spool
 from twinmodel.clock import ManualClock
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
 from twinsync import block
-from twinsync.item import Block, Gap, Item, Mark
+from twinsync.item import Block, Gap, Item, Mark, NotAcquired, Outage
 from twinsync.kept import numbers_of, samples_of
 
 CATALOGUE = Catalogue(tuple(Signal(i, f"press.s{i}", Kind.FLOAT) for i in range(4)))
@@ -30,6 +30,7 @@ class Bench:
         self.rng = random.Random(7)
         self.values = itertools.count()
         self.stored = {}
+        self.appended_ns = {}
 
     def open(self, disk_max_bytes=1 << 22, when_full="drop_oldest", **options):
         self.clock.advance(10**9)
@@ -57,6 +58,8 @@ class Bench:
         first, last = spool.append(stream, [batch], CATALOGUE)
         assert last - first + 1 == count
         self.stored |= {(spool.boot.id, stream, first + k): v for k, v in enumerate(batch.value.tolist())}
+        at_ns = self.clock.wall_ns()
+        self.appended_ns |= {(spool.boot.id, stream, number): at_ns for number in range(first, last + 1)}
         return first, last
 
     def everything(self, spool):
@@ -90,6 +93,19 @@ class Bench:
                 assert value == self.stored.get((item.boot, item.stream, number), value)
         elif isinstance(item.content, Gap):
             assert item.content.count == item.count
+
+    def undeclared(self, items, acknowledged=()):
+        """Samples that are neither there nor acknowledged nor declared, by number or by time."""
+        there = {(i.boot, i.stream, n) for i in items for n in range(i.first_seq, i.last_seq + 1)}
+        outages = [(i.content.from_ns, i.content.to_ns) for i in items if isinstance(i.content, Outage | NotAcquired)]
+        below = {(mark.boot, mark.stream): mark.next_seq for mark in acknowledged}
+        return [
+            key
+            for key, at_ns in self.appended_ns.items()
+            if key not in there
+            and key[2] >= below.get(key[:2], 0)
+            and not any(from_ns <= at_ns <= to_ns for from_ns, to_ns in outages)
+        ]
 
     @staticmethod
     def gaps(items):

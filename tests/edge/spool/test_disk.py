@@ -207,3 +207,23 @@ def test_ledger_of_forgotten_boots_becomes_one_line(bench, monkeypatch):
     verify(bench.folder)
     assert not [i for i in bench.everything(spool) if isinstance(i.content, Block | Gap)]
     spool.close()
+
+
+def test_damaged_item_on_a_disk_that_refuses_keeps_back_only_what_lies_behind_it(bench, world):  # noqa: F811
+    spool = bench.open(vfs="cached-disk")
+    bench.append(spool, Stream.ALARM)
+    for _ in range(3):
+        bench.append(spool)
+    with spool._file.write() as db:
+        db.execute(
+            "UPDATE items SET payload = zeroblob(size) WHERE stream = ? AND first_seq = 10", (int(Stream.TELEMETRY),)
+        )
+    world.refusal, world.refuses = apsw.FullError("no space"), ("write",)
+    items = spool.unsent(**READ)
+    assert [(i.stream, i.first_seq) for i in items] == [(Stream.ALARM, 0), (Stream.TELEMETRY, 0)]
+    sent = [Mark(i.boot, i.stream, i.last_seq + 1) for i in items]
+    with pytest.raises(StorageError, match="STORE_FULL"):
+        spool.unsent(sent, **READ)
+    world.refuses = ()
+    assert [(i.first_seq, type(i.content)) for i in spool.unsent(sent, **READ)] == [(10, Gap), (20, Block)]
+    spool.close()
