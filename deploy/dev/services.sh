@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Installs the real services that tests and the demo use: mosquitto (broker) and Chromium (console).
+# Installs the real services that tests and the demo use: mosquitto (broker) and Chromium (console); as root also what
+# `make campaign` breaks links and disks with: nftables, iproute2 and e2fsprogs.
 set -euo pipefail
 missing=()
 [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v chromium >/dev/null || missing+=(chromium)
+if [ "$(id -u)" = 0 ]; then
+  for tool in nft:nftables tc:iproute2 mkfs.ext4:e2fsprogs; do
+    command -v "${tool%%:*}" >/dev/null || [ -x "/usr/sbin/${tool%%:*}" ] || missing+=("${tool##*:}")
+  done
+fi
 [ "${#missing[@]}" = 0 ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   echo "installing ${missing[*]} from Debian" >&2

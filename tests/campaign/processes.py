@@ -59,14 +59,14 @@ def ground(*, memory: bool = True, copies: bool = True) -> Ground:
 class Storm:
     """Acts on the parts of a site until its time is over."""
 
-    def __init__(self, site: Site, seconds: float) -> None:
+    def __init__(self, site: Site, seconds: float, gateways: int | None = None) -> None:
         self.site = site
         self.end_s = time.monotonic() + seconds
         self.random = Random(site.seed)
         wanted = site.ground.mounts and site.ground.copies
         self.lineage = wanted and site.seed % LINEAGE_EVERY == LINEAGE_EVERY - 1
         self.drained = threading.Event()
-        self.originals = self.random.randint(*GATEWAYS)
+        self.originals = gateways or self.random.randint(*GATEWAYS)
 
     def blow(self) -> None:
         """Everything at once; returns when all is calm again."""
@@ -313,7 +313,11 @@ def told_by(site: Site) -> History:
 
 
 def run_processes(
-    seed: int, seconds: float = SITE_S, place: Ground | None = None, evidence: Path | None = None
+    seed: int,
+    seconds: float = SITE_S,
+    place: Ground | None = None,
+    evidence: Path | None = None,
+    gateways: int | None = None,
 ) -> History:
     """One site for so long, then its drain; what it leaves to clean up is cleaned up, here or by the next run.
 
@@ -326,7 +330,7 @@ def run_processes(
     try:
         site = Site(seed, root, place)
         try:
-            storm = Storm(site, seconds)
+            storm = Storm(site, seconds, gateways)
             storm.blow()
             history = told_by(site)
             if evidence is not None and check(history):
