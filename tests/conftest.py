@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = (
     "tests/e2e/test_plant.py",
     "tests/model/kernel/test_generate.py",
+    "tests/campaign/test_simulation",
     "tests/cloud/console/test_browser.py",
     "tests/e2e/test_demo.py",
     "tests/edge/spool/",

@@ -48,13 +48,16 @@ ROWS: dict[int, Row] = {
     13: Row("clock jump, no clock", "order kept, quality UNSET", (
         SIMULATED,
         "edge/test_clock.py::test_machine_without_a_battery_starts_in_1970_and_its_clock_is_unset_whatever_the_kernel_says")),
-    14: Row("process paused", "its session ends by silence, it comes back", (
+    14: Row("process paused", "its session ends by silence, the old one is FENCED, it comes back", (
+        "campaign/test_rows.py::test_an_agent_paused_for_a_minute_is_sent_away_for_its_silence_fenced_and_comes_back",
         "sync/session/test_server.py::test_an_idle_session_beats_restates_the_credit_and_a_silent_gateway_is_cut",
         "edge/test_clock.py::test_suspend_is_seen_by_the_boot_clock_and_its_hole_is_told_and_a_busy_second_is_not_one")),
     15: Row("memory limit", "bounded", (
+        "campaign/test_rows.py::test_under_a_memory_limit_the_spool_stays_within_it_declares_what_it_drops_and_survives_its_end",
         PLANT + "agents_and_coordinator_stay_within_their_memory",
         "edge/test_lanes.py::test_a_device_that_comes_and_goes_while_the_disk_refuses_costs_no_memory_without_bound")),
     16: Row("hung loop", "the supervisor restarts it", (
+        "campaign/test_rows.py::test_a_hung_loop_or_store_no_longer_feeds_the_supervisor_which_restarts_it",
         "cloud/service/test_service.py::test_supervisor_hears_ready_watchdog_and_stopping",)),
     17: Row("schema change", "older rows read with theirs", (
         SIMULATED,
@@ -79,6 +82,7 @@ ROWS: dict[int, Row] = {
         HOSTILE + "a_message_beyond_the_bound_is_refused", HOSTILE + "gzip_is_not_accepted",
         "sync/test_block_hostile.py::test_zstd_bomb_is_refused_before_memory_is_taken")),
     26: Row("slowloris", "cut, others served", (
+        "campaign/test_rows.py::test_three_hundred_silent_sockets_are_cut_while_a_gateway_is_served",
         "cloud/service/test_connections.py::test_one_address_cannot_take_all_places",
         "sync/session/test_server.py::test_an_idle_session_beats_restates_the_credit_and_a_silent_gateway_is_cut")),
 }  # fmt: skip
