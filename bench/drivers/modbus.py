@@ -45,9 +45,9 @@ status: {{port: 0}}
 
 def run(*, quick: bool) -> Mapping[str, float | None]:
     """Measures; see `bench.drivers` for the figures."""
-    rounds, seconds = (1, 6.0) if quick else (3, 20.0)
+    rounds, seconds = (1, 5.0) if quick else (3, 20.0)
     figures: dict[str, float | None] = {
-        "modbus_requests_vs_optimal": modbus_plans.requests_vs_optimal(300 if quick else 3000)
+        "modbus_requests_vs_optimal": modbus_plans.requests_vs_optimal(150 if quick else 3000)
     }
     found = []
     with process("-m", "bench.drivers.modbus_server", *HOSTS, GATEWAY, SILENT) as server:
@@ -94,7 +94,7 @@ def _agent(server: object, port: int, seconds: float) -> dict[str, float]:
         start = ("-m", "twinedge", "run", "--config", str(site), "--state", str(folder / "state"), "--offline")
         with process(*start, "--ready-file", str(ready), piped=False) as agent:
             _wait_for(ready)
-            time.sleep(4.0)  # connections, first commits, the first backoff of what is silent
+            time.sleep(3.0)  # connections, first commits, the first backoff of what is silent
             ask(server)  # type: ignore[arg-type]  # the process of the server
             begun_s, begun = time.monotonic(), cpu_s(agent.pid)
             requests = _requests(server)[0]

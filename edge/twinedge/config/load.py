@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -71,6 +71,7 @@ def load_site(path: Path | str) -> LoadedSite:
         if twice := sorted(members.keys() & (devices.keys() | site.devices.keys() - {name})):
             message = f"the range makes a device {twice[0]!r}, which stands here by itself"
             raise document.error("VALUE_INVALID", ("devices", name), message, key=True)
+        _check_line(document, name, device, devices.values())
         devices |= members
         profiles |= dict.fromkeys(members, profile)
     return LoadedSite(site.model_copy(update={"devices": devices}), profiles, document.path, document)
@@ -126,6 +127,19 @@ def _check_address(document: Document, name: str, device: Device) -> None:
         well_formed = False
     if not well_formed:
         raise document.error("VALUE_INVALID", keys, f"{device.address!r} is no address; write {expected}")
+
+
+def _check_line(document: Document, name: str, device: Device, others: Iterable[Device]) -> None:
+    """All units of a serial line are spoken to at one speed."""
+    if device.modbus is None or not device.modbus.startswith("rtu:"):
+        return
+    mine = parse_modbus(device.modbus)
+    for other in others:
+        if other.modbus is not None and other.modbus.startswith("rtu:"):
+            theirs = parse_modbus(other.modbus)
+            if theirs.path == mine.path and theirs != mine:
+                message = f"{mine.path} has another baud, parity or stop in a device before"
+                raise document.error("VALUE_INVALID", ("devices", name, "modbus"), message)
 
 
 def _check_root(document: Document, name: str, device: Device, profile: FirmwareProfile) -> None:

@@ -10,6 +10,7 @@ Where the profile allows several connections, silent units are asked on one of t
 from __future__ import annotations
 
 import asyncio
+import importlib
 import random
 from collections.abc import Sequence
 
@@ -45,8 +46,9 @@ class ModbusDriver:
         self, assignments: Sequence[Assignment], *, clock: Clock, rng: random.Random, timeout_s: float = TIMEOUT_S
     ) -> None:
         self._address = parse_modbus(assignments[0].device.address)
+        if self._address.framing != "tcp":
+            importlib.import_module("twinedge.drivers.modbus_rtu")  # a missing library is told at the start
         self._clock = clock
-        self._rng = rng
         self._timeout_s = timeout_s
         self._units = [Unit(a, clock, rng) for a in assignments]
         allowed = min(a.profile.limits.connections for a in assignments)

@@ -12,6 +12,7 @@ first reply of the unit that was silent: it may answer the request before.
 from __future__ import annotations
 
 import asyncio
+import importlib
 from dataclasses import dataclass
 
 from twinedge.config.address import ModbusAddress
@@ -21,8 +22,6 @@ from twinedge.drivers.modbus_frame import (
     Malformed,
     Request,
     read_answer,
-    rtu_frame,
-    rtu_reply,
     tcp_frame,
     tcp_replies,
 )
@@ -87,6 +86,7 @@ class Line(asyncio.Protocol):
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._numbered = address.framing == "tcp"
+        self._rtu = None if self._numbered else importlib.import_module("twinedge.drivers.modbus_rtu")
         self._pause_s = silence_s(address) if address.framing == "rtu" else 0.0
         self._turn = asyncio.Lock()
         self._transport: asyncio.Transport | None = None
@@ -171,13 +171,13 @@ class Line(asyncio.Protocol):
 
     def _send(self, transport: asyncio.Transport, exchange: _Exchange) -> int:
         request = exchange.request
-        if self._numbered:
+        if self._rtu is None:
             self._transaction = number = (self._transaction + 1) & 0xFFFF
             frame = tcp_frame(number, exchange.unit, request.body)
         else:
             number = 0
             self._buffer.clear()
-            frame = rtu_frame(exchange.unit, request.body)
+            frame = self._rtu.rtu_frame(exchange.unit, request.body)
         exchange.sent_s = self._loop.time()
         exchange.deadline_s = exchange.sent_s + self._timeout_s
         if self._pause_s:
@@ -288,10 +288,10 @@ class Line(asyncio.Protocol):
 
     def _hear_serial(self, t_ns: int) -> None:
         exchange = self._pending.get(0)
-        if exchange is None or exchange.future.done() or len(self._buffer) > BUFFER_MAX:
+        if self._rtu is None or exchange is None or exchange.future.done() or len(self._buffer) > BUFFER_MAX:
             self._buffer.clear()
             return
-        body = rtu_reply(self._buffer, exchange.unit, exchange.request.function)
+        body = self._rtu.rtu_reply(self._buffer, exchange.unit, exchange.request.function)
         if body is not None:
             self._buffer.clear()
             self._hear(exchange, exchange.unit, body, t_ns)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twinedge.config.address import parse_modbus
 from twinedge.config.catalogue import signals_of
 from twinedge.config.load import LoadedSite
 from twinedge.drivers.link import Assignment
@@ -51,7 +52,7 @@ def build_drivers(
         keywords: dict[str, Any] = {"clock": clock, "rng": random.Random(rng.getrandbits(64))}  # noqa: S311  # jitter
         suffix = hashlib.blake2b("\n".join(group).encode(), digest_size=4).hexdigest()
         keywords |= _keywords(group[0], f"{client_id}-{suffix}", state_dir)
-        drivers.append(_driver_class(group[0])(assignments, **keywords))
+        drivers.append(_made(group[0], assignments, keywords))
     return drivers
 
 
@@ -65,21 +66,22 @@ def connection_of(assignment: Assignment) -> Group:
     """What devices must have in common to share one connection; Modbus units share a host and port."""
     device = assignment.device
     if device.protocol == "modbus":
-        return device.protocol, device.address.rstrip("/").lower()
+        address = parse_modbus(device.address)
+        return device.protocol, address.framing, str(address).lower() if address.host else str(address)
     group = device.protocol, device.address, device.security.model_dump_json()
     # What is said beside the address is a part only where something is: names at brokers hang on this.
     said = device.broker.model_dump_json(exclude={"url"}, exclude_defaults=True) if device.mqtt else "{}"
     return group if said == "{}" else (*group, said)
 
 
-def _driver_class(protocol: str) -> Callable[..., Driver]:
+def _made(protocol: str, assignments: Sequence[Assignment], keywords: Mapping[str, Any]) -> Driver:
     module, name = _BUILDERS[protocol]
     try:
         found: Callable[..., Driver] = getattr(importlib.import_module(module), name)
+        return found(assignments, **keywords)
     except ModuleNotFoundError as missing:
         hint = "install hybridtwin[edge]"
         raise ConflictError("EXTRA_MISSING", f"{protocol} needs the library {missing.name}", hint=hint) from missing
-    return found
 
 
 def _keywords(protocol: str, client_id: str, state_dir: Path) -> dict[str, Any]:

@@ -85,6 +85,12 @@ def test_range_that_makes_a_name_which_is_taken_is_refused(site):
         load_site(site(lines))
 
 
+def test_serial_line_at_two_speeds_is_refused(site):
+    lines = [f'm{b}: {{modbus: "rtu:///dev/ttyUSB0?baud={b}", profile: acme/meter}}' for b in (9600, 19200)]
+    with pytest.raises(ConfigError, match="another baud"):
+        load_site(site(lines))
+
+
 def test_single_entries_are_left_alone():
     assert spread_address("tcp://a") == ["tcp://a"]
     assert spread_units(7) == [7]

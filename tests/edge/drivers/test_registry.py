@@ -73,7 +73,7 @@ from twinmodel.clock import SystemClock
 loaded = load_site({str(path)!r})
 build_drivers(loaded, build_catalogue(loaded), clock=SystemClock(), rng=random.Random(1), client_id="gw",
               state_dir=Path("."))
-assert "pymodbus" in sys.modules
+assert "twinedge.drivers.modbus" in sys.modules and "pymodbus" not in sys.modules
 assert "asyncua" not in sys.modules and "aiomqtt" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
@@ -88,10 +88,11 @@ def test_protocol_without_a_driver_is_named_at_its_line(site, clock, tmp_path, m
 
 
 def test_missing_library_says_which_extra_to_install(site, clock, tmp_path, monkeypatch):
+    for module in [m for m in sys.modules if m.startswith("pymodbus")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "pymodbus", None)
-    monkeypatch.delitem(sys.modules, "twinedge.drivers.modbus", raising=False)
-    monkeypatch.delitem(sys.modules, "pymodbus.client", raising=False)
+    monkeypatch.delitem(sys.modules, "twinedge.drivers.modbus_rtu", raising=False)
     with pytest.raises(ConflictError) as caught:
-        build(site(), clock, tmp_path)
+        build(site(SITE.replace("tcp://10.0.0.2:502", "rtu:///dev/ttyUSB0")), clock, tmp_path)
     assert caught.value.reason == "EXTRA_MISSING"
     assert "hybridtwin[edge]" in caught.value.hint

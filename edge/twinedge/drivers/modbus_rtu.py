@@ -1,0 +1,33 @@
+"""Requests and replies on serial lines, with their checksum from pymodbus; loaded only where a site has such a line."""
+
+from __future__ import annotations
+
+from pymodbus.framer.rtu import FramerRTU
+
+from twinedge.drivers.modbus_frame import EXCEPTION
+
+
+def rtu_frame(unit: int, body: bytes) -> bytes:
+    """A request on a serial line."""
+    frame = bytes((unit,)) + body
+    return frame + FramerRTU.compute_CRC(frame).to_bytes(2, "big")
+
+
+def rtu_reply(buffer: bytes | bytearray, unit: int, function: int) -> bytes | None:
+    """The body of the unit's reply somewhere in a buffer, None while there is none.
+
+    Glitches before it, echoes and replies of other units are passed over; the checksum decides.
+    """
+    for at in range(len(buffer) - 4):
+        if buffer[at] != unit:
+            continue
+        if buffer[at + 1] == function:
+            size = buffer[at + 2] + 5
+        elif buffer[at + 1] == function | EXCEPTION:
+            size = 5
+        else:
+            continue
+        frame = bytes(buffer[at : at + size])
+        if len(frame) == size and FramerRTU.compute_CRC(frame[:-2]) == int.from_bytes(frame[-2:], "big"):
+            return frame[1:-2]
+    return None
