@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -22,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bench.coordinator import FACTS, key_of
 from twincloud.identity.ca import Authority
-from twinmodel.clock import ClockQuality, SystemClock
+from twinmodel.clock import SECOND_NS, ClockQuality, SystemClock
 from twinmodel.signal import Catalogue, Stream
+from twinsync.backoff import Backoff
 from twinsync.channel import Credentials, open_channel
 from twinsync.convert import item_to_proto
 from twinsync.envelope import up_to_proto
@@ -77,6 +80,8 @@ def coordinator(folder: Path, gateways: int, *, core: int | None = None) -> Iter
         try:
             if process.stdout.readline() != "ready\n":
                 raise RuntimeError("the coordinator did not start")
+            # gRPC tells of every connection that a full server lets go; the figures count them.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
             yield Server(process, state)
         finally:
             process.stdin.close()
@@ -125,6 +130,19 @@ class Gateway:
         if answer.welcome.missing_schemas:
             await self._call.write(up_to_proto(self.catalogue))
 
+    async def open_at_last(self, random: Random) -> int:
+        """Opens as an agent does, again after its own backoff; the number of tries that failed."""
+        backoff = Backoff(random)
+        while True:
+            try:
+                await self.open()
+            except (RuntimeError, grpc.aio.AioRpcError):
+                await self._channel.close()
+                now_ns = time.monotonic_ns()
+                await asyncio.sleep((backoff.failed(now_ns) - now_ns) / SECOND_NS)
+            else:
+                return backoff.failures
+
     async def send(self, contents: Sequence[Block], samples: int, per_message: int) -> None:
         """Sends blocks of `samples` samples each and waits until all are committed."""
         waiting: deque[tuple[int, float]] = deque()
@@ -156,6 +174,8 @@ class Gateway:
         self._next = target
 
     async def close(self) -> None:
-        """Ends the stream."""
-        self._call.cancel()
-        await self._channel.close()
+        """Ends the stream, when there is one."""
+        if self._call is not None:
+            self._call.cancel()
+        if self._channel is not None:
+            await self._channel.close()
