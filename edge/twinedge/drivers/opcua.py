@@ -38,6 +38,7 @@ TIMEOUT_S: Final = 4.0
 CONNECT_S: Final = 8.0
 BACKOFF_MAX_S: Final = 4.0
 WATCHDOG_S: Final = 1.0
+PROBE_S: Final = 4.0  # the library's own probe; a server that creates thousands of items is slow to answer
 LOST_KEEPALIVES: Final = 3
 BROWSE_AGAIN_S: Final = 10.0
 
@@ -64,6 +65,7 @@ class OpcuaDriver:
         self._items = items_of(self._links)
         self._table = ItemTable(self._items, self._links)
         self._checker = Checker(self._table)
+        self._limits = Limits()
         self._own_publish: bool | None = None
 
     @property
@@ -111,13 +113,15 @@ class OpcuaDriver:
             if not lost.done():
                 lost.set_exception(LostError(f"connection lost: {type(error).__name__} {error}"))
 
-        client = Client(self._url, timeout=TIMEOUT_S, watchdog_intervall=WATCHDOG_S)
+        client = Client(self._url, timeout=TIMEOUT_S, watchdog_intervall=PROBE_S)
         client.connection_lost_callback = on_lost
         try:
             async with asyncio.timeout(CONNECT_S):
                 await self._secured.prepare(client)
                 await client.connect()
-            connection = _Connection(client, sink, self._clock, self._table, self._checker, own=self._own_publish)
+            connection = _Connection(
+                client, sink, self._clock, self._table, self._checker, self._limits, own=self._own_publish
+            )
             await connection.run(lost, self._backoff)
         finally:
             lost.cancel()
@@ -128,11 +132,19 @@ class _Connection:
     """One connection from the first value to its loss."""
 
     def __init__(
-        self, client: Client, sink: Sink, clock: Clock, table: ItemTable, checker: Checker, *, own: bool | None
+        self,
+        client: Client,
+        sink: Sink,
+        clock: Clock,
+        table: ItemTable,
+        checker: Checker,
+        limits: Limits,
+        *,
+        own: bool | None,
     ) -> None:
         self._client, self._sink, self._clock = client, sink, clock
         self._table, self._checker, self._links = table, checker, table.links
-        self._limits = Limits()
+        self._limits = limits
         self._publishing = Publishing(client, clock, self._take, self._missed, own=own)
         self._monitor = Monitor(client, self._limits, self._publishing)
         self._missing: list[Item] = []

@@ -16,7 +16,7 @@ from twinmodel.profile.node import NodeAddress
 
 ua: Any = asyncua.ua  # it re-exports its names without saying so, which strict typing refuses
 
-BATCH_MAX: Final = 1000
+BATCH_MAX: Final = 500
 ITEMS_PER_SUBSCRIPTION: Final = 4000
 SUBSCRIPTIONS_MAX: Final = 64
 NOTIFICATIONS_MAX: Final = 10_000
@@ -41,10 +41,14 @@ R = TypeVar("R")
 
 
 class Limits:
-    """What a server takes in one request; a server that says nothing gets `BATCH_MAX`, and less when it refuses."""
+    """What a server takes in one request: what it says, at most `BATCH_MAX`, and less once it refused or was too slow.
+
+    Kept from one connection to the next, for what was learned from a request that took too long.
+    """
 
     def __init__(self) -> None:
         self._of: dict[str, int] = {}
+        self._slow: dict[str, int] = {}
 
     async def read(self, client: Client) -> None:
         """Asks the server; what it does not know stays at the default."""
@@ -57,12 +61,16 @@ class Limits:
 
     def size(self, name: str, most: int = BATCH_MAX) -> int:
         """How many at once."""
-        return max(1, min(most, self._of.get(name, most)))
+        return max(1, min(most, self._of.get(name, most), self._slow.get(name, most)))
 
     async def batches(
         self, name: str, things: Sequence[T], ask: Callable[[Sequence[T]], Awaitable[Sequence[R]]]
     ) -> list[R]:
-        """Asks in batches; a batch that is too many for the server is halved, down to one."""
+        """Asks in batches; a batch that is too many for the server is halved, down to one.
+
+        Raises:
+            TimeoutError: the server took too long; the next connection asks for half as many at once.
+        """
         answers: list[R] = []
         while len(answers) < len(things):
             part = things[len(answers) : len(answers) + self.size(name)]
@@ -72,6 +80,9 @@ class Limits:
                 if len(part) == 1:
                     raise
                 self._of[name] = len(part) // 2
+            except TimeoutError:
+                self._slow[name] = max(1, len(part) // 2)  # for the next connection; this one is given up
+                raise
         return answers
 
 

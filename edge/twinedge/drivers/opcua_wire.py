@@ -1,7 +1,7 @@
 """Publish responses from bytes to columns, without one object per value (OPC UA Part 6, 5.2).
 
-A notification message of a server is mostly alike: the same mask, the same type, fixed length. Such runs become numpy
-columns in one step; everything else is read value by value.
+A notification message of a server is mostly alike: the same masks, a few types of fixed length. Those become numpy
+columns, one run a shape; everything else is read value by value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from twinedge.drivers.opcua_variant import DTYPES, Cursor, WireError
 
-RUN_MIN: Final = 12
+STEP_MAX: Final = 12  # changes looked at one by one before a column pays
 WINDOW: Final = 64
 RESPONSE, FAULT, DATA_CHANGE, STATUS_CHANGE = 829, 397, 811, 820
 _HEAD = struct.Struct("<IB")
@@ -24,7 +24,7 @@ _HEAD = struct.Struct("<IB")
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive changes of one shape, as columns of equal length.
+    """Changes of one shape, as columns of equal length; of one item in the server's order.
 
     Attributes:
         type: number of the OPC UA built-in type of all values (Part 6, 5.1.2).
@@ -65,7 +65,7 @@ class Message:
         sequence: its number; in a keep-alive the number that the next message will have.
         published: time the server sent it, in 100 ns since 1601.
         available: numbers the server still holds for retransmission.
-        changes: runs and rows, in the server's order.
+        changes: runs and rows; all changes of one item stand in one of them, or in the server's order.
         ended: status of a StatusChangeNotification (the subscription is gone), 0 for none.
         keep_alive: whether it carries nothing.
     """
@@ -105,6 +105,26 @@ def _shape(mask: int, variant: int) -> np.dtype[Any] | None:
     return np.dtype(fields)
 
 
+def _run_of(key: tuple[int, int], parts: list[bytes]) -> Run:
+    shape = _shape(*key)
+    assert shape is not None, "only fixed shapes are joined"
+    rows = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), shape)
+    names, count = shape.names or (), len(rows)
+    status = rows["status"] if "status" in names else np.zeros(count, np.uint32)
+    source = rows["source"] if "source" in names else np.zeros(count, np.int64)
+    server = rows["server"] if "server" in names else np.zeros(count, np.int64)
+    return Run(key[1], rows["handle"], rows["value"], status, source, server)
+
+
+def _disjoint(runs: list[Run], odd: list[Row]) -> bool:
+    """Whether each item's changes are all in one run or all rows, so that joining kept their order."""
+    if len(runs) + bool(odd) < 2:
+        return True
+    groups = [np.unique(run.handle) for run in runs]
+    groups.append(np.unique(np.array([row.handle for row in odd], np.uint32)))
+    return sum(map(len, groups)) == len(np.unique(np.concatenate(groups)))
+
+
 class _Reader(Cursor):
     """Reads a publish response."""
 
@@ -130,6 +150,9 @@ class _Reader(Cursor):
         message.keep_alive = parts == 0
         for _ in range(parts):
             self._notification(message)
+        self.skip(4 * self.count(4))
+        for _ in range(self.count(1)):
+            self.diagnostics()
         return message
 
     def _notification(self, message: Message) -> None:
@@ -147,48 +170,51 @@ class _Reader(Cursor):
         self.at = end
 
     def _changes(self, changes: list[Run | Row], end: int) -> None:
-        left = self.count(5)
-        window = WINDOW
+        """Changes of one shape are joined, wherever they stand, as long as no item has changes of two shapes."""
+        start, total = self.at, self.count(5)
+        groups: dict[tuple[int, int], list[bytes]] = {}
+        odd: list[Row] = []
+        left, window = total, WINDOW
         while left > 0:
-            run = self._run(min(left, window), end)
-            if run is not None:
-                changes.append(run)
-                left -= len(run)
-                window *= 4
-                continue
-            for _ in range(min(left, RUN_MIN)):
-                changes.append(self._row())
+            key = self.body[self.at + 4], self.body[self.at + 5]
+            shape = _shape(*key)
+            if shape is None:
+                odd.append(self._row())
                 left -= 1
-            window = WINDOW
+                continue
+            count = self._alike(shape, key, min(left, window), end)
+            size = count * shape.itemsize
+            groups.setdefault(key, []).append(self.body[self.at : self.at + size])
+            self.skip(size)
+            left -= count
+            window = window * 4 if count == window else WINDOW
         if self.at > end:
             raise WireError("changes longer than their notification")
+        runs = [_run_of(key, parts) for key, parts in groups.items()]
+        if _disjoint(runs, odd):
+            changes += runs
+            changes += odd
+            return
+        self.at = start
+        changes += [self._row() for _ in range(self.count(5))]
 
-    def _run(self, count_max: int, end: int) -> Run | None:
-        """The changes from here on that have the shape of the first one, or None when they are few."""
-        at = self.at
-        mask, variant = self.body[at + 4], self.body[at + 5]
-        shape = _shape(mask, variant)
-        if shape is None or count_max < RUN_MIN:
-            return None
-        count = min(count_max, (end - at) // shape.itemsize)
-        if count < RUN_MIN:
-            return None
-        probe = at + (RUN_MIN - 1) * shape.itemsize
-        if self.body[probe + 4] != mask or self.body[probe + 5] != variant:
-            return None
-        rows = np.frombuffer(self.body, shape, count, at)
-        alike = (rows["mask"] == mask) & (rows["variant"] == variant)
-        if not alike.all():
-            count = int(alike.argmin())
-            if count < RUN_MIN:
-                return None
-            rows = rows[:count]
-        self.at = at + count * shape.itemsize
-        names = shape.names or ()
-        status = rows["status"] if "status" in names else np.zeros(count, np.uint32)
-        source = rows["source"] if "source" in names else np.zeros(count, np.int64)
-        server = rows["server"] if "server" in names else np.zeros(count, np.int64)
-        return Run(variant, rows["handle"], rows["value"], status, source, server)
+    def _alike(self, shape: np.dtype[Any], key: tuple[int, int], count_max: int, end: int) -> int:
+        """How many changes from here on have this shape, at most `count_max`."""
+        size, at, body = shape.itemsize, self.at, self.body
+        most = min(count_max, (end - at) // size)
+        if most < 1:
+            raise WireError("a change cut short")
+        count = 1
+        while count < min(most, STEP_MAX):
+            at += size
+            if (body[at + 4], body[at + 5]) != key:
+                return count
+            count += 1
+        if count == most:
+            return count
+        rows = np.frombuffer(body, shape, most, self.at)
+        alike = (rows["mask"] == key[0]) & (rows["variant"] == key[1])
+        return most if alike.all() else int(alike.argmin())
 
     def _row(self) -> Row:
         handle, mask = _HEAD.unpack_from(self.body, self.at)
