@@ -58,7 +58,7 @@ ROWS: dict[int, Row] = {
         "edge/test_lanes.py::test_a_device_that_comes_and_goes_while_the_disk_refuses_costs_no_memory_without_bound")),
     16: Row("hung loop", "the supervisor restarts it", (
         "campaign/test_rows.py::test_a_hung_loop_or_store_no_longer_feeds_the_supervisor_which_restarts_it",
-        "cloud/service/test_service.py::test_supervisor_hears_ready_watchdog_and_stopping",)),
+        "cloud/service/test_service.py::test_supervisor_hears_ready_watchdog_and_stopping")),
     17: Row("schema change", "older rows read with theirs", (
         SIMULATED,
         "sync/test_block.py::test_samples_behind_a_change_of_schema_read_with_theirs_and_older_ones_with_the_old")),

@@ -245,6 +245,14 @@ class Gateway:
             self.spool.close()
             self.spool = None
 
+    @property
+    def copyable(self) -> bool:
+        """Whether its disk tells what was promised and no more: a commit that failed may have arrived all the same.
+
+        A copy of that moment would bring it under numbers which the original gives again, see docs/reliability.md.
+        """
+        return self.spool is None or (self.spool._file._settled and not self.spool._file.refusing)
+
     def copy(self, target: Path) -> None:
         """The disk as it is now, for a clone or as an image."""
         copy_disk(self.folder, target)

@@ -254,7 +254,7 @@ class Nemesis:
 
     def _clone(self, gateway: Gateway) -> bool:
         world = self.world
-        if len(world.gateways) >= GATEWAYS_MAX or not gateway.folder.exists():
+        if len(world.gateways) >= GATEWAYS_MAX or not gateway.folder.exists() or not gateway.copyable:
             return False
         folder = world.root / f"clone{world.made}"
         gateway.copy(folder)
@@ -265,7 +265,12 @@ class Nemesis:
         return True
 
     def _take_snapshot(self, gateway: Gateway) -> None:
-        if gateway.life.alive and (gateway.folder / "spool.db").exists() and (gateway.folder / "boots").exists():
+        if (
+            gateway.life.alive
+            and gateway.copyable
+            and (gateway.folder / "spool.db").exists()
+            and (gateway.folder / "boots").exists()
+        ):
             gateway.images += 1
             gateway.snapshot = self.world.root / f"image{gateway.number}-{gateway.images}"
             gateway.copy(gateway.snapshot)

@@ -182,6 +182,7 @@ class Center:
             return False
         self.life.alive = False
         self.world.note("center restored")
+        self.unwanted.clear()
         self.folder = self.backup
         for excuse in self.world.history.excused:
             excuse.restored_after = True
@@ -192,6 +193,8 @@ class Center:
         """The operator invites a gateway, anew or again; a fork of it ends."""
         token = hashlib.sha256(f"{name}/{self.world.loop.now_ns}".encode()).digest()
         let_in(self._store, name, token, self.clock.wall_ns())
+        # Who joins anew is let in.
+        self.unwanted.pop(name, None)
 
     def suspend(self, name: str, *, suspended: bool) -> bool:
         """Shuts a gateway out, or lets it in again."""
