@@ -30,8 +30,9 @@ def test_aiomqtt_and_paho_still_have_what_the_connection_reaches_for():
     assert "self._client: mqtt.Client" in made
     assert "self._disconnected: asyncio.Future" in made
     assert "call_soon_threadsafe(self._loop.add_reader" in inspect.getsource(aiomqtt.Client._on_socket_open)
-    for name in ("manual_ack_set", "ack", "disconnect", "loop_read", "disable_logger", "_sock_recv"):
+    for name in ("manual_ack_set", "ack", "disconnect", "loop_read", "disable_logger", "_sock_recv", "_handle_publish"):
         assert callable(getattr(paho.mqtt.client.Client, name))
+    assert "self._handle_publish()" in inspect.getsource(paho.mqtt.client.Client._packet_handle)
     read = inspect.getsource(paho.mqtt.client.Client._packet_read)
     assert "self._sock_recv(self._in_packet['to_process'])" in read
     assert "self._in_packet['to_process'] -= len(data)" in read
