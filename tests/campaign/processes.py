@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -28,7 +29,7 @@ from tests.campaign.checker import check
 from tests.campaign.history import History
 from tests.campaign.reading import Coordinator
 from tests.campaign.results import LAYER_C, Results
-from tests.campaign.runs import Summary
+from tests.campaign.runs import Summary, run_all
 from tests.campaign.site import DRAIN_S, SITE, TENANT, Box, Ground, Site
 from twincloud.storage import open_store
 from twincloud.storage.contract import TwinKey
@@ -38,6 +39,7 @@ from twinmodel.clock import SystemClock
 from twinmodel.errors import TwinError
 
 SITE_S = 60.0
+EVIDENCE = Path(__file__).resolve().parents[2] / "var" / "campaign"
 GATEWAYS = (4, 8)
 LINEAGE_EVERY = 3
 """Each third site also knows copies: clones, old images of gateways and of the coordinator."""
@@ -353,16 +355,8 @@ def _keep(site: Site, evidence: Path) -> None:
             shutil.copy(path, evidence)
 
 
-def run_judged(seed: int, seconds: float, place: Ground, evidence: Path | None = None) -> Summary:
-    """One site and its judgement; `evidence` is where the logs of one that failed are kept."""
-    summary = Summary()
-    history = run_processes(seed, seconds, place, evidence)
-    summary.add(seed, history, check(history))
-    return summary
-
-
 def campaign(first: int, seconds: float, site_s: float, into: Path, place: Ground) -> Summary:
-    """Site after site until the time is over; the sum stands in a file after each."""
+    """Site after site until the time is over; the sum stands in a file after each, logs of one that fails in var/campaign."""
     end_s = time.monotonic() + seconds
     results = Results.read(into)
     total = Summary()
@@ -370,7 +364,8 @@ def campaign(first: int, seconds: float, site_s: float, into: Path, place: Groun
         left_s = end_s - time.monotonic()
         if left_s < site_s / 2:
             return total
-        one = run_judged(seed, site_s, place, into.parent / f"site-{seed}")
+        evidence = EVIDENCE / f"site-{seed}"
+        one = run_all(partial(run_processes, seconds=site_s, place=place, evidence=evidence), [seed])
         total.merge(one)
         results.add(seed, one)
         results.write(into)
