@@ -2,7 +2,8 @@
 
 Blocks that follow each other are thinned together, so that a minute of a signal keeps one least and one greatest value
 and not one per block. A block keeps its numbers and its times; where its neighbours stand for it, it becomes a gap.
-What goes is counted in the loss ledger as THINNED.
+What goes is counted in the loss ledger as THINNED. A block that is on its way meanwhile may be committed whole: its
+numbers are the same, so that the coordinator then has more than this ledger says, never less.
 """
 
 from __future__ import annotations
