@@ -140,16 +140,17 @@ class Sending(Reading):
                 return fill_holes(db, moved, boot, "SERVER_REGRESSED", self._clock.wall_ns()) == 0
         return True
 
-    def confirm_boot(self) -> None:
-        """Remembers that the coordinator has accepted the chain up to the present boot.
+    def confirm_boot(self, boot: bytes | None = None) -> None:
+        """Remembers that the coordinator has accepted the chain up to a boot, the present one unless told.
 
         A disk that refuses keeps no session from opening: the chain is only told from further back next time.
         """
-        if not self.boot.id or not self._may_write():
+        accepted = self.boot.id if boot is None else boot
+        if not accepted or not self._may_write():
             return
         try:
             with self._file.write() as db:
-                set_setting(db, CONFIRMED, self.boot.id)
+                set_setting(db, CONFIRMED, accepted)
         except StorageError as error:
             log.debug("spool.boot_not_confirmed", path=str(self._path), reason=error.reason)
 

@@ -74,19 +74,27 @@ class SpooledItems:
         self._set_history_apart(spool)
         self._boot = spool.boot.id
         # Every boot that is kept: a coordinator that was restored must find the head it remembers in the chain.
-        boots, schemas = tuple(spool.boots_since(b"")), spool.schemas()
+        boots, ranges, schemas = spool.boots_since(b""), spool.ranges(), spool.schemas()
+        since = spool.boots_since()
+        if len(since) > limits.HELLO_BOOTS_MAX:
+            # More starts without a link than a hello has room for: the coordinator follows from the one it knows to
+            # the present one in several sessions, each of which ends where its items would be of a boot not named.
+            boots = since[: limits.HELLO_BOOTS_MAX]
+            self._boot = boots[-1].id
+            named = {boot.id for boot in boots}
+            ranges = [one for one in ranges if one.boot in named]
         if self._present is not None:
             present = self._present.digest
             schemas = [*(digest for digest in schemas if digest != present), present]
-        return HelloFacts(boots, tuple(spool.ranges()), self._clock_quality(), tuple(schemas))
+        return HelloFacts(tuple(boots), tuple(ranges), self._clock_quality(), tuple(schemas))
 
     async def unsent(self, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
-        """See `SpoolPort.unsent`; raises UnreachableError BOOT_CHANGED once the disk took a boot the hello lacks."""
+        """See `SpoolPort.unsent`; raises UnreachableError BOOT_CHANGED while the hello lacks the present boot."""
         return await self._storage.call(self._unsent, after, bytes_max, items_max)
 
     def _unsent(self, spool: Spool, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
         if spool.boot.id != self._boot:
-            raise UnreachableError("BOOT_CHANGED", "the disk is back: the session opens anew with the boot it took")
+            raise UnreachableError("BOOT_CHANGED", "the session opens anew with the boots its hello did not name")
         return spool.unsent(after, bytes_max=bytes_max, items_max=items_max)
 
     async def acknowledge(self, marks: Sequence[Mark]) -> None:
@@ -100,12 +108,11 @@ class SpooledItems:
     def _begin_session(self, spool: Spool) -> None:
         # What the coordinator can do without it says anew in each session.
         spool.wishes.forget()
-        spool.confirm_boot()
+        spool.confirm_boot(self._boot)
 
     async def rewind(self, marks: Sequence[Mark]) -> None:
         """See `SpoolPort.rewind`."""
-        for mark in marks:
-            await self._storage.call(Spool.rewind, mark.boot, mark.stream, mark.next_seq)
+        await self._storage.call(_rewind, marks)
 
     async def catalogue(self, digest: bytes) -> Catalogue | None:
         """See `SpoolPort.catalogue`."""
@@ -119,3 +126,8 @@ class SpooledItems:
         """See `SpoolPort.backlog`."""
         waiting = await self._storage.call(Spool.backlog)
         return Backlog(waiting.bytes, waiting.samples, waiting.oldest_ns or 0)
+
+
+def _rewind(spool: Spool, marks: Sequence[Mark]) -> None:
+    for mark in marks:
+        spool.rewind(mark.boot, mark.stream, mark.next_seq)

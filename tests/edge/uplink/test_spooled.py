@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 import pytest
 
-from tests.cloud.ingest.memory import running, until
+from tests.cloud.ingest.memory import GATEWAY, running, until
 from tests.cloud.ingest.test_servicer import Coordinator
 from tests.edge.spool.conftest import Bench
 from tests.edge.spool.test_crash import CachedDisk, World
@@ -15,6 +15,7 @@ from twinedge.uplink.spooled import SpooledItems
 from twinmodel.clock import ClockQuality
 from twinmodel.errors import StorageError
 from twinmodel.signal import Stream
+from twinsync import limits
 from twinsync.item import Mark
 
 
@@ -159,3 +160,27 @@ async def test_little_or_young_backlog_and_a_disk_that_refuses_leave_the_boot_as
     world.refuses = ()
     assert (await items.hello_facts()).boots[-1].previous == boot.id
     await storage.close()
+
+
+async def test_any_number_of_starts_without_a_link_is_proved_in_several_sessions_and_is_no_fork(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "HELLO_BOOTS_MAX", 4)
+    monkeypatch.setattr("twinedge.uplink.sender.BOOTS_MAX", 4)
+    bench = Bench(tmp_path / "state")
+    coordinator = Coordinator()
+    async with coordinator.up(AUTHORITY.server()):
+        for starts in (1, 11):
+            for _ in range(starts - 1):
+                spool = bench.open()
+                bench.append(spool)
+                spool.close()
+            storage = await Storage.open(bench.open)
+            await storage.call(bench.append)
+            items = SpooledItems(storage, lambda: ClockQuality.SYNCED)
+            sender = uplink(f"localhost:{coordinator.port}", spool=items)
+            async with running(sender.run()):
+                await until(lambda n=starts: len(coordinator.store.history) >= 10 * n, 30.0)
+                await until(lambda s=sender: s.status().connected, 30.0)
+            present = await storage.call(lambda spool: spool.boot.id)
+            await storage.close()
+            assert coordinator.store.heads[GATEWAY] == present
+    assert {(boot, stream, seq) for boot, stream, seq in coordinator.store.history} >= set(bench.stored)
