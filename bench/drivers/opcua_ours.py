@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from bench.drivers.opcua_server import FOLDER, URI, kind_of
 from twinedge.config.schema import Device
@@ -55,6 +56,7 @@ class Newest:
 
 async def main(port: int, variables: int) -> None:
     """Runs until its input ends."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     clock = SystemClock()
     points = {f"v{n}": {"at": f"F{n // FOLDER}/V{n}", "as": TYPES[kind_of(n)]} for n in range(variables)}
     profile = FirmwareProfile.model_validate(

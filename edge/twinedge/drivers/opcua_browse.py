@@ -70,7 +70,7 @@ async def browse(
             continue
         for reference in await _children(client, node):
             target = reference.NodeId
-            if target.ServerIndex or target.NamespaceUri:
+            if getattr(target, "ServerIndex", 0) or getattr(target, "NamespaceUri", None):
                 continue  # it lies on another server
             child = ua.NodeId(target.Identifier, target.NamespaceIndex, target.NodeIdType)
             if child in seen:

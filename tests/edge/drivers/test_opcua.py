@@ -9,18 +9,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
-from asyncua import Server, ua
+from asyncua import Client, Server, ua
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.user_managers import UserManager
 
 from twinedge.drivers import opcua_trust
 from twinedge.drivers.opcua import OpcuaDriver
-from twinmodel.clock import SystemClock
+from twinedge.drivers.opcua_browse import BrowseLimits, browse
+from twinedge.drivers.opcua_publish import Publishing, Subscription, hooked
+from twinedge.drivers.opcua_units import UNECE_URI, unit_id
+from twinedge.drivers.opcua_wire import Message, Row
+from twinmodel.clock import ManualClock, SystemClock
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 
 # One event loop and one server for the whole file: an asyncua server takes three seconds to start.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+HOST = socket.gethostname()
 AWAY = bad(QualityReason.NOT_CONNECTED)
 URI = "urn:test:press"
 PROFILE = {
@@ -57,7 +63,10 @@ class Plant:
         self.server = Server(user_manager=Users())
         await self.server.init()
         self.server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
-        policies = [ua.SecurityPolicyType.NoSecurity, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt]
+        kinds = ua.SecurityPolicyType
+        policies = [kinds.NoSecurity, kinds.Basic256Sha256_SignAndEncrypt, kinds.Aes128Sha256RsaOaep_Sign]
+        policies += [kinds.Aes128Sha256RsaOaep_SignAndEncrypt, kinds.Aes256Sha256RsaPss_SignAndEncrypt]
+        policies += [kinds.Basic256Sha256_Sign]
         self.server.set_security_policy(policies, SimpleRoleRuleset())
         await self.server.load_certificate(str(certificate))
         await self.server.load_private_key(str(key))
@@ -71,6 +80,12 @@ class Plant:
         self.flow = await pump.add_variable(idx, "Flow", 1.5)
         await self.press.add_variable(idx, "Count", 7, ua.VariantType.Int64)
         await self.press.add_variable(idx, "Name", "press 1")
+        self.levels = await self.press.add_variable(idx, "Levels", [1.0, 2.0, 3.0])
+        heat = await self.press.add_variable(ua.NodeId("heat;1", idx), ua.QualifiedName("Heat", idx), 68.0)
+        unit = ua.EUInformation(UNECE_URI, unit_id("FAH"), ua.LocalizedText("°F"), ua.LocalizedText("Fahrenheit"))
+        await heat.add_property(0, "EngineeringUnits", unit)
+        await heat.add_property(0, "EURange", ua.Range(0.0, 200.0))
+        await self.press.add_variable(idx, "Window", ua.Range(0.0, 1.0))
 
     async def renumber(self):
         """Puts two foreign namespaces in front of ours, as an update of the server's software does."""
@@ -289,6 +304,169 @@ async def test_wrong_password_is_a_refusal(make, sink, running, plant, tmp_path)
         await sink.until(lambda: sink.samples(0))
         assert "refused us" in driver.health()[0].last_error
         assert "guess" not in driver.health()[0].last_error
+
+
+@pytest.mark.parametrize(
+    ("policy", "mode"),
+    [
+        ("Basic256Sha256", "sign"),
+        ("Aes128Sha256RsaOaep", "sign"),
+        ("Aes128Sha256RsaOaep", "sign_and_encrypt"),
+        ("Aes256Sha256RsaPss", "sign_and_encrypt"),
+    ],
+)
+async def test_every_policy_is_spoken_with_a_server_of_the_trust_store(
+    make, sink, running, plant, tmp_path, policy, mode
+):
+    trusted = tmp_path / "state/opcua/trusted"
+    trusted.mkdir(parents=True)
+    (trusted / "press.der").write_bytes(plant.certificate.read_bytes())
+    driver = make(plant.port, opcua=f"opc.tcp://{HOST}:{plant.port}/", security={"policy": policy, "mode": mode})
+    async with running(driver, sink):
+        await sink.until(lambda: values(sink))
+    assert values(sink) == [1.5]
+
+
+async def test_policy_that_is_not_offered_names_those_that_are(make, sink, running, plant):
+    security = {"policy": "Aes256Sha256RsaPss", "mode": "sign", "server_certificate": str(plant.certificate)}
+    async with running(make(plant.port, security=security), sink) as driver:
+        await sink.until(lambda: sink.samples(0))
+        error = driver.health()[0].last_error
+    assert "offers no Aes256Sha256RsaPss/sign" in error
+    assert "Basic256Sha256/sign_and_encrypt" in error
+
+
+async def test_unit_of_the_server_that_the_profile_denies_refuses_the_point(make, sink, running, plant):
+    points = {"flow": {"at": "Pump/Flow"}, "heat": {"at": "Heat", "unit": "degC", "range": [300, 400]}}
+    async with running(make(plant.port, PROFILE | {"points": points}), sink) as driver:
+        await sink.until(lambda: sink.samples(0) and sink.samples(1))
+        findings = driver.findings
+    assert [row[2] for row in sink.samples(1)] == [bad(QualityReason.DEVICE_FAULT)]
+    assert values(sink) == [1.5]
+    assert [(f.point, f.reason, f.fatal) for f in findings] == [
+        ("heat", "DEVICE_MISMATCH", True),
+        ("heat", "DEVICE_MISMATCH", False),
+    ]
+    assert "unit says °F, profile says degC" in findings[0].text
+    assert "0..200" in findings[1].text
+
+
+async def test_unit_converted_by_the_profile_or_said_to_be_another_is_read(make, sink, running, plant):
+    points = {
+        "converted": {"at": "Heat", "unit": "degC", "scale": 0.5555555556, "offset": -17.7777777778},
+        "relabelled": {"at": "s=heat;1", "unit": "degC", "device_unit": "degC"},
+    }
+    async with running(make(plant.port, PROFILE | {"points": points}), sink):
+        await sink.until(lambda: sink.samples(0) and sink.samples(1))
+    assert sink.samples(0)[0][1:3] == (pytest.approx(20.0), GOOD)
+    assert sink.samples(1)[0][1:3] == (68.0, GOOD)
+
+
+async def test_elements_of_an_array_are_read_and_the_whole_or_a_structure_is_refused(make, sink, running, plant):
+    points = {
+        "third": {"at": "Levels[2]"},
+        "whole": {"at": "Levels"},
+        "window": {"at": "Window"},
+        "scalar": {"at": "Heat[0]"},
+    }
+    async with running(make(plant.port, PROFILE | {"points": points}), sink) as driver:
+        await sink.until(lambda: all(sink.samples(n) for n in range(4)))
+        texts = {f.point: f.text for f in driver.findings}
+    assert sink.samples(0)[0][1:3] == (3.0, GOOD)
+    assert {sink.samples(n)[0][2] for n in (1, 2, 3)} == {bad(QualityReason.DEVICE_FAULT)}
+    assert "name one element" in texts["whole"]
+    assert "a structure" in texts["window"]
+    assert "single value" in texts["scalar"]
+
+
+async def test_library_without_the_private_method_is_read_by_its_own_loop(make, sink, running, plant):
+    assert hooked(), "asyncua has changed: see opcua_publish"
+    driver = make(plant.port)
+    driver._own_publish = False
+    async with running(driver, sink):
+        await sink.until(lambda: values(sink))
+        await plant.write(2.5)
+        await sink.until(lambda: 2.5 in values(sink))
+
+
+async def test_browse_lists_what_addresses_can_be_read_back_and_stops_at_its_limits(plant):
+    async with Client(f"opc.tcp://127.0.0.1:{plant.port}/") as client:
+        found, complete = await browse(client, plant.press.nodeid, namespace=URI)
+        few, all_of_it = await browse(client, plant.press.nodeid, BrowseLimits(nodes=2), namespace=URI)
+        flat, _ = await browse(client, plant.press.nodeid, BrowseLimits(depth=1), namespace=URI)
+    by_path = {offered.path: offered for offered in found}
+    assert complete
+    assert by_path["Pump/Flow"].kind == "Variable"
+    assert by_path["Heat"].node == "s=heat;1"
+    assert by_path["Heat/0:EURange"].kind == "Variable"
+    assert (len(few), all_of_it) == (2, False)
+    assert "Pump/Flow" not in {offered.path for offered in flat}
+
+
+class Scripted:
+    """A session that gives what a test says; stands for asyncua's client where a server must misbehave."""
+
+    def __init__(self, kept):
+        self.kept = kept
+        self.uaclient = self
+        self.session = self
+
+    async def republish(self, _subscription, sequence):
+        if sequence not in self.kept:
+            raise ua.UaStatusCodeError(ua.StatusCodes.BadMessageNotAvailable)
+        change = ua.MonitoredItemNotification(sequence, ua.DataValue(ua.Variant(float(sequence))))
+        return ua.NotificationMessage(sequence, NOW, [ua.DataChangeNotification([change])])
+
+
+@pytest.mark.parametrize(("kept", "lost"), [({2, 3}, []), ({3}, [9])])
+async def test_skipped_messages_are_fetched_again_or_declared_lost(clock, kept, lost):
+    taken, declared = [], []
+
+    async def take(message, _arrival_ns):
+        taken.append(message.sequence)
+
+    async def missing(subscription):
+        declared.append(subscription)
+
+    publishing = Publishing(Scripted(kept), clock, take, missing)
+    publishing.subscriptions[9] = Subscription(9, 100.0, 10**9, clock.boot_ns())
+    for sequence in (1, 4, 4, 5):
+        await publishing._handle(Message(9, sequence, 0, changes=[Row(11, 1, 1.0, 0, 0, 0)]), 0)
+    assert taken == [1, *sorted(kept), 4, 5]
+    assert declared == lost
+
+
+async def test_keep_alive_that_skips_a_number_tells_of_a_lost_message(clock):
+    declared = []
+
+    async def take(_message, _arrival_ns):
+        return
+
+    async def missing(subscription):
+        declared.append(subscription)
+
+    publishing = Publishing(Scripted(set()), clock, take, missing)
+    publishing.subscriptions[9] = Subscription(9, 100.0, 10**9, clock.boot_ns())
+    await publishing._handle(Message(9, 1, 0, changes=[Row(11, 1, 1.0, 0, 0, 0)]), 0)
+    await publishing._handle(Message(9, 2, 0, keep_alive=True), 0)
+    assert declared == []
+    await publishing._handle(Message(9, 3, 0, keep_alive=True), 0)
+    await publishing._handle(Message(9, 3, 0, keep_alive=True), 0)
+    assert declared == [9]
+
+
+async def test_missed_keep_alives_are_counted_on_the_boot_clock():
+    clock = ManualClock()
+    publishing = Publishing(Scripted(set()), clock, None, None)
+    publishing.subscriptions[9] = Subscription(9, 100.0, 2 * 10**9, clock.boot_ns())
+    clock.advance(2 * 10**9)
+    assert publishing.missed() == 0
+    clock.advance(10**9)
+    assert publishing.missed() == 1
+    clock.advance(4 * 10**9)
+    assert publishing.missed() == 3
+    publishing.busy = True
+    assert publishing.missed() == 0
 
 
 async def test_own_certificate_is_made_once(tmp_path, clock):
