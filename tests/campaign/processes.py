@@ -25,12 +25,13 @@ from pathlib import Path
 from random import Random
 
 from tests.campaign import disks, netns
+from tests.campaign.center import SITE, TENANT, Ground
 from tests.campaign.checker import check
 from tests.campaign.history import History
 from tests.campaign.reading import Coordinator
 from tests.campaign.results import LAYER_C, Results
 from tests.campaign.runs import Summary, run_all
-from tests.campaign.site import DRAIN_S, SITE, TENANT, Box, Ground, Site
+from tests.campaign.site import DRAIN_S, Box, Site
 from twincloud.storage import open_store
 from twincloud.storage.contract import TwinKey
 from twincloud.storage.directory import DATABASE
@@ -356,7 +357,7 @@ def _keep(site: Site, evidence: Path) -> None:
 
 
 def campaign(first: int, seconds: float, site_s: float, into: Path, place: Ground) -> Summary:
-    """Site after site until the time is over; the sum stands in a file after each, logs of one that fails in var/campaign."""
+    """Site after site until the time is over; the sum stands in a file after each, evidence of a failure below var."""
     end_s = time.monotonic() + seconds
     results = Results.read(into)
     total = Summary()

@@ -9,9 +9,10 @@ import pytest
 
 from tests.campaign import disks, netns
 from tests.campaign.brokers import MODES, run_mode
+from tests.campaign.center import SITE
 from tests.campaign.checker import check
 from tests.campaign.processes import Storm, ground, run_processes, told_by
-from tests.campaign.site import SITE, Site
+from tests.campaign.site import Site
 from tests.conftest import find_service
 
 
