@@ -11,6 +11,7 @@ agent_rss_mb                  memory of the agent under that load
 opcua_vars_no_lag             variables sampled at 1 s without a late or lost notification: higher is better
 opcua_cpu_vs_plain_asyncua    processor time of ours over that of a plain asyncua subscription: lower is better
 mqtt_msgs_per_s               messages a second from the broker to the spool, QoS 1: higher is better
+mqtt_vs_plain_aiomqtt         processor time of a message in a plain aiomqtt loop over our agent's: higher is better
 """
 
 from __future__ import annotations

@@ -134,6 +134,12 @@ def _check_availability(profile: FirmwareProfile, document: Document) -> None:
         raise document.error("VALUE_INVALID", ("availability",), "Sparkplug has births and deaths of its own")
 
 
+_NOT_SPARKPLUG = (
+    *("topic", "where", "payload", "time", "time_unit", "key", "each", "spacing", "unit_at", "qos"),
+    "expect_every",
+)
+
+
 def _check_mqtt(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:
     payload = point.payload or profile.defaults.payload
     if (payload == "sparkplug") != (profile.defaults.payload == "sparkplug"):
@@ -141,7 +147,7 @@ def _check_mqtt(profile: FirmwareProfile, document: Document, keys: KeyPath, poi
         raise document.error("VALUE_INVALID", (*keys, "payload"), "sparkplug is for all points or none", hint=hint)
     if payload == "sparkplug":
         document.read((*keys, "at"), parse_metric, point.at)
-        for key in ("topic", "where", "time", "time_unit", "key", "each", "spacing", "unit_at", "qos", "payload"):
+        for key in _NOT_SPARKPLUG:
             if getattr(point, key):
                 raise document.error("VALUE_INVALID", (*keys, key), f"Sparkplug says itself what `{key}` would say")
     else:
@@ -173,6 +179,8 @@ def _check_payload(profile: FirmwareProfile, document: Document, keys: KeyPath, 
                 raise document.error("VALUE_INVALID", (*keys, key), "a raw payload is one value, `$`, and no more")
     if (point.spacing or profile.defaults.spacing) is not None and paths["each"] is None:
         raise document.error("VALUE_INVALID", (*keys, "spacing"), "`spacing` is of the elements of `each`")
+    if paths["each"] is not None and paths["time"] is None:
+        raise document.error("VALUE_INVALID", (*keys, "each"), "a list of samples needs their `time`")
     if paths["unit_at"] is not None and not point.unit:
         raise document.error(
             "VALUE_INVALID", (*keys, "unit_at"), "a unit in the payload needs the `unit` to convert to"
