@@ -252,6 +252,41 @@ async def test_half_open_link_is_noticed_and_values_come_back_with_the_link(make
     assert unchanged[3][3] > unchanged[2][3]
 
 
+async def test_missed_keep_alive_is_stale_until_the_server_is_heard_again(make, sink, running, plant):
+    cable = await Cable(plant.port).start()
+    try:
+        async with running(make(cable.port), sink) as driver:
+            await sink.until(lambda: sink.samples(0) and sink.samples(1))
+            cable.whole.clear()
+            await sink.until(lambda: sink.samples(1)[-1][2] == bad(QualityReason.STALE), within_s=40)
+            cable.whole.set()
+            await sink.until(lambda: sink.samples(1)[-1][2] == GOOD, within_s=40)
+            assert driver.health()[0].errors
+    finally:
+        await cable.stop()
+    assert sink.samples(1)[-1][1] == 7
+    assert sink.samples(1)[-1][3] > sink.samples(1)[-2][3]
+
+
+async def test_cut_of_thirty_seconds_is_over_within_ten(make, sink, running, plant, request):
+    if not request.config.getoption("--campaign"):
+        pytest.skip("takes 30 s; run with --campaign")
+    cable = await Cable(plant.port).start()
+    try:
+        async with running(make(cable.port), sink):
+            await sink.until(lambda: values(sink))
+            cable.whole.clear()
+            await asyncio.sleep(30)
+            await plant.write(6.0)
+            cable.whole.set()
+            begun_s = asyncio.get_running_loop().time()
+            await sink.until(lambda: 6.0 in values(sink), within_s=60)
+            assert asyncio.get_running_loop().time() - begun_s < 10
+    finally:
+        await cable.stop()
+    assert len(sink.holes) == 1
+
+
 async def test_missing_node_is_bad_and_the_others_are_read(make, sink, running, plant):
     points = PROFILE["points"] | {"ghost": {"at": "Pump/Ghost", "as": "float64"}}
     async with running(make(plant.port, PROFILE | {"points": points}), sink) as driver:
