@@ -67,20 +67,19 @@ class _Builder:
     def measured(self) -> None:
         twins = self.loaded.site.twins.values()
         bound = {name for t in twins for name in (*t.inputs.values(), *t.outputs.values())}
+        known: dict[int, list[tuple[str, Point, Kind, tuple[int, int], int]]] = {}
         for device, profile in self.loaded.profiles.items():
-            for point_name, point in profile.points.items():
+            points = known.get(id(profile))
+            if points is None:  # devices of one profile share it: what it says is worked out once
+                points = known[id(profile)] = [
+                    (name, point, kind_of(point), storage_step(point), profile.every_ns(point))
+                    for name, point in profile.points.items()
+                ]
+            keys = ("devices", device)
+            for point_name, point, kind, (exponent, step), period_ns in points:
                 name = f"{device}.{point_name}"
-                exponent, step = storage_step(point)
-                self.add(
-                    ("devices", device),
-                    name,
-                    kind_of(point),
-                    point.unit,
-                    stream_of(point, bound=name in bound),
-                    exponent=exponent,
-                    step=step,
-                    period_ns=profile.every_ns(point),
-                )
+                stream = stream_of(point, bound=name in bound)
+                self.add(keys, name, kind, point.unit, stream, exponent=exponent, step=step, period_ns=period_ns)
 
     def twin(self, name: str, twin: Twin) -> None:
         keys = ("twins", name)

@@ -103,7 +103,7 @@ class ModbusDriver:
             except LineLostError as lost:
                 text = str(lost)
             except (OSError, TimeoutError) as refused:
-                text = f"no connection to {self._address}: {refused or 'no answer'}"
+                text = f"no connection to {self._address}: {str(refused) or 'no answer'}"
             finally:
                 line.close()
             for unit in bus.units:
@@ -132,7 +132,8 @@ class ModbusDriver:
             try:
                 await self._spare.open()
             except (OSError, TimeoutError) as refused:
-                raise SilentError(f"no further connection to {self._address}: {refused}") from refused
+                text = str(refused) or "no answer"
+                raise SilentError(f"no further connection to {self._address}: {text}") from refused
         return self._spare
 
     # ---- pace ----------------------------------------------------------------------------------------------------
