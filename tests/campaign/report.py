@@ -106,7 +106,8 @@ def page(parts: dict[str, Summary], mutants: dict[str, str], commit: str, commit
     return "\n".join([
         "# Reliability",
         "",
-        f"Written by `make campaign`, or `python -m tests.campaign.report`, at commit {commit}. No seed is left out; a failing one would stand below.",
+        f"Written by `make campaign`, or `python -m tests.campaign.report`, at commit {commit}. No seed is left out; a",
+        "failing one would stand below.",
         "",
         "| layer | runs | samples promised | lost | twice | declared by a full disk | violations |",
         "|---|--:|--:|--:|--:|--:|--:|",
