@@ -145,17 +145,16 @@ def _check_intervals(history: History) -> Iterator[Violation]:
     """A device that served nothing is in the ledger, once, and as long as it was away."""
     starts = _starts(history)
     gaps = [item for items in history.held.values() for item in items if item.kind == "gap"]
-    told: dict[str, list[Interval]] = {}
+    told: dict[str, Interval] = {}
     for record in history.intervals:
         lost = any(g.lane == record.lane and g.first_seq <= record.seq <= g.last_seq for g in gaps)
         if not lost and record.seq < starts.get(record.lane, 1 << 62):
-            told[record.device] = [record]
-        elif record.device in told:
-            # It went down with its disk or was dropped, unless it had been sent before.
-            told[record.device].append(record)
-    for device, (record, *doubtful) in told.items():
+            told[record.device] = record
+    for device, record in told.items():
         ends = [end for ledger in history.ledgers.values() for end in ledger.get(device, ())]
-        if not any(one.to_ns in ends for one in (record, *doubtful)):
+        # An end that was told and never known to be, or went down with its disk, may have been sent before.
+        later = {end for end in history.tried.get(device, ()) if end} if not record.to_ns else set()
+        if not {record.to_ns, *later} & set(ends):
             yield Violation("G", f"{device} was not acquired until {record.to_ns}, the ledgers say {ends}")
     for gateway, ledger in history.ledgers.items():
         for device, ends in ledger.items():

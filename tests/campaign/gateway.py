@@ -197,6 +197,8 @@ class Gateway:
         seq = spool._next.get(Stream.STATE, 0) + len(parts.get(Stream.STATE, ()))
         told = [Interval(state, seq + place, one.device, one.to_ns) for place, one in enumerate(records)]
         history.recorded.update((one.lane, one.seq) for one in told)
+        for one in told:
+            history.tried.setdefault(one.device, set()).add(one.to_ns)
         try:
             spool.append_many([(stream, [batch]) for stream, batch in sorted(parts.items())], form, records)
         except StorageError as refused:

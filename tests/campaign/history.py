@@ -136,6 +136,7 @@ class History:
         losses: gateway -> lane -> samples its ledger says were lost.
         dropped: samples the ledgers of gateways say were dropped, None when disks were copied.
         intervals: records NOT_ACQUIRED whose append returned.
+        tried: device -> ends that were to be told, whether or not the process lived to know that they were.
         recorded: numbers of such records; one that repeats or closes what the ledger knows leaves no line of its own.
         ledgers: gateway -> device -> ends of its intervals in the ledger, 0 for an open one.
         excused: what was destroyed with a disk.
@@ -153,6 +154,7 @@ class History:
     losses: dict[str, Counter[Lane]] = field(default_factory=dict)
     dropped: int | None = None
     intervals: list[Interval] = field(default_factory=list)
+    tried: dict[str, set[int]] = field(default_factory=dict)
     recorded: set[tuple[Lane, int]] = field(default_factory=set)
     ledgers: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     excused: list[Excuse] = field(default_factory=list)
