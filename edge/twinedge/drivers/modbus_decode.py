@@ -235,7 +235,7 @@ class _Floats(_Numbers):
         if any(largest * abs(n) + abs(a) >= EXACT or d >= EXACT for n, a, d in terms):
             return None
         numerator, addend, denominator = (np.array(column, np.float64) for column in zip(*terms, strict=True))
-        if not addend.any():
+        if not addend.any() and (numerator > 0).all():  # else the sum keeps a zero from becoming -0.0
             return lambda numbers: numbers * numerator / denominator
         return lambda numbers: (numbers * numerator + addend) / denominator
 
