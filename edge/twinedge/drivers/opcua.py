@@ -120,9 +120,16 @@ class OpcuaDriver:
                 await self._secured.prepare(client)
                 await client.connect()
             connection = _Connection(
-                client, sink, self._clock, self._table, self._checker, self._limits, own=self._own_publish
+                client,
+                sink,
+                self._clock,
+                self._table,
+                self._checker,
+                self._limits,
+                own=self._own_publish,
+                backoff=self._backoff,
             )
-            await connection.run(lost, self._backoff)
+            await connection.run(lost)
         finally:
             lost.cancel()
             await _close(client)
@@ -141,30 +148,44 @@ class _Connection:
         limits: Limits,
         *,
         own: bool | None,
+        backoff: Backoff,
     ) -> None:
-        self._client, self._sink, self._clock = client, sink, clock
+        self._client, self._sink, self._clock, self._backoff = client, sink, clock, backoff
         self._table, self._checker, self._links = table, checker, table.links
         self._limits = limits
         self._publishing = Publishing(client, clock, self._take, self._missed, own=own)
         self._monitor = Monitor(client, self._limits, self._publishing)
         self._missing: list[Item] = []
-        self._stale = False
+        self._refused: list[tuple[Item, str]] | None = None
+        self._stale = self._begun = False
 
-    async def run(self, lost: asyncio.Future[None], backoff: Backoff) -> None:
+    async def run(self, lost: asyncio.Future[None]) -> None:
         """Returns never; raises when the connection is lost or the server stops to publish."""
         await self._limits.read(self._client)
         await resolve(self._client, self._limits, self._table.items)
         await self._check()
         self._table.reset()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publishing.run(), name="opcua publishing")
+            usable = [i for i in self._table.items if any(t.index not in self._checker.refused for t in i.taps)]
+            refused = await self._monitor.add(usable)
+            self._missing = [item for item, _ in refused]
+            self._refused = refused
+            if not self._publishing.subscriptions:  # nothing to hear about: it answered, but has none of our nodes
+                await self._begin()
+            elif self._begun:
+                await self._say_refused()
+            await self._watch(lost)
+
+    async def _begin(self) -> None:
+        """The first message came: only now the device is back. A server that is going down takes sessions, too."""
+        self._begun = True
+        self._backoff.reset()
         for link in self._links:  # before the first value, so that the hole closes in front of it
             hole = link.answered()
             if hole is not None:
                 await self._sink.put(hole)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._publishing.run(), name="opcua publishing")
-            self._missing = await self._add(self._table.items)
-            backoff.reset()
-            await self._watch(lost)
+        await self._say_refused()
 
     async def _check(self) -> None:
         """Compares units, ranges and types; points that would be misread are refused and say so."""
@@ -174,21 +195,21 @@ class _Connection:
             for finding in mine[-1:]:
                 link.fault(f"{finding.reason}: {finding.text} ({len(mine)} findings)")
 
-    async def _add(self, items: Sequence[Item]) -> list[Item]:
-        """Monitors items; what cannot be found is bad and looked for again later."""
-        wanted = [item for item in items if any(t.index not in self._checker.refused for t in item.taps)]
-        refused = await self._monitor.add(wanted)
-        now_refused = [t for i in items for t in i.taps if t.index in self._checker.refused]
+    async def _say_refused(self) -> None:
+        """What cannot be found or must not be used is bad, once a connection."""
+        if self._refused is None:
+            return
+        refused, self._refused = self._refused, None
+        unfit = self._checker.refused
         for number, link in enumerate(self._links):
             absent = [(i, name) for i, name in refused if i.taps[0].link == number]
             for item, name in absent[-1:]:
                 what = "no node" if item.node is None else name
                 link.fault(f"{what} {item.text} (of {len(absent)} missing)")
-            taps = [t for i, _ in absent for t in i.taps if t.index not in self._checker.refused]
-            taps += [t for t in now_refused if t.link == number]
+            taps = [t for i, _ in absent for t in i.taps if t.index not in unfit]
+            taps += [t for t in self._table.taps if t.index in unfit and t.link == number]
             if taps:
                 await self._sink.put(link.stamp([t.signal for t in taps], bad(QualityReason.DEVICE_FAULT)))
-        return [item for item, _ in refused]
 
     async def _watch(self, lost: asyncio.Future[None]) -> None:
         """Looks for silence, and now and then for what was missing."""
@@ -223,6 +244,10 @@ class _Connection:
 
     async def _take(self, message: Message, arrival_ns: int) -> None:
         """Turns one notification message into one delivery, after the holes before it."""
+        if not self._begun:
+            await self._begin()
+        elif self._refused is not None:
+            await self._say_refused()
         if self._stale and not self._publishing.missed():
             self._stale = False
             await self._take(await self._restated(), arrival_ns)

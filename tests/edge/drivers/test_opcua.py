@@ -295,6 +295,14 @@ async def test_missing_node_is_bad_and_the_others_are_read(make, sink, running, 
     assert sink.samples(3)[0][2] == bad(QualityReason.DEVICE_FAULT)
 
 
+async def test_server_without_any_of_the_nodes_is_connected_and_its_signals_are_bad(make, sink, running, plant):
+    points = {"ghost": {"at": "Ghost"}}
+    async with running(make(plant.port, PROFILE | {"points": points}), sink) as driver:
+        await sink.until(lambda: sink.samples(0))
+        assert driver.health()[0].connected
+    assert [row[2] for row in sink.samples(0)] == [bad(QualityReason.DEVICE_FAULT)]
+
+
 async def test_slow_sink_holds_values_in_the_servers_queue_instead_of_losing_them(make, sink, running, plant):
     put, base = sink.put, datetime.now(UTC)
 
