@@ -67,6 +67,13 @@ REASONS: dict[str, Reason] = {
     "UNKNOWN_KEY": _reason(_INPUT, "remove the key or use the nearest valid name"),
     "VALUE_INVALID": _reason(_INPUT, "correct what is named"),
     "PROFILE_MISSING": _reason(_INPUT, "add the profile or correct its name in site.yaml"),
+    # collections of other tools, imported as profiles
+    "SOURCE_INVALID": _reason(_INPUT, "name the format the file really has, or mend it at the place named"),
+    "POINT_AMBIGUOUS": _reason(_INPUT, "say what is missing with the option named, or write the point by hand"),
+    "POINT_DUPLICATE": _reason(_INPUT, "use the point that reads the same already"),
+    "POINT_NOT_READABLE": _reason(_INPUT, "add `write:` rules to a point that reads the same place, if there is one"),
+    "POINT_RESERVED": _reason(_INPUT, "nothing: there is no value to carry"),
+    "POINT_TYPE_UNKNOWN": _reason(_INPUT, "write the point by hand, as a type of docs/profiles.md"),
     "FIRMWARE_UNKNOWN": _reason(
         _INPUT, "add a profile for this firmware, or widen `firmware:` of the nearest once its points were compared"
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from twinctl.commands.model_source import opened, package_of
+from twinctl.commands.profile_import import import_
 from twinctl.options import Noun, options_of
 from twinctl.render import Column, Json, emit, field_of, say
 from twinmodel.errors import ConfigError, Exit, InputError
@@ -205,6 +206,8 @@ def _why(verdict: Json) -> str:
     told: list[Any] = [lack["text"] for lack in verdict["lacks"]]
     return "\n".join(told or verdict["notes"]) or "-"
 
+
+profile.add_command(import_)
 
 _FINDINGS: list[Column] = [
     ("place", lambda f: f"{f['file']}:{f['line']}:{f['column']}"),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from twinmodel.errors import ConfigError
 from twinmodel.profile.check import check_profile
-from twinmodel.profile.document import Document, in_order, joined, nearest, read_document
+from twinmodel.profile.document import Document, in_order, joined, nearest, parse_document, read_document
 from twinmodel.profile.find import default_folders, find_profile
 from twinmodel.profile.registers import typed
 from twinmodel.profile.schema import FirmwareProfile
@@ -70,6 +70,18 @@ def examine(path: Path | str, folders: Sequence[Path] | None = None) -> Examined
         document = _whole(read_document(path), default_folders() if folders is None else folders, ())
     except ConfigError as wrong:
         return Examined(None, Document(Path(path), None), [wrong])
+    return _judged(document)
+
+
+def examine_text(text: str, path: Path) -> Examined:
+    """As `examine`, of text that is in no file yet and inherits nothing; `path` is only told in errors."""
+    try:
+        return _judged(parse_document(text, path))
+    except ConfigError as wrong:
+        return Examined(None, Document(path, None), [wrong])
+
+
+def _judged(document: Document) -> Examined:
     fitted = document.fit(FirmwareProfile)
     if isinstance(fitted, list):
         return Examined(None, document, in_order([*fitted, *_errors_beside(document, fitted)]))
