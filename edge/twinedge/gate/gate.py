@@ -1,10 +1,11 @@
-"""Stamps quality on batches as they pass: clock, range, rate, spike, frozen.
+"""Stamps quality on batches as they pass: clock, numbers, range, states, rate, spike, frozen, counters.
 
 Staleness is not decided here: only a driver knows what silence means for its protocol (missed replies, missed
 keep-alives, an exceeded expected period), so drivers stamp NOT_CONNECTED and STALE, each once. The gate sees samples
 only and needs no timer.
 
-A sample keeps the worse of the quality it came with and the one found here; the reason it came with wins a tie.
+A sample keeps the worse of the quality it came with and the one found here; the reason it came with wins a tie. It is
+judged by what came before it alone, so that the codes do not depend on how samples were cut into batches.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from twinedge.gate.checks import frozen_since, in_runs, outside, steep
+from twinedge.gate.checks import Mask, Runs, changes, frozen_since, outside, returns
 from twinedge.gate.rules import Rules
 from twinmodel.clock import BUILD_NS, SECOND_NS, Clock
 from twinmodel.quality import QualityClass, QualityReason, bad, uncertain
@@ -23,15 +24,21 @@ from twinmodel.signal import Batch, Catalogue, Kind
 FUTURE_MAX_NS = 5 * SECOND_NS
 RANGE_MARGIN = 0.1
 
+Codes = NDArray[np.uint16]
+_BAD_FROM = int(QualityClass.BAD) << 8
+
 
 class Gate:
-    """Stamps the quality of samples; keeps per signal the last value, its time and since when it has not changed.
+    """Stamps the quality of samples; keeps per signal the last two values and since when it has not changed.
 
     Args:
         catalogue: names the signals.
         rules: what is expected of each, by id.
         clock: wall clock against which event times are checked.
         is_unset: whether that clock is known to be wrong; then no event time can be checked, and all are in doubt.
+
+    Attributes:
+        stamped: samples that got worse here.
     """
 
     def __init__(
@@ -42,10 +49,14 @@ class Gate:
         self._rules = rules
         count = len(catalogue)
         self._ranged = ~(np.isnan(rules.low) & np.isnan(rules.high))
-        self._remembered = ~np.isnan(rules.rate) | (rules.frozen_ns > 0)
-        self._value = np.full(count, np.nan)
-        self._t_ns = np.zeros(count, np.int64)
-        self._jumped = np.zeros(count, np.int8)
+        self._counts = bool(rules.counter.any())
+        self._freezes = bool(rules.frozen_ns.any())
+        self._labelled = bool(rules.labelled.any())
+        self._remembered = ~np.isnan(rules.rate) | (rules.frozen_ns > 0) | rules.counter
+        # The newest sample of each signal and the one before, and what was found of the newest.
+        self._value, self._older = np.full(count, np.nan), np.full(count, np.nan)
+        self._t_ns, self._older_ns = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self._jumped, self._parity = np.zeros(count, np.int8), np.zeros(count, np.int8)
         self._same_ns = np.zeros(count, np.int64)
         self.stamped = 0
 
@@ -55,80 +66,140 @@ class Gate:
             return batch
         found = self._clock_quality(batch.t_ns)
         if batch.kind in {Kind.FLOAT, Kind.INT}:
-            usable = batch.quality >> 8 != int(QualityClass.BAD)
-            found = self._range(batch, usable, found)
-            found = self._changes(batch, usable, found)
+            usable = batch.quality < _BAD_FROM
+            value = batch.value.astype(np.float64, copy=False)
+            with np.errstate(invalid="ignore", over="ignore"):
+                if batch.kind is Kind.FLOAT:
+                    number = np.isfinite(value)
+                    if not number.all():
+                        found = _worse(found, usable & ~number, bad(QualityReason.DECODE))
+                        usable &= number
+                elif self._labelled:
+                    found = self._states(batch, usable, found)
+                found = self._range(batch.signal, value, usable, found)
+                found = self._changes(batch, value, usable, found)
         if found is None:
             return batch
-        quality = np.where(found >> 8 > batch.quality >> 8, found, batch.quality).astype(np.uint16)
+        quality = np.where(found >> 8 > batch.quality >> 8, found, batch.quality)
         self.stamped += int(np.count_nonzero(quality != batch.quality))
         return batch.with_quality(quality)
 
     def forget(self, signals: NDArray[np.uint32]) -> None:
-        """Drops what is remembered of signals whose device was replaced or away; the next sample starts afresh."""
-        self._value[signals] = np.nan
-        self._jumped[signals] = 0
+        """Drops what is remembered of signals whose device was replaced; the next sample starts afresh."""
+        self._value[signals] = self._older[signals] = np.nan
+        self._jumped[signals] = self._parity[signals] = 0
 
-    def _clock_quality(self, t_ns: NDArray[np.int64]) -> NDArray[np.uint16] | None:
+    def _clock_quality(self, t_ns: NDArray[np.int64]) -> Codes | None:
         if self._is_unset():
             return np.full(len(t_ns), uncertain(QualityReason.CLOCK), np.uint16)
-        wrong = (t_ns > self._clock.wall_ns() + FUTURE_MAX_NS) | (t_ns < BUILD_NS)
-        if not wrong.any():
+        latest_ns = self._clock.wall_ns() + FUTURE_MAX_NS
+        if t_ns.max() <= latest_ns and t_ns.min() >= BUILD_NS:
             return None
+        wrong = (t_ns > latest_ns) | (t_ns < BUILD_NS)
         return np.where(wrong, np.uint16(uncertain(QualityReason.CLOCK)), np.uint16(0))
 
-    def _range(
-        self, batch: Batch, usable: NDArray[np.bool_], found: NDArray[np.uint16] | None
-    ) -> NDArray[np.uint16] | None:
-        """Beyond the range: uncertain up to a tenth of its span, for sensors overshoot, bad further out."""
-        if not (self._ranged[batch.signal] & usable).any():
+    def _states(self, batch: Batch, usable: Mask, found: Codes | None) -> Codes | None:
+        """A value without a label means nothing we know: a newer firmware, or no state at all."""
+        at = np.flatnonzero(self._rules.labelled[batch.signal] & usable)
+        if not len(at):
             return found
-        low, high = self._rules.low[batch.signal], self._rules.high[batch.signal]
-        near, far = outside(batch.value.astype(np.float64), low, high, RANGE_MARGIN)
+        unknown = self._rules.labels.unknown(batch.signal[at], batch.value[at].astype(np.int64, copy=False))
+        return _worse(found, _mask(len(batch), at[unknown]), uncertain(QualityReason.OUT_OF_RANGE))
+
+    def _range(
+        self, signal: NDArray[np.uint32], value: NDArray[np.float64], usable: Mask, found: Codes | None
+    ) -> Codes | None:
+        """Beyond the range: uncertain up to a tenth of its span, for sensors overshoot, bad further out."""
+        if not (self._ranged[signal] & usable).any():
+            return found
+        near, far = outside(value, self._rules.low[signal], self._rules.high[signal], RANGE_MARGIN)
         found = _worse(found, near & usable, uncertain(QualityReason.OUT_OF_RANGE))
         return _worse(found, far & usable, bad(QualityReason.OUT_OF_RANGE))
 
-    def _changes(
-        self, batch: Batch, usable: NDArray[np.bool_], found: NDArray[np.uint16] | None
-    ) -> NDArray[np.uint16] | None:
-        """Rate, spike and frozen: checks of a sample against the one before it."""
-        chosen = np.flatnonzero(self._remembered[batch.signal] & usable)
-        if not len(chosen):
-            return found
-        chosen = chosen[np.argsort(batch.signal[chosen], kind="stable")]  # signal by signal, in order of arrival
-        ids = batch.signal[chosen]
-        value, t_ns = batch.value[chosen].astype(np.float64), batch.t_ns[chosen]
-        first, previous, previous_ns = in_runs(ids, value, t_ns, self._value, self._t_ns)
-        jump = steep(value, t_ns, previous, previous_ns, self._rules.rate[ids])
-        before = np.concatenate(([np.int8(0)], jump[:-1]))
-        before[first] = self._jumped[ids[first]]
-        spike = (before != 0) & (jump == -before)  # there and straight back: the sample between was no process value
-        since_ns = frozen_since(first, value == previous, t_ns, np.where(first, self._same_ns[ids], 0))
+    def _changes(self, batch: Batch, value: NDArray[np.float64], usable: Mask, found: Codes | None) -> Codes | None:
+        """Rate, spike, frozen and counters: checks of a sample against those before it."""
+        ids, t_ns, at = batch.signal, batch.t_ns, None
+        wanted = self._remembered[ids] & usable
+        if not wanted.all():
+            at = np.flatnonzero(wanted)
+            if not len(at):
+                return found
+            ids, value, t_ns = ids[at], value[at], t_ns[at]
+        if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
+            order = np.argsort(ids, kind="stable")  # signal by signal, in order of arrival
+            at = order if at is None else at[order]
+            ids, value, t_ns = ids[order], value[order], t_ns[order]
+        runs = self._runs(ids, value, t_ns)
+        counter = wraps = None
+        if self._counts:
+            counter, wraps = self._rules.counter[ids], self._rules.wraps[ids]
+        rate = self._rules.rate[ids]
+        jump, large = changes(runs, rate, counter, wraps)
+        returned = self._settle(ids, runs, jump, rate)
+        jumped = (jump != 0) & ~returned
+        if jumped.any():
+            found = _worse(found, _spread(len(batch), at, jumped & ~large), uncertain(QualityReason.RATE))
+            found = _worse(found, _spread(len(batch), at, jumped & large), bad(QualityReason.SPIKE))
+        if self._freezes:
+            frozen = self._frozen(ids, runs)
+            found = _worse(found, _spread(len(batch), at, frozen), uncertain(QualityReason.FROZEN))
+        self._remember(ids, runs)
+        return found
+
+    def _runs(self, ids: NDArray[np.uint32], value: NDArray[np.float64], t_ns: NDArray[np.int64]) -> Runs:
+        previous, previous_ns = self._value[ids], self._t_ns[ids]
+        again = ids[1:] == ids[:-1]
+        if not again.any():
+            return Runs(None, value, t_ns, previous, previous_ns)
+        rest = np.flatnonzero(again) + 1
+        previous[rest], previous_ns[rest] = value[rest - 1], t_ns[rest - 1]
+        return Runs(np.concatenate(([True], ~again)), value, t_ns, previous, previous_ns)
+
+    def _settle(self, ids: NDArray[np.uint32], runs: Runs, jump: NDArray[np.int8], rate: NDArray[np.float64]) -> Mask:
+        """Which jumps are returns; keeps what the next batch goes on from."""
+        if not jump.any():
+            self._jumped[ids] = 0
+            self._parity[ids] = 0
+            return np.zeros(len(ids), np.bool_)
+        before, older, older_ns = self._jumped[ids], self._older[ids], self._older_ns[ids]
+        if runs.first is not None:
+            rest = np.flatnonzero(~runs.first)
+            before[rest], older[rest], older_ns[rest] = (
+                jump[rest - 1],
+                runs.previous[rest - 1],
+                runs.previous_ns[rest - 1],
+            )
+        returned, parity = returns(runs, (older, older_ns), (jump, before, self._parity[ids]), rate)
+        # Of the positions of one signal the last is kept: that is what assignment by index does.
+        self._jumped[ids], self._parity[ids] = jump, parity
+        return returned
+
+    def _frozen(self, ids: NDArray[np.uint32], runs: Runs) -> Mask:
+        since_ns = frozen_since(runs.first, runs.value == runs.previous, runs.t_ns, self._same_ns[ids])
+        self._same_ns[ids] = since_ns
         limit_ns = self._rules.frozen_ns[ids]
-        frozen = (limit_ns > 0) & (t_ns - since_ns >= limit_ns)
+        return np.asarray((limit_ns > 0) & (runs.t_ns - since_ns >= limit_ns))
 
-        last = np.concatenate((first[1:], [True]))
-        self._value[ids[last]], self._t_ns[ids[last]] = value[last], t_ns[last]
-        self._jumped[ids[last]] = np.where(spike[last], 0, jump[last])
-        self._same_ns[ids[last]] = since_ns[last]
-
-        spiked = np.zeros(len(ids), np.bool_)
-        spiked[:-1] = spike[1:] & ~first[1:]  # the sample before the return, where this batch still holds it
-        found = _worse(found, _mask(batch, chosen[(jump != 0) & ~spike]), uncertain(QualityReason.RATE))
-        found = _worse(found, _mask(batch, chosen[frozen]), uncertain(QualityReason.FROZEN))
-        return _worse(found, _mask(batch, chosen[spiked]), bad(QualityReason.SPIKE))
+    def _remember(self, ids: NDArray[np.uint32], runs: Runs) -> None:
+        self._older[ids], self._older_ns[ids] = runs.previous, runs.previous_ns
+        self._value[ids], self._t_ns[ids] = runs.value, runs.t_ns
 
 
-def _mask(batch: Batch, index: NDArray[np.intp]) -> NDArray[np.bool_]:
-    mask = np.zeros(len(batch), np.bool_)
+def _mask(count: int, index: NDArray[np.intp]) -> Mask:
+    mask = np.zeros(count, np.bool_)
     mask[index] = True
     return mask
 
 
-def _worse(found: NDArray[np.uint16] | None, mask: NDArray[np.bool_], code: int) -> NDArray[np.uint16] | None:
+def _spread(count: int, at: NDArray[np.intp] | None, mask: Mask) -> Mask:
+    """A mask over the chosen samples, as one over the batch."""
+    return mask if at is None else _mask(count, at[mask])
+
+
+def _worse(found: Codes | None, mask: Mask, code: int) -> Codes | None:
     """Raises the samples of the mask to `code` where it is of a worse class than what was found before."""
     if not mask.any():
         return found
     if found is None:
-        found = np.zeros(len(mask), np.uint16)
+        return np.where(mask, np.uint16(code), np.uint16(0))
     return np.where(mask & (found >> 8 < code >> 8), np.uint16(code), found)
