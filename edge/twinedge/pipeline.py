@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 
+import numpy as np
 import structlog
 
 from twinedge.estimate.runner import TwinRunner
@@ -24,10 +26,11 @@ from twinedge.ports import Delivery, NotAcquired
 from twinedge.replays import Replays
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.ensemble import Due, Ensemble
-from twinmodel.errors import StorageError
+from twinmodel.errors import StorageError, TwinError
 from twinmodel.estimator import Estimate
 from twinmodel.signal import Batch, Catalogue, concat
 from twinsync import item
+from twinsync.block import columns_of
 
 log = structlog.get_logger()
 
@@ -40,7 +43,7 @@ REST_S = 60.0
 """How long a model that failed is left alone."""
 
 Commit = Callable[[Flush, Catalogue], Awaitable[None]]
-"""Makes a flush durable or raises a StorageError, having stored nothing of it.
+"""Makes a flush durable or raises, having stored nothing of it; anything but a StorageError is a defect.
 
 With the fact `refused` the policy for a full disk says so, with `declared` what fits is stored and the rest declared.
 """
@@ -122,8 +125,15 @@ class Pipeline:
         arrived, self._gathered, self._gathered_samples = self._gathered, [], 0
         for acknowledged, run in groupby(arrived, key=lambda d: d.on_committed is not None):
             deliveries = list(run)
-            batches = concat(b for d in deliveries for b in d.batches)
-            gated = [self._gate.apply(self._replays.fresh(batch)) for batch in batches]
+            batches = [b for d in deliveries for b in d.batches]
+            try:
+                gated = [self._gate.apply(self._replays.fresh(batch)) for batch in concat(batches)]
+            except Exception as error:  # noqa: BLE001 - see _declared
+                for record in _declared(batches, error):
+                    self._lanes.declare(record)
+                # Declared, so that no broker sends it again for ever.
+                _tell(deliveries)
+                continue
             done = partial(_tell, deliveries) if acknowledged else None
             self._lanes.add(gated, self._clock.boot_ns(), done, deliveries=len(deliveries))
             if any(d.urgent for d in deliveries):
@@ -244,6 +254,10 @@ class Pipeline:
                 log.warning("the spool refuses", reason=error.reason, detail=error.message, memory=len(self._lanes))
             self.trouble = error
             return False
+        except Exception as error:
+            if not flush.parts:
+                raise
+            return await self._store(_sound(flush, self._catalogue, error))
         if self.trouble is not None:
             log.info("the spool is back", after=self.trouble.reason)
             self.trouble = None
@@ -255,3 +269,55 @@ class Pipeline:
 def _tell(deliveries: Iterable[Delivery]) -> None:
     for delivery in deliveries:
         delivery.done()
+
+
+def _sound(flush: Flush, catalogue: Catalogue, error: Exception) -> Flush:
+    """A flush without the signals that trip a defect, all of them when none does alone; they are declared instead."""
+    parts, broken = [], []
+    for stream, batches in flush.parts:
+        sound = []
+        for batch in batches:
+            good, bad = _parted(batch, catalogue)
+            sound += [good] if len(good) else []
+            broken += [bad] if len(bad) else []
+        if sound:
+            parts.append((stream, sound))
+    if not broken:
+        broken, parts = [batch for _, batches in flush.parts for batch in batches], []
+    # A flush that was given back has declared them already.
+    records = dict.fromkeys((*flush.records, *_declared(broken, error)))
+    return replace(flush, parts=parts, records=tuple(records))
+
+
+def _parted(batch: Batch, catalogue: Catalogue) -> tuple[Batch, Batch]:
+    """Samples of signals that can be packed, and those of signals that cannot."""
+    fits = np.ones(len(batch), np.bool_)
+    if not _fits(batch, catalogue):
+        for signal in np.unique(batch.signal):
+            mine = batch.signal == signal
+            fits[mine] = _fits(batch.take(mine), catalogue)
+    return batch.take(fits), batch.take(~fits)
+
+
+def _fits(batch: Batch, catalogue: Catalogue) -> bool:
+    try:
+        columns_of([batch], catalogue)
+    except TwinError as error:
+        # What is only too large is cut in pieces when it is stored.
+        return error.reason == "LIMIT_EXCEEDED"
+    except Exception:  # noqa: BLE001 - the question is whether any is raised; the first one was logged
+        return False
+    return True
+
+
+def _declared(batches: Iterable[Batch], error: Exception) -> list[item.NotAcquired]:
+    """The hole that samples leave which nothing can be done with: a defect in a few must not end the record of all."""
+    times = concat(batch for batch in batches if len(batch))
+    if not times:
+        return []
+    reason = error.reason if isinstance(error, TwinError) else "INTERNAL"
+    from_ns, to_ns = min(int(b.t_ns.min()) for b in times), max(int(b.t_ns.max()) for b in times)
+    log.error(
+        "samples trip a defect and are declared lost", samples=sum(map(len, times)), reason=reason, exc_info=error
+    )
+    return [item.NotAcquired("*", reason, from_ns, to_ns)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +14,12 @@ from twinedge.lanes import Lanes
 from twinedge.pipeline import Pipeline
 from twinedge.ports import Delivery, NotAcquired
 from twinedge.replays import Replays
+from twinedge.spool.store import Spool
 from twinmodel.clock import ManualClock
 from twinmodel.errors import StorageError
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
+from twinsync import item
+from twinsync.block import decode
 
 S = 1_000_000_000
 CATALOGUE = Catalogue((Signal(0, "d.state", stream=Stream.STATE), Signal(1, "d.slow", stream=Stream.TELEMETRY)))
@@ -248,3 +252,73 @@ async def test_small_deliveries_go_through_the_gate_together_and_each_is_told(cl
     assert passed == [6, 2]
     assert len(disk.rows) == 8
     assert told == [1, 1]
+
+
+async def test_samples_that_trip_a_defect_are_declared_and_the_rest_is_stored(clock, tmp_path):
+    told = []
+    spool = Spool.open(tmp_path, clock=clock, rng_bytes=os.urandom, disk_max_bytes=1 << 24, when_full="thin")
+
+    async def commit(flush, catalogue):
+        spool.append_many(flush.parts, catalogue, flush.records, declare=flush.declare)
+
+    made = Pipeline(Replays([]), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
+    await made.use(CATALOGUE)
+    word = Batch.of(Kind.STRING, [0], ["a number was announced"], [0], [clock.wall_ns()])
+    await made.put(Delivery("d", (word,), lambda: told.append("word")))
+    await made.put(delivery(clock, 0, 1, told=told))
+    assert await made.commit(everything=True)
+    assert told == ["word", 1]
+    contents = [one.content for one in spool.unsent(bytes_max=1 << 20, items_max=10)]
+    assert sorted(type(content).__name__ for content in contents) == ["Block", "Block", "NotAcquired"]
+    (record,) = [content for content in contents if isinstance(content, item.NotAcquired)]
+    assert (record.device, record.reason, record.from_ns) == ("*", "VALUE_INVALID", word.t_ns[0])
+    samples = [
+        one for content in contents if isinstance(content, item.Block) for one in decode(content.payload, CATALOGUE)
+    ]
+    assert sorted(s for batch in samples for s in batch.signal.tolist()) == [0, 1]
+    spool.close()
+
+
+async def test_a_defect_of_the_spool_costs_one_flush_and_is_declared(clock, disk):
+    told = []
+
+    async def commit(flush, catalogue):
+        if flush.parts and not told:
+            raise ZeroDivisionError("a defect")
+        await disk.commit(flush, catalogue)
+
+    made = Pipeline(Replays([]), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
+    await made.use(CATALOGUE)
+    await made.put(delivery(clock, 0, told=told))
+    assert await made.commit(everything=True)
+    assert (disk.rows, told) == ([], [1])
+    assert [(one.device, one.reason) for one in disk.records] == [("*", "INTERNAL")]
+    await made.put(delivery(clock, 1))
+    assert await made.commit(everything=True)
+    assert [name for name, _ in disk.rows] == ["d.slow"]
+
+
+async def test_a_defect_that_even_records_trip_ends_the_flush_loudly(clock):
+    async def commit(flush, catalogue):
+        raise ZeroDivisionError("a defect")
+
+    made = Pipeline(Replays([]), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
+    await made.use(CATALOGUE)
+    await made.put(delivery(clock, 0, urgent=True))
+    with pytest.raises(ZeroDivisionError):
+        await made.flush()
+
+
+async def test_a_defect_in_the_gate_is_declared_and_its_deliveries_told(clock, disk):
+    told = []
+
+    class Broken(Gate):
+        def apply(self, batch):
+            raise ZeroDivisionError("a defect")
+
+    made = Pipeline(Replays([]), Broken(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], disk.commit, clock)
+    await made.use(CATALOGUE)
+    await made.put(delivery(clock, 0, told=told))
+    await made.commit(everything=True)
+    assert told == [1]
+    assert [(one.device, one.reason) for one in disk.records] == [("*", "INTERNAL")]
