@@ -28,7 +28,7 @@ from twinedge.drivers.opcua_connect import Secured
 from twinedge.drivers.opcua_items import Item, items_of
 from twinedge.drivers.opcua_monitor import Limits, Monitor, read_values, resolve
 from twinedge.drivers.opcua_publish import LostError, Publishing, changes_of
-from twinedge.drivers.opcua_table import OVERFLOWED, ItemTable
+from twinedge.drivers.opcua_table import OVERFLOWED, ItemTable, Taken
 from twinedge.drivers.opcua_wire import Message
 from twinedge.ports import Delivery, DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock
@@ -250,10 +250,12 @@ class _Connection:
             await self._say_refused()
         if self._stale and not self._publishing.missed():
             self._stale = False
-            await self._take(await self._restated(), arrival_ns)
+            await self._deliver(self._table.take(await self._restated(), arrival_ns, restated=True))
         if message.keep_alive:
             return
-        taken = self._table.take(message, arrival_ns)
+        await self._deliver(self._table.take(message, arrival_ns))
+
+    async def _deliver(self, taken: Taken) -> None:
         for hole in taken.holes:
             await self._sink.put(hole)
         for number, text in taken.faults:

@@ -18,7 +18,7 @@ import asyncua.ua
 from asyncua.client.client import Client
 from asyncua.client.ua_session import UaSession
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
-from asyncua.ua.uaerrors import BadNoSubscription, BadTooManyPublishRequests
+from asyncua.ua.uaerrors import BadNoSubscription, BadTooManyPublishRequests, UaStatusCodeError
 
 from twinedge.drivers.opcua_items import Item
 from twinedge.drivers.opcua_variant import WireError
@@ -30,6 +30,18 @@ ua: Any = asyncua.ua  # it re-exports its names without saying so, which strict 
 DEPTH_MIN: Final = 2
 DEPTH_MAX: Final = 8
 REPUBLISH_MAX: Final = 32
+FAULTS_MAX: Final = 8
+FAULT_PAUSE_S: Final = 0.5
+_ENDED: Final = (
+    "BadSessionIdInvalid",
+    "BadSessionClosed",
+    "BadSessionNotActivated",
+    "BadSecureChannelIdInvalid",
+    "BadSecureChannelClosed",
+    "BadConnectionClosed",
+    "BadShutdown",
+    "BadServerHalted",
+)
 SEQUENCE_WRAP: Final = (1 << 32) - 1
 Take = Callable[[Message, int], Awaitable[None]]
 
@@ -90,6 +102,7 @@ class Publishing:
         self._begun = asyncio.Event()
         self._depth_max = DEPTH_MAX
         self.subscriptions: dict[int, Subscription] = {}
+        self._faults = 0
         self.busy = False
 
     async def create(self, params: Any) -> Subscription:
@@ -135,13 +148,23 @@ class Publishing:
         request.Parameters.SubscriptionAcknowledgements = acks
         try:
             answer = await self._send(request)
-            return answer.read(len(answer))
+            body = answer.read(len(answer))
         except BadTooManyPublishRequests:
             self._acks += acks
             self._depth_max = max(1, self._depth_max - 1)
             return None
         except BadNoSubscription as gone:
             raise LostError("the server has no subscription of ours") from gone
+        except UaStatusCodeError as fault:
+            # Servers have faults that pass, with the session and its subscriptions unharmed; a lost one says so.
+            self._faults += 1
+            if type(fault).__name__ in _ENDED or self._faults > FAULTS_MAX:
+                raise
+            await asyncio.sleep(FAULT_PAUSE_S)
+            return None
+        else:
+            self._faults = 0
+            return body
 
     def _read(self, body: bytes) -> Message:
         try:
@@ -205,7 +228,7 @@ class Publishing:
         """Republish of one message; False when the server no longer has it."""
         try:
             again = await self._client.uaclient.session.republish(subscription, sequence)
-        except (ua.UaStatusCodeError, TimeoutError):
+        except (UaStatusCodeError, TimeoutError):
             return False
         if not again.NotificationData:
             return False

@@ -111,16 +111,22 @@ class ItemTable:
         for item in self.items:
             self.tap_of[item.handle] = _plain_tap(item) if not any(t.index in taps for t in item.taps) else -1
 
-    def take(self, message: Message, arrival_ns: int) -> Taken:
-        """Turns the changes of one message, received at `arrival_ns` of the wall clock, into samples."""
-        return _Taking(self, message, arrival_ns).finish()
+    def take(self, message: Message, arrival_ns: int, *, restated: bool = False) -> Taken:
+        """Turns the changes of one message, received at `arrival_ns` of the wall clock, into samples.
+
+        Args:
+            message: what the server published, or values that were read (`restated`).
+            arrival_ns: when it came.
+            restated: give only what has not changed since; the subscription delivers what has.
+        """
+        return _Taking(self, message, arrival_ns, restated=restated).finish()
 
 
 class _Taking:
     """One message on its way to batches; short-lived, so that its parts can share what they gather."""
 
-    def __init__(self, table: ItemTable, message: Message, arrival_ns: int) -> None:
-        self.table, self.message, self.arrival_ns = table, message, arrival_ns
+    def __init__(self, table: ItemTable, message: Message, arrival_ns: int, *, restated: bool) -> None:
+        self.table, self.message, self.arrival_ns, self.restated = table, message, arrival_ns, restated
         self.batches: list[Batch] = []
         self.rows = Columns()
         links = len(table.links)
@@ -154,17 +160,16 @@ class _Taking:
     def run(self, run: Run) -> None:
         """Columns for plain numbers; each change that needs a closer look goes the way of rows."""
         table = self.table
+        if self.restated:
+            self._as_rows(run, range(len(run)))
+            return
         known = run.handle < len(table.tap_of)
         taps = np.where(known, table.tap_of[np.where(known, run.handle, 0)], -1)
         plain = (taps >= 0) & (run.status & OVERFLOW != OVERFLOW) & self._fits(run.type, taps)
         if table.confirming:
             plain &= table.confirm_ns[taps] == 0
         if not plain.all():
-            for at in np.flatnonzero(~plain).tolist():
-                raw: Any = run.value[at].item()
-                raw = bool(raw) if run.type == BOOLEAN else raw
-                stamps = int(run.source[at]), int(run.server[at])
-                self.row(Row(run.type, int(run.handle[at]), raw, int(run.status[at]), *stamps))
+            self._as_rows(run, np.flatnonzero(~plain).tolist())
             if not plain.any():
                 return
             taps = taps[plain]
@@ -173,6 +178,13 @@ class _Taking:
             )
         self.flush()
         self._columns(run, taps)
+
+    def _as_rows(self, run: Run, positions: Sequence[int]) -> None:
+        for at in positions:
+            raw: Any = run.value[at].item()
+            raw = bool(raw) if run.type == BOOLEAN else raw
+            stamps = int(run.source[at]), int(run.server[at])
+            self.row(Row(run.type, int(run.handle[at]), raw, int(run.status[at]), *stamps))
 
     def _fits(self, type_: int, taps: NDArray[np.int64]) -> NDArray[np.bool_]:
         fitting: tuple[Kind, ...] = ()
@@ -265,12 +277,14 @@ class _Taking:
         t_ns, doubt = self._time(row, tap.link)
         code = worst(told, found, doubt)
         last_ns = int(table.last_ns[tap.index])
+        if self.restated and t_ns != last_ns:
+            return
         if overflowed(row.status):
             code = DOUBTED if code == GOOD else code
             from_ns, to_ns = self.spans.get(tap.link, (t_ns, t_ns))
             self.spans[tap.link] = min(from_ns, last_ns or t_ns), max(to_ns, t_ns)
             self.fault(tap, "the server's queue overflowed; raise `queue` of the point")
-        confirms = t_ns <= int(table.confirm_ns[tap.index])
+        confirms = self.restated or t_ns <= int(table.confirm_ns[tap.index])
         table.confirm_ns[tap.index] = 0
         if t_ns != last_ns or not confirms:
             self.add(tap, value, code, t_ns)

@@ -166,6 +166,17 @@ def test_unchanged_value_is_said_again_after_a_loss(table):
     assert len(again) == 40
 
 
+def test_value_that_was_read_again_is_given_only_when_it_has_not_changed(table):
+    made = table(FLOATS)
+    take(made, *[stamped(1.0)] * 40)
+    made.confirm(ARRIVAL + 10)
+    changed = [stamped(2.0, source=NOW + timedelta(seconds=1))] * 20  # these come by the subscription, too
+    message = read_publish_response(response([stamped(1.0)] * 20 + changed))
+    taken = made.take(message, ARRIVAL + 2 * 10**9, restated=True)
+    assert taken.counts.tolist() == [20]
+    assert set(taken.batches[0].t_ns.tolist()) == {ARRIVAL + 2 * 10**9}
+
+
 def test_source_clock_that_is_slow_is_found_out_and_its_stamps_are_not_used(table):
     made = table(FLOATS)
     slow = timedelta(hours=1)
