@@ -21,6 +21,7 @@ class Gathering(Generic[Question, Answer]):
         answer: answers questions in their order; a call that fails as a whole is repeated for each question alone.
         spawn: runs a coroutine as a task of the service.
         name: of that task.
+        unheard: told of every answer for which nobody waits any more, so that what it opened can be closed.
     """
 
     def __init__(
@@ -28,30 +29,42 @@ class Gathering(Generic[Question, Answer]):
         answer: Callable[[Sequence[Question]], Awaitable[Sequence[Answer | Exception]]],
         spawn: Callable[[Coroutine[Any, Any, None], str], None],
         name: str,
+        unheard: Callable[[Question, Answer], None],
     ) -> None:
         self._answer = answer
         self._spawn = spawn
         self._name = name
+        self._unheard = unheard
         self._waiting: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
         self._busy = False
 
     async def ask(self, question: Question) -> Answer:
-        """The answer, or raises what the call raised; a question of who no longer waits may still be answered."""
+        """The answer, or raises what the call raised; who is cancelled is not asked for, or its answer is unheard."""
         told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, told))
         if not self._busy:
             self._busy = True
             self._spawn(self._run(), self._name)
-        return await told
+        try:
+            return await told
+        except asyncio.CancelledError:
+            # The answer may have come in the very turn in which the one who asked was cancelled.
+            if not told.cancelled() and told.exception() is None:
+                self._unheard(question, told.result())
+            raise
 
     async def _run(self) -> None:
         try:
             while self._waiting:
                 turn = [self._waiting.popleft() for _ in range(min(len(self._waiting), TOGETHER_MAX))]
-                for (_, told), answer in zip(turn, await self._answers([asked for asked, _ in turn]), strict=True):
+                # Of a herd many are gone before their turn comes.
+                turn = [(asked, told) for asked, told in turn if not told.done()]
+                answers = await self._answers([asked for asked, _ in turn]) if turn else ()
+                for (asked, told), answer in zip(turn, answers, strict=True):
                     if told.done():
-                        continue
-                    if isinstance(answer, Exception):
+                        if not isinstance(answer, Exception):
+                            self._unheard(asked, answer)
+                    elif isinstance(answer, Exception):
                         told.set_exception(answer)
                     else:
                         told.set_result(answer)

@@ -75,7 +75,7 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         # A dict for its order: a replayed run must watch the streams in the same one.
         self._open: dict[GatewayStream, None] = {}
         self._hellos: Gathering[tuple[GatewayKey, Hello], Opened] = Gathering(
-            self._greet, self._spawn, "session-hellos"
+            self._greet, self._spawn, "session-hellos", self._unheard
         )
         self._tasks: asyncio.TaskGroup | None = None
         self._empty = asyncio.Event()
@@ -203,6 +203,17 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         answers: Sequence[Opened | Exception]
         answers = await self._in_thread(self._store.open_sessions, hellos, self._clock.wall_ns())
         return answers
+
+    def _unheard(self, asked: tuple[GatewayKey, Hello], opened: Opened) -> None:
+        """Notes a gateway as away again that was gone before its session was open."""
+        # Nobody waits for it: what can go wrong is logged there.
+        asyncio.get_running_loop().run_in_executor(self._threads, self._forsake, asked[0], opened.session)
+
+    def _forsake(self, gateway: GatewayKey, session: int) -> None:
+        try:
+            self._store.close_session(gateway, session, self._clock.wall_ns())
+        except TwinError as error:
+            _log.warning("departure not noted", gateway=gateway.gateway, reason=error.reason)
 
     def _established(self, stream: GatewayStream) -> None:
         older = self._streams.get(stream.gateway)

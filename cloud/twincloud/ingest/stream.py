@@ -118,6 +118,7 @@ class GatewayStream:
         self._recheck_ns = clock.boot_ns() + limits.recheck_ns
         self._asked: dict[tuple[Stream, str], Coarsen] = {}
         self._offset_ns: int | None = None
+        self._opened = 0
         self.session = 0
         self.alive = True
 
@@ -166,12 +167,13 @@ class GatewayStream:
                 raise
         finally:
             self.alive = False
-            if self.session:
+            # A stream that was cut meanwhile never takes the session the store has opened.
+            if self._opened:
                 await asyncio.shield(self._leave())
 
     async def _leave(self) -> None:
         try:
-            await self._in_thread(self._store.close_session, self._gateway, self.session, self._clock.wall_ns())
+            await self._in_thread(self._store.close_session, self._gateway, self._opened, self._clock.wall_ns())
         except TwinError as error:
             _log.warning("departure not noted", gateway=self._gateway.gateway, reason=error.reason)
 
@@ -250,6 +252,7 @@ class GatewayStream:
             self.identity.until_ns,
         )
         opened = await self._greet((self._gateway, stored))
+        self._opened = opened.session
         now_ns = self._clock.wall_ns()
         granted = Granted(opened.session, opened.marks, opened.missing_schemas, self._writer.credit(), now_ns)
         for action in self._machine.receive(granted, self._clock.boot_ns()):

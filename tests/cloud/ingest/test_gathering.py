@@ -27,11 +27,15 @@ class Store:
 
 async def asked(store: Store, questions) -> list[object]:
     async with asyncio.TaskGroup() as tasks:
-        gathered = Gathering(store.answer, lambda work, name: tasks.create_task(work, name=name), "test")
+        gathered = Gathering(store.answer, lambda work, name: tasks.create_task(work, name=name), "test", _nobody)
         askers = [tasks.create_task(_caught(gathered, n)) for n in questions]
         await store.asked.wait()
         store.open.set()
         return [await asker for asker in askers]
+
+
+def _nobody(_question, _answer):
+    raise AssertionError("everybody waited")
 
 
 async def _caught(gathered, question):
@@ -71,19 +75,47 @@ async def test_a_store_that_refuses_refuses_all_who_ask():
         raise StorageError("STORE_FULL", "no room")
 
     async with asyncio.TaskGroup() as tasks:
-        gathered = Gathering(refuse, lambda work, name: tasks.create_task(work, name=name), "test")
+        gathered = Gathering(refuse, lambda work, name: tasks.create_task(work, name=name), "test", _nobody)
         for _ in range(2):
             with pytest.raises(StorageError):
                 await gathered.ask(1)
 
 
-async def test_who_no_longer_waits_holds_up_nobody():
-    store = Store()
+async def test_who_no_longer_waits_is_not_asked_for_or_its_answer_is_told_as_unheard(monkeypatch):
+    monkeypatch.setattr(gathering, "TOGETHER_MAX", 2)
+    store, unheard = Store(), []
     async with asyncio.TaskGroup() as tasks:
-        gathered = Gathering(store.answer, lambda work, name: tasks.create_task(work, name=name), "test")
-        gone = tasks.create_task(gathered.ask(1))
-        stays = tasks.create_task(gathered.ask(2))
+        gathered = Gathering(
+            store.answer,
+            lambda work, name: tasks.create_task(work, name=name),
+            "test",
+            lambda *told: unheard.append(told),
+        )
+        gone, stays, early = (tasks.create_task(gathered.ask(n)) for n in (1, 2, 3))
         await store.asked.wait()
         gone.cancel()
+        early.cancel()
         store.open.set()
         assert await stays == 4
+    assert unheard == [(1, 1)]
+    assert store.calls == [[1, 2]]
+
+
+async def test_an_answer_that_meets_the_cancellation_of_who_asked_is_unheard():
+    unheard = []
+
+    async def answer(questions):
+        return questions
+
+    async with asyncio.TaskGroup() as tasks:
+
+        def spawn(work, name):
+            # Called before the one who asks waits, so this comes first when the answer is there.
+            ((_, told),) = gathered._waiting
+            told.add_done_callback(lambda _: asker.cancel())
+            tasks.create_task(work, name=name)
+
+        gathered = Gathering(answer, spawn, "test", lambda *told: unheard.append(told))
+        asker = tasks.create_task(gathered.ask(5))
+    assert asker.cancelled()
+    assert unheard == [(5, 5)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from dataclasses import replace
 
 from structlog.testing import capture_logs
 
 from tests.cloud.ingest.link import (
     AUTHORITY,
+    CLIENT,
     Coordinator,
     dialling,
     stop,
@@ -238,5 +240,27 @@ async def test_heartbeats_tell_the_backlog_and_an_away_gateway_is_noted():
             await until(lambda: coordinator.store.beats >= 3)
             assert coordinator.servicer.connected == {GATEWAY}
             assert sender.status().connected
+        await until(lambda: coordinator.store.closed == [1])
+        assert coordinator.servicer.connected == frozenset()
+
+
+async def test_a_gateway_that_is_gone_before_its_session_is_open_is_noted_as_away():
+    coordinator, asked, answered = Coordinator(), threading.Event(), threading.Event()
+    open_sessions = coordinator.store.open_sessions
+
+    def slowly(hellos, now_ns):
+        asked.set()
+        answered.wait(30)
+        return open_sessions(hellos, now_ns)
+
+    coordinator.store.open_sessions = slowly
+    async with coordinator.up(), open_channel(f"localhost:{coordinator.port}", CLIENT) as channel:
+        call = SyncStub(channel).Session()
+        boot = Boot(bytes(16), b"", 1, 0, ClockQuality.SYNCED)
+        await call.write(up_to_proto(Hello(PROTOCOL, PROTOCOL, "test", (boot,), (), 0, 0, ClockQuality.SYNCED, (), ())))
+        await until(asked.is_set)
+        call.cancel()
+        await until(lambda: not coordinator.servicer._open)
+        answered.set()
         await until(lambda: coordinator.store.closed == [1])
         assert coordinator.servicer.connected == frozenset()
