@@ -6,9 +6,7 @@ field. A directive of a kind this build does not know stays readable, so that it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from twinmodel.clock import MILLISECOND_NS
 from twinmodel.errors import InputError
@@ -28,7 +26,19 @@ from twinsync.convert import (
     range_from_proto,
     range_to_proto,
 )
-from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome, Running
+from twinsync.directive import Directive, DirectiveState
+from twinsync.directive_wire import (
+    DETAIL_CHARS_MAX,
+    all_running_from_proto,
+    digest_from_proto,
+    directive_from_proto,
+    directive_to_proto,
+    reason_from_proto,
+    refuse,
+    running_to_proto,
+    state_from_proto,
+    state_to_proto,
+)
 from twinsync.item import Block, Mark
 from twinsync.session.messages import (
     PART_LANES_MAX,
@@ -45,10 +55,8 @@ from twinsync.session.messages import (
     Up,
     Welcome,
 )
-from twinsync.v1 import directives_pb2, sync_pb2, types_pb2
+from twinsync.v1 import sync_pb2, types_pb2
 
-DETAIL_CHARS_MAX = 1024
-RUNNING_MAX = 4096
 PERIOD_MS_MAX = 24 * 3_600_000
 _NO_BOOT = bytes(limits.BOOT_BYTES)
 
@@ -67,7 +75,7 @@ def up_to_proto(message: Up) -> sync_pb2.Up:
         case Part():
             return sync_pb2.Up(part=_part_to_proto(message))
         case DirectiveState():
-            return sync_pb2.Up(directive_state=_state_to_proto(message))
+            return sync_pb2.Up(directive_state=state_to_proto(message))
         case Heartbeat():
             return sync_pb2.Up(heartbeat=_heartbeat_to_proto(message))
 
@@ -76,7 +84,7 @@ def up_from_proto(up: sync_pb2.Up) -> Up:
     """What a gateway said; raises InputError PROTOCOL_VIOLATION."""
     kind, count = up.WhichOneof("body"), len(up.items.items)
     if count > limits.ITEMS_PER_MESSAGE_MAX:
-        _refuse("items.items", f"{count}, at most {limits.ITEMS_PER_MESSAGE_MAX}")
+        refuse("items.items", f"{count}, at most {limits.ITEMS_PER_MESSAGE_MAX}")
     if kind == "items":
         return Items(up.items.session, tuple(map(item_from_proto, up.items.items)))
     if kind == "part":
@@ -86,7 +94,7 @@ def up_from_proto(up: sync_pb2.Up) -> Up:
     if kind == "catalogue":
         return catalogue_from_proto(up.catalogue)
     if kind == "directive_state":
-        return _state_from_proto(up.directive_state)
+        return state_from_proto(up.directive_state)
     if kind == "heartbeat":
         return _heartbeat_from_proto(up.heartbeat)
     raise InputError("PROTOCOL_VIOLATION", "up.body: is empty", field="up.body")
@@ -113,7 +121,7 @@ def down_to_proto(message: Down) -> sync_pb2.Down:
                 nack=sync_pb2.Nack(boot=mark.boot, stream=mark.stream, expected_seq=message.expected.next_seq)
             )
         case Directive():
-            return sync_pb2.Down(directive=_directive_to_proto(message))
+            return sync_pb2.Down(directive=directive_to_proto(message))
         case Heartbeat() | Coarsen():
             return _beat_or_wish_to_proto(message)
 
@@ -130,10 +138,12 @@ def down_from_proto(down: sync_pb2.Down) -> Down:
     if kind == "welcome":
         return _welcome_from_proto(down.welcome)
     if kind in ("directive", "coarsen"):
-        return _directive_from_proto(down.directive) if kind == "directive" else _coarsen_from_proto(down.coarsen)
+        return directive_from_proto(down.directive) if kind == "directive" else _coarsen_from_proto(down.coarsen)
     if kind == "reject":
         reason, wait_ns = down.reject.reason, down.reject.retry_after_ms * MILLISECOND_NS
-        return Reject(_reason("reject.reason", reason) or "RETRY_AFTER", down.reject.detail[:DETAIL_CHARS_MAX], wait_ns)
+        return Reject(
+            reason_from_proto("reject.reason", reason) or "RETRY_AFTER", down.reject.detail[:DETAIL_CHARS_MAX], wait_ns
+        )
     raise InputError("PROTOCOL_VIOLATION", "down.body: is empty", field="down.body")
 
 
@@ -147,14 +157,14 @@ def _hello_to_proto(hello: Hello) -> sync_pb2.Hello:
         wall_ns=hello.wall_ns,
         boot_ns=hello.boot_ns,
         clock=clock_to_proto(hello.clock),
-        running=[_running_to_proto(running) for running in hello.running],
+        running=[running_to_proto(running) for running in hello.running],
         schemas=hello.schemas,
     )
 
 
 def _hello_from_proto(hello: sync_pb2.Hello) -> Hello:
     if len(hello.agent_version) > limits.NAME_CHARS_MAX:
-        _refuse("hello.agent_version", f"{len(hello.agent_version)} characters")
+        refuse("hello.agent_version", f"{len(hello.agent_version)} characters")
     return Hello(
         hello.protocol_min,
         hello.protocol_max,
@@ -164,8 +174,8 @@ def _hello_from_proto(hello: sync_pb2.Hello) -> Hello:
         hello.wall_ns,
         hello.boot_ns,
         clock_from_proto("hello.clock", hello.clock),
-        _all_running("hello.running", hello.running),
-        tuple(_digest("hello.schemas", digest) for digest in hello.schemas),
+        all_running_from_proto("hello.running", hello.running),
+        tuple(digest_from_proto("hello.schemas", digest) for digest in hello.schemas),
     )
 
 
@@ -181,9 +191,9 @@ def _beat_or_wish_to_proto(message: Heartbeat | Coarsen) -> sync_pb2.Down:
 
 def _coarsen_from_proto(wish: sync_pb2.Coarsen) -> Coarsen:
     if wish.period_ms > PERIOD_MS_MAX:
-        _refuse("coarsen.period_ms", f"{wish.period_ms}")
+        refuse("coarsen.period_ms", f"{wish.period_ms}")
     if len(wish.signal) > limits.NAME_CHARS_MAX:
-        _refuse("coarsen.signal", f"{len(wish.signal)} characters, at most {limits.NAME_CHARS_MAX}")
+        refuse("coarsen.signal", f"{len(wish.signal)} characters, at most {limits.NAME_CHARS_MAX}")
     stream = _mark("coarsen.stream", _NO_BOOT, wish.stream, 0).stream
     return Coarsen(stream, wish.period_ms * MILLISECOND_NS, wish.until_ns, wish.signal)
 
@@ -201,17 +211,17 @@ def _part_to_proto(part: Part) -> sync_pb2.Part:
 
 def _part_from_proto(part: sync_pb2.Part) -> Part:
     if part.lane >= PART_LANES_MAX:
-        _refuse("part.lane", f"{part.lane}, at most {PART_LANES_MAX - 1}")
+        refuse("part.lane", f"{part.lane}, at most {PART_LANES_MAX - 1}")
     if part.HasField("item") is (part.offset > 0) or part.HasField("item") is bool(part.piece):
-        _refuse("part.item", "comes with the first piece and with no other")
+        refuse("part.item", "comes with the first piece and with no other")
     item, piece = None, part.piece
     if part.HasField("item"):
         whole = item_from_proto(part.item)
         if not isinstance(whole.content, Block):
-            _refuse("part.item", "is no block")
+            refuse("part.item", "is no block")
         item, piece = replace(whole, content=replace(whole.content, payload=b"")), whole.content.payload
     if part.offset + len(piece) > part.total or part.total > limits.BLOCK_BYTES_MAX:
-        _refuse("part.total", f"{part.total}, with {len(piece)} bytes at {part.offset}")
+        refuse("part.total", f"{part.total}, with {len(piece)} bytes at {part.offset}")
     return Part(part.session, part.lane, item, part.offset, part.total, piece)
 
 
@@ -237,7 +247,7 @@ def _welcome_from_proto(welcome: sync_pb2.Welcome) -> Welcome:
         welcome.credit_bytes,
         welcome.credit_items,
         welcome.server_ns,
-        tuple(_digest("welcome.missing_schemas", digest) for digest in welcome.missing_schemas),
+        tuple(digest_from_proto("welcome.missing_schemas", digest) for digest in welcome.missing_schemas),
         welcome.message_bytes_max,
         welcome.heartbeat_ms * MILLISECOND_NS,
     )
@@ -263,7 +273,7 @@ def _committed_from_proto(committed: sync_pb2.Committed) -> Committed:
     rejected = []
     for letter in committed.rejected:
         mark = _mark("committed.rejected", letter.boot, letter.stream, letter.first_seq)
-        reason = _reason("committed.rejected", letter.reason)
+        reason = reason_from_proto("committed.rejected", letter.reason)
         rejected.append(Rejected(mark.boot, mark.stream, mark.next_seq, reason))
     marks = tuple(mark_from_proto(mark) for mark in committed.marks)
     credit = (committed.credit_bytes, committed.credit_items)
@@ -274,7 +284,7 @@ def _heartbeat_to_proto(heartbeat: Heartbeat) -> sync_pb2.Heartbeat:
     return sync_pb2.Heartbeat(
         session=heartbeat.session,
         wall_ns=heartbeat.wall_ns,
-        running=[_running_to_proto(running) for running in heartbeat.running],
+        running=[running_to_proto(running) for running in heartbeat.running],
         backlog_bytes=heartbeat.backlog_bytes,
         backlog_samples=heartbeat.backlog_samples,
         oldest_ns=heartbeat.oldest_ns,
@@ -283,94 +293,15 @@ def _heartbeat_to_proto(heartbeat: Heartbeat) -> sync_pb2.Heartbeat:
 
 def _heartbeat_from_proto(heartbeat: sync_pb2.Heartbeat) -> Heartbeat:
     if (told := max(heartbeat.backlog_bytes, heartbeat.backlog_samples)) > limits.SEQ_MAX:
-        _refuse("heartbeat.backlog", f"{told} is beyond {limits.SEQ_MAX}")
+        refuse("heartbeat.backlog", f"{told} is beyond {limits.SEQ_MAX}")
     return Heartbeat(
         heartbeat.session,
         heartbeat.wall_ns,
-        _all_running("heartbeat.running", heartbeat.running),
+        all_running_from_proto("heartbeat.running", heartbeat.running),
         heartbeat.backlog_bytes,
         heartbeat.backlog_samples,
         heartbeat.oldest_ns,
     )
-
-
-def _directive_to_proto(directive: Directive) -> directives_pb2.Directive:
-    return directives_pb2.Directive(
-        id=directive.id,
-        kind=directives_pb2.DirectiveKind.ValueType(int(directive.kind)),
-        target=directive.target,
-        version=directive.version,
-        digest=directive.digest,
-        size=directive.size,
-        name=directive.name,
-        deadline_ns=directive.deadline_ns,
-    )
-
-
-def _directive_from_proto(directive: directives_pb2.Directive) -> Directive:
-    for name in ("id", "target"):
-        _text(f"directive.{name}", getattr(directive, name), chars_min=1)
-    _text("directive.name", directive.name)
-    if directive.version > limits.SEQ_MAX:
-        _refuse("directive.version", f"{directive.version} is beyond {limits.SEQ_MAX}")
-    known = directive.kind in DirectiveKind._value2member_map_
-    kind = DirectiveKind(directive.kind) if known else DirectiveKind.UNSPECIFIED
-    return Directive(
-        directive.id,
-        kind,
-        directive.target,
-        directive.version,
-        directive.digest,
-        directive.size,
-        directive.name,
-        directive.deadline_ns,
-    )
-
-
-def _state_to_proto(state: DirectiveState) -> directives_pb2.DirectiveState:
-    return directives_pb2.DirectiveState(
-        id=state.id,
-        outcome=directives_pb2.DirectiveOutcome.ValueType(int(state.outcome)),
-        reason=state.reason,
-        detail=state.detail[:DETAIL_CHARS_MAX],
-        running_digest=state.running_digest,
-        at_ns=state.at_ns,
-    )
-
-
-def _state_from_proto(state: directives_pb2.DirectiveState) -> DirectiveState:
-    _text("directive_state.id", state.id, chars_min=1)
-    if state.outcome not in Outcome._value2member_map_:
-        _refuse("directive_state.outcome", f"{state.outcome} is no outcome")
-    digest = _digest("directive_state.running_digest", state.running_digest) if state.running_digest else b""
-    reason = _reason("directive_state.reason", state.reason)
-    return DirectiveState(
-        state.id, Outcome(state.outcome), reason, state.detail[:DETAIL_CHARS_MAX], digest, state.at_ns
-    )
-
-
-def _running_to_proto(running: Running) -> directives_pb2.Running:
-    return directives_pb2.Running(
-        twin=running.twin,
-        digest=running.digest,
-        name=running.name,
-        tier=running.tier,
-        isolation=running.isolation,
-    )
-
-
-def _all_running(name: str, messages: Sequence[directives_pb2.Running]) -> tuple[Running, ...]:
-    if len(messages) > RUNNING_MAX:
-        _refuse(name, f"{len(messages)}, at most {RUNNING_MAX}")
-    found = []
-    for running in messages:
-        _text(f"{name}.twin", running.twin, chars_min=1)
-        _text(f"{name}.name", running.name)
-        _text(f"{name}.tier", running.tier)
-        _text(f"{name}.isolation", running.isolation)
-        digest = _digest(f"{name}.digest", running.digest)
-        found.append(Running(running.twin, digest, running.name, running.tier, running.isolation))
-    return tuple(found)
 
 
 def _mark(name: str, boot: bytes, stream: types_pb2.Stream.ValueType, seq: int) -> Mark:
@@ -378,24 +309,3 @@ def _mark(name: str, boot: bytes, stream: types_pb2.Stream.ValueType, seq: int) 
         return mark_from_proto(types_pb2.Mark(boot=boot, stream=stream, next_seq=seq))
     except InputError as error:
         raise InputError("PROTOCOL_VIOLATION", f"{name}: {error.message}", field=name) from error
-
-
-def _digest(name: str, digest: bytes) -> bytes:
-    if len(digest) != limits.DIGEST_BYTES:
-        _refuse(name, f"{len(digest)} bytes, not {limits.DIGEST_BYTES}")
-    return digest
-
-
-def _text(name: str, text: str, *, chars_min: int = 0) -> None:
-    if not chars_min <= len(text) <= limits.NAME_CHARS_MAX:
-        _refuse(name, f"{len(text)} characters, not in [{chars_min}, {limits.NAME_CHARS_MAX}]")
-
-
-def _reason(name: str, text: str) -> str:
-    if len(text) > limits.REASON_CHARS_MAX:
-        _refuse(name, f"{len(text)} characters, at most {limits.REASON_CHARS_MAX}")
-    return text
-
-
-def _refuse(name: str, why: str) -> NoReturn:
-    raise InputError("PROTOCOL_VIOLATION", f"{name}: {why}", field=name)
