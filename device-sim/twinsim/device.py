@@ -8,9 +8,10 @@ import numpy as np
 
 from twinmodel.clock import MILLISECOND_NS, round_to_step
 from twinsim.faults import Fault, FaultPanel
-from twinsim.firmware import DeviceKind
+from twinsim.firmware import DeviceKind, Protocol
 
 _SEED_OF_PROTOCOL = {"modbus": 1, "opcua": 2, "mqtt": 3}
+_WIRE_FAULTS = {"modbus": ("modbus",)}
 
 
 class Device:
@@ -34,12 +35,25 @@ class Device:
         self.number = number
         key = (seed, _SEED_OF_PROTOCOL[kind.protocol], number)
         self.plant = kind.plant(np.random.default_rng((*key, 0)))
-        self.faults = FaultPanel(kind.sensors, np.random.default_rng((*key, 1)))
+        self.faults = FaultPanel(
+            kind.sensors, np.random.default_rng((*key, 1)), ("any", "plant", *_WIRE_FAULTS.get(kind.protocol, ()))
+        )
         self.age_s = 0.0
         self.t_ns = 0
+        self.address = ""
         self.sample_no = 0
         self.reading: Mapping[str, float] = {}
         self._measure()
+
+    @property
+    def protocol(self) -> Protocol:
+        """What it speaks."""
+        return self.kind.protocol
+
+    @property
+    def profile(self) -> str:
+        """Name of its profile, with version."""
+        return self.kind.profile
 
     def tick(self, dt_s: float, wall_ns: int) -> None:
         """Moves the device `dt_s` seconds on and measures once; `wall_ns` becomes the time of the readings."""
@@ -59,6 +73,10 @@ class Device:
         self.sample_no = (self.sample_no + 1) & 0xFFFFFFFF
         return self.sample_no
 
-    def inject(self, kind: str, *, point: str = "", size: float | None = None, for_s: float | None = None) -> Fault:
+    def inject(
+        self, kind: str, *, point: str = "", size: float | None = None, for_s: float | None = None, to: str = ""
+    ) -> Fault:
         """Begins a fault now; see `FaultPanel.switch_on`."""
-        return self.faults.switch_on(kind, now_s=self.age_s, reading=self.reading, point=point, size=size, for_s=for_s)
+        return self.faults.switch_on(
+            kind, now_s=self.age_s, reading=self.reading, point=point, size=size, for_s=for_s, to=to
+        )
