@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -31,7 +31,7 @@ from twinsync.channel import Credentials, open_channel
 from twinsync.convert import item_to_proto
 from twinsync.envelope import up_to_proto
 from twinsync.item import Block, Boot, Item
-from twinsync.session.messages import PROTOCOL, Hello
+from twinsync.session.messages import PROTOCOL, Heartbeat, Hello
 from twinsync.v1 import sync_pb2, sync_pb2_grpc
 
 
@@ -99,12 +99,14 @@ class Gateway:
     server: Server
     catalogue: Catalogue
     session: int = 0
+    cut: bool = False
     acks_s: list[float] = field(default_factory=list)
     _credentials: Any = None
     _call: Any = None
     _channel: Any = None
     _boot: bytes = field(default_factory=lambda: os.urandom(16))
     _credit: int = 0
+    _beat_s: float = 0.0
     _next: int = 0
 
     def prepare(self) -> None:
@@ -127,6 +129,7 @@ class Gateway:
             raise RuntimeError(f"gateway {self.number} was not welcome: {answer}")
         self.session = answer.welcome.session
         self._credit = answer.welcome.credit_items
+        self._beat_s = answer.welcome.heartbeat_ms / 1_000
         if answer.welcome.missing_schemas:
             await self._call.write(up_to_proto(self.catalogue))
 
@@ -172,6 +175,20 @@ class Gateway:
             elif kind in {"reject", "nack"}:
                 raise RuntimeError(f"gateway {self.number}: {answer}")
         self._next = target
+
+    async def beat(self) -> None:
+        """Says now and then that it is there, as an agent does: who falls silent is cut."""
+        while not self.cut:
+            await asyncio.sleep(self._beat_s)
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # `listen` sees that
+                await self._call.write(up_to_proto(Heartbeat(self.session, time.time_ns(), (), 0, 0, 0)))
+
+    async def listen(self) -> None:
+        """Takes what it is told until its stream ends."""
+        with suppress(grpc.aio.AioRpcError):
+            while (answer := await self._call.read()) is not grpc.aio.EOF and answer.WhichOneof("body") != "reject":
+                pass
+        self.cut = True
 
     async def close(self) -> None:
         """Ends the stream, when there is one."""

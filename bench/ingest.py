@@ -10,7 +10,9 @@ ack_p99_ms                from sending a block to its acknowledgement, at 1,000 
 streams_held, streams_open_s   4,000 gateways that connect all at once, each again after an agent's backoff; how long
                           that takes
 streams_failed_first      of these, how many needed more than one try
-idle_stream_kb, coordinator_rss_mb   memory of each of 5,000 that say nothing, and of the process
+streams_idle, streams_cut   of them and 1,000 that come later, those the coordinator has after 20 s of heartbeats alone;
+                          and those whose stream ended
+idle_stream_kb, coordinator_rss_mb   memory of each of the 5,000, and of the process
     one commit, in this process
 commit_blocks_per_s       24 twins on 4 gateways, 1 s blocks of about 20 samples, one block per gateway a commit
 commit_blocks_per_s_late  the same blocks, 64 of each gateway a commit
@@ -49,6 +51,8 @@ HOUR_S = 3_600
 PHASE_S = 120.0
 """Whatever takes longer than this has failed."""
 HERD_LATER = 50
+IDLE_S = 20.0
+"""Longer than a coordinator waits for a heartbeat: streams that are held only in name are gone by then."""
 
 
 def plant(twins: int, measured: int, outputs: int, prefix: str) -> Catalogue:
@@ -247,7 +251,7 @@ asyncio.run(main())
 
 
 async def herd(server: Server, streams: int, more: int) -> dict[str, float]:
-    """Gateways that all connect at once, as after a restart, and then say nothing; `more` of them later, by turns.
+    """Gateways that all connect at once, as after a restart, and then only beat; `more` of them later, by turns.
 
     Who fails comes again as an agent does. All gateways share this process and its core: what one of 4,000 machines
     does in a millisecond takes its turn behind the others here, within the four seconds the coordinator gives to a
@@ -258,12 +262,24 @@ async def herd(server: Server, streams: int, more: int) -> dict[str, float]:
     for gateway in fleet:
         gateway.prepare()
     before, begin = server.facts()["rss_mb"], time.perf_counter()
-    tries = await asyncio.gather(*(_held(gateway) for gateway in fleet[:streams]))
-    elapsed = time.perf_counter() - begin
-    for start in range(streams, len(fleet), HERD_LATER):
-        tries += await asyncio.gather(*(_held(gateway) for gateway in fleet[start : start + HERD_LATER]))
-    await asyncio.sleep(1.0)
-    facts = server.facts()
+    staying: list[asyncio.Task[None]] = []
+    async with asyncio.TaskGroup() as group:
+
+        async def held(gateway: FleetGateway) -> int:
+            failed = await _held(gateway)
+            if failed >= 0:
+                staying.extend(group.create_task(work) for work in (gateway.beat(), gateway.listen()))
+            return failed
+
+        tries = await asyncio.gather(*map(held, fleet[:streams]))
+        elapsed = time.perf_counter() - begin
+        for start in range(streams, len(fleet), HERD_LATER):
+            tries += await asyncio.gather(*map(held, fleet[start : start + HERD_LATER]))
+        await asyncio.sleep(IDLE_S)
+        facts = server.facts()
+        cut = sum(gateway.cut for gateway in fleet)
+        for task in staying:
+            task.cancel()
     for gateway in fleet:
         await gateway.close()
     return {
@@ -271,6 +287,7 @@ async def herd(server: Server, streams: int, more: int) -> dict[str, float]:
         "streams_failed_first": float(sum(1 for failed in tries[:streams] if failed)),
         "streams_open_s": elapsed,
         "streams_idle": facts["streams"],
+        "streams_cut": float(cut),
         "idle_stream_kb": (facts["rss_mb"] - before) * 1024 / max(facts["streams"], 1),
         "coordinator_rss_mb": facts["rss_mb"],
     }
