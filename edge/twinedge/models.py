@@ -20,6 +20,7 @@ from twinmodel.errors import ConfigError, ConflictError, TwinError
 from twinmodel.estimator import Estimator
 from twinmodel.package.archive import ModelPackage
 from twinmodel.profile.diff import Need, lacks
+from twinmodel.profile.schema import FirmwareProfile, Point
 from twinmodel.signal import Catalogue
 
 _log = structlog.get_logger(__name__)
@@ -88,6 +89,22 @@ def _apart(loaded: LoadedSite, twin: str, package: ModelPackage) -> tuple[str, .
     return tuple(found)
 
 
+def age_limit_ns(profile: FirmwareProfile, point: Point) -> int:
+    """Age beyond which the last value of a point is no input of a model any more, 0 for none.
+
+    A source that tells changes alone is as fresh as what its driver watches, keep-alives or births and deaths: a
+    constant value does not age. What is polled or sent in turns ages by its period.
+    """
+    if point.age is not None:
+        return point.age
+    expect_ns = point.expect_every if point.expect_every is not None else profile.defaults.expect_every
+    changes_alone = profile.protocol == "opcua" or (point.payload or profile.defaults.payload) == "sparkplug"
+    if changes_alone and not expect_ns:
+        return 0
+    # The driver says STALE when what is expected does not come; a model must not doubt it before.
+    return max(AGE_PERIODS * profile.every_ns(point) if not changes_alone else 0, expect_ns or 0)
+
+
 def _wiring(loaded: LoadedSite, measured: Catalogue, name: str) -> Wiring:
     twin = loaded.site.twins[name]
     inputs = {port: measured.by_name[signal] for port, signal in twin.inputs.items()}
@@ -96,12 +113,13 @@ def _wiring(loaded: LoadedSite, measured: Catalogue, name: str) -> Wiring:
     for signal in (*inputs.values(), *outputs.values()):
         device, _, point = signal.name.partition(".")
         profile = loaded.profiles[device]
-        age = profile.points[point].age
-        if age is None:
-            # An OPC UA server tells changes alone: a constant value is as fresh as the keep-alives the driver watches.
-            age = 0 if profile.protocol == "opcua" else AGE_PERIODS * signal.period_ns
-        limits[signal.id] = age
+        limits[signal.id] = age_limit_ns(profile, profile.points[point])
         units[signal.id] = signal.unit
     return Wiring(
-        name, {port: s.id for port, s in inputs.items()}, {port: s.id for port, s in outputs.items()}, limits, units
+        name,
+        {port: s.id for port, s in inputs.items()},
+        {port: s.id for port, s in outputs.items()},
+        limits,
+        units,
+        dict.fromkeys(twin.substitute.outputs, twin.substitute.limit_ns),
     )

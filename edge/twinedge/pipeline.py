@@ -197,6 +197,9 @@ class Pipeline:
         twin = runner.wiring.twin
         log.error("model failed, it goes on after a rest", twin=twin, rest_s=REST_S, exc_info=error)
         self._rests_until_ns[twin] = self._clock.boot_ns() + round(REST_S * SECOND_NS)
+        withdrawn = runner.withdraw(self._clock.wall_ns())
+        if withdrawn:
+            self._lanes.add(withdrawn, self._clock.boot_ns())
         runner.start_over()
 
     async def tick(self) -> None:

@@ -1,7 +1,8 @@
 """Signals, the catalogue that names them by hash, and the columnar batches samples travel in.
 
 A signal's name says what it is: `device.point` for what a device measures, and
-`twin/output#estimate|sigma|prediction|innovation|drift` for what a model says about it.
+`twin/output#estimate|sigma|prediction|innovation|drift` for what a model says about it, and `twin/output#substitute`
+for what stands in for a measurement that is missing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from twinmodel.clock import MILLISECOND_NS
 from twinmodel.errors import ConfigError, InputError
 
 OUTPUT_ROLES = ("estimate", "sigma", "prediction", "innovation", "drift")
+SUBSTITUTE = "substitute"
+"""Role of the signal that stands in for a measurement that is missing, where the site asks for it."""
 SIGNALS_MAX = 1 << 20
 
 
@@ -71,7 +74,7 @@ class Signal:
 
     @property
     def role(self) -> str:
-        """`measured` or one of `OUTPUT_ROLES`."""
+        """`measured`, one of `OUTPUT_ROLES`, or `SUBSTITUTE`."""
         return self.name.rpartition("#")[2] if "#" in self.name else "measured"
 
 

@@ -54,7 +54,7 @@ class Gateway:
 
     def __init__(self, plant: Plant, key: GatewayKey, twins: tuple[str, ...]) -> None:
         self.plant, self.key, self.twins = plant, key, twins
-        roles = ("", "#estimate", "#sigma", "#innovation", "#drift")
+        roles = ("", "#estimate", "#sigma", "#innovation", "#drift", "#substitute")
         names = [f"{twin}-dev.flow" for twin in twins] + [
             f"{twin}-dev.level" if not role else f"{twin}/level{role}" for twin in twins for role in roles
         ]

@@ -32,6 +32,7 @@ STATUS = {
             "isolation": "sensor:level2",
             "evidence": "bias of +0.1 <m>",
             "rejected": 4,
+            "substituted_ticks": 5,
             "left_regime": ["box:pump"],
             "fallbacks": 0,
         }

@@ -6,7 +6,7 @@ import pytest
 
 from tests.edge.downlink.packages import NEW, OLD, package, signed, trust
 from twinedge.config.load import load_site
-from twinedge.models import Models
+from twinedge.models import Models, age_limit_ns
 from twinedge.modelstore.store import ModelStore
 from twinmodel.errors import ConflictError
 
@@ -78,3 +78,28 @@ def test_a_model_is_refused_for_a_point_whose_range_it_never_holds_in(site, stor
         models.build("tank", package(OLD))
     assert caught.value.reason == "MODEL_UNFIT"
     assert caught.value.facts["misfits"] == ("input pump holds within 0 .. 10 V, pump ranges 20 .. 50 V",)
+
+
+@pytest.mark.parametrize(
+    ("text", "age_s"),
+    [
+        ("protocol: modbus\nbase: 0\npoints: {a: {at: holding 0, as: int16, every: 2s}}", 6),
+        ("protocol: modbus\nbase: 0\npoints: {a: {at: holding 0, as: int16, age: 1min}}", 60),
+        ("protocol: opcua\nnamespace: urn:a\npoints: {a: {at: A}}", 0),
+        ("protocol: mqtt\ndefaults: {topic: t, every: 1s}\npoints: {a: {at: $.a}}", 3),
+        ("protocol: mqtt\ndefaults: {topic: t, every: 1s, expect_every: 30s}\npoints: {a: {at: $.a}}", 30),
+        ("protocol: mqtt\ndefaults: {payload: sparkplug}\npoints: {a: {at: A}}", 0),
+    ],
+)
+def test_an_input_ages_by_what_its_protocol_promises(tmp_path, text, age_s):
+    folder = tmp_path / "profiles/a/b"
+    folder.mkdir(parents=True)
+    (folder / "1.yaml").write_text(f"profile: a/b\n{text}\n")
+    address = {"modbus": "tcp://h:502", "opcua": "opc.tcp://h:4840", "mqtt": "mqtt://h:1883"}
+    protocol = text.split()[1]
+    root = ", root: G/N" if "sparkplug" in text else ""
+    (tmp_path / "site.yaml").write_text(
+        f"site: s\nprofiles: profiles\ndevices:\n  d: {{{protocol}: '{address[protocol]}', profile: a/b{root}}}\n"
+    )
+    profile = load_site(tmp_path / "site.yaml").profiles["d"]
+    assert age_limit_ns(profile, profile.points["a"]) == age_s * S

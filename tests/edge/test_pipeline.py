@@ -203,6 +203,9 @@ class Runner:
 
     def push(self, batch, now_ns): ...
 
+    def withdraw(self, now_ns):
+        return []
+
     def start_over(self):
         self.begun += 1
 

@@ -147,6 +147,8 @@ def _quality_finding(health: str, hit: list[Property], total: int) -> Finding:
     first = hit[0]
     assert first.reported is not None
     code = describe(first.reported.quality)
+    if first.replaced is not None and first.reported.quality != first.replaced.quality:
+        code += f" for {describe(first.replaced.quality)}"
     sentence = f"{len(hit)} of {total} measured values not good: {first.name} is {code} (rule: all good)"
     return ("bad" if health == "bad" else "warn"), sentence
 

@@ -87,6 +87,7 @@ def _property_view(prop: Property) -> PropertyView:
         reported=value_view(prop.reported),
         estimated=value_view(prop.estimated),
         predicted=value_view(prop.predicted),
+        replaced=value_view(prop.replaced),
         innovation=_finite(prop.innovation),
         drift=_finite(prop.drift),
     )
@@ -106,8 +107,8 @@ def _model_state_view(model: TwinModel) -> ModelStateView:
 
 
 def newest_event_ns(twin: Twin) -> int | None:
-    """Event time of the newest reported value, None when nothing was ever reported."""
-    return max((p.reported.t_event_ns for p in twin.properties if p.reported is not None), default=None)
+    """Event time of the newest measured value, None when nothing was ever measured: what stands in makes none new."""
+    return max((p.measured.t_event_ns for p in twin.properties if p.measured is not None), default=None)
 
 
 def freshness_s(twin: Twin, now_ns: int) -> float | None:
@@ -119,7 +120,7 @@ def freshness_s(twin: Twin, now_ns: int) -> float | None:
 def lag_s(twin: Twin) -> float | None:
     """Time from event to commit of the newest reported value."""
     newest = max(
-        (p.reported for p in twin.properties if p.reported is not None), key=lambda v: v.t_event_ns, default=None
+        (p.measured for p in twin.properties if p.measured is not None), key=lambda v: v.t_event_ns, default=None
     )
     return None if newest is None else max(0.0, (newest.t_committed_ns - newest.t_event_ns) / SECOND_NS)
 

@@ -41,6 +41,7 @@ class Origin(StrEnum):
     MEASURED = "measured"
     ESTIMATED = "estimated"
     PREDICTED = "predicted"
+    SUBSTITUTED = "substituted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,13 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """One property of a twin in its up to three readings, and what the model thinks of it."""
+    """One property of a twin in its up to three readings, and what the model thinks of it.
+
+    Attributes:
+        reported: what counts as its value: the measurement, or what the model puts in its place while that is missing
+            (origin SUBSTITUTED, with sigma).
+        replaced: the measurement in whose place that stands, None while none is replaced or nothing was measured.
+    """
 
     name: str
     unit: str
@@ -83,6 +90,13 @@ class Property:
     predicted: Value | None = None
     innovation: float | None = None
     drift: float | None = None
+    replaced: Value | None = None
+
+    @property
+    def measured(self) -> Value | None:
+        """The newest measurement, whether or not something stands in its place."""
+        stands_in = self.reported is not None and self.reported.origin is Origin.SUBSTITUTED
+        return self.replaced if stands_in else self.reported
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from twincloud.storage.part import Part
 from twincloud.storage.readings import twin_row
 from twincloud.storage.span import WIDE_NS
 from twincloud.storage.views import outputs_of
-from twincloud.twins.history import ROLES, Columns, Decoded, newest_points, signal_of
+from twincloud.twins.history import KNOWN_ROLES, Columns, Decoded, newest_points, signal_of
 from twincloud.twins.history import select as select_columns
 from twinmodel.errors import InputError, MissingError
 from twinmodel.signal import Catalogue
@@ -54,10 +54,10 @@ class TimelineStore(Part):
         self, key: TwinKey, prop: str, roles: Sequence[str], from_ns: int, to_ns: int, points_max: int
     ) -> Mapping[str, Series]:
         """See `Twins.history`; event times in [from_ns, to_ns). A role without samples gives an empty series."""
-        unknown = [role for role in roles if role not in ROLES]
+        unknown = [role for role in roles if role not in KNOWN_ROLES]
         if unknown or points_max < 1:
             what = f"role {unknown[0]!r} is unknown" if unknown else f"{points_max} points are none"
-            raise InputError("REQUEST_INVALID", what, hint=f"use roles out of {', '.join(ROLES)}")
+            raise InputError("REQUEST_INVALID", what, hint=f"use roles out of {', '.join(KNOWN_ROLES)}")
         with self._database.read() as connection:
             row = twin_row(connection, key)
             self._check_property(connection, row["schema_id"], row["binding"], prop)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from twincloud.registry.fitness import unit_of
 from twincloud.storage.contract import Origin, Property, Twin, TwinKey, TwinModel, Value
 from twincloud.twins.state import Reading, drifts, paired
-from twinmodel.signal import Catalogue, Signal, TwinBinding
+from twinmodel.clock import SECOND_NS
+from twinmodel.quality import QualityClass, QualityReason, bad, class_of, uncertain
+from twinmodel.signal import SUBSTITUTE, Catalogue, Signal, TwinBinding
+
+STAND_IN_NS = 30 * SECOND_NS
+"""How far what stands in may lie behind a measurement that is still bad: a tick waits for its samples."""
+_SUBSTITUTED = uncertain(QualityReason.SUBSTITUTED)
+_STALE = bad(QualityReason.STALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,11 @@ def _property(facts: Facts, name: str) -> Property:
             estimated = _value(
                 pair[0], _unit(by_name, f"{output}#estimate") or unit, Origin.ESTIMATED, label, sigma=sigma
             )
+    replaced = None
+    stand_in = _stand_in(facts, output, state.get(measured, ())) if f"{output}#{SUBSTITUTE}" in by_name else None
+    if stand_in is not None:
+        shown = _unit(by_name, f"{output}#{SUBSTITUTE}") or unit
+        replaced, reported = reported, _value(stand_in[0], shown, Origin.SUBSTITUTED, label, sigma=stand_in[1])
     prediction = state.get(f"{output}#prediction")
     if prediction:
         period_ns = _period_ns(by_name, output)
@@ -83,7 +95,30 @@ def _property(facts: Facts, name: str) -> Property:
     return Property(
         name, unit, measured, reported, estimated, predicted,
         innovation=_first(state.get(f"{output}#innovation")), drift=_first(state.get(f"{output}#drift")),
+        replaced=replaced,
     )  # fmt: skip
+
+
+def _stand_in(facts: Facts, output: str, measured: Sequence[Reading]) -> tuple[Reading, float | None] | None:
+    """What stands in for a measurement, and its sigma; None when the measurement counts.
+
+    The gateway says when it begins and ends. A usable measurement that is newer ends it at once, whatever has come
+    of what the gateway says; and what the gateway went on measuring badly without saying more is not stood in for.
+    """
+    said = next(iter(facts.state.get(f"{output}#{SUBSTITUTE}", ())), None)
+    if said is None or said.quality not in (_SUBSTITUTED, _STALE):
+        return None
+    newest = next(iter(measured), None)
+    if newest is not None:
+        usable = class_of(newest.quality) is not QualityClass.BAD
+        if newest.t_ns >= said.t_ns and (usable or newest.t_ns - said.t_ns > STAND_IN_NS):
+            return None
+    if said.quality == _STALE:
+        return said, None
+    sigmas = facts.state.get(f"{output}#sigma", ())
+    sigma = next((_number(s.value) for s in sigmas if s.t_ns == said.t_ns), None)
+    # As with an estimate: without its sigma nobody could tell what it is worth.
+    return None if sigma is None else (said, sigma)
 
 
 def _value(

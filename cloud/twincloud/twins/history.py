@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twinmodel.signal import DTYPES, OUTPUT_ROLES, Batch, Catalogue, Kind, TwinBinding
+from twinmodel.signal import DTYPES, OUTPUT_ROLES, SUBSTITUTE, Batch, Catalogue, Kind, TwinBinding
 
 ROLES = ("measured", *OUTPUT_ROLES)
+KNOWN_ROLES = (*ROLES, SUBSTITUTE)
 SAMPLES_MAX = 3_000_000
 """Decoded samples kept in memory; a sample takes about 22 bytes."""
 

@@ -15,7 +15,7 @@ from twinctl.render import Column, Json, emit, field_of, from_ns, instant, say, 
 from twinmodel.clock import SystemClock
 from twinmodel.errors import InputError
 
-ROLES = ("measured", "estimate", "sigma", "prediction", "innovation", "drift")
+ROLES = ("measured", "estimate", "sigma", "prediction", "innovation", "drift", "substitute")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
 _UNIT_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
@@ -108,11 +108,11 @@ def _line(view: Json) -> str:
     parts = [f"{instant(view['updated'])[11:]}  {view['health']:7}"]
     for p in view["properties"]:
         reported, estimated = p["reported"], p["estimated"]
-        text = f"{p['name']} {text_of(reported['value']) if reported else '-'}"
+        text = f"{p['name']} {_reported(p) or '-'}"
         if estimated:
             text += f" (model {with_sigma(estimated['value'], estimated['sigma'])})"
         if reported and not reported["quality"].startswith("good"):
-            text += f" {reported['quality']}"
+            text += f" {_doubt(p)}"
         parts.append(text)
     return "  ".join(parts)
 
@@ -123,7 +123,7 @@ def _rows(view: Json) -> list[Json]:
         for t_ns, value, quality in zip(run["t_ns"], run["value"], run["quality"], strict=True):
             row = rows.setdefault(t_ns, {"time": from_ns(t_ns), **dict.fromkeys(view["series"]), "quality": None})
             row[role] = value
-            if role == "measured":
+            if role == "measured" or (role == "substitute" and value is not None):
                 row["quality"] = _quality(quality)
     return [rows[t_ns] for t_ns in sorted(rows)]
 
@@ -163,6 +163,21 @@ def _sigma(p: Json, role: str) -> str:
     return with_sigma(value["value"], value["sigma"]) if value else "-"
 
 
+def _reported(p: Json) -> str | None:
+    value = p["reported"]
+    if value is None:
+        return None
+    return (
+        text_of(value["value"]) if value["sigma"] is None else f"{with_sigma(value['value'], value['sigma'])} (model)"
+    )
+
+
+def _doubt(p: Json) -> str:
+    """Quality of a property; of a substituted one also that of its sensor."""
+    quality, replaced = _newest(p)["quality"], p.get("replaced")
+    return f"{quality} for {replaced['quality']}" if replaced else quality
+
+
 def _newest(p: Json) -> Json:
     return p["reported"] or p["estimated"] or {"quality": "", "t_event": None}
 
@@ -195,11 +210,11 @@ _HEAD: list[Column] = [
 _PROPERTIES: list[Column] = [
     ("property", field_of("name")),
     ("unit", field_of("unit")),
-    ("measured", lambda p: text_of(p["reported"]["value"]) if p["reported"] else None),
+    ("measured", _reported),
     ("estimated", lambda p: _sigma(p, "estimated")),
     ("predicted", lambda p: _sigma(p, "predicted")),
     ("residual", field_of("innovation")),
     ("drift", field_of("drift")),
-    ("quality", lambda p: _newest(p)["quality"]),
+    ("quality", _doubt),
     ("time", lambda p: instant(_newest(p)["t_event"])),
 ]

@@ -14,7 +14,7 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.document import nearest
 from twinmodel.profile.schema import FirmwareProfile, Point, kind_of, stream_of
-from twinmodel.signal import OUTPUT_ROLES, Catalogue, Kind, Signal, Stream, TwinBinding
+from twinmodel.signal import OUTPUT_ROLES, SUBSTITUTE, Catalogue, Kind, Signal, Stream, TwinBinding
 
 EXPONENT_DEFAULT = 6
 EXPONENT_MAX = 9
@@ -117,7 +117,8 @@ class _Builder:
         exponent = EXPONENT_DEFAULT
         if sensor is not None and sensor.exponent > 0:
             exponent = min(sensor.exponent + 1 + _digits_between(unit, sensor.unit), EXPONENT_MAX)
-        for role in OUTPUT_ROLES:
+        stands_in = (SUBSTITUTE,) if output in self.loaded.site.twins[twin].substitute.outputs else ()
+        for role in (*OUTPUT_ROLES, *stands_in):
             self.add(
                 keys,
                 f"{twin}/{output}#{role}",

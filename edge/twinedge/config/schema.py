@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from twinmodel.clock import SECOND_NS
-from twinmodel.profile.schema import Duration, Strict
+from twinmodel.profile.schema import Duration, Strict, parse_duration
 
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KiB|MB|MiB|GB|GiB|TiB)?")
 _BYTE_UNITS = {"B": 1, "kB": 10**3, "KiB": 2**10, "MB": 10**6, "MiB": 2**20, "GB": 10**9, "GiB": 2**30, "TiB": 2**40}
@@ -127,6 +127,33 @@ class Device(Strict):
         return self.mqtt if isinstance(self.mqtt, MqttBroker) else MqttBroker(url=self.mqtt or "")
 
 
+class Substitute(Strict):
+    """Outputs for which the model stands in while their measurement is missing: `substitute: [level2]`.
+
+    Attributes:
+        outputs: outputs of the model that are measured.
+        for_: how long, in one run; after it the property is STALE. `ever` for no limit.
+    """
+
+    outputs: list[str] = Field(default_factory=list)
+    for_: Duration | Literal["ever"] = Field(600 * SECOND_NS, alias="for")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, written: object) -> object:
+        return {"outputs": written} if isinstance(written, list) else written
+
+    @field_validator("for_", mode="before")
+    @classmethod
+    def _ever(cls, written: object) -> object:
+        return written if written == "ever" else parse_duration(written)
+
+    @property
+    def limit_ns(self) -> int:
+        """Longest substitution, 0 for any."""
+        return 0 if self.for_ == "ever" else self.for_
+
+
 class Twin(Strict):
     """One asset: which signals feed its model, and which model runs at first boot.
 
@@ -134,6 +161,7 @@ class Twin(Strict):
         inputs: input of the model -> `device.point`.
         outputs: output of the model -> `device.point` that measures it; an output not named is virtual.
         properties: further measured properties of the twin that no model uses.
+        substitute: see `Substitute`.
         model: `name@version`, empty for a twin without a model; the coordinator's desired state wins.
     """
 
@@ -142,6 +170,14 @@ class Twin(Strict):
     outputs: dict[str, str] = Field(default_factory=dict)
     properties: dict[str, str] = Field(default_factory=dict)
     model: str = ""
+    substitute: Substitute = Substitute()
+
+    @model_validator(mode="after")
+    def _measured(self) -> Twin:
+        for output in self.substitute.outputs:
+            if output not in self.outputs:
+                raise ValueError(f"substitute: {output!r} is none of `outputs`, so nothing measures it")
+        return self
 
 
 class Spool(Strict):

@@ -17,13 +17,14 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from twinedge.estimate.substitution import STALE, Substitution
 from twinedge.slot import Slot
 from twinmodel.align import Aligner, AlignInput, Frame
 from twinmodel.clock import SECOND_NS
 from twinmodel.ensemble import Due
 from twinmodel.estimator import Estimate, Estimator
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
-from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind
+from twinmodel.signal import OUTPUT_ROLES, SUBSTITUTE, Batch, Catalogue, Kind
 from twinmodel.units import parse
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class Wiring:
         age_limits_ns: id of a signal -> age beyond which its last value is STALE.
         units: id of a signal -> its unit; values are converted to the unit of the model's port. A signal that is not
             named is in that unit already.
+        substitutes: output for which the model stands in -> how long at most, 0 for ever.
     """
 
     twin: str
@@ -54,6 +56,7 @@ class Wiring:
     outputs: Mapping[str, int]
     age_limits_ns: Mapping[int, int]
     units: Mapping[int, str] = field(default_factory=dict)
+    substitutes: Mapping[str, int] = field(default_factory=dict)
 
 
 class TwinRunner:
@@ -65,6 +68,7 @@ class TwinRunner:
         self.steps = 0
         self.late = 0
         self.last: Estimate | None = None
+        self.substitution = Substitution(wiring.twin, wiring.substitutes)
         self._bound: Estimator | None = None
         self._aligner: Aligner | None = None
         self._mine = np.array(sorted({*wiring.inputs.values(), *wiring.outputs.values()}), np.uint32)
@@ -135,7 +139,7 @@ class TwinRunner:
         self.last = result
         self.slot.isolation = "" if result.isolation is None else result.isolation.verdict
         self.steps += 1
-        return [] if self._published is None else self._published.batches(result, due.estimator)
+        return [] if self._published is None else self._published.batches(result, due, self.substitution)
 
     def run(self, watermark_ns: int) -> list[Batch]:
         """Steps every tick that closed at the watermark by itself; returns what the model says about them."""
@@ -144,6 +148,10 @@ class TwinRunner:
         while dues := self.due():
             found += self.take(dues, [due.estimator.step(due.t_ns, due.u, due.y) for due in dues])
         return found
+
+    def withdraw(self, now_ns: int) -> list[Batch]:
+        """The model rests: what it stood in for is STALE from now on."""
+        return [] if self._published is None else self._published.withdrawn(self.substitution, now_ns)
 
     def start_over(self) -> None:
         """Aligns what comes from now on, whatever its times; the model keeps its state."""
@@ -228,31 +236,40 @@ class _Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """Ids and rounding of a twin's output signals, by output name in the order of `OUTPUT_ROLES`."""
+    """Ids and rounding of a twin's output signals, by output name in the order of `OUTPUT_ROLES`; and stand-ins."""
 
     ids: Mapping[str, Sequence[int]]
     scales: Mapping[str, Sequence[float]]
+    stand_ins: Mapping[str, int]
 
     @staticmethod
     def of(twin: str, catalogue: Catalogue) -> _Published:
         ids: dict[str, list[int]] = {}
         scales: dict[str, list[float]] = {}
+        stand_ins: dict[str, int] = {}
         outputs = next((t.outputs for t in catalogue.twins if t.twin == twin), ())
         for output in outputs:
             signals = [catalogue.by_name[f"{twin}/{output}#{role}"] for role in OUTPUT_ROLES]
             ids[output] = [s.id for s in signals]
             scales[output] = [10.0**s.exponent for s in signals]
-        return _Published(ids, scales)
+            stand_in = catalogue.by_name.get(f"{twin}/{output}#{SUBSTITUTE}")
+            if stand_in is not None:
+                stand_ins[output] = stand_in.id
+        return _Published(ids, scales, stand_ins)
 
-    def batches(self, estimate: Estimate, estimator: Estimator) -> list[Batch]:
-        """One batch with every role of every output at the tick; what is not finite is marked, not left out."""
+    def batches(self, estimate: Estimate, due: Due, substitution: Substitution) -> list[Batch]:
+        """One batch with every role of every output at the tick; what is not finite is marked, not left out.
+
+        What stands in for a measurement lies in the same batch as its sigma.
+        """
         signal: list[int] = []
         value: list[float] = []
         code: list[int] = []
         plain = _quality_of(estimate)
-        for position, port in enumerate(estimator.outputs):
+        for position, port in enumerate(due.estimator.outputs):
             if port.name not in self.ids:
                 continue
+            first = len(value)
             says = (estimate.estimate, estimate.sigma, estimate.prediction, estimate.innovation, estimate.drift)
             for role, column in enumerate(says):
                 x = float(column[position])
@@ -263,7 +280,20 @@ class _Published:
                 signal.append(self.ids[port.name][role])
                 value.append(round(x * scale) / scale if usable else np.nan)
                 code.append(plain if usable else bad(QualityReason.DECODE))
+            if port.name in self.stand_ins and port.name in substitution.outputs:
+                rounded, sigma = value[first], value[first + 1]
+                said = substitution.judge(port.name, estimate.t_ns, float(due.y[position]), rounded, sigma)
+                if said is not None:
+                    signal.append(self.stand_ins[port.name])
+                    value.append(said[0])
+                    code.append(said[1])
         return [Batch.of(Kind.FLOAT, signal, value, code, [estimate.t_ns] * len(signal))] if signal else []
+
+    def withdrawn(self, substitution: Substitution, now_ns: int) -> list[Batch]:
+        """The ends of all that is substituted."""
+        ended = [self.stand_ins[output] for output in substitution.withdraw() if output in self.stand_ins]
+        count = len(ended)
+        return [Batch.of(Kind.FLOAT, ended, [np.nan] * count, [STALE] * count, [now_ns] * count)] if ended else []
 
 
 def _quality_of(estimate: Estimate) -> int:

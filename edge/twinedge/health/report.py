@@ -58,6 +58,8 @@ def _twin(runner: TwinRunner) -> dict[str, Any]:
         "soaking": runner.slot.soaking,
         "fallbacks": runner.slot.fallbacks,
         "settling": last is not None and last.settling,
+        "substituted": dict(runner.substitution.since_ns()),
+        "substituted_ticks": runner.substitution.ticks,
         "last_tick_ns": None if last is None else last.t_ns,
     }
 

@@ -79,7 +79,9 @@ def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
     rejected = CounterMetricFamily("twinedge_model_rejected", "Measurements kept out of the state.", labels=["twin"])
     outside = GaugeMetricFamily("twinedge_model_outside_regime", "1 while outside its regime.", labels=["twin"])
     fallbacks = CounterMetricFamily("twinedge_model_fallbacks", "New models that failed their soak.", labels=["twin"])
+    stands_in = CounterMetricFamily("twinedge_model_substituted", "Values the model stood in for.", labels=["twin"])
     for twin in twins:
+        stands_in.add_metric([twin["twin"]], twin["substituted_ticks"])
         steps.add_metric([twin["twin"]], twin["steps"])
         swaps.add_metric([twin["twin"]], twin["swaps"])
         fallbacks.add_metric([twin["twin"]], twin["fallbacks"])
@@ -88,7 +90,7 @@ def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         outside.add_metric([twin["twin"]], float(bool(twin["left_regime"])))
         if twin["drifting"]:
             cause.add_metric([twin["twin"], twin["isolation"]], 1.0)
-    yield from (steps, swaps, fallbacks, drifting, cause, rejected, outside)
+    yield from (steps, swaps, fallbacks, drifting, cause, rejected, outside, stands_in)
 
 
 def _seconds_left(spool: Mapping[str, Any]) -> float:

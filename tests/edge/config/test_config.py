@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ruamel.yaml import YAML
 
 from twinedge.config.catalogue import ModelPorts, build_catalogue, storage_step
 from twinedge.config.load import load_site
@@ -148,3 +149,23 @@ def test_text_cannot_feed_a_model(site):
 )
 def test_storage_step_is_what_the_converter_can_tell_apart(point, expected):
     assert storage_step(Point(at="holding 0", **point)) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "limit_s"),
+    [("[level]", 600), ("{outputs: [level], for: 2min}", 120), ("{outputs: [level], for: ever}", 0)],
+)
+def test_an_output_may_be_substituted_for_a_time_or_ever(written, limit_s):
+    from twinedge.config.schema import Twin
+
+    twin = Twin.model_validate(
+        {"definition": "d", "outputs": {"level": "a.b"}, "substitute": YAML(typ="safe").load(written)}
+    )
+    assert (twin.substitute.outputs, twin.substitute.limit_ns) == (["level"], limit_s * 10**9)
+
+
+def test_an_output_that_nothing_measures_cannot_be_substituted():
+    from twinedge.config.schema import Twin
+
+    with pytest.raises(ValueError, match="none of `outputs`"):
+        Twin.model_validate({"definition": "d", "outputs": {"level": "a.b"}, "substitute": ["flow"]})

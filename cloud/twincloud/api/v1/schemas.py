@@ -66,7 +66,7 @@ class ValueView(Shape):
     t_event: str
     t_received: str
     t_committed: str
-    origin: Literal["measured", "estimated", "predicted"]
+    origin: Literal["measured", "estimated", "predicted", "substituted"]
     target_time: str | None = None
     model: str = ""
     model_id: str = ""
@@ -74,7 +74,7 @@ class ValueView(Shape):
 
 
 class PropertyView(Shape):
-    """One property of a twin."""
+    """One property of a twin; `replaced` is the measurement that `reported` stands in for while it is substituted."""
 
     name: str
     unit: str
@@ -82,6 +82,7 @@ class PropertyView(Shape):
     reported: ValueView | None = None
     estimated: ValueView | None = None
     predicted: ValueView | None = None
+    replaced: ValueView | None = None
     innovation: float | None = None
     drift: float | None = None
 

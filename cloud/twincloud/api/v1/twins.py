@@ -12,11 +12,10 @@ from twincloud.api.v1.paging import PageSize, PageToken, Site, SiteFilter, TwinN
 from twincloud.api.v1.schemas import AssignRequest, DirectiveView, HistoryView, TwinList, TwinView
 from twincloud.api.views import directive_view, history_view
 from twincloud.storage.contract import Store, TwinKey
+from twincloud.twins.history import KNOWN_ROLES, ROLES
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError
-from twinmodel.signal import OUTPUT_ROLES
 
-ROLES = ("measured", *OUTPUT_ROLES)
 POINTS_MAX = 20_000
 SPAN_DEFAULT_NS = 3_600 * SECOND_NS
 
@@ -72,10 +71,10 @@ async def get_history(
     if from_ns >= to_ns:
         raise InputError("REQUEST_INVALID", "from: it is not before `to`", field="from")
     wanted = tuple(dict.fromkeys(role.strip() for role in roles.split(",") if role.strip()))
-    unknown = [role for role in wanted if role not in ROLES]
+    unknown = [role for role in wanted if role not in KNOWN_ROLES]
     if unknown or not wanted:
         named = f"{unknown[0]!r} is unknown" if unknown else "none is given"
-        raise InputError("REQUEST_INVALID", f"roles: {named}", hint=f"use {', '.join(ROLES)}", field="roles")
+        raise InputError("REQUEST_INVALID", f"roles: {named}", hint=f"use {', '.join(KNOWN_ROLES)}", field="roles")
     key = TwinKey(access.tenant, s, twin)
     body = await state.threads.run(_history, state.store, key, prop, wanted, from_ns, to_ns, points)
     return Response(body, media_type="application/json")

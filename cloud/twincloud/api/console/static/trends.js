@@ -71,7 +71,7 @@ export function showReadings(properties) {
     if (!row) continue;
     row.property = p;
     const head = p.reported ?? p.estimated;
-    put(row.value, p.reported ? number(p.reported.value) : withSigma(p.estimated?.value, p.estimated?.sigma));
+    put(row.value, p.reported ? (p.reported.sigma == null ? number(p.reported.value) : withSigma(p.reported.value, p.reported.sigma)) : withSigma(p.estimated?.value, p.estimated?.sigma));
     // A value that is merely uncertain is still a value: only what is bad is struck through.
     for (const doubt of ["uncertain", "bad"]) row.value.classList.toggle(doubt, Boolean(head?.quality.startsWith(doubt)));
     const facts = [];
@@ -81,6 +81,7 @@ export function showReadings(properties) {
     if (p.innovation != null && p.reported) facts.push(["residual", number(p.innovation, 2) + (z == null ? "" : ` (${z.toFixed(1).replace("-", "−")}σ)`), Math.abs(z) > 3 ? "bad" : ""]);
     if (p.drift != null && p.reported) facts.push(["drift", `${p.drift.toFixed(2)} / 1.0`, p.drift >= 1 ? "warn" : ""]);
     if (head && !head.quality.startsWith("good")) facts.push(["quality", head.quality, head.quality.startsWith("bad") ? "bad" : "warn"]);
+    if (p.replaced) facts.push(["sensor", `${number(p.replaced.value)} ${p.replaced.quality}`, p.replaced.quality.startsWith("bad") ? "bad" : "warn"]);
     if (row.lines.childElementCount !== facts.length) row.lines.replaceChildren(...facts.map(() => el("div", {}, el("dt"), el("dd"))));
     facts.forEach(([name, text, mood], i) => {
       const [dt, dd] = row.lines.children[i].children;

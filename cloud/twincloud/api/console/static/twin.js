@@ -81,7 +81,7 @@ function age() {
 }
 
 function values() {
-  const lines = shown.properties.flatMap((p) => ["reported", "estimated", "predicted"].filter((role) => p[role]).map((role) => [p, p[role]]));
+  const lines = shown.properties.flatMap((p) => ["reported", "replaced", "estimated", "predicted"].filter((role) => p[role]).map((role) => [p, p[role]]));
   const body = $("values");
   if (body.childElementCount !== lines.length) {
     body.replaceChildren(...lines.map(() => el("tr", {}, el("th", { scope: "row" }), ...["", "num", "num", "", "", "", "num", "num", ""].map((c) => el("td", { class: c })))));
