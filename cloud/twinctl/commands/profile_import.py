@@ -80,7 +80,7 @@ def import_(
 def _place(form: str, file: str, models: Path | None) -> Path:
     """The file; of SunSpec also by the number of the model."""
     path = Path(file)
-    if form != "sunspec" or not file.isdecimal() or path.exists():
+    if form != "sunspec" or not file.isdecimal() or len(file) > 5 or path.exists():
         return path
     if models is None:
         hint = "give --models FOLDER with the models of SunSpec as JSON, or the file itself"

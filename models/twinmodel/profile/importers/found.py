@@ -117,10 +117,11 @@ class Device:
         self.header: dict[str, object] = dict(header or {})
         self.found = 0
         self.points: dict[str, Fields] = {}
-        self.entries: list[Entry] = []
+        self.entries: dict[int, Entry] = {}
         self.refusals: list[Refusal] = []
-        self.notes: list[Note] = []
-        self._names: set[str] = set()
+        self._notes: dict[int, list[Note]] = {}
+        self._entry_of: dict[str, int] = {}
+        self._names: dict[str, int] = {}
         self._renamed: dict[str, str] = {}
         self._places: dict[tuple[object, ...], str] = {}
 
@@ -130,11 +131,12 @@ class Device:
         `take` notes names that are not the source's own.
         """
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:NAME_MAX].strip(".-") or "point"
-        fresh, number = plain, 1
+        fresh, number = plain, self._names.get(plain, 0)
         while fresh in self._names:
             number += 1
             fresh = f"{plain}_{number}"
-        self._names.add(fresh)
+        self._names[plain] = max(number, 1)
+        self._names.setdefault(fresh, 1)
         if fresh != plain:
             self._renamed[fresh] = f"{plain} is taken"
         elif plain != text:
@@ -148,7 +150,7 @@ class Device:
             InputError: LIMIT_EXCEEDED, the source has too many points.
         """
         self.found += 1
-        if self.found > POINTS_MAX:
+        if max(self.found, len(self.points)) > POINTS_MAX:
             raise InputError("LIMIT_EXCEEDED", f"more than {POINTS_MAX} points", hint="import parts of it")
         try:
             carried = convert()
@@ -157,11 +159,10 @@ class Device:
             self.refuse(point, place, wrong)
             return
         self.points.update(carried.points)
-        self.entries.append(Entry(point, place, tuple(carried.points)))
-        self.notes += [Note(self.part, point, text) for text in carried.notes]
-        for name in carried.points:
-            if name in self._renamed:
-                self.notes.append(Note(self.part, point, f"is called {name} here: {self._renamed[name]}"))
+        self.entries[self.found] = Entry(point, place, tuple(carried.points))
+        self._entry_of |= dict.fromkeys(carried.points, self.found)
+        renamed = [f"is called {n} here: {self._renamed[n]}" for n in carried.points if n in self._renamed]
+        self._notes[self.found] = [Note(self.part, point, text) for text in (*carried.notes, *renamed)]
 
     def refuse(self, point: str, place: str, why: InputError) -> None:
         """Lists a point as refused; it was counted before."""
@@ -169,16 +170,21 @@ class Device:
 
     def withdraw(self, name: str, why: InputError) -> None:
         """Refuses the carried point that our point `name` came from, after all."""
-        entry = next(e for e in self.entries if name in e.names)
-        self.entries.remove(entry)
+        number = self._entry_of[name]
+        entry = self.entries.pop(number)
         for gone in entry.names:
             del self.points[gone]
-        self.notes = [n for n in self.notes if n.point != entry.point]
+        del self._notes[number]
         self.refuse(entry.point, entry.place, why)
 
     def say(self, text: str) -> None:
         """Notes something about the whole device."""
-        self.notes.append(Note(self.part, "", text))
+        self._notes.setdefault(0, []).append(Note(self.part, "", text))
+
+    @property
+    def notes(self) -> list[Note]:
+        """What to know about the device and the points it still has."""
+        return [note for notes in self._notes.values() for note in notes]
 
     def _claim(self, points: Mapping[str, Fields]) -> None:
         """Refuses registers that were read as the same type before, and addresses that are none."""

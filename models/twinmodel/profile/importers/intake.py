@@ -16,7 +16,7 @@ from twinmodel.profile.document import parse_document
 from twinmodel.profile.importers.found import Source
 
 SIZE_MAX = 16 << 20
-TEXT_SIZE_MAX = 4 << 20
+TEXT_SIZE_MAX = 1 << 20
 """YAML and TOML are parsed slowly; real files of these formats are a hundred times smaller."""
 DEPTH_MAX = 48
 ROWS_MAX = 50_000

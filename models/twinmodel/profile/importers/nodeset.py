@@ -31,7 +31,7 @@ _PLACEHOLDERS = {"i=11508", "i=11510"}
 _RULE = {"i=37", "HasModellingRule"}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Node:
     """One node of the file; `parent` is the id of the node that holds it, "" for none."""
 

@@ -32,7 +32,7 @@ FORMATS: Mapping[str, Callable[[Source, Wanted], list[Device]]] = {
     "csv": read_table,
 }
 BASED = {"sunspec", "edgex", "csv"}
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}/[a-z0-9][a-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,12 @@ def write_profiles(profiles: Sequence[ImportedProfile], folder: Path, *, force: 
     """
     texts = {folder / p.name / f"{p.version}.yaml": p.settled for p in profiles if p.settled is not None}
     for path, settled in texts.items():
-        same = path.is_file() and not path.is_symlink() and path.read_bytes() == settled.text.encode()
-        if not force and not same and (path.is_symlink() or path.exists()):
+        try:
+            same = path.is_file() and not path.is_symlink() and path.read_bytes() == settled.text.encode()
+            taken = not same and (path.is_symlink() or path.exists())
+        except OSError as cause:
+            raise ConfigError("FILE_MISSING", f"cannot write: {cause.strerror}", path=str(path)) from cause
+        if taken and not force:
             message = f"{path} exists with another content"
             raise ConflictError("ALREADY_EXISTS", message, hint="use another --name, or --force writes over it")
     for path, settled in texts.items():

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from twinmodel.errors import InputError
 from twinmodel.profile.address import parse_type
-from twinmodel.profile.importers.found import Carried, Device, Fields, Source, Wanted
+from twinmodel.profile.importers.found import POINTS_MAX, Carried, Device, Fields, Source, Wanted
 from twinmodel.profile.importers.intake import clean, invalid, json_of, mapping, whole, words
 from twinmodel.profile.importers.terms import describe, put_scale, put_states, put_unit
 
@@ -55,7 +55,7 @@ class _Walk:
     Attributes:
         at: the next register.
         lost: the group or point behind which addresses are unknown, "" while they are known.
-        groups: how many groups were entered.
+        groups, points: how many were entered, repetitions included.
         places: place in the file -> where the device has that point, once for each repetition.
     """
 
@@ -64,6 +64,7 @@ class _Walk:
     at: int
     lost: str = ""
     groups: int = 0
+    points: int = 0
     places: dict[str, list[_Place]] = field(default_factory=dict)
 
 
@@ -121,6 +122,9 @@ def _group(walk: _Walk, group: Mapping[str, object], key: str, prefix: str, oute
     if not isinstance(points, list) or not isinstance(groups, list):
         raise InputError("SOURCE_INVALID", f"{key}: points and groups must be lists")
     raws = [mapping(raw, f"{key}.points[{number}]") for number, raw in enumerate(points)]
+    walk.points += len(raws)
+    if walk.points > POINTS_MAX:
+        raise InputError("LIMIT_EXCEEDED", f"more than {POINTS_MAX} points")
     names = [walk.device.name(prefix + clean(str(raw.get("name") or "point"))) for raw in raws]
     own = {str(r.get("name")): name for r, name in zip(raws, names, strict=True) if r.get("type") == "sunssf"}
     scales = {**outer, **own}

@@ -15,7 +15,7 @@ ELEMENTS_MAX = 600_000
 SEPARATOR = " "
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Element:
     """One element; `tag` without its namespace, which `space` holds."""
 
