@@ -220,12 +220,15 @@ class Uplink:
 
     async def _converse(self, call: _Call) -> Close:
         facts = await self._spool.hello_facts()
+        boots = chain_of(facts.boots)
+        # More boots may hold something than a hello may name; the coordinator knows those from earlier ones.
+        named = {boot.id for boot in boots}
         hello = Hello(
             PROTOCOL,
             PROTOCOL,
             self._agent_version,
-            chain_of(facts.boots),
-            facts.ranges,
+            boots,
+            tuple(one for one in facts.ranges if one.boot in named),
             self._clock.wall_ns(),
             self._clock.boot_ns(),
             facts.clock,

@@ -10,6 +10,7 @@ from tests.cloud.ingest.test_servicer import Coordinator
 from tests.edge.spool.conftest import Bench
 from tests.edge.spool.test_crash import CachedDisk, World
 from tests.edge.uplink.test_sender import AUTHORITY, uplink
+from twincloud.ingest.limits import IngestLimits
 from twinedge.storage import Storage
 from twinedge.uplink.spooled import SpooledItems
 from twinmodel.clock import ClockQuality
@@ -17,6 +18,7 @@ from twinmodel.errors import StorageError
 from twinmodel.signal import Stream
 from twinsync import limits
 from twinsync.item import Mark
+from twinsync.session import ServerLimits
 
 
 @pytest.fixture
@@ -166,7 +168,8 @@ async def test_any_number_of_starts_without_a_link_is_proved_in_several_sessions
     monkeypatch.setattr(limits, "HELLO_BOOTS_MAX", 4)
     monkeypatch.setattr("twinedge.uplink.sender.BOOTS_MAX", 4)
     bench = Bench(tmp_path / "state")
-    coordinator = Coordinator()
+    # Two lanes of each boot hold something: its outage and its samples.
+    coordinator = Coordinator(limits=IngestLimits(session=ServerLimits(boots_max=4, ranges_max=8)))
     async with coordinator.up(AUTHORITY.server()):
         for starts in (1, 11):
             for _ in range(starts - 1):
