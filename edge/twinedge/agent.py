@@ -335,10 +335,15 @@ class _Running:
     async def _look_at_time(self) -> None:
         """A suspended machine measured nothing, and its timers stood still: it says so, and comes back at once."""
         slept = self._watch.look()
+        if (put := self._watch.taken_put()) is not None:
+            await self._pipeline.put_right(put.span_ns, put.shift_ns, self._put_right_stored)
         if slept is not None:
             await self._pipeline.put(NotAcquired("*", "AGENT_SUSPENDED", slept.from_ns, slept.to_ns))
             if self._uplink is not None:
                 self._uplink.retry_now()
+
+    async def _put_right_stored(self, span_ns: tuple[int, int], shift_ns: int) -> int:
+        return await self._storage.call(Spool.put_right, span_ns, shift_ns)
 
     def _works(self) -> bool:
         """Whether the ticks went on since the last look; the spool answered, or this line would not be reached."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -176,6 +176,31 @@ class Lanes:
                     self._records[place] = NotAcquired(record.device, record.reason, from_ns, to_ns)
                     return
         self._records.append(record)
+
+    def put_right(self, span_ns: tuple[int, int], shift_ns: int) -> int:
+        """Moves times inside `span_ns` by `shift_ns`: the clock that gave them was set. Returns how many samples."""
+        moved = 0
+        since_ns, until_ns = span_ns
+        for lane in self._entries.values():
+            for place, entry in enumerate(lane):
+                wrong = (entry.batch.t_ns >= since_ns) & (entry.batch.t_ns <= until_ns)
+                count = int(np.count_nonzero(wrong))
+                if count:
+                    t_ns = np.where(wrong, entry.batch.t_ns + shift_ns, entry.batch.t_ns)
+                    lane[place] = replace(entry, batch=replace(entry.batch, t_ns=t_ns))
+                    moved += count
+        self._records = [
+            replace(
+                r,
+                **{
+                    name: t + shift_ns
+                    for name in ("from_ns", "to_ns")
+                    if since_ns <= (t := getattr(r, name)) <= until_ns
+                },
+            )
+            for r in self._records
+        ]
+        return moved
 
     def due_ns(self) -> int | None:
         """Boot time at which the next lane must go, None while all are empty."""

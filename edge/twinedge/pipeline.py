@@ -104,6 +104,28 @@ class Pipeline:
                 runner.publish_as(catalogue)
         return True
 
+    async def put_right(
+        self, span_ns: tuple[int, int], shift_ns: int, store: Callable[[tuple[int, int], int], Awaitable[int]]
+    ) -> int:
+        """Moves times inside `span_ns` by `shift_ns` wherever they are kept; what is committed by `store`.
+
+        Returns:
+            How many samples and records were moved. What the disk refuses to change keeps its times and its CLOCK.
+        """
+        if self._gathered:
+            self._go_on()
+        async with self._committing:  # nothing is between lanes and disk meanwhile
+            moved = self._lanes.put_right(span_ns, shift_ns)
+            self._gate.put_right(span_ns, shift_ns)
+            for runner in self._runners:
+                runner.start_over()
+            try:
+                moved += await store(span_ns, shift_ns)
+            except StorageError as error:
+                log.warning("times on the disk cannot be put right", reason=error.reason, detail=error.message)
+        log.info("clock was set, times of what waits are put right", shift_s=shift_ns / SECOND_NS, moved=moved)
+        return moved
+
     async def put(self, arrival: Delivery | NotAcquired) -> None:
         """Takes what a driver read, up to the lanes; never waits."""
         if isinstance(arrival, NotAcquired):
@@ -123,6 +145,7 @@ class Pipeline:
             self._going_on.cancel()
             self._going_on = None
         arrived, self._gathered, self._gathered_samples = self._gathered, [], 0
+        fresh: list[Batch] = []
         for acknowledged, run in groupby(arrived, key=lambda d: d.on_committed is not None):
             deliveries = list(run)
             batches = [b for d in deliveries for b in d.batches]
@@ -138,7 +161,9 @@ class Pipeline:
             self._lanes.add(gated, self._clock.boot_ns(), done, deliveries=len(deliveries))
             if any(d.urgent for d in deliveries):
                 self._lanes.hurry()
-            self._estimate(gated)
+            fresh += gated
+        # Last, so that whatever a model does, all that came is in the lanes.
+        self._estimate(fresh)
 
     def _taken(self, *, everything: bool) -> Flush | None:
         if self._gathered:

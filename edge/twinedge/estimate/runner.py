@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from twinedge.estimate.substitution import STALE, Substitution
 from twinedge.slot import Slot
 from twinmodel.align import Aligner, AlignInput, Frame
-from twinmodel.clock import SECOND_NS
+from twinmodel.clock import BUILD_NS, SECOND_NS
 from twinmodel.ensemble import Due
 from twinmodel.estimator import Estimate, Estimator
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
@@ -96,6 +96,9 @@ class TwinRunner:
         """Makes a frame of every tick that has closed at the watermark."""
         if self._tick_ns is not None and self._tick_ns > watermark_ns + AHEAD_MAX_NS:
             log.warning("the clock was put back, ticks begin anew", twin=self.wiring.twin, tick_ns=self._tick_ns)
+            self.start_over()
+        elif self._tick_ns is not None and self._tick_ns < BUILD_NS <= watermark_ns:
+            log.info("the clock was set, ticks begin anew", twin=self.wiring.twin, tick_ns=self._tick_ns)
             self.start_over()
         self._bind()
         if self._aligner is not None and not self._frames:

@@ -89,6 +89,11 @@ class Gate:
         self._value[signals] = self._older[signals] = np.nan
         self._jumped[signals] = self._parity[signals] = 0
 
+    def put_right(self, span_ns: tuple[int, int], shift_ns: int) -> None:
+        """The clock that gave times inside `span_ns` was set: what is remembered moves along, so that nothing froze."""
+        for times in (self._t_ns, self._older_ns, self._same_ns):
+            times[(times >= span_ns[0]) & (times <= span_ns[1])] += shift_ns
+
     def _clock_quality(self, t_ns: NDArray[np.int64]) -> Codes | None:
         if self._is_unset():
             return np.full(len(t_ns), uncertain(QualityReason.CLOCK), np.uint16)
@@ -175,7 +180,9 @@ class Gate:
         return returned
 
     def _frozen(self, ids: NDArray[np.uint32], runs: Runs) -> Mask:
-        since_ns = frozen_since(runs.first, runs.value == runs.previous, runs.t_ns, self._same_ns[ids])
+        # How long ago an unset clock was read nobody knows.
+        same = (runs.value == runs.previous) & (runs.previous_ns >= BUILD_NS)
+        since_ns = frozen_since(runs.first, same, runs.t_ns, self._same_ns[ids])
         self._same_ns[ids] = since_ns
         limit_ns = self._rules.frozen_ns[ids]
         return np.asarray((limit_ns > 0) & (runs.t_ns - since_ns >= limit_ns))

@@ -6,8 +6,9 @@
     SYNCED     the kernel says so, which NTP and PTP daemons tell it
 
 The floor is the latest of: when this software was made, what was kept on the disk, and what the coordinator's
-authenticated clock has said. It only ever grows. Event times are never rewritten: what was measured under an unset
-clock is marked, and the coordinator keeps by how much the clock of a boot was off.
+authenticated clock has said. It only ever grows. What was measured under an unset clock is marked. When that clock is
+put forward, the distance is known, and the times of what has not left the gateway are put right; of what has, the
+coordinator keeps by how much the clock of the boot was off.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 import structlog
 
 from twinedge.files import read_json, write_json
-from twinmodel.clock import BUILD_NS, MILLISECOND_NS, SECOND_NS, Clock, ClockQuality, awake_ns
+from twinmodel.clock import BUILD_NS, MILLISECOND_NS, SECOND_NS, Clock, ClockQuality, awake_ns, round_to_step
 from twinmodel.errors import StorageError
 
 _log = structlog.get_logger(__name__)
@@ -62,6 +63,19 @@ class Slept:
     to_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A wall clock that was unset was put forward.
+
+    Attributes:
+        span_ns: first and last time it said in this boot before.
+        shift_ns: by how much these are slow, in whole milliseconds as times of samples are.
+    """
+
+    span_ns: tuple[int, int]
+    shift_ns: int
+
+
 class ClockWatch:
     """Watches the clocks of one boot; all calls come from one thread.
 
@@ -98,6 +112,9 @@ class ClockWatch:
         self.suspended_ns = 0
         self._synced_ns: int | None = None
         self._anchor_ns = clock.wall_ns() - clock.boot_ns()
+        self._began_boot_ns = clock.boot_ns()
+        self._was_unset = self.is_unset()
+        self._puts: list[Put] = []
         self._seen_boot_ns, self._seen_awake_ns = clock.boot_ns(), awake()
         self.quality()
 
@@ -139,6 +156,10 @@ class ClockWatch:
             self.steps += 1
             step_s = (anchor_ns - self._anchor_ns) / SECOND_NS
             _log.warning("wall clock was put", step_s=step_s, quality=self.quality().name)
+            if self._was_unset and anchor_ns > self._anchor_ns:
+                shift_ns = round_to_step(anchor_ns - self._anchor_ns, MILLISECOND_NS)
+                self._puts.append(Put((self._began_boot_ns + self._anchor_ns, boot_ns + self._anchor_ns), shift_ns))
+        self._was_unset = self.is_unset()
         self._anchor_ns = anchor_ns
         if self.quality() is ClockQuality.SYNCED:
             self._raise(wall_ns)
@@ -149,6 +170,10 @@ class ClockWatch:
         self.suspended_ns += slept_ns
         _log.warning("machine was suspended", seconds=slept_ns / SECOND_NS)
         return Slept(wall_ns - slept_ns, wall_ns)
+
+    def taken_put(self) -> Put | None:
+        """What `look` found of an unset clock that was put forward, each once."""
+        return self._puts.pop(0) if self._puts else None
 
     def document(self) -> dict[str, object]:
         """What the status page says of time."""

@@ -181,6 +181,21 @@ def set_thinned(db: apsw.Connection, row: Row, mask: bytes, payload: bytes, kept
     )
 
 
+def set_times(db: apsw.Connection, row: Row, from_ns: int, to_ns: int, payload: bytes) -> None:
+    """Gives a row other times; `payload` is its block with these times, of anything else what it was."""
+    mask, _ = row.block
+    if row.kind == RowKind.THINNED:
+        payload = _MASK_HEADER.pack(len(mask)) + mask + payload
+    checksum = crc32c.crc32c(payload)
+    numbers = (row.boot, row.stream, row.first_seq, row.last_seq, row.kind, from_ns, to_ns, row.catalogue, checksum,
+               len(payload), *((row.kept,) if row.kind == RowKind.THINNED else ()))  # fmt: skip
+    run(
+        db,
+        "UPDATE items SET from_ns = ?, to_ns = ?, crc32c = ?, size = ?, seal = ?, payload = ? WHERE row = ?",
+        (from_ns, to_ns, checksum, len(payload), seal(*numbers), payload, row.row),
+    )
+
+
 def set_gap(db: apsw.Connection, row: int, lane: Lane, first_seq: int, last_seq: int, gap: Gap) -> None:
     """Makes a row the gap over these numbers, whatever it was."""
     _, payload = _packed(gap)

@@ -31,6 +31,7 @@ from twinedge.spool.ledger import count_loss
 from twinedge.spool.lock import locked
 from twinedge.spool.packing import pack
 from twinedge.spool.recover import ASIDE, Salvage, open_sound, reconcile
+from twinedge.spool.restamp import put_right
 from twinedge.spool.retention import Retention, beside
 from twinedge.spool.rows import Lane, boots_of, fresh_lane, insert, lanes_of, set_lane, set_setting
 from twinedge.spool.schema import FILE
@@ -73,6 +74,7 @@ class Spool(Sending):
         self._planned = Start(b"", 0, ClockQuality.UNSET)
         self._chain: list[Boot] = []
         self._held = 0
+        self._began = 0
         self._traceless: tuple[NotAcquired, ...] = ()
 
     @classmethod
@@ -245,6 +247,25 @@ class Spool(Sending):
         """
         self._start(Start(boot_id, self._clock.wall_ns(), quality), outage=False)
 
+    def put_right(self, span_ns: tuple[int, int], shift_ns: int) -> int:
+        """Moves times inside `span_ns` by `shift_ns`: of what was written since the start and is not committed yet.
+
+        Returns:
+            How many samples and records were moved.
+
+        Raises:
+            StorageError: when the disk refuses; what was moved by then stays so.
+        """
+        lanes = self._file.read(lambda db: [lane for lane in lanes_of(db) if lane.boot >= self._began])
+        moved = 0
+        for lane in lanes:
+            start: int | None = lane.acked_seq
+            while start is not None:
+                with self._file.write() as db:
+                    count, start = put_right(db, lane, start, span_ns, shift_ns)
+                moved += count
+        return moved
+
     def _start(self, start: Start, *, outage: bool) -> None:
         """Writes a new boot and, with `outage`, what was missed between the one before it and its start."""
         with self._file.write() as db:
@@ -254,6 +275,7 @@ class Spool(Sending):
             boots = boots_of(db)
             held = [lane.boot for lane in lanes_of(db) if lane.acked_seq < lane.next_seq]
         self._next, self.boot = numbers, boot
+        self._began = self._began or boot.counter
         self._boots = {one.counter: one.id for one in boots}
         self._chain, self._held = boots, min(held, default=boot.counter)
         self._write_chain()
