@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import struct
 
 import pytest
 
-from twinedge.drivers.decode import bit_decoder, converter, number_decoder, string_decoder
-from twinmodel.profile.address import parse_address, parse_type
+from twinedge.drivers.modbus_decode import Extractor
+from twinedge.drivers.modbus_fields import Scales, fields_of
 from twinmodel.profile.importers.found import Wanted
 from twinmodel.profile.importers.run import import_profiles
-from twinmodel.profile.scale import parse_scale
 from twinmodel.profile.schema import kind_of
+from twinmodel.signal import Signal
 
 SUNSPEC = {
     "id": 64901,
@@ -270,30 +269,23 @@ def points_of(bring):
     return run
 
 
-def registers(raw: bytes) -> list[int]:
-    return list(struct.unpack(f">{len(raw) // 2}H", raw))
-
-
 @pytest.fixture
 def read():
-    """What a gateway reads of a point of a profile, from registers of its table as bytes, the first at `start`."""
+    """What a gateway reads of a point: the reply to a read that begins at `start`, decoded by its Modbus driver."""
 
     def run(profile, name, raw, start=0):
-        def value_of(point):
-            address, wire = parse_address(point.at, profile.base), parse_type(point.as_)
-            cells = registers(raw)[address.number - start :] if not address.single_bits else list(raw)
-            order = point.order or profile.defaults.order or profile.order
-            if wire.name == "bit":
-                return bit_decoder(address.bit, order)(cells[:1] if not address.single_bits else [cells[0]])
-            if wire.name == "string":
-                return string_decoder(point.as_, order, point.absent)(cells[: wire.registers])
-            factor = point.scale
-            if isinstance(factor, str):
-                scale = parse_scale(factor)
-                factor = scale.exact({p: value_of(profile.points[p])[0] for p in scale.points})
-            convert = converter(factor, point.offset)
-            return number_decoder(point.as_, order, kind_of(point), convert, point.absent)(cells[: wire.registers])
-
-        return value_of(profile.points[name])
+        signals = {n: Signal(i, f"d.{n}", kind_of(p), p.unit) for i, (n, p) in enumerate(profile.points.items())}
+        fields = fields_of(profile, signals)
+        sources = set(fields[name].scale.points) if fields[name].scale else set()
+        asked = [fields[point] for point in dict.fromkeys((name, *sources))]
+        extractor, scales = Extractor(start, asked, sources), Scales()
+        extractor.learn(raw, scales)
+        for batch in extractor.decode(raw, 7, scales):
+            for id_, value, quality in zip(
+                batch.signal.tolist(), batch.value.tolist(), batch.quality.tolist(), strict=True
+            ):
+                if id_ == signals[name].id:
+                    return value, quality
+        raise AssertionError(name)
 
     return run
