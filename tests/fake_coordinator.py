@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from twincloud.api.auth import COOKIE
 from twincloud.api.threads import Threads
+from twincloud.api.v1 import holdings as h
 from twincloud.api.v1 import schemas as s
 from twincloud.identity.tokens import hash_of
 from twincloud.storage.contract import Principal
@@ -93,7 +94,7 @@ class FakeCoordinator:
         self.streaming = True
         self.streams = 0
         self.requests: list[str] = []
-        self.wishes: list[s.WishView] = []
+        self.wishes: list[h.WishView] = []
         self.models: dict[str, s.ModelView] = {}
         self.artifacts: dict[str, bytes] = {}
         self.directives: list[s.DirectiveView] = []
@@ -354,23 +355,23 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
         raise MissingError("UNKNOWN_GATEWAY", f"no gateway {g!r} at site {site!r}")
 
     @app.get(base + "/sites/{site}/gateways/{g}/losses")
-    def losses(t: str, site: str, g: str) -> s.LossList:
+    def losses(t: str, site: str, g: str) -> h.LossList:
         if g != "gw-rim":
-            return s.LossList(items=[])
+            return h.LossList(items=[])
         now = time.time_ns()
-        return s.LossList(items=[s.LossView(
+        return h.LossList(items=[h.LossView(
             kind="GAP", reason="DROP_OLDEST", device="pump-plc", boot="9f" * 16, stream="TELEMETRY", first_seq=120,
             count=512, from_time=stamp(now - 600 * S), to_time=stamp(now - 300 * S))])  # fmt: skip
 
     @app.get(base + "/sites/{site}/gateways/{g}/wishes")
-    def wishes(t: str, site: str, g: str) -> s.WishList:
-        return s.WishList(items=fake.wishes)
+    def wishes(t: str, site: str, g: str) -> h.WishList:
+        return h.WishList(items=fake.wishes)
 
     @app.post(base + "/sites/{site}/gateways/{g}:coarsen")
-    def coarsen(t: str, site: str, g: str, body: s.WishRequest) -> s.WishView:
+    def coarsen(t: str, site: str, g: str, body: h.WishRequest) -> h.WishView:
         now = time.time_ns()
         until = stamp(now + body.ttl_s * S) if body.ttl_s else None
-        wish = s.WishView(stream=body.stream, signal=body.signal, period_s=body.period_s, until=until,
+        wish = h.WishView(stream=body.stream, signal=body.signal, period_s=body.period_s, until=until,
                           created=stamp(now), created_by="desk")  # fmt: skip
         fake.wishes = [w for w in fake.wishes if (w.stream, w.signal) != (wish.stream, wish.signal)]
         fake.wishes += [wish] if wish.period_s else []

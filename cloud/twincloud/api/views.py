@@ -8,20 +8,18 @@ import numpy as np
 
 from twincloud.api.diagnosis import diagnose_gateway, diagnose_twin
 from twincloud.api.times import to_text, to_text_or_none
+from twincloud.api.v1.holdings import LossView, SampleView, WishView
 from twincloud.api.v1.schemas import (
     DeadLetterView,
     DirectiveView,
     GatewayView,
     HistoryView,
-    LossView,
     ModelStateView,
     ModelView,
     PropertyView,
-    SampleView,
     SeriesView,
     TwinView,
     ValueView,
-    WishView,
 )
 from twincloud.storage.contract import (
     DeadLetter,

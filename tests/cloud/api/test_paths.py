@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from twincloud.api.v1 import holdings as h
 from twincloud.api.v1 import schemas as s
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import QualityReason, bad, uncertain
@@ -118,7 +119,7 @@ async def test_gateway_shows_its_backlog_and_how_many_twins_it_serves(plant, api
 
 
 async def test_losses_of_a_gateway_without_holes_are_an_empty_list(api, tank):
-    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/losses", s.LossList)).items == []
+    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/losses", h.LossList)).items == []
 
 
 async def test_every_stored_sample_can_be_audited_in_commit_order(api, tank):
@@ -126,7 +127,7 @@ async def test_every_stored_sample_can_be_audited_in_commit_order(api, tank):
         tank.send({"tank-1-dev.level": float(n)})
     client, seen, after = api("operator"), [], ""
     for _ in range(10):
-        page = await get(client, "/sites/north/gateways/gw-1/samples", s.SampleList, after=after, limit=3)
+        page = await get(client, "/sites/north/gateways/gw-1/samples", h.SampleList, after=after, limit=3)
         seen += page.items
         after = page.next_page_token
         if not after:
@@ -242,12 +243,12 @@ async def test_invitation_carries_the_whole_join_line(plant, api, tank):
 async def test_a_coarser_period_is_asked_for_listed_and_ends_by_its_time(plant, api, tank):
     path = f"{BASE}/sites/north/gateways/gw-1"
     asked = await api("operator").post(f"{path}:coarsen", json={"stream": "bulk", "period_s": 0.5, "ttl_s": 60})
-    wish = s.WishView.model_validate(asked.json())
+    wish = h.WishView.model_validate(asked.json())
     assert (wish.stream, wish.signal, wish.period_s, wish.created_by) == ("bulk", "", 0.5, "t0")
     assert plant.woken[-1].gateway == "gw-1"
-    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/wishes", s.WishList)).items == [wish]
+    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/wishes", h.WishList)).items == [wish]
     plant.clock.advance(60 * SECOND_NS)
-    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/wishes", s.WishList)).items == []
+    assert (await get(api("viewer"), "/sites/north/gateways/gw-1/wishes", h.WishList)).items == []
     for wrong in ({"stream": "alarm", "period_s": 1}, {"stream": "bulk", "period_s": -1}, {"stream": "bulk"}):
         assert (await api("operator").post(f"{path}:coarsen", json=wrong)).status_code == 422
 

@@ -9,17 +9,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from twincloud.api.auth import Access, allow
 from twincloud.api.times import to_text
+from twincloud.api.v1.holdings import LossList, SampleList, WishList, WishRequest, WishView
 from twincloud.api.v1.paging import GatewayName, PageSize, PageToken, Site, SiteFilter, seal, unseal
 from twincloud.api.v1.schemas import (
     GatewayList,
     GatewayView,
     InviteRequest,
     InviteView,
-    LossList,
-    SampleList,
-    WishList,
-    WishRequest,
-    WishView,
 )
 from twincloud.api.views import loss_view, sample_views, wish_view
 from twincloud.identity.tokens import INVITE_PREFIX, hash_of, new_secret
