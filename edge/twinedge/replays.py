@@ -10,7 +10,7 @@ own clock (Modbus) cannot repeat.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +18,12 @@ import numpy as np
 from twinedge.config.load import LoadedSite
 from twinmodel.signal import Batch, Catalogue
 
-SOURCE_STAMPED = ("opcua", "mqtt")
 REMEMBERED = 128
 """Samples remembered per signal: several times what a broker keeps in flight for one topic."""
+REMEMBERED_LEAST = 16
+"""Samples remembered per signal of OPC UA, which repeats its last value alone, and per signal of a huge site."""
+REMEMBERED_ALL = 200_000
+"""Samples of brokers remembered over all signals; each takes 180 bytes."""
 
 _Key = tuple[int, object]
 
@@ -29,11 +32,11 @@ class Replays:
     """Remembers the newest samples of signals that carry their source's time.
 
     Args:
-        signals: ids of these signals.
+        signals: id of each of these signals -> how many of its samples are remembered.
     """
 
-    def __init__(self, signals: Iterable[int]) -> None:
-        self._order: dict[int, deque[_Key]] = {s: deque(maxlen=REMEMBERED) for s in signals}
+    def __init__(self, signals: Mapping[int, int]) -> None:
+        self._order: dict[int, deque[_Key]] = {s: deque(maxlen=count) for s, count in signals.items()}
         self._known: dict[int, dict[_Key, int | None]] = {s: {} for s in self._order}
         self._stamped = np.zeros(max(self._order, default=-1) + 2, np.bool_)  # the last one stands for all beyond
         self._stamped[list(self._order)] = True
@@ -77,14 +80,18 @@ class Replays:
             known[key] = quality
             return news
         order = self._order[signal]
-        if len(order) == REMEMBERED:
+        if len(order) == order.maxlen:
             del known[order[0]]
         order.append(key)
         known[key] = quality
         return True
 
 
-def source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> list[int]:
-    """Ids of signals whose samples carry the time of their source."""
-    devices = {name for name, profile in loaded.profiles.items() if profile.protocol in SOURCE_STAMPED}
-    return [s.id for s in catalogue.signals if s.role == "measured" and s.name.partition(".")[0] in devices]
+def source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> dict[int, int]:
+    """Ids of signals whose samples carry the time of their source -> how many of these are worth remembering."""
+    protocol = {name: profile.protocol for name, profile in loaded.profiles.items()}
+    sources = {s.id: protocol.get(s.name.partition(".")[0]) for s in catalogue.signals if s.role == "measured"}
+    brokered = sum(source == "mqtt" for source in sources.values())
+    share = max(REMEMBERED_LEAST, min(REMEMBERED, REMEMBERED_ALL // max(brokered, 1)))
+    counts = {"mqtt": share, "opcua": REMEMBERED_LEAST}
+    return {signal: counts[source] for signal, source in sources.items() if source in counts}

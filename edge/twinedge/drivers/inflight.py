@@ -70,7 +70,8 @@ class InFlight:
         if entry is None:
             return False
         self.duplicates += 1
-        entry.owed.append((mid, qos, self._connection))
+        # What was owed on older connections never will be paid; while a disk refuses there may be thousands.
+        entry.owed = [one for one in entry.owed if one[2] == self._connection] + [(mid, qos, self._connection)]
         if entry.committed:
             self._ack(entry)
         return True

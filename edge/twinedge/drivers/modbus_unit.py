@@ -56,6 +56,8 @@ class Group:
             self._made.clear()
         made = self._made.get(id(read))
         if made is None or made[0] is not read:
+            if len(self._made) > 2 * len(self._reads):
+                self._made.clear()  # what is asked once, to learn from, must not pile up over months
             fields = [self.fields[span.point] for span in read.spans]
             made = read, Request.read(read.table, read.start, read.count), Extractor(read.start, fields, self.sources)
             self._made[id(read)] = made

@@ -23,12 +23,13 @@ from paho.mqtt.properties import Properties
 
 from twinedge.drivers.decode import NOTHING
 from twinedge.drivers.inflight import Entry, InFlight, Window, message_key
-from twinedge.drivers.link import Assignment, Backoff, Columns, DeviceLink, names
+from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, DeviceLink, names
 from twinedge.drivers.mqtt_feed import Feed, Now, Opened
+from twinedge.drivers.mqtt_refusal import code_of, leaf, told
 from twinedge.drivers.mqtt_routes import Routes, at_most_once
 from twinedge.drivers.mqtt_wire import CLOSED, TIMEOUT_S, Arrival, Connection
 from twinedge.drivers.sparkplug import SparkplugHost
-from twinedge.ports import Delivery, DriverHealth, Sink
+from twinedge.ports import Delivery, DriverHealth, NotAcquired, Sink
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.quality import QualityReason, bad
 from twinmodel.signal import Signal
@@ -39,7 +40,8 @@ LINGER_S = 3.0
 DRAIN_MAX = 256
 RECEIVE_MAX = 1024  # messages a broker of MQTT 5 may leave unacknowledged: they stay in memory while a disk refuses
 SESSION_EXPIRY_S = 7 * 86400
-REFUSED_CODES = frozenset({2, 4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+PENDING_MAX = 2 * RECEIVE_MAX  # unacknowledged messages beyond which nothing is read: 3.1.1 knows no such bound
+PAUSE_S = 0.1
 TOPICS_MAX = 4096  # topics whose newest payload is known again when the broker shows what it retained
 V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 _STALE = bad(QualityReason.STALE)
@@ -125,26 +127,14 @@ class MqttDriver:
                 await self._subscribe(connection)
                 await self._session(connection, sink)
         except* (aiomqtt.MqttError, OSError, ValueError) as lost:
-            first = _leaf(lost)
+            first = leaf(lost)
             if not entered and connection is not None:
                 connection.abandon()
                 self._other_version(first)
-            ended = self._told(first)
+            ended = told(first, f"{self._host}:{self._port}")
         if not entered and _cancellations() > cancelled:
             raise asyncio.CancelledError  # `wait_for` of Python 3.11 loses one that meets a result
         return ended
-
-    def _told(self, lost: BaseException) -> tuple[str, str]:
-        """Reason and text of a connection that ended or never began, with what to do about it."""
-        text, code = str(lost) or type(lost).__name__, _code(lost)
-        hint = ""
-        # paho turns a failed TLS handshake into text.
-        if "certificate" in text.lower() or isinstance(lost, ssl.SSLError):
-            hint = _certificate_hint(text.lower())
-        elif code in REFUSED_CODES:
-            hint = "check security.user, security.password_file and what the broker allows this client"
-        where = f"{self._host}:{self._port}: {text}"
-        return ("DEVICE_REFUSED", f"{where}; {hint}") if hint else ("DEVICE_UNREACHABLE", where)
 
     def _client(self) -> aiomqtt.Client:
         security = self._assignment.device.security
@@ -184,7 +174,7 @@ class MqttDriver:
         """A broker that refuses or drops the handshake may speak the other version only."""
         if self._broker.version is not None:
             return
-        if self._version is V5 and (_code(lost) in {1, 0x84} or "timed out" in str(lost) or str(lost) == CLOSED):
+        if self._version is V5 and (code_of(lost) in {1, 0x84} or "timed out" in str(lost) or str(lost) == CLOSED):
             self._version = V311
         elif self._version is V311:
             self._version = V5
@@ -223,6 +213,9 @@ class MqttDriver:
         try:
             while True:
                 await self._speak(connection)
+                if self._in_flight.pending >= PENDING_MAX:
+                    await asyncio.sleep(PAUSE_S)
+                    continue
                 arrivals = await connection.inbox.take(DRAIN_MAX, self._wait_s())
                 connection.resume()
                 if arrivals:
@@ -266,18 +259,15 @@ class MqttDriver:
         """Decodes messages into one delivery; its commit acknowledges them."""
         columns, entries, now = Columns(), list[Entry](), self._now()
         for arrival in arrivals:
-            for presence in self._routes.presences(arrival.topic):
-                silent = presence.heard(arrival.payload)
-                for signal in silent:  # among the samples, in the order of the messages
-                    columns.add(signal, NOTHING[signal.kind], _STALE, now.wall_ns)
-                presence.link.count(len(silent))
-            if self._host_role.wants(arrival.topic):
-                self._host_role.receive(arrival, now, columns)
-                self._remember(arrival, entries)
-                for item in self._host_role.taken():
-                    await sink.put(item)
-            else:
-                self._take(arrival, now, columns, entries)
+            known = len(entries)
+            try:
+                self._read(arrival, now, columns, entries)
+            except Exception as defect:  # noqa: BLE001  # unacknowledged it would come again, and end each session
+                await self._spoilt(arrival, defect, now, sink)
+                if len(entries) == known:
+                    self._remember(arrival, entries)
+        for item in self._host_role.taken():
+            await sink.put(item)
         if len(columns):
             self._window.arrived(len(entries), self._in_flight.pending, now.boot_ns)
             urgent = self._in_flight.pending >= self._window.urgent_at
@@ -286,6 +276,28 @@ class MqttDriver:
             await sink.put(Delivery(self._links[0].name, columns.batches(), told, urgent))
         else:
             self._in_flight.committed(entries)  # nothing to store: a topic or a payload that no point wants
+
+    def _read(self, arrival: Arrival, now: Now, columns: Columns, entries: list[Entry]) -> None:
+        """One message, for whom it concerns."""
+        for presence in self._routes.presences(arrival.topic):
+            silent = presence.heard(arrival.payload)
+            for signal in silent:  # among the samples, in the order of the messages
+                columns.add(signal, NOTHING[signal.kind], _STALE, now.wall_ns)
+            presence.link.count(len(silent))
+        if self._host_role.wants(arrival.topic):
+            self._host_role.receive(arrival, now, columns)
+            self._remember(arrival, entries)
+        else:
+            self._take(arrival, now, columns, entries)
+
+    async def _spoilt(self, arrival: Arrival, defect: Exception, now: Now, sink: Sink) -> None:
+        """A message that trips a defect of ours costs itself alone, declared; of equal ones in a row one is logged."""
+        text = f"{arrival.topic[:200]}: a message trips a defect: {type(defect).__name__} {defect}"[:ERROR_TEXT_MAX]
+        for link in {id(f.link): f.link for f in self._routes.feeds(arrival.topic)}.values() or self._links:
+            if link.last_error != text:
+                _log.error("message trips a defect and is passed over", device=link.name, exc_info=defect)
+            link.fault(text)
+            await sink.put(NotAcquired(link.name, "INTERNAL", now.wall_ns, now.wall_ns))
 
     def _committed(self, entries: list[Entry]) -> None:
         self._in_flight.committed(entries)
@@ -375,23 +387,3 @@ class MqttDriver:
 def _cancellations() -> int:
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
-
-
-def _certificate_hint(text: str) -> str:
-    if "expired" in text:
-        return "the broker's certificate or ours has expired: renew it, and check the clock of this machine"
-    if "hostname" in text or "ip address mismatch" in text:
-        return "the certificate is for another name: give the address as the certificate has it"
-    return "give the authority of the broker's certificate as security.ca, and ours as security.certificate and key"
-
-
-def _leaf(lost: BaseException) -> BaseException:
-    while isinstance(lost, BaseExceptionGroup):
-        lost = lost.exceptions[0]
-    return lost
-
-
-def _code(lost: BaseException) -> int | None:
-    """The broker's reason code, of either version."""
-    code = getattr(lost, "rc", None)
-    return getattr(code, "value", code)

@@ -24,6 +24,7 @@ from paho.mqtt.enums import MQTTErrorCode
 TIMEOUT_S = 5.0
 INBOX_MAX = 4096
 INBOX_BYTES_MAX = 32 << 20
+TAKE_BYTES = 1 << 20  # payloads that are decoded before other devices have their turn
 PACKETS_MAX = 64  # packets read before others have their turn
 READ_BYTES = 1 << 16
 HEAD_BYTES = (1 << 16) + 4096  # the longest topic and some properties
@@ -69,14 +70,18 @@ class Inbox:
         self._there.set()
 
     async def take(self, count: int, wait_s: float | None) -> list[Arrival]:
-        """Up to `count` messages in order of arrival; waits for the first one, `wait_s` at most."""
+        """Up to `count` messages in order of arrival, of `TAKE_BYTES` or one; waits `wait_s` at most for the first."""
         if not self._messages:
             self._there.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._there.wait()
-        taken = [self._messages.popleft() for _ in range(min(count, len(self._messages)))]
-        self._bytes -= sum(len(m.payload) for m in taken)
+        taken: list[Arrival] = []
+        size = 0
+        while self._messages and len(taken) < count and size < TAKE_BYTES:
+            taken.append(self._messages.popleft())
+            size += len(taken[-1].payload)
+        self._bytes -= size
         return taken
 
 

@@ -45,6 +45,20 @@ async def test_every_copy_of_a_message_under_way_is_acknowledged_after_its_one_c
     assert acked == [1, 2, 3]
 
 
+async def test_what_older_connections_are_owed_does_not_pile_up_while_a_disk_refuses():
+    acked = []
+    flight = InFlight()
+    flight.connected(lambda mid, qos: acked.append(mid))
+    entry = flight.add("a", 0, 1)
+    for n in range(1, 1000):
+        flight.disconnected()
+        flight.connected(lambda mid, qos: acked.append(mid))
+        assert flight.is_duplicate("a", n, 1)
+    assert len(entry.owed) == 1
+    flight.committed([entry])
+    assert acked == [999]
+
+
 async def test_memory_of_messages_is_bounded():
     flight = InFlight(memory_max=10)
     for n in range(100):

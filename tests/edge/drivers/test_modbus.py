@@ -13,6 +13,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from twinedge.drivers.modbus import ModbusDriver
+from twinedge.drivers.modbus_unit import Unit
+from twinedge.drivers.plan import Read
 from twinmodel.quality import GOOD, QualityReason, bad
 
 AWAY = bad(QualityReason.NOT_CONNECTED)
@@ -332,3 +334,13 @@ async def test_points_with_different_periods_are_read_apart(drive, sink, server)
     async with drive(("m", unit(server.port), profile(**points))):
         await sink.until(lambda: len(sink.samples(1)) >= 3)
     assert 12 <= len(sink.samples(0)) <= 30
+
+
+async def test_reads_that_only_teach_do_not_pile_up(assign, clock, rng):
+    assignments, _ = assign(("d", {"modbus": "tcp://h:1"}, {"base": 0, "points": {"p": {"at": "holding 0"}}}))
+    group = Unit(assignments[0], clock, rng).groups[0]
+    for _ in range(100):
+        group.prepared(Read.over(group.planner.reads[0].spans))
+    assert len(group._made) <= 3
+    request, _ = group.prepared(group.planner.reads[0])
+    assert group.prepared(group.planner.reads[0])[0] is request

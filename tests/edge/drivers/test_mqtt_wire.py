@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from tests.edge.drivers.mosquitto import Broker, connected, free_port, levels, reading
-from twinedge.drivers import mqtt_wire
+from twinedge.drivers import mqtt, mqtt_feed, mqtt_wire
 from twinedge.drivers.mqtt_wire import BODY_MAX, HEAD_BYTES, INBOX_MAX, Connection
 from twinedge.drivers.payload import PAYLOAD_MAX
 from twinmodel.quality import QualityReason, bad
@@ -52,10 +52,11 @@ def length(count):
             return bytes(encoded)
 
 
-def publish(topic, payload):
-    """A PUBLISH of MQTT 5, QoS 0."""
-    body = struct.pack(">H", len(topic)) + topic.encode() + b"\0" + payload
-    return b"\x30" + length(len(body)) + body
+def publish(topic, payload, mid=0):
+    """A PUBLISH of MQTT 5, QoS 1 with a number, else 0."""
+    number = struct.pack(">H", mid) if mid else b""
+    body = struct.pack(">H", len(topic)) + topic.encode() + number + b"\0" + payload
+    return (b"\x32" if mid else b"\x30") + length(len(body)) + body
 
 
 @contextlib.asynccontextmanager
@@ -283,3 +284,75 @@ async def test_broker_that_stops_at_three_messages_is_asked_for_commits_in_time(
     finally:
         broker.stop()
     assert levels(patient) == [n / 10 for n in range(20)]
+
+
+async def test_messages_are_taken_by_bytes_too_so_that_other_devices_have_their_turns():
+    inbox = mqtt_wire.Inbox()
+    for n in range(40):
+        inbox.put(mqtt_wire.Arrival(0, str(n), 0, bytes(PAYLOAD_MAX), 0))
+    taken = await inbox.take(256, 0.0)
+    assert len(taken) == mqtt_wire.TAKE_BYTES // PAYLOAD_MAX
+    inbox.put(mqtt_wire.Arrival(0, "huge", 0, bytes(8 << 20), 0))
+    while len(inbox):
+        taken = await inbox.take(256, 0.0)
+    assert [m.topic for m in taken] == ["huge"]
+
+
+async def test_message_that_trips_a_defect_is_acknowledged_declared_and_the_others_are_read(
+    make, sink, running, monkeypatch
+):
+    read = mqtt_feed.Feed.read
+
+    def trips(self, opened, *rest, **more):
+        if opened.content == 13:
+            raise ZeroDivisionError("a defect")
+        read(self, opened, *rest, **more)
+
+    monkeypatch.setattr(mqtt_feed.Feed, "read", trips)
+    acked = []
+    monkeypatch.setattr(mqtt_wire.Connection, "acknowledge", lambda self, mid, qos: acked.append(mid))
+
+    async def serve(writer):
+        for n in (12, 13, 14):
+            writer.write(publish("plant/a", str(n).encode(), mid=n))
+        await writer.drain()
+
+    async with scripted(serve) as port, running(make(port, RAW), sink) as driver:
+        await sink.until(lambda: levels(sink) == [12.0, 14.0])
+        assert [h.reason for h in sink.holes] == ["INTERNAL"]
+        assert "ZeroDivisionError" in driver.health()[0].last_error
+        for delivery in sink.deliveries:
+            delivery.done()
+        assert acked == [12, 13, 14]
+        assert driver.health()[0].connected
+
+
+async def test_nothing_is_read_while_too_many_messages_wait_for_a_disk_that_refuses(make, sink, running, monkeypatch):
+    monkeypatch.setattr(mqtt, "PENDING_MAX", 50)
+    count = 400
+
+    async def flood(writer):
+        for n in range(count):
+            writer.write(publish("plant/a", str(n).encode(), mid=n + 1))
+        await writer.drain()
+
+    async with scripted(flood) as port, running(make(port, RAW), sink):
+        await sink.until(lambda: len(levels(sink)) >= 50)
+        held = len(levels(sink))
+        assert held <= 50 + mqtt.DRAIN_MAX
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(levels(sink)) == held
+
+        class Done(list):
+            """Tells each delivery as it comes."""
+
+            def append(self, item):
+                super().append(item)
+                item.done()
+
+        for delivery in sink.deliveries:
+            delivery.done()
+        sink.items = Done(sink.items)
+        await sink.until(lambda: len(levels(sink)) == count)
+    assert levels(sink) == [float(n) for n in range(count)]
