@@ -212,7 +212,7 @@ class Center:
 
     def hears(self, chain: bytes) -> None:
         """Somebody is listened to: nobody whose certificate has ended or whose key was stolen is, for long."""
-        ended_ns = self.clock.wall_ns() - valid_until_ns(chain)
+        ended_ns = self.clock.wall_ns() - _until_ns(chain)
         stolen_ns = self.world.loop.now_ns - self.stolen.get(chain, self.world.loop.now_ns)
         if not self.world.plan.slow and max(ended_ns, stolen_ns) > PATIENCE_NS:
             self.world.history.failures.append("a certificate that ended or was revoked is listened to")
@@ -268,7 +268,7 @@ class World:
         self.center = Center(self)
         self.network.accept = self.center.accept
         self.network.hears = self.center.hears
-        self.network.is_over = lambda chain: valid_until_ns(chain) < self.center.clock.wall_ns()
+        self.network.is_over = lambda chain: _until_ns(chain) < self.center.clock.wall_ns()
         self.gateways: list[Gateway] = []
         self.made = 0
         self.names = 1
@@ -461,6 +461,9 @@ def credentials(name: str, certificate: str) -> Credentials:
         days = (until_ns - SystemClock().wall_ns()) / DAY_NS
         _CREDENTIALS[key] = _AUTHORITY.gateway(GatewayKey(TENANT, SITE, name), days=days, past_days=5_000)
     return _CREDENTIALS[key]
+
+
+_until_ns = functools.lru_cache(valid_until_ns)  # of the few certificates there are; asked for with each message
 
 
 @functools.lru_cache
