@@ -67,3 +67,10 @@ def test_xml_that_is_none_or_means_harm_is_refused_at_once(bring, text, reason):
 def test_a_node_that_stands_twice_refuses_the_file(bring, samples):
     with pytest.raises(ConfigError, match="twice"):
         bring("nodeset2", samples["nodeset2"][1].replace("ns=1;i=6011", "ns=1;i=6010"))
+
+
+def test_a_data_type_that_comes_from_itself_costs_its_variables_alone(bring, samples):
+    text = samples["nodeset2"][1].replace('IsForward="false">i=29<', 'IsForward="false">ns=1;i=3001<')
+    done = bring("nodeset2", text, part="PressType")
+    assert {r.point: r.reason for r in done.refusals}["Mode"] == "POINT_TYPE_UNKNOWN"
+    assert done.carried == 4
