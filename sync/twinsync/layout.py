@@ -25,10 +25,10 @@ from twinsync.scales import Scales
 
 T = TypeVar("T", bound=np.dtype[Any])
 
-SAMPLES_MAX = 1 << 20
-"""Samples of all layouts that are remembered; one takes up to 40 bytes."""
+WEIGHT_MAX = 1 << 21
+"""Samples and runs of all layouts that are remembered; each takes up to 40 bytes."""
 
-_SAMPLES_EACH_MAX = SAMPLES_MAX >> 4
+_SAMPLES_EACH_MAX = 1 << 16
 _KINDS = tuple(Kind)
 
 
@@ -113,7 +113,7 @@ class _Memo:
 
     def __init__(self) -> None:
         self._layouts: OrderedDict[tuple[bytes, int, int], tuple[bytes, Layout]] = OrderedDict()
-        self.samples = 0
+        self.weight = 0
         self._lock = threading.Lock()
 
     def read(self, reader: ColumnReader, run_count: int, count: int, scales: Scales) -> Layout:
@@ -132,11 +132,16 @@ class _Memo:
     def _keep(self, key: tuple[bytes, int, int], section: bytes, layout: Layout) -> None:
         with self._lock:
             if self._layouts.pop(key, None) is None:
-                self.samples += key[-1]
+                self.weight += _weight(key)
             self._layouts[key] = (section, layout)
-            while self.samples > SAMPLES_MAX:
-                (_, _, count), _ = self._layouts.popitem(last=False)
-                self.samples -= count
+            while self.weight > WEIGHT_MAX:
+                oldest, _ = self._layouts.popitem(last=False)
+                self.weight -= _weight(oldest)
+
+
+def _weight(key: tuple[bytes, int, int]) -> int:
+    _, runs, samples = key
+    return runs + samples
 
 
 def _fixed(column: np.ndarray[Any, T]) -> np.ndarray[Any, T]:

@@ -61,14 +61,14 @@ def test_gateways_that_differ_only_in_names_share_scales():
 
 
 def test_remembered_layouts_are_bounded(monkeypatch):
-    monkeypatch.setattr(layout, "SAMPLES_MAX", 20)
+    monkeypatch.setattr(layout, "WEIGHT_MAX", 20)
     memo = layout._Memo()
     monkeypatch.setattr(layout, "_memo", memo)
     known = catalogue("bounded")
     for count in range(1, 12):
         samples = batches(0, (count, 0, 0, 0))
         assert_same(block.canonical(samples), block.decode(block.encode(samples, known).payload, known))
-        assert memo.samples <= 20
+        assert 0 < memo.weight <= 20
 
 
 def test_remembered_scales_are_bounded(monkeypatch):
