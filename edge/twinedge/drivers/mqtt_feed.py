@@ -16,6 +16,7 @@ from twinedge.drivers.payload_fields import (
     samples_of,
     time_reader,
 )
+from twinedge.drivers.source_clock import MessageClock
 from twinmodel.clock import round_to_step
 from twinmodel.quality import GOOD, QualityReason, good, uncertain
 from twinmodel.signal import Signal
@@ -78,7 +79,7 @@ class Feed:
         fields: the points.
     """
 
-    __slots__ = ("_key_of", "_lone", "_parse", "_step_ns", "_time_of", "fields", "link", "shape", "watch")
+    __slots__ = ("_clock", "_key_of", "_lone", "_parse", "_step_ns", "_time_of", "fields", "link", "shape", "watch")
 
     def __init__(self, link: DeviceLink, shape: Shape, watch: Watch) -> None:
         self.link, self.shape, self.watch = link, shape, watch
@@ -88,6 +89,8 @@ class Feed:
         self._time_of = time_reader(shape)
         self._key_of = None if shape.key is None else getter(shape.key)
         self._step_ns = link.assignment.time_step_ns
+        # What covers a period that is over, or comes rarely, is behind by so much and right.
+        self._clock = MessageClock(link.name, 3 * max(watch.expect_ns, link.assignment.profile.defaults.every))
 
     def add(self, field: Field, lone: Watch | None) -> None:
         """Adds a point; `lone` is the watch of an optional one."""
@@ -161,13 +164,12 @@ class Feed:
 
     def _sample(self, content: object, time_ns: int | None, now: Now, columns: Columns, *, retained: bool) -> None:
         mark = GOOD
-        if time_ns is not None:
+        if time_ns is not None and self._believes(time_ns, now, retained=retained):
             t_ns = round_to_step(time_ns, self._step_ns)
+            mark = _OLD if retained else GOOD
         else:
             t_ns = now.wall_ns
-            mark = GOOD if self._time_of is None else _CLOCK
-        if retained:
-            mark = _OLD if time_ns is not None else _OLD_UNDATED
+            mark = _OLD_UNDATED if retained else GOOD if self._time_of is None else _CLOCK
         for field in self.fields:
             try:
                 value, quality = field.read(content)
@@ -180,6 +182,11 @@ class Feed:
             columns.add(field.signal, value, quality or mark, t_ns)
             if field.optional and not retained:
                 self._lone[field.signal.id].heard(now.boot_ns)
+
+    def _believes(self, time_ns: int, now: Now, *, retained: bool) -> bool:
+        if retained:
+            return self._clock.may_be(time_ns, now.wall_ns)
+        return self._clock.believes(time_ns, now.wall_ns, now.boot_ns)
 
     def _refused(self, field: Field, wrong: PayloadError) -> tuple[object, int]:
         self._fault(f"{field.signal.name}: ", wrong)

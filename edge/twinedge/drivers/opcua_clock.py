@@ -1,8 +1,8 @@
 """Which time a sample gets: its source's, its server's or that of its arrival, judged by each clock's skew.
 
-OPC UA's Good says nothing about the clock. A stamp that lies ahead of the arrival by more than the limit is wrong,
-and so is one of before 2000. A stamp that lies behind may be right, for a value may be old; but when for several
-messages not even the newest stamp comes near the arrival, the clock is slow.
+OPC UA's Good says nothing about the clock. A stamp that lies ahead of the arrival by more than 5 s is wrong: it would
+never be the newest value of anything. So is one of before 2000. A stamp that lies behind may be right, for a value may
+be old; but when for several messages not even the newest stamp comes near the arrival, the clock is slow.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from twinedge.drivers.source_clock import AHEAD_MAX_NS
 from twinmodel.clock import SECOND_NS
 
 SANE_FROM_NS: Final = 946_684_800 * SECOND_NS  # 2000-01-01: an unset clock of a device says 1601, 1970 or 1980
@@ -26,7 +27,7 @@ class SourceClock:
     The least distance among the last messages is taken: what a network, a queue or an old value adds is positive.
 
     Args:
-        limit_ns: skew beyond which its stamps are not used.
+        limit_ns: how slow it may be for its stamps to be used.
     """
 
     def __init__(self, limit_ns: int = SKEW_LIMIT_NS) -> None:
@@ -55,8 +56,8 @@ class SourceClock:
 
     def sane(self, t_ns: int, arrival_ns: int) -> bool:
         """Whether one stamp may be used."""
-        return self.trusted and SANE_FROM_NS <= t_ns <= arrival_ns + self._limit_ns
+        return self.trusted and SANE_FROM_NS <= t_ns <= arrival_ns + AHEAD_MAX_NS
 
     def sane_column(self, t_ns: NDArray[np.int64], arrival_ns: int) -> NDArray[np.bool_]:
         """`sane` of a column, without `trusted`."""
-        return (t_ns >= SANE_FROM_NS) & (t_ns <= arrival_ns + self._limit_ns)
+        return (t_ns >= SANE_FROM_NS) & (t_ns <= arrival_ns + AHEAD_MAX_NS)

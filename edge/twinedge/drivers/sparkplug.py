@@ -26,6 +26,7 @@ from twinedge.drivers.mqtt_feed import Now
 from twinedge.drivers.mqtt_wire import Arrival
 from twinedge.drivers.payload import PayloadError
 from twinedge.drivers.payload_fields import TIME_MAX_NS, TIME_MIN_NS
+from twinedge.drivers.source_clock import MessageClock
 from twinedge.drivers.sparkplug_metric import BOOLEAN, Binding, carried, name_of, read_payload, type_name
 from twinedge.drivers.sparkplug_node import REBIRTH_FIRST_NS, REBIRTH_MAX_NS, Member, Metric, Node, Saying
 from twinedge.ports import NotAcquired
@@ -66,7 +67,9 @@ class SparkplugHost:
             node = self._nodes.setdefault((group, name), Node(group, name))
             points = link.assignment.profile.points
             signals = link.assignment.signals
-            node.members[device] = Member(link, {p.at: Binding.of(p, signals[n]) for n, p in points.items()})
+            node.members[device] = Member(
+                link, {p.at: Binding.of(p, signals[n]) for n, p in points.items()}, MessageClock(link.name)
+            )
 
     def filters(self) -> list[tuple[str, int]]:
         """Filters to subscribe to, with QoS: all of a node, as its devices share its sequence numbers."""
@@ -275,7 +278,7 @@ class SparkplugHost:
         member.good_ns = now.wall_ns
         for metric, told in found:
             if told is not None and told.binding is not None:
-                _sample(member.link, told, metric, payload, now, columns)
+                _sample(member, told, metric, payload, now, columns)
         member.link.count(len(columns) - before)
 
     def _state(self, *, online: bool) -> Saying:
@@ -299,13 +302,18 @@ def _node_dies(node: Node, payload: SparkplugPayload, now: Now, columns: Columns
 
 
 def _sample(
-    link: DeviceLink, told: Metric, metric: SparkplugMetric, payload: SparkplugPayload, now: Now, columns: Columns
+    member: Member, told: Metric, metric: SparkplugMetric, payload: SparkplugPayload, now: Now, columns: Columns
 ) -> None:
     binding = told.binding
     assert binding is not None, "the caller asks for metrics that feed a point"
     stamp_ms = metric.timestamp or payload.timestamp
     t_ns, mark = stamp_ms * MILLISECOND_NS, GOOD
-    if TIME_MIN_NS <= t_ns < TIME_MAX_NS:
+    link = member.link
+    if TIME_MIN_NS <= t_ns < TIME_MAX_NS and (
+        member.clock.may_be(t_ns, now.wall_ns)
+        if metric.is_historical
+        else member.clock.believes(t_ns, now.wall_ns, now.boot_ns)
+    ):
         t_ns = round_to_step(t_ns, link.assignment.time_step_ns)
         mark = _OLD if metric.is_historical else GOOD
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from twinedge.drivers.decode import NOTHING
 from twinedge.drivers.link import Columns, DeviceLink
 from twinedge.drivers.mqtt_feed import Now
+from twinedge.drivers.source_clock import MessageClock
 from twinedge.drivers.sparkplug_metric import Binding
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import QualityReason, bad
@@ -40,6 +41,7 @@ class Member:
 
     Attributes:
         bindings: metric's name -> point.
+        clock: of what it publishes.
         metrics: metric's name -> what its birth told; empty before.
         born: whether a birth stands.
         stale: whether bad(STALE) was said since.
@@ -48,6 +50,7 @@ class Member:
 
     link: DeviceLink
     bindings: dict[str, Binding]
+    clock: MessageClock
     metrics: dict[str, Metric] = field(default_factory=dict)
     born: bool = False
     stale: bool = False

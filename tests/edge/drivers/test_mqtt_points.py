@@ -34,13 +34,13 @@ def site(assign, clock):
     return build
 
 
-def read(routes, topic, payload, *, retained=False):
+def read(routes, topic, payload, *, retained=False, now=NOW):
     """(signal, value, quality, t_ns) of one message."""
     columns = Columns()
     raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     for feed in routes.feeds(topic):
         opened = feed.open(raw, len(raw))
-        feed.read(opened, feed.time_ns(opened), NOW, columns, retained=retained)
+        feed.read(opened, feed.time_ns(opened), now, columns, retained=retained)
     rows = []
     for batch in columns.batches():
         columns_ = (batch.signal, batch.value, batch.quality, batch.t_ns)
