@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|h)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
+SHOWN_MAX = 8
 PROTOCOL_NAMES = ("modbus", "opcua", "mqtt")
 
 
@@ -97,9 +98,70 @@ def cli() -> None:
     """Devices, plants, faults and links that behave like real ones, by seed."""
 
 
-@cli.group("run")
-def run_group() -> None:
-    """Run simulated devices until interrupted."""
+@cli.group("run", invoke_without_command=True)
+@click.option("--profile", help="Simulate this profile: vendor/device[/version], or a file.")
+@click.option("--devices", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many.")
+@click.option("--name", help="Devices are called NAME-1 ..  [default: the profile's device]")
+@click.option("--set", "settings", multiple=True, metavar="POINT=VALUE", help="Keep a point: number, label, absent.")
+@click.option("--firmware", default="", help="Firmware text to tell.  [default: one that fits the profile]")
+@click.option("--port", type=click.IntRange(0, 65535), default=8500, show_default=True, help="First port; 0 for any.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="First address to listen on.")
+@click.option(
+    "--spread",
+    type=click.Choice(["units", "ports", "hosts"]),
+    default="units",
+    show_default=True,
+    help="modbus: all behind one port, a port each, or an address each.",
+)
+@click.option(
+    "--framing", type=click.Choice(["tcp", "rtu"]), default="tcp", show_default=True, help="modbus: on the wire."
+)
+@click.option("--broker", "url", help="mqtt: a broker that runs, mqtt://HOST:PORT.  [default: one is started]")
+@click.option("--rate", type=click.FloatRange(0.01, 100), help="Updates per second.  [default: 1]")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Repeats a run exactly.")
+@click.option("--log/--no-log", default=None, help="Write the served log.  [default: for up to 100 devices]")
+@_state
+@click.pass_context
+def run_group(
+    ctx: click.Context,
+    /,
+    profile: str | None,
+    name: str | None,
+    settings: tuple[str, ...],
+    seed: int,
+    state: Path,
+    **plan: Any,
+) -> None:
+    """Run simulated devices until interrupted: of any firmware profile, or those of the demo.
+
+    \b
+    twinsim run --profile abb/b23 --devices 40 --spread hosts --port 502
+    twinsim run --profile ./pump.yaml --set pressure=4.2 --set alarm=true
+    twinsim run modbus
+    """  # noqa: D301  # \b is click's mark for a block kept as it is
+    if ctx.invoked_subcommand is not None:
+        if profile is not None:
+            raise click.UsageError(f"--profile and {ctx.invoked_subcommand} do not go together")
+        return
+    if profile is None:
+        raise click.UsageError("say what to run: --profile P, or one of all, modbus, mqtt, opcua, scenario")
+    from twinsim.image.source import split_settings  # noqa: PLC0415  # --help stays fast
+    from twinsim.scenario import profile_scenario  # noqa: PLC0415  # --help stays fast
+
+    name = name or _device_of(profile)
+    kept = split_settings(settings)
+    _run(
+        profile_scenario(name, seed, profile=profile, set=kept, **{k: v for k, v in plan.items() if v is not None}),
+        state,
+    )
+
+
+def _device_of(profile: str) -> str:
+    """Name of the devices of a profile: its second part, or that of the folder a file lies in."""
+    parts = profile.removesuffix(".yaml").removesuffix(".yml").strip("/").split("/")
+    if profile.endswith((".yaml", ".yml")):
+        return parts[-1]
+    return parts[1] if len(parts) > 1 else parts[0]
 
 
 def _run_command(name: str, protocols: tuple[str, ...], text: str) -> None:
@@ -160,12 +222,17 @@ def _tell_ready(made: Simulation) -> None:
 @click.option("--for", "for_s", type=_Duration(), help="End it after this time, e.g. 30s.")
 @click.option("--size", type=float, help="How much: unit, unit/s, share or seconds, as the kind takes it.")
 @click.option("--point", default="", help="Sensor to hit, `*` for all.  [default: the first]")
+@click.option("--to", default="", help="firmware_update: the profile, or the firmware version, it becomes.")
 @_state
-def fault(target: str, kind: str, for_s: float | None, size: float | None, point: str, state: Path) -> None:
+def fault(target: str, kind: str, for_s: float | None, size: float | None, point: str, to: str, state: Path) -> None:
     """Switch on a fault of a device or link: `fault HX-3 stuck`; `fault clear HX-3` ends all of them.
 
     \b
-    Devices: stuck drift spike plant_drift dropout refuse
+    Devices: stuck drift spike plant_drift dropout refuse reboot firmware_update
+    modbus:  busy exception wrong_id wrong_unit late byte_by_byte short oversized
+             reset half_open map_change
+    opcua:   bad_status uncertain old_clock future_clock overflow renumber
+    mqtt:    death flood huge bad_utf8 retained broker_loss old_clock future_clock
     Links:   cut half_open reset delay up
     """  # noqa: D301  # \b is click's mark for a block kept as it is
     from twinsim.control import send_order  # noqa: PLC0415  # --help stays fast
@@ -173,7 +240,7 @@ def fault(target: str, kind: str, for_s: float | None, size: float | None, point
     if target == "clear":
         send_order(state, {"do": "clear", "target": kind})
         return
-    order = {"do": "fault", "target": target, "kind": kind, "point": point, "size": size, "for_s": for_s}
+    order = {"do": "fault", "target": target, "kind": kind, "point": point, "size": size, "for_s": for_s, "to": to}
     send_order(state, order)
 
 
@@ -190,10 +257,10 @@ def list_targets(output: str, state: Path) -> None:
         return
     for item in answer["devices"]:
         state_text = ",".join(item["faults"]) or "ok"
-        values = " ".join(f"{k}={v:g}" for k, v in item["reading"].items())
-        click.echo(
-            item["name"] if output == "name" else f"{item['name']:<8}{item['protocol']:<8}{state_text:<14}{values}"
-        )
+        numbers = [f"{k}={v:g}" for k, v in item["reading"].items() if v is not None]
+        values = " ".join(numbers[:SHOWN_MAX]) + (" ..." if len(numbers) > SHOWN_MAX else "")
+        row = f"{item['name']:<8} {item['protocol']:<7} {state_text:<13} {values}"
+        click.echo(item["name"] if output == "name" else row)
     for item in answer["links"]:
         text = f"{item['name']:<8}link    {item['mode']:<14}{item['address']} -> {item['to']}"
         click.echo(item["name"] if output == "name" else text)

@@ -28,6 +28,7 @@ from twinsim.background import Background
 
 SOCKET_NAME = "control.sock"
 LINE_MAX_BYTES = 64 << 10
+ANSWER_MAX_BYTES = 64 << 20
 IDLE_S = 60.0
 TIMEOUT_S = 10.0
 PATH_MAX = 100
@@ -125,7 +126,7 @@ def send_order(state: Path, order: Order) -> dict[str, Any]:
                 channel.connect(path)
             channel.sendall(json.dumps(order).encode() + b"\n")
             with channel.makefile("rb") as lines:
-                answer = json.loads(lines.readline(LINE_MAX_BYTES) or b"{}")
+                answer = json.loads(lines.readline(ANSWER_MAX_BYTES) or b"{}")
         except (OSError, ValueError) as silent:
             raise UnreachableError(
                 "DEVICE_UNREACHABLE",

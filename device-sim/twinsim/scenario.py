@@ -4,6 +4,8 @@ seed: 7
 modbus: {devices: 4, port: 8500}
 opcua: {devices: 3, port: 8501, rate: 1}
 mqtt: {devices: 2, port: 8502, broker: mosquitto}
+profiles:
+  meter: {profile: abb/b23, devices: 3, set: {power: 1500}}
 links:
   wan: {listen: "127.0.0.1:8600", to: "127.0.0.1:8421"}
 faults:
@@ -16,7 +18,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from twinmodel.errors import InputError
 from twinmodel.profile.load import read_yaml
@@ -27,11 +29,16 @@ from twinsim.link import LinkMode
 
 PORT_BASE = 8500
 DEVICES_MAX = 247
+FLEET_MAX = 10_000
 RATE_MAX_HZ = 100.0
 PROTOCOLS: tuple[Literal["modbus", "opcua", "mqtt"], ...] = ("modbus", "opcua", "mqtt")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Place = Annotated[str, Field(pattern=r"^[^:\s]+:\d{1,5}$")]
+
+
+def _text(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
 
 
 class _Strict(BaseModel):
@@ -72,6 +79,36 @@ class MqttFleet(Fleet):
     url: str | None = Field(None, pattern=r"^mqtt://[^\s/]+$")
 
 
+class ProfileFleet(_Strict):
+    """Devices that a firmware profile describes; they are called like the fleet, `meter-1`, `meter-2` ...
+
+    Attributes:
+        profile: `vendor/device`, `vendor/device/version`, or a file.
+        devices: how many.
+        firmware: text the devices tell; "" is one that fits the profile.
+        settings: point -> value that stays; a number, a state's label, or `absent`.
+        rate: updates per second.
+        host, port: where they are served; port 0 for any free one.
+        spread: modbus: all behind one port, a port each, or an address each.
+        framing: modbus: `tcp`, or `rtu` for RTU over TCP.
+        broker, url: mqtt: the broker to start, or the one that runs already.
+        log: whether to write the served log; None is yes for up to a hundred devices.
+    """
+
+    profile: str
+    devices: int = Field(1, ge=1, le=FLEET_MAX)
+    firmware: str = ""
+    settings: dict[str, Annotated[str, BeforeValidator(_text)]] = Field(default_factory=dict, alias="set")
+    rate: float | None = Field(None, gt=0, le=RATE_MAX_HZ)
+    host: Annotated[str, Field(pattern=r"^[0-9.]{7,15}$")] = "127.0.0.1"
+    port: Port = 0
+    spread: Literal["units", "ports", "hosts"] = "units"
+    framing: Literal["tcp", "rtu"] = "tcp"
+    broker: Literal["mosquitto", "amqtt"] | None = None
+    url: str | None = Field(None, pattern=r"^mqtt://[^\s/]+$")
+    log: bool | None = None
+
+
 class LinkPlan(_Strict):
     """A link to open: `listen` and `to` are HOST:PORT."""
 
@@ -87,6 +124,7 @@ class FaultPlan(_Strict):
     fault: FaultKind | LinkMode
     point: str = ""
     size: float | None = None
+    to: str = ""
     lasting: Annotated[Duration | None, Field(alias="for")] = None
 
 
@@ -97,14 +135,20 @@ class Scenario(_Strict):
     modbus: Fleet | None = None
     opcua: OpcuaFleet | None = None
     mqtt: MqttFleet | None = None
+    profiles: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], ProfileFleet] = Field(
+        default_factory=dict, max_length=64
+    )
     links: dict[str, LinkPlan] = Field(default_factory=dict, max_length=64)
     faults: list[FaultPlan] = Field(default_factory=list, max_length=10_000)
 
     @model_validator(mode="after")
     def _names_fit(self) -> Scenario:
-        devices = device_names(self)
+        devices = set(device_names(self))
+        for name in self.profiles:
+            if name in PROTOCOLS:
+                raise ValueError(f"profiles: {name!r} is the name of a protocol; choose another one")
         for name in self.links:
-            if name in devices or name in PROTOCOLS:
+            if name in devices or name in PROTOCOLS or name in self.profiles:
                 raise ValueError(f"links: {name!r} is taken by a device or a protocol; choose another name")
         for plan in self.faults:
             known, kinds = (self.links, LinkMode) if plan.target in self.links else (devices, FaultKind)
@@ -118,7 +162,20 @@ class Scenario(_Strict):
 def device_names(scenario: Scenario) -> list[str]:
     """Names of all devices, such as `HX-1`."""
     fleets = ((protocol, getattr(scenario, protocol)) for protocol in PROTOCOLS)
-    return [f"{KINDS[p].prefix}-{i}" for p, fleet in fleets if fleet is not None for i in range(1, fleet.devices + 1)]
+    names = [f"{KINDS[p].prefix}-{i}" for p, fleet in fleets if fleet is not None for i in range(1, fleet.devices + 1)]
+    return names + [f"{name}-{i}" for name, fleet in scenario.profiles.items() for i in range(1, fleet.devices + 1)]
+
+
+def profile_scenario(name: str, seed: int, **plan: object) -> Scenario:
+    """The scenario of one fleet made from a profile; `plan` as of `ProfileFleet`.
+
+    Raises:
+        InputError: VALUE_INVALID for a value out of range.
+    """
+    try:
+        return Scenario.model_validate({"seed": seed, "profiles": {name: plan}})
+    except ValueError as wrong:
+        raise InputError("VALUE_INVALID", " ".join(str(wrong).split())) from None
 
 
 def read_scenario(path: Path) -> Scenario:

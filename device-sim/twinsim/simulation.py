@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,19 @@ import structlog
 
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import ConflictError, InputError, MissingError, StorageError
-from twinsim.background import Background, background
+from twinsim.background import background
 from twinsim.control import Order, control_channel
-from twinsim.device import Device
-from twinsim.firmware import KINDS, Protocol
+from twinsim.fleets import AnyDevice, Stage, serve
+from twinsim.image.device import ProfileDevice
 from twinsim.link import Link, LinkMode, link
 from twinsim.scenario import Scenario
 from twinsim.served import ServedLog
 
 READY_NAME = "ready.json"
 FLUSH_S = 1.0
-MAKE_UP_MAX_S = 60.0
+NAMES_SHOWN_MAX = 40
 
 _log = structlog.get_logger(__name__)
-Publish = Callable[[Device], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -49,18 +49,25 @@ class Simulation:
         state: its directory.
         devices: by name.
         links: by name.
-        addresses: protocol -> URL clients use, and link name -> `HOST:PORT`.
+        addresses: protocol or fleet -> URL clients use, and link name -> `HOST:PORT`.
         log: the served log.
     """
 
     state: Path
     log: ServedLog
-    devices: dict[str, Device] = field(default_factory=dict)
+    devices: dict[str, AnyDevice] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
 
     def fault(
-        self, target: str, kind: str, *, point: str = "", size: float | None = None, for_s: float | None = None
+        self,
+        target: str,
+        kind: str,
+        *,
+        point: str = "",
+        size: float | None = None,
+        for_s: float | None = None,
+        to: str = "",
     ) -> None:
         """Switches on a fault of a device or the mode of a link.
 
@@ -71,8 +78,8 @@ class Simulation:
         if target in self.links:
             self.links[target].set_mode(kind, delay_s=size, for_s=for_s)
         else:
-            self._device(target).inject(kind, point=point, size=size, for_s=for_s)
-        _log.info("fault begins", target=target, kind=kind, point=point, size=size, for_s=for_s)
+            self._device(target).inject(kind, point=point, size=size, for_s=for_s, to=to)
+        _log.info("fault begins", target=target, kind=kind, point=point, size=size, for_s=for_s, to=to)
 
     def clear(self, target: str) -> None:
         """Ends all faults of a device or brings a link up. Raises MissingError UNKNOWN_DEVICE."""
@@ -82,27 +89,16 @@ class Simulation:
             self._device(target).faults.clear()
         _log.info("faults cleared", target=target)
 
-    def _device(self, name: str) -> Device:
+    def _device(self, name: str) -> AnyDevice:
         if name not in self.devices:
-            known = ", ".join([*self.devices, *self.links])
+            names = [*self.devices, *self.links]
+            known = ", ".join(names[:NAMES_SHOWN_MAX]) + (" ..." if len(names) > NAMES_SHOWN_MAX else "")
             raise MissingError("UNKNOWN_DEVICE", f"no device or link is called {name!r}", hint=f"use one of {known}")
         return self.devices[name]
 
     def describe(self) -> dict[str, Any]:
         """Devices and links with their faults, as `twinsim list` shows them."""
-        devices = [
-            {
-                "name": d.name,
-                "protocol": d.kind.protocol,
-                "profile": d.kind.profile,
-                "address": self.addresses.get(d.kind.protocol, ""),
-                "number": d.number,
-                "sample_no": d.sample_no,
-                "faults": [str(f.kind) for f in d.faults.on],
-                "reading": dict(d.reading),
-            }
-            for d in self.devices.values()
-        ]
+        devices = [self._described(device) for device in self.devices.values()]
         links = [
             {
                 "name": item.name,
@@ -116,6 +112,22 @@ class Simulation:
         ]
         return {"devices": devices, "links": links, "served": self.log.count}
 
+    def _described(self, device: AnyDevice) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "name": device.name,
+            "protocol": device.protocol,
+            "profile": device.profile,
+            "address": device.address or self.addresses.get(device.protocol, ""),
+            "number": device.number,
+            "sample_no": device.sample_no,
+            "faults": [str(f.kind) for f in device.faults.on],
+            "reading": {n: v if math.isfinite(v) else None for n, v in device.reading.items()},
+        }
+        if isinstance(device, ProfileDevice):
+            found |= {"firmware": device.image.firmware, "unit_id": device.unit_id, "root": device.root}
+            found |= {"starts": device.starts, "away": device.away, "writes": [asdict(w) for w in device.writes]}
+        return found
+
     def obey(self, order: Order) -> dict[str, Any]:
         """Answers one order of the control channel. Raises TwinError."""
         match order:
@@ -125,9 +137,11 @@ class Simulation:
                 self.clear(target)
             case {"do": "fault", "target": str(target), "kind": str(kind)}:
                 point = order.get("point") or ""
-                if not isinstance(point, str):
-                    raise InputError("REQUEST_INVALID", "point is no text")
-                self.fault(target, kind, point=point, size=_number(order, "size"), for_s=_number(order, "for_s"))
+                to = order.get("to") or ""
+                if not isinstance(point, str) or not isinstance(to, str):
+                    raise InputError("REQUEST_INVALID", "point or to is no text")
+                size, for_s = _number(order, "size"), _number(order, "for_s")
+                self.fault(target, kind, point=point, size=size, for_s=for_s, to=to)
             case _:
                 raise InputError("REQUEST_INVALID", "an order is list, fault (target, kind) or clear (target)")
         return {}
@@ -162,7 +176,7 @@ async def simulation(scenario: Scenario, state: Path, clock: Clock) -> AsyncIter
         made = Simulation(state, log)
         tasks = await stack.enter_async_context(background())
         tasks.start(_flush(log), "served log")
-        await _serve(made, scenario, clock, stack, tasks)
+        await serve(Stage(state, log, clock, stack, tasks, made.devices, made.addresses), scenario)
         for name, plan in scenario.links.items():
             host, port = _place(plan.listen)
             opened = await stack.enter_async_context(link(_place(plan.to), name=name, host=host, port=port))
@@ -207,74 +221,6 @@ def _only_one(state: Path) -> Iterator[None]:
         yield
 
 
-async def _serve(made: Simulation, scenario: Scenario, clock: Clock, stack: AsyncExitStack, tasks: Background) -> None:
-    """Starts the servers a scenario names; each library is imported only when its protocol is served."""
-    if scenario.modbus is not None:
-        from twinsim.serve.modbus import serve_modbus  # noqa: PLC0415  # loads pymodbus
-
-        units, dt_s = _devices(made, scenario, "modbus", clock)
-        port = await stack.enter_async_context(serve_modbus(units, made.log, clock, port=scenario.modbus.port))
-        made.addresses["modbus"] = f"tcp://127.0.0.1:{port}"
-        tasks.start(_tick(units, dt_s, clock, None), "modbus ticks")
-    if scenario.opcua is not None:
-        from twinsim.serve.opcua import serve_opcua  # noqa: PLC0415  # loads asyncua, half a second
-
-        plan = scenario.opcua
-        login = None if plan.user is None or plan.password is None else (plan.user, plan.password)
-        objects, dt_s = _devices(made, scenario, "opcua", clock)
-        server, port = await stack.enter_async_context(
-            serve_opcua(objects, made.log, clock, state=made.state, port=plan.port, login=login)
-        )
-        made.addresses["opcua"] = f"opc.tcp://127.0.0.1:{port}/twinsim"
-        tasks.start(_tick(objects, dt_s, clock, server.publish), "opcua ticks")
-    if scenario.mqtt is not None:
-        from twinsim.serve.broker import broker, choose_brand  # noqa: PLC0415  # only with mqtt
-        from twinsim.serve.mqtt import serve_mqtt, version_of  # noqa: PLC0415  # loads paho
-
-        pumps, dt_s = _devices(made, scenario, "mqtt", clock)
-        url, brand = scenario.mqtt.url, None
-        if url is None:
-            brand = scenario.mqtt.broker or choose_brand()
-            url = await stack.enter_async_context(broker(scenario.mqtt.port, made.state, brand))
-        publishers = await stack.enter_async_context(serve_mqtt(pumps, made.log, url, version_of(brand)))
-        by_name = {p.device.name: p for p in publishers}
-
-        async def publish(device: Device) -> None:
-            by_name[device.name].publish()
-
-        made.addresses["mqtt"] = url
-        tasks.start(_tick(pumps, dt_s, clock, publish), "mqtt ticks")
-
-
-def _devices(made: Simulation, scenario: Scenario, protocol: Protocol, clock: Clock) -> tuple[list[Device], float]:
-    """Makes the devices of one protocol, ticked once, and their step in seconds."""
-    kind = KINDS[protocol]
-    fleet = getattr(scenario, protocol)
-    dt_s = 1.0 / (fleet.rate or kind.rate_hz)
-    devices = [Device(kind, number, scenario.seed) for number in range(1, fleet.devices + 1)]
-    for device in devices:
-        device.sample_no = made.log.last.get(device.name, 0)
-        device.tick(dt_s, clock.wall_ns())
-        made.devices[device.name] = device
-    return devices, dt_s
-
-
-async def _tick(devices: list[Device], dt_s: float, clock: Clock, publish: Publish | None) -> None:
-    """Moves devices on at their rate, for ever."""
-    period_ns = round(dt_s * SECOND_NS)
-    due_ns = clock.boot_ns() + period_ns
-    while True:
-        await asyncio.sleep(max(0.0, (due_ns - clock.boot_ns()) / SECOND_NS))
-        periods = max(1, 1 + (clock.boot_ns() - due_ns) // period_ns)
-        due_ns += periods * period_ns
-        wall_ns = clock.wall_ns()
-        step_s = dt_s if periods == 1 else min(periods * dt_s, max(dt_s, MAKE_UP_MAX_S))
-        for device in devices:
-            device.tick(step_s, wall_ns)
-            if publish is not None:
-                await publish(device)
-
-
 async def _flush(log: ServedLog) -> None:
     while True:
         await asyncio.sleep(FLUSH_S)
@@ -287,7 +233,7 @@ async def _play(made: Simulation, scenario: Scenario, clock: Clock) -> None:
     for plan in sorted(scenario.faults, key=lambda p: p.at):
         await asyncio.sleep(max(0.0, (start_ns + plan.at - clock.boot_ns()) / SECOND_NS))
         for_s = None if plan.lasting is None else plan.lasting / SECOND_NS
-        made.fault(plan.target, str(plan.fault), point=plan.point, size=plan.size, for_s=for_s)
+        made.fault(plan.target, str(plan.fault), point=plan.point, size=plan.size, for_s=for_s, to=plan.to)
 
 
 def _place(text: str) -> tuple[str, int]:
@@ -295,12 +241,19 @@ def _place(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _announced(device: AnyDevice) -> dict[str, object]:
+    if not isinstance(device, ProfileDevice):
+        return {"protocol": device.protocol, "unit_id": device.number}
+    found = {"protocol": device.protocol, "address": device.address, "profile": device.profile}
+    return found | ({"unit_id": device.unit_id} if device.protocol == "modbus" else {"root": device.root})
+
+
 def _announce(made: Simulation) -> None:
     """Writes ready.json in one step: whoever sees the file sees all of it."""
     content: Mapping[str, object] = {
         "pid": os.getpid(),
         "addresses": made.addresses,
-        "devices": {d.name: {"protocol": d.kind.protocol, "unit_id": d.number} for d in made.devices.values()},
+        "devices": {d.name: _announced(d) for d in made.devices.values()},
         "links": sorted(made.links),
     }
     draft = made.state / f"{READY_NAME}.new"

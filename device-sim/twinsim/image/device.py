@@ -41,7 +41,7 @@ class ProfileDevice:
     Attributes:
         name: such as `b23-1`.
         number: counted from 1.
-        address, unit_id: where it is served, as site.yaml takes it.
+        address, unit_id, root: where it is served, as site.yaml takes it.
         source: the profile it shows now.
         image: what its points hold.
         faults: the panel that faults are switched on at.
@@ -58,6 +58,7 @@ class ProfileDevice:
         self.name, self.number, self.source = name, number, source
         self.address = ""
         self.unit_id = number
+        self.root = ""
         self.age_s = 0.0
         self.t_ns = 0
         self.sample_no = 0
@@ -146,13 +147,14 @@ class ProfileDevice:
 
     def _end_absence(self) -> None:
         for fault in self.faults.on:
-            if fault.kind in _AWAY:
+            if fault.kind in (*_AWAY, FaultKind.BROKER_LOSS):
                 end_s = (
                     fault.since_s + (self.faults.size(fault.kind) or 0.0) if fault.until_s is None else fault.until_s
                 )
                 if self.age_s >= end_s:
                     self.faults.end(fault.kind)
-                    self._restart(fault)
+                    if fault.kind in _AWAY:
+                        self._restart(fault)
 
     def _restart(self, fault: Fault) -> None:
         self.starts += 1
