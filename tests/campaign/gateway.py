@@ -97,7 +97,7 @@ class Gateway:
         from tests.campaign.world import spawn
 
         self.life = Life(self.label, self._died)
-        self._task = spawn(self.world, self.life, self._live())
+        self._task = spawn(self.world, self.life, self._live)
 
     async def _live(self) -> None:
         from tests.campaign.world import credentials

@@ -19,7 +19,7 @@ import logging
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -110,13 +110,13 @@ class Center:
             self._store, Mailbox(), clock=self.clock, on_commit=self._committed, is_revoked=self.revoked.__contains__,
             limits=limits,
         )  # fmt: skip
-        self._spawn(self.servicer.run())
+        self._spawn(self.servicer.run)
 
     def accept(self, pipe: Pipe) -> None:
         if not self.life.alive or self.servicer is None:
             pipe.refuse()
             return
-        pipe.server = self._spawn(self._serve(self.servicer, pipe))
+        pipe.server = self._spawn(functools.partial(self._serve, self.servicer, pipe))
 
     async def _serve(self, servicer: SyncServicer, pipe: Pipe) -> None:
         try:
@@ -342,12 +342,15 @@ class World:
         self.history.failures += failures
 
 
-def spawn(world: World, life: Life, work) -> asyncio.Task[None]:
-    """Runs a part of a process; an error that ends it while it lives is a failure of the run."""
+def spawn(world: World, life: Life, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """Runs a part of a process; an error that ends it while it lives is a failure of the run.
+
+    A part that is killed before its first turn is never begun.
+    """
 
     async def shell() -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - groups of anything; it is told to the judge
