@@ -68,7 +68,8 @@ class Workload:
         self.folder = folder
         self.clock = ManualClock()
         self.when_full = POLICIES[seed % len(POLICIES)]
-        self.large = self.random.random() < 0.5
+        # Every other round of the policies brings more than the budget holds.
+        self.large = seed // len(POLICIES) % 2 == 0
         self.history = History()
         self.sink = Sink()
         self.values = 0
@@ -103,7 +104,7 @@ class Workload:
         random = self.random
         stream = random.choices(list(Stream), [1, 2, 4, 1])[0]
         large = self.large and stream is not Stream.ALARM
-        count = random.randint(4_000, 8_000) if large else random.randint(1, 30)
+        count = random.randint(9_000, 14_000) if large else random.randint(1, 30)
         form = FORMS[random.choice([0, 0, 0, 1])]
         ids = [signal.id for signal in form.signals if signal.stream is stream]
         value = np.arange(self.values, self.values + count) + np.random.default_rng(self.values).random(count)
