@@ -240,9 +240,10 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         self._tasks.create_task(work, name=name)
 
     def _relieve(self) -> None:
-        for stream in list(self._streams.values()):
-            credit = self._writer.credit()
-            if stream.paused and credit.bytes:
+        # After every commit, over all streams: it has to be short.
+        credit = self._writer.credit()
+        if credit.bytes:
+            for stream in [one for one in self._streams.values() if one.paused]:
                 stream.feed(Regrant(credit))
 
     async def _in_thread(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
