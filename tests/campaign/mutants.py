@@ -318,7 +318,7 @@ def silence_not_heard() -> AbstractContextManager[object]:
 
 _KILLS = ("agent killed", "agent killed at a step", "cut")
 MUTANTS: dict[str, Mutant] = {
-    "ack before commit": Mutant(ack_before_commit, Only(("slow disk", "center killed", "agent killed"))),
+    "ack before commit": Mutant(ack_before_commit, Only(("center disk",))),
     "delete on send": Mutant(delete_on_send, Only(("cut", "loss"))),
     "no dedupe": Mutant(no_dedupe, Only(("repeat", "deaf"))),
     "accept gap": Mutant(accept_gap, Only(("loss", "repeat"))),
