@@ -22,7 +22,8 @@ Numbers = dict[tuple[int, int], int]
 def read_forgotten(db: apsw.Connection) -> Numbers:
     """All lanes that were deleted of boots that are kept; none when the row is damaged."""
     rows = run(db, "SELECT value FROM settings WHERE name = ?", (_SETTING,))
-    stored = bytes(rows[0][0]) if rows else b""
+    # A large file is not looked through when it is opened: its values may be of any type.
+    stored = rows[0][0] if rows and type(rows[0][0]) is bytes else b""
     packed = stored[_CRC_BYTES:]
     if not packed or crc32c.crc32c(packed).to_bytes(_CRC_BYTES, "little") != stored[:_CRC_BYTES]:
         return {}

@@ -287,9 +287,9 @@ def _boot_seal(boot: Boot) -> int:
 
 
 def setting(db: apsw.Connection, name: str) -> bytes:
-    """A stored setting, empty when it was never set."""
+    """A stored setting, empty when it was never set or is damaged."""
     value: Any = number(db, "SELECT value FROM settings WHERE name = ?", (name,))
-    return value or b""
+    return value if type(value) is bytes else b""
 
 
 def set_setting(db: apsw.Connection, name: str, value: bytes) -> None:

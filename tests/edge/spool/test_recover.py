@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from twinedge.spool.chain import read_chain, write_chain
+from twinedge.spool.forgotten import read_forgotten
 from twinedge.spool.recover import ASIDE
-from twinedge.spool.rows import insert
+from twinedge.spool.rows import CONFIRMED, insert, setting
 from twinedge.spool.schema import FILE
 from twinmodel.errors import StorageError
 from twinmodel.signal import Batch, Kind, Stream
@@ -228,3 +229,13 @@ def test_items_of_two_moments_are_told_apart_once_and_for_all(bench):
     spool = bench.open()
     assert spool.salvage is None
     spool.close()
+
+
+@pytest.mark.parametrize("value", ["text", 1 << 40, 1.5, b"", b"1234rubbish"])
+def test_settings_whose_value_is_damaged_count_as_never_set(value):
+    db = apsw.Connection(":memory:")
+    db.execute("CREATE TABLE settings(name TEXT PRIMARY KEY, value)")
+    db.execute("INSERT INTO settings VALUES ('forgotten_lanes', ?), ('confirmed_boot', ?)", (value, value))
+    assert read_forgotten(db) == {}
+    assert setting(db, CONFIRMED) in (b"", value)
+    assert isinstance(setting(db, CONFIRMED), bytes)
