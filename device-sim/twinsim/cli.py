@@ -277,3 +277,56 @@ def link_command(listen: tuple[str, int], target: tuple[str, int], name: str, st
 
     plan = LinkPlan(listen=f"{listen[0]}:{listen[1]}", to=f"{target[0]}:{target[1]}")
     _run(Scenario(seed=1, links={name: plan}), state)
+
+
+@cli.command("record")
+@click.argument("protocol", type=click.Choice(PROTOCOL_NAMES))
+@click.option("--from", "origin", required=True, help="tcp://HOST:PORT, opc.tcp://HOST:PORT or mqtt://HOST:PORT.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to make.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="modbus: where the proxy listens.  [default: any]"
+)
+@click.option("--topic", "topics", multiple=True, default=("#",), show_default=True, help="mqtt: filter; repeatable.")
+@click.option("--root", default="", help="opcua: browse path to record below, as 2:Pump.  [default: all]")
+@click.option("--for", "for_s", type=_Duration(), help="Stop after this time.  [default: until interrupted]")
+def record_command(protocol: str, origin: str, out: Path, for_s: float | None, **options: Any) -> None:
+    """Record a real session: what a Modbus device answers, a broker delivers, an OPC UA server notifies of.
+
+    \b
+    modbus: connect the client to the address that is printed instead of the device
+    """  # noqa: D301  # \b is click's mark for a block kept as it is
+    from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+    from twinsim.recording.command import record  # noqa: PLC0415  # --help stays fast
+
+    async def work(stop: asyncio.Event) -> None:
+        if for_s is not None:
+            asyncio.get_running_loop().call_later(for_s, stop.set)
+        made = await record(protocol, origin, out, SystemClock(), stop, _tell, **options)
+        _tell(f"recorded {made.count} events in {out}" + (f", {made.lost} found no room" if made.lost else ""))
+
+    asyncio.run(_until_signal(work))
+
+
+@cli.command("replay")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True, help="Times as fast.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to serve.  [default: any]")
+@click.option("--broker", help="mqtt: where to publish, mqtt://HOST:PORT.")
+@_state
+def replay_command(file: Path, speed: float, port: int, broker: str | None, state: Path) -> None:
+    """Serve a recorded session again as a device, over and over; publish recorded messages once."""
+    from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+    from twinmodel.logs import configure_logs  # noqa: PLC0415  # --help stays fast
+    from twinsim.recording.command import replay  # noqa: PLC0415  # --help stays fast
+
+    configure_logs(silent=("asyncua",))
+    state.mkdir(parents=True, exist_ok=True)
+
+    async def work(stop: asyncio.Event) -> None:
+        await replay(file, SystemClock(), stop, _tell, state=state, speed=speed, port=port, broker=broker)
+
+    asyncio.run(_until_signal(work))
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)

@@ -59,7 +59,7 @@ class Acknowledged(SubscriptionService):
                 if named is None or item.Value.SourceTimestamp is None:
                     continue
                 device, point = named
-                points, numbers = updates.setdefault((device, _to_ns(item.Value.SourceTimestamp)), ([], []))
+                points, numbers = updates.setdefault((device, ns_of(item.Value.SourceTimestamp)), ([], []))
                 points.append(point)
                 if point == "sample_no":
                     numbers.append(int(item.Value.Value.Value))
@@ -87,7 +87,8 @@ def stamp_of(t_ns: int) -> Any:
     return _EPOCH + dt.timedelta(microseconds=t_ns // 1000)
 
 
-def _to_ns(stamp: dt.datetime) -> int:
+def ns_of(stamp: dt.datetime) -> int:
+    """A time of the library as nanoseconds; one without a zone is UTC."""
     aware = stamp if stamp.tzinfo else stamp.replace(tzinfo=dt.UTC)
     return (aware - _EPOCH) // _MICROSECOND * 1000
 

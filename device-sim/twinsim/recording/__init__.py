@@ -1,0 +1,1 @@
+"""Real sessions kept in files, and played again as devices."""
