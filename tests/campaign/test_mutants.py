@@ -8,7 +8,8 @@ from tests.campaign.checker import check
 from tests.campaign.mutants import MUTANTS, planted
 from tests.campaign.world import run_seed
 
-SEEDS_MAX = 64  # most are caught by the first; a fault that must meet a moment takes a few, which change with the product
+# Most are caught by the first seed; a fault that must meet a moment needs some, which change with the product.
+SEEDS_MAX = 64
 
 
 def first_caught(name: str, seeds_max: int = SEEDS_MAX) -> tuple[int, str] | None:
