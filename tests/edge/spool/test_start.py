@@ -1,5 +1,6 @@
 """A start on a disk that refuses: nothing is numbered before the boot is durable, and it heals by itself."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -11,8 +12,9 @@ import pytest
 from twinedge.spool import connection
 from twinedge.spool.chain import read_chain
 from twinedge.spool.inspect import status, verify
+from twinedge.spool.lock import locked
 from twinmodel.clock import ClockQuality
-from twinmodel.errors import StorageError
+from twinmodel.errors import ConflictError, StorageError
 from twinmodel.signal import Stream
 from twinsync.item import Mark, Outage
 
@@ -223,3 +225,21 @@ def test_start_on_a_real_disk_that_takes_nothing_reads_what_is_there_and_heals(t
     finally:
         spool.close()
         disk.close()
+
+
+def test_a_state_directory_taken_while_its_disk_was_full_stays_taken_when_there_is_room_again(tmp_path, monkeypatch):
+    make, full = os.open, True
+
+    def opened(path, flags, mode=0o777):
+        if full and flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "no space")
+        return make(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", opened)
+    held = locked(tmp_path)
+    full = False
+    with pytest.raises(ConflictError) as refused:
+        locked(tmp_path)
+    assert refused.value.reason == "STATE_LOCKED"
+    os.close(held)
+    os.close(locked(tmp_path))
