@@ -20,12 +20,14 @@ WRAP_PART = 0.1
 """Without a rate, a counter that went back has wrapped when it lacked at most this part of its range; else reset."""
 
 
-def outside(value: Floats, low: Floats, high: Floats, margin: float) -> tuple[Mask, Mask]:
-    """Values beyond a range: (by at most `margin` of its span, by more). A NaN bound is no bound."""
-    allowance = (high - low) * margin
+def outside(value: Floats, low: Floats, high: Floats, margin: float) -> tuple[Mask, Mask] | None:
+    """Values beyond a range: (by at most `margin` of its span, by more); None for none. A NaN bound is no bound."""
     beyond = np.fmax(low - value, value - high)
-    near = (beyond > 0) & (beyond <= allowance)
-    return near, beyond > allowance
+    out = beyond > 0
+    if not out.any():
+        return None
+    allowance = (high - low) * margin
+    return out & (beyond <= allowance), beyond > allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Runs:
     previous_ns: Times
 
 
-def changes(runs: Runs, rate: Floats, counter: Mask | None, wraps: Floats | None) -> tuple[Signs, Mask]:
+def changes(runs: Runs, rate: Floats, counter: Mask | None, wraps: Floats | None) -> tuple[Signs, Mask] | None:
     """How each sample differs from the one before it.
 
     Args:
@@ -56,7 +58,7 @@ def changes(runs: Runs, rate: Floats, counter: Mask | None, wraps: Floats | None
 
     Returns:
         The sign of each change that cannot be, else 0; and which of them are so large that no process makes them.
-        Samples that are out of order are not judged.
+        None when there is none. Samples that are out of order are not judged.
     """
     change = runs.value - runs.previous
     seconds = (runs.t_ns - runs.previous_ns) / SECOND_NS
@@ -71,9 +73,12 @@ def changes(runs: Runs, rate: Floats, counter: Mask | None, wraps: Floats | None
         back &= ~wrapped & ordered
     size = np.abs(change)
     fast = ordered & (size > allowed)
-    large = fast & (size > SPIKE_FACTOR * allowed)
     if back is not None:
         fast |= back
+    if not fast.any():
+        return None
+    large = fast & (size > SPIKE_FACTOR * allowed)
+    if back is not None:
         large &= ~back
     sign = np.where(fast, np.sign(change), 0.0).astype(np.int8)
     return sign, large

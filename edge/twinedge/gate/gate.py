@@ -117,7 +117,10 @@ class Gate:
         """Beyond the range: uncertain up to a tenth of its span, for sensors overshoot, bad further out."""
         if not (self._ranged[signal] & usable).any():
             return found
-        near, far = outside(value, self._rules.low[signal], self._rules.high[signal], RANGE_MARGIN)
+        out = outside(value, self._rules.low[signal], self._rules.high[signal], RANGE_MARGIN)
+        if out is None:
+            return found
+        near, far = out
         found = _worse(found, near & usable, uncertain(QualityReason.OUT_OF_RANGE))
         return _worse(found, far & usable, bad(QualityReason.OUT_OF_RANGE))
 
@@ -130,19 +133,23 @@ class Gate:
             if not len(at):
                 return found
             ids, value, t_ns = ids[at], value[at], t_ns[at]
-        if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
+        rising = bool((ids[1:] > ids[:-1]).all())
+        if not rising:
             order = np.argsort(ids, kind="stable")  # signal by signal, in order of arrival
             at = order if at is None else at[order]
             ids, value, t_ns = ids[order], value[order], t_ns[order]
-        runs = self._runs(ids, value, t_ns)
+        runs = self._runs(ids, value, t_ns, each_once=rising)
         counter = wraps = None
         if self._counts:
             counter, wraps = self._rules.counter[ids], self._rules.wraps[ids]
         rate = self._rules.rate[ids]
-        jump, large = changes(runs, rate, counter, wraps)
-        returned = self._settle(ids, runs, jump, rate)
-        jumped = (jump != 0) & ~returned
-        if jumped.any():
+        changed = changes(runs, rate, counter, wraps)
+        if changed is None:
+            self._jumped[ids] = 0
+            self._parity[ids] = 0
+        else:
+            jump, large = changed
+            jumped = (jump != 0) & ~self._returned(ids, runs, jump, rate)
             found = _worse(found, _spread(len(batch), at, jumped & ~large), uncertain(QualityReason.RATE))
             found = _worse(found, _spread(len(batch), at, jumped & large), bad(QualityReason.SPIKE))
         if self._freezes:
@@ -151,21 +158,19 @@ class Gate:
         self._remember(ids, runs)
         return found
 
-    def _runs(self, ids: NDArray[np.uint32], value: NDArray[np.float64], t_ns: NDArray[np.int64]) -> Runs:
+    def _runs(
+        self, ids: NDArray[np.uint32], value: NDArray[np.float64], t_ns: NDArray[np.int64], *, each_once: bool
+    ) -> Runs:
         previous, previous_ns = self._value[ids], self._t_ns[ids]
-        again = ids[1:] == ids[:-1]
-        if not again.any():
+        if each_once:
             return Runs(None, value, t_ns, previous, previous_ns)
+        again = ids[1:] == ids[:-1]
         rest = np.flatnonzero(again) + 1
         previous[rest], previous_ns[rest] = value[rest - 1], t_ns[rest - 1]
         return Runs(np.concatenate(([True], ~again)), value, t_ns, previous, previous_ns)
 
-    def _settle(self, ids: NDArray[np.uint32], runs: Runs, jump: NDArray[np.int8], rate: NDArray[np.float64]) -> Mask:
+    def _returned(self, ids: NDArray[np.uint32], runs: Runs, jump: NDArray[np.int8], rate: NDArray[np.float64]) -> Mask:
         """Which jumps are returns; keeps what the next batch goes on from."""
-        if not jump.any():
-            self._jumped[ids] = 0
-            self._parity[ids] = 0
-            return np.zeros(len(ids), np.bool_)
         before, older, older_ns = self._jumped[ids], self._older[ids], self._older_ns[ids]
         if runs.first is not None:
             rest = np.flatnonzero(~runs.first)
