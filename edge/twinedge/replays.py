@@ -10,7 +10,7 @@ own clock (Modbus) cannot repeat.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,28 +18,50 @@ import numpy as np
 from twinedge.config.load import LoadedSite
 from twinmodel.signal import Batch, Catalogue
 
-REMEMBERED = 128
-"""Samples remembered per signal: several times what a broker keeps in flight for one topic."""
-REMEMBERED_LEAST = 16
-"""Samples remembered per signal of OPC UA, which repeats its last value alone, and per signal of a huge site."""
-REMEMBERED_ALL = 200_000
-"""Samples of brokers remembered over all signals; each takes 180 bytes."""
+REMEMBERED = 100_000
+"""Samples of brokers that are remembered, each in 230 bytes: of the 1024 messages that one may have in flight and send
+again after a kill, with some tens of samples each. Were it less, what comes again would push out what follows it."""
+REMEMBERED_LAST = 16
+"""Samples of each signal of OPC UA that are remembered: a server repeats the last one alone."""
 
-_Key = tuple[int, object]
+_Key = tuple[int, int, object]
+
+
+class _Memory:
+    """The newest samples, and the quality with which each was last said; None when that is not known."""
+
+    __slots__ = ("_known", "_order")
+
+    def __init__(self, most: int) -> None:
+        self._order: deque[_Key] = deque(maxlen=most)
+        self._known: dict[_Key, int | None] = {}
+
+    def is_new(self, key: _Key, quality: int | None) -> bool:
+        known = self._known
+        if key in known:
+            news = known[key] not in (None, quality)
+            known[key] = quality
+            return news
+        if len(self._order) == self._order.maxlen:
+            del known[self._order[0]]
+        self._order.append(key)
+        known[key] = quality
+        return True
 
 
 class Replays:
     """Remembers the newest samples of signals that carry their source's time.
 
     Args:
-        signals: id of each of these signals -> how many of its samples are remembered.
+        brokered: ids of signals whose broker repeats what was in flight.
+        served: ids of signals whose server repeats its last values.
     """
 
-    def __init__(self, signals: Mapping[int, int]) -> None:
-        self._order: dict[int, deque[_Key]] = {s: deque(maxlen=count) for s, count in signals.items()}
-        self._known: dict[int, dict[_Key, int | None]] = {s: {} for s in self._order}
-        self._stamped = np.zeros(max(self._order, default=-1) + 2, np.bool_)  # the last one stands for all beyond
-        self._stamped[list(self._order)] = True
+    def __init__(self, brokered: Iterable[int] = (), served: Iterable[int] = ()) -> None:
+        shared = _Memory(REMEMBERED)
+        self._memories = dict.fromkeys(brokered, shared) | {s: _Memory(REMEMBERED_LAST) for s in served}
+        self._stamped = np.zeros(max(self._memories, default=-1) + 2, np.bool_)  # the last one stands for all beyond
+        self._stamped[list(self._memories)] = True
         self.found = 0
 
     def fresh(self, batch: Batch) -> Batch:
@@ -66,32 +88,16 @@ class Replays:
 
     def _remembered(self, batch: Batch, qualities: Sequence[int | None]) -> list[bool]:
         columns = zip(batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), qualities, strict=True)
-        return [
-            self._remember(signal, (t_ns, value if value == value else None), quality)  # noqa: PLR0124 - NaN alone differs from itself
-            for signal, t_ns, value, quality in columns
-        ]
-
-    def _remember(self, signal: int, key: _Key, quality: int | None) -> bool:
-        known = self._known.get(signal)
-        if known is None:
-            return True
-        if key in known:
-            news = known[key] not in (None, quality)
-            known[key] = quality
-            return news
-        order = self._order[signal]
-        if len(order) == order.maxlen:
-            del known[order[0]]
-        order.append(key)
-        known[key] = quality
-        return True
+        memories, found = self._memories, []
+        for signal, t_ns, value, quality in columns:
+            memory = memories.get(signal)
+            told = value if value == value else None  # noqa: PLR0124 - NaN alone differs from itself
+            found.append(memory is None or memory.is_new((signal, t_ns, told), quality))
+        return found
 
 
-def source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> dict[int, int]:
-    """Ids of signals whose samples carry the time of their source -> how many of these are worth remembering."""
+def source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> tuple[list[int], list[int]]:
+    """Ids of signals whose samples carry the time of their source: those of brokers, those of OPC UA."""
     protocol = {name: profile.protocol for name, profile in loaded.profiles.items()}
     sources = {s.id: protocol.get(s.name.partition(".")[0]) for s in catalogue.signals if s.role == "measured"}
-    brokered = sum(source == "mqtt" for source in sources.values())
-    share = max(REMEMBERED_LEAST, min(REMEMBERED, REMEMBERED_ALL // max(brokered, 1)))
-    counts = {"mqtt": share, "opcua": REMEMBERED_LEAST}
-    return {signal: counts[source] for signal, source in sources.items() if source in counts}
+    return [s for s, of in sources.items() if of == "mqtt"], [s for s, of in sources.items() if of == "opcua"]

@@ -66,7 +66,7 @@ def disk():
 @pytest.fixture
 async def pipeline(clock, disk):
     gate = Gate(CATALOGUE, Rules.none(2), clock)
-    made = Pipeline(Replays({0: 128}), gate, Lanes(WINDOWS), [], disk.commit, clock)
+    made = Pipeline(Replays([0]), gate, Lanes(WINDOWS), [], disk.commit, clock)
     await made.use(CATALOGUE)
     return made
 
@@ -132,7 +132,7 @@ async def test_a_spool_that_refuses_by_policy_declares_all_but_what_a_broker_sti
         raise StorageError("STORE_FULL", "no budget", declared=len(flush))
 
     held = Lanes(WINDOWS)
-    made = Pipeline(Replays({}), Gate(CATALOGUE, Rules.none(2), clock), held, [], commit, clock)
+    made = Pipeline(Replays(), Gate(CATALOGUE, Rules.none(2), clock), held, [], commit, clock)
     await made.use(CATALOGUE)
     await made.put(delivery(clock, 0, told=told))
     await made.put(delivery(clock, 1))
@@ -179,7 +179,7 @@ async def test_a_new_catalogue_that_waits_for_the_disk_keeps_nobody_else_from_co
 
 async def test_flush_commits_by_itself_and_ends_after_the_commit_that_runs(clock, disk):
     gate = Gate(CATALOGUE, Rules.none(2), clock)
-    eager = Pipeline(Replays({}), gate, Lanes(dict.fromkeys(Stream, 0)), [], disk.commit, clock)
+    eager = Pipeline(Replays(), gate, Lanes(dict.fromkeys(Stream, 0)), [], disk.commit, clock)
     await eager.use(CATALOGUE)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         flushing = group.create_task(eager.flush())
@@ -221,7 +221,7 @@ class Runner:
 async def test_a_model_that_fails_rests_and_stops_neither_samples_nor_other_models(clock, disk):
     broken, sound = Runner("a"), Runner("b")
     made = Pipeline(
-        Replays({}), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [broken, sound], disk.commit, clock
+        Replays(), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [broken, sound], disk.commit, clock
     )
     await made.use(CATALOGUE)
     broken.fails = True
@@ -244,7 +244,7 @@ async def test_small_deliveries_go_through_the_gate_together_and_each_is_told(cl
             passed.append(len(batch))
             return super().apply(batch)
 
-    made = Pipeline(Replays({}), Counting(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], disk.commit, clock)
+    made = Pipeline(Replays(), Counting(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], disk.commit, clock)
     await made.use(CATALOGUE)
     for _ in range(3):
         await made.put(delivery(clock, 0, 1))
@@ -264,7 +264,7 @@ async def test_samples_that_trip_a_defect_are_declared_and_the_rest_is_stored(cl
     async def commit(flush, catalogue):
         spool.append_many(flush.parts, catalogue, flush.records, declare=flush.declare)
 
-    made = Pipeline(Replays({}), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
+    made = Pipeline(Replays(), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
     await made.use(CATALOGUE)
     word = Batch.of(Kind.STRING, [0], ["a number was announced"], [0], [clock.wall_ns()])
     await made.put(Delivery("d", (word,), lambda: told.append("word")))
@@ -290,7 +290,7 @@ async def test_a_defect_of_the_spool_costs_one_flush_and_is_declared(clock, disk
             raise ZeroDivisionError("a defect")
         await disk.commit(flush, catalogue)
 
-    made = Pipeline(Replays({}), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
+    made = Pipeline(Replays(), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
     await made.use(CATALOGUE)
     await made.put(delivery(clock, 0, told=told))
     assert await made.commit(everything=True)
@@ -305,7 +305,7 @@ async def test_a_defect_that_even_records_trip_ends_the_flush_loudly(clock):
     async def commit(flush, catalogue):
         raise ZeroDivisionError("a defect")
 
-    made = Pipeline(Replays({}), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
+    made = Pipeline(Replays(), Gate(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], commit, clock)
     await made.use(CATALOGUE)
     await made.put(delivery(clock, 0, urgent=True))
     with pytest.raises(ZeroDivisionError):
@@ -319,7 +319,7 @@ async def test_a_defect_in_the_gate_is_declared_and_its_deliveries_told(clock, d
         def apply(self, batch):
             raise ZeroDivisionError("a defect")
 
-    made = Pipeline(Replays({}), Broken(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], disk.commit, clock)
+    made = Pipeline(Replays(), Broken(CATALOGUE, Rules.none(2), clock), Lanes(WINDOWS), [], disk.commit, clock)
     await made.use(CATALOGUE)
     await made.put(delivery(clock, 0, told=told))
     await made.commit(everything=True)
