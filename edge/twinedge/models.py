@@ -36,7 +36,8 @@ class Models:
         self._store = store
         self._kernel_cache = kernel_cache
         self.slots: dict[str, Slot] = {name: Slot(name) for name in loaded.site.twins}
-        measured = build_catalogue(loaded)
+        self._built: tuple[Mapping[str, ModelPorts], Catalogue] | None = None
+        measured = self.catalogue()
         self.runners = [TwinRunner(_wiring(loaded, measured, name), slot) for name, slot in self.slots.items()]
 
     def start(self) -> None:
@@ -64,7 +65,10 @@ class Models:
 
     def catalogue(self) -> Catalogue:
         """Signals of the devices and of the models that run now; ids of devices' signals never change."""
-        return build_catalogue(self._loaded, self._running())
+        running = self._running()
+        if self._built is None or self._built[0] != running:
+            self._built = running, build_catalogue(self._loaded, running)
+        return self._built[1]
 
     def _running(self) -> Mapping[str, ModelPorts]:
         running = {name: slot.current() for name, slot in self.slots.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.edge.downlink.packages import NEW, OLD, package, signed, trust
+from twinedge import models
+from twinedge.config.catalogue import ModelPorts, build_catalogue
 from twinedge.config.load import load_site
 from twinedge.models import Models, age_limit_ns
 from twinedge.modelstore.store import ModelStore
@@ -103,3 +105,15 @@ def test_an_input_ages_by_what_its_protocol_promises(tmp_path, text, age_s):
     )
     profile = load_site(tmp_path / "site.yaml").profiles["d"]
     assert age_limit_ns(profile, profile.points["a"]) == age_s * S
+
+
+def test_the_catalogue_is_built_once_for_the_models_that_run(site, store, monkeypatch):
+    built = []
+    monkeypatch.setattr(models, "build_catalogue", lambda *arguments: built.append(1) or build_catalogue(*arguments))
+    made = Models(site, store, None)
+    assert made.catalogue() is made.catalogue()
+    assert len(built) == 1
+    monkeypatch.setattr(made, "_running", lambda: {"tank": ModelPorts({"pump": "mV"}, {"level2": "cm"})})
+    assert len(made.catalogue()) >= len(build_catalogue(site))
+    assert made.catalogue() is made.catalogue()
+    assert len(built) == 2
