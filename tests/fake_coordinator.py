@@ -26,7 +26,7 @@ from twincloud.identity.tokens import hash_of
 from twincloud.storage.contract import Principal
 from twinmodel.clock import SystemClock
 from twinmodel.errors import REASONS, DeniedError, MissingError, TwinError
-from twinmodel.quality import QualityReason, bad, describe, good
+from twinmodel.quality import QualityReason, bad, describe, good, uncertain
 
 TOKEN = "ht_test_0123456789"  # a token of this fake alone
 VIEWER = "ht_viewer_0123456789"
@@ -90,6 +90,7 @@ class FakeCoordinator:
         self.frozen_s: float | None = None
         self.began_s = 0.0
         self.quality = good()
+        self.substituted = False
         self.kick = 0.0
         self.streaming = True
         self.streams = 0
@@ -167,12 +168,18 @@ class FakeCoordinator:
             common = {"unit": unit, "t_event": stamp(t_ns), "t_received": stamp(t_ns + 180_000_000)}
             common |= {"t_committed": stamp(t_ns + 212_000_000), "block": f"{'9f' * 16}/TELEMETRY/{k}"}
             by = {"model": model, "model_id": "c4" * 32}
+            stands_in = self.substituted and what == "output"
+            replaced = s.ValueView(value=None, quality=describe(p["quality"]), origin="measured", **common)
+            substitute = s.ValueView(
+                value=p["estimate"], sigma=p["sigma"], quality=describe(uncertain(QualityReason.SUBSTITUTED)),
+                origin="substituted", **common, **by)  # fmt: skip
             properties.append(
                 s.PropertyView(
                     name=name,
                     unit=unit,
                     signal=f"pump-plc.{name}" if what != "virtual" else "",
-                    reported=None if what == "virtual" else s.ValueView(
+                    replaced=replaced if stands_in else None,
+                    reported=None if what == "virtual" else substitute if stands_in else s.ValueView(
                         value=p["measured"], quality=describe(p["quality"]), origin="measured", **common),
                     estimated=None if what == "input" else s.ValueView(
                         value=p["estimate"], sigma=p["sigma"], quality="good", origin="estimated", **common, **by),

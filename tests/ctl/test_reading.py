@@ -5,6 +5,7 @@ import json
 import pytest
 
 from twincloud.api.v1 import schemas
+from twinmodel.quality import QualityReason, bad
 
 
 def test_fleet_prints_numbers_sites_and_what_needs_attention_worst_first(shell):
@@ -53,6 +54,17 @@ def test_show_takes_site_and_name_or_a_name_that_only_one_site_has(shell):
         assert said.code == 0
         assert "harbour/P-101" in said.out
         assert "flow" in said.out
+
+
+def test_a_substituted_value_is_shown_as_the_models_beside_the_quality_of_its_sensor(shell, monkeypatch):
+    monkeypatch.setattr(shell.fake, "quality", bad(QualityReason.NOT_CONNECTED))
+    monkeypatch.setattr(shell.fake, "substituted", True)
+    said = shell("twin", "show", "P-101", "-o", "json")
+    (flow,) = (p for p in said.json["properties"] if p["name"] == "flow")
+    assert flow["replaced"]["quality"] == "bad(NOT_CONNECTED)"
+    line = shell("twin", "watch", "P-101", "--count", "1").out
+    assert "(model)" in line
+    assert "uncertain(SUBSTITUTED) for bad(NOT_CONNECTED)" in line
 
 
 def test_a_name_of_two_sites_is_refused_with_both_candidates(shell):

@@ -20,7 +20,11 @@ WEIGHT_MAX = 100_000
 TWIN = "/t/acme/sites/harbour/twins/P-101"
 FLEET = "/t/acme/fleet"
 
-pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(180)]
+PATIENCE_MS = 60_000
+"""How long a page may take for what it shows in a second where nothing else runs."""
+
+pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(400)]
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,7 @@ class Visit:
         self.url = url
         self.context = chromium.new_context(viewport=look.pop("viewport", {"width": 1280, "height": 900}), **look)
         self.requests, self.complaints, self.files = [], [], []
+        self.context.set_default_timeout(PATIENCE_MS)
         self.context.on("request", lambda request: self.requests.append(request.url))
         self.context.on("console", self._listen)
         self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
@@ -76,8 +81,8 @@ def visit(chromium, url):
 
 
 def live(page) -> None:
-    expect(page.locator("#stream")).to_have_attribute("data-state", "open", timeout=15_000)
-    expect(page.locator("#badge")).to_have_attribute("data-state", "live", timeout=15_000)
+    expect(page.locator("#stream")).to_have_attribute("data-state", "open")
+    expect(page.locator("#badge")).to_have_attribute("data-state", "live")
 
 
 def newest(page) -> float:
@@ -85,7 +90,7 @@ def newest(page) -> float:
 
 
 def settle(page, *, beyond: float) -> None:
-    for _ in range(150):
+    for _ in range(PATIENCE_MS // 100):
         if newest(page) > beyond:
             return
         page.wait_for_timeout(100)
@@ -122,7 +127,7 @@ def test_a_history_younger_than_the_window_begins_at_its_first_value(visit, fake
     page = visit().open(TWIN)
     live(page)
     settle(page, beyond=1)
-    assert 115 <= int(page.locator("#charts").get_attribute("data-span")) <= 150
+    assert 115 <= int(page.locator("#charts").get_attribute("data-span")) < 290
     fake.began_s = 0
     page.reload()
     live(page)
@@ -158,6 +163,17 @@ def test_only_a_bad_value_is_struck_through(visit, fake, quality, mark, line):
     assert reading.evaluate("(e) => getComputedStyle(e).textDecorationLine") == line
 
 
+def test_each_reason_is_shown_by_its_name_and_a_substitute_says_what_it_stands_for(visit, fake):
+    fake.quality = uncertain(QualityReason.OUT_OF_RANGE)
+    page = visit().open(TWIN)
+    expect(page.locator("#f-quality")).to_have_text("uncertain(OUT_OF_RANGE)")
+    fake.quality, fake.substituted = bad(QualityReason.NOT_CONNECTED), True
+    line = page.locator(".output").filter(has_text="uncertain(SUBSTITUTED)").first
+    expect(line).to_be_visible(timeout=20_000)
+    expect(line).to_contain_text("bad(NOT_CONNECTED)")
+    expect(line.locator(".reading")).to_have_class(re.compile(r"\buncertain\b"))
+
+
 def test_twins_with_one_cause_share_one_line(visit, fake):
     fake.twins = [*fake.twins, *(("harbour", f"Q-{k}", "gw-q", "offline") for k in range(12))]
     page = visit().open(FLEET)
@@ -165,7 +181,7 @@ def test_twins_with_one_cause_share_one_line(visit, fake):
     expect(line).to_have_count(1)
     expect(line).to_contain_text(re.compile(r"and \d+ more"))
     line.locator("a").first.click()
-    expect(page).to_have_url(re.compile("/twins/"), timeout=30_000)
+    expect(page).to_have_url(re.compile("/twins/"))
 
 
 def test_what_is_old_never_looks_live_and_comes_back(visit, fake):
@@ -173,7 +189,7 @@ def test_what_is_old_never_looks_live_and_comes_back(visit, fake):
     live(page)
     fake.frozen_s = newest(page) - 300
     page.reload()
-    expect(page.locator("#badge")).to_have_attribute("data-state", "old", timeout=20_000)
+    expect(page.locator("#badge")).to_have_attribute("data-state", "old")
     expect(page.locator("#badge")).to_contain_text(re.compile(r"stale [3-9]\d\d s|stale \d+ min"))
     expect(page.locator("#charts")).to_have_class(re.compile("stale"))
     fake.frozen_s = None
@@ -185,8 +201,8 @@ def test_a_lost_stream_is_told_and_the_gap_is_refilled(visit, fake):
     page = visit().open(TWIN)
     live(page)
     fake.streaming = False
-    expect(page.locator("#stream")).to_have_attribute("data-state", "lost", timeout=15_000)
-    expect(page.locator("#badge")).not_to_have_attribute("data-state", "live", timeout=15_000)
+    expect(page.locator("#stream")).to_have_attribute("data-state", "lost")
+    expect(page.locator("#badge")).not_to_have_attribute("data-state", "live")
     seen = newest(page)
     fake.streaming = True
     live(page)
@@ -201,7 +217,7 @@ def test_all_tabs_share_one_stream(visit, fake):
     first.wait_for_timeout(1_000)
     assert fake.streams == 1
     third = visitor.open(FLEET)
-    expect(third.locator("#stream")).to_have_attribute("data-state", "open", timeout=15_000)
+    expect(third.locator("#stream")).to_have_attribute("data-state", "open")
     third.wait_for_timeout(1_000)
     assert fake.streams == 1
     live(first)
@@ -255,7 +271,8 @@ def test_times_switch_between_utc_and_local(visit):
     live(page)
     utc = int(page.locator("#clock").inner_text()[:2])
     page.locator("#zone").click()
-    assert int(page.locator("#clock").inner_text()[:2]) == (utc + 9) % 24
+    local = int(page.locator("#clock").inner_text()[:2])
+    assert (local - utc) % 24 in (9, 10), "ten where an hour began between the two looks"
 
 
 def test_the_keyboard_reaches_everything_in_order(visit):
@@ -332,7 +349,7 @@ def test_a_session_that_ended_leads_to_the_sign_in_and_back(visit):
     page = visitor.open(TWIN)
     live(page)
     visitor.context.clear_cookies()
-    expect(page).to_have_url(re.compile(r"/login\?next="), timeout=30_000)
+    expect(page).to_have_url(re.compile(r"/login\?next="))
     page.locator("#token").fill(TOKEN)
     page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile(re.escape(TWIN)), timeout=30_000)
+    expect(page).to_have_url(re.compile(re.escape(TWIN)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from twinedge.estimate.runner import TwinRunner, Wiring
+from twinmodel.clock import BUILD_NS
 from twinmodel.estimator import Estimate
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
@@ -283,3 +284,19 @@ def test_a_clock_that_was_put_back_in_a_soak_leaves_the_old_model_ready():
     assert len(new.seen) > 0
     runner.close(T0 - 3600 * S)
     assert (new.rejoined, old.rejoined) == (1, 1)
+
+
+def test_ticks_begin_anew_when_a_clock_that_was_never_set_is_set():
+    model = tanks()
+    runner = TwinRunner(WIRING, Slot(model))
+    runner.run(0)
+    for signal in (0, 1):
+        runner.push(Batch.of(Kind.FLOAT, [signal] * 2, [5.0] * 2, [0] * 2, [20 * S, 21 * S]), 21 * S)
+    runner.run(21 * S)
+    set_ns = BUILD_NS + 86_400 * S
+    runner.run(set_ns)
+    assert model.rejoined == 1
+    for signal in (0, 1):
+        runner.push(Batch.of(Kind.FLOAT, [signal], [6.0], [0], [set_ns + S]), set_ns + S)
+    runner.run(set_ns + S)
+    assert [t for t, _, _ in model.seen] == [20 * S, 21 * S, set_ns + S]
