@@ -42,7 +42,7 @@ def devices(clock):
 def eventually():
     """Function: waits until a condition holds, at most `seconds`; real sockets need real time."""
 
-    async def wait(condition, seconds=8.0):
+    async def wait(condition, seconds=60.0):
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110  # the condition lies beyond a socket
                 await asyncio.sleep(0.01)

@@ -78,9 +78,10 @@ async def test_an_unknown_unit_is_refused_as_a_gateway_does(devices, log, clock)
 async def test_a_silent_unit_answers_nothing_and_leaves_the_others_alone(tmp_path, devices, log, clock):
     units = devices("modbus", 2)
     units[0].inject("dropout")
-    async with serve_modbus(units, log, clock) as port, client(port, timeout=0.2, retries=0) as reader:
-        with pytest.raises(ModbusIOException):
-            await reader.read_input_registers(0, count=7, device_id=1)
+    async with serve_modbus(units, log, clock) as port, client(port) as reader:
+        async with client(port, timeout=0.2, retries=0) as impatient:
+            with pytest.raises(ModbusIOException):
+                await impatient.read_input_registers(0, count=7, device_id=1)
         assert not (await reader.read_input_registers(0, count=7, device_id=2)).isError()
         units[0].faults.clear()
         assert decode((await reader.read_input_registers(0, count=7, device_id=1)).registers)[2] == 1

@@ -42,7 +42,7 @@ class Collector:
 
 
 def client(port, path="twinsim"):
-    return Client(f"opc.tcp://127.0.0.1:{port}/{path}", timeout=5)
+    return Client(f"opc.tcp://127.0.0.1:{port}/{path}", timeout=60)
 
 
 async def subscribe(connected, devices, collector):

@@ -71,7 +71,7 @@ class Recorder:
         self.count = self.lost = 0
         self._clock, self._start_ns, self._bytes = clock, clock.boot_ns(), 0
         try:
-            self._file: TextIO = path.open("x", encoding="utf-8")
+            self._file: TextIO = path.open("x", encoding="utf-8", buffering=1)  # a killed recorder loses half a line
         except FileExistsError:
             raise InputError("ALREADY_EXISTS", f"{path} exists", hint="name another file with --out") from None
         except OSError as refused:
