@@ -21,7 +21,7 @@ from twinmodel.signal import Batch, Catalogue
 REMEMBERED = 100_000
 """Samples of brokers that are remembered, each in 230 bytes: of the 1024 messages that one may have in flight and send
 again after a kill, with some tens of samples each. Were it less, what comes again would push out what follows it."""
-REMEMBERED_LAST = 16
+REMEMBERED_LAST = 4
 """Samples of each signal of OPC UA that are remembered: a server repeats the last one alone."""
 
 _Key = tuple[int, int, object]

@@ -92,7 +92,8 @@ class Trait:
         found = str(self.decode([int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)])[0])
         if self.firmware:
             fits = parse_range(self.pattern).fits(found)
-            return "" if fits else f"the device has firmware {found!r}, its profile is for {self.pattern!r}"
+            text = f"the device has firmware {found!r}, its profile is for {self.pattern!r}"
+            return "" if fits else f"{text}; name the profile for it in site.yaml, as `profile: vendor/device/version`"
         if fnmatchcase(found, self.pattern):
             return ""
         return f"the device says it is {found!r}, its profile is for {self.pattern!r}"

@@ -109,6 +109,13 @@ def test_value_of_each_type_is_read_and_what_follows_stays_in_place(variant, val
     assert found[1][:2] == (2, 7)
 
 
+def test_text_that_is_not_utf8_spoils_its_own_value_alone():
+    both = response([ua.DataValue(ua.Variant("é", T.String)), ua.DataValue(ua.Variant(7, T.Int32))])
+    found = sorted(rows(read_publish_response(both.replace("é".encode(), b"\xff\xfe"))), key=lambda row: row[0])
+    assert found[0][:2] == (1, Unsupported("text that is not UTF-8"))
+    assert found[1][:2] == (2, 7)
+
+
 def test_changes_of_one_item_in_two_shapes_keep_their_order():
     made = ua.PublishResponse()
     good, bad = ua.DataValue(ua.Variant(1.0)), ua.DataValue(None, ua.StatusCode(ua.StatusCodes.BadNoCommunication))
