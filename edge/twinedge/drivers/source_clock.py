@@ -1,8 +1,8 @@
 """Whether the time in a message is to be believed: the clock of a device against that of the gateway.
 
-A stamp that lies ahead of its arrival is wrong, and so is one of before this software was made. One that lies behind
-may be right, for a device or a broker may have kept the message: that shows as a backlog that gets shorter. A clock
-that is slow stays behind by the same distance while time goes on, and nothing it says is new:
+A stamp that lies ahead of its arrival is wrong (one of before 2000 is no stamp at all, see `payload_fields`). One that
+lies behind may be right, for a device or a broker may have kept the message: that shows as a backlog that gets shorter.
+A clock that is slow stays behind by the same distance while time goes on, and nothing it says is new:
 
     bucket of 10 s    1    2    3    4    5    6    7    8
     backlog        3600  900  120    0    0 ...               least distance of each bucket: it is believed
@@ -71,7 +71,7 @@ class MessageClock:
         """
         if wall_ns < BUILD_NS:
             return True
-        if t_ns > wall_ns + AHEAD_MAX_NS or t_ns < BUILD_NS:
+        if t_ns > wall_ns + AHEAD_MAX_NS:
             return self._judged(false_ns=t_ns - wall_ns)
         self._note(wall_ns - t_ns, boot_ns)
         return self._judged(false_ns=t_ns - wall_ns if self._slow else None)
