@@ -168,7 +168,7 @@ async def test_a_new_catalogue_that_waits_for_the_disk_keeps_nobody_else_from_co
     disk.full = True
     await pipeline.put(delivery(clock, 0))
     grown = Catalogue((*CATALOGUE.signals, Signal(2, "twin/x#estimate", stream=Stream.STATE)))
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         using = group.create_task(pipeline.use(grown))
         await disk.refused.wait()
         assert not await pipeline.commit(everything=True)
@@ -181,7 +181,7 @@ async def test_flush_commits_by_itself_and_ends_after_the_commit_that_runs(clock
     gate = Gate(CATALOGUE, Rules.none(2), clock)
     eager = Pipeline(Replays(), gate, Lanes(dict.fromkeys(Stream, 0)), [], disk.commit, clock)
     await eager.use(CATALOGUE)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         flushing = group.create_task(eager.flush())
         await eager.put(delivery(clock, 0))
         await disk.written.wait()
@@ -325,3 +325,22 @@ async def test_a_defect_in_the_gate_is_declared_and_its_deliveries_told(clock, d
     await made.commit(everything=True)
     assert told == [1]
     assert [(one.device, one.reason) for one in disk.records] == [("*", "INTERNAL")]
+
+
+async def test_whatever_becomes_of_the_models_all_that_was_gathered_is_stored_and_told(
+    clock, disk, pipeline, monkeypatch
+):
+    told = []
+
+    def trips(arrived=()):
+        raise ZeroDivisionError("a defect")
+
+    await pipeline.put(delivery(clock, 1))
+    await pipeline.put(delivery(clock, 0, told=told, t_ns=clock.wall_ns() + 1))
+    await pipeline.put(delivery(clock, 1))
+    monkeypatch.setattr(pipeline, "_estimate", trips)
+    with pytest.raises(ZeroDivisionError):
+        await pipeline.commit(everything=True)
+    assert await pipeline.commit(everything=True)
+    assert sorted(name for name, _ in disk.rows) == ["d.slow", "d.slow", "d.state"]
+    assert told == [1]

@@ -14,9 +14,11 @@ import importlib
 import random
 from collections.abc import Sequence
 
+import structlog
+
 from twinedge.config.address import parse_modbus
-from twinedge.drivers.decode import NOTHING
-from twinedge.drivers.link import Assignment, Backoff, Columns, names
+from twinedge.drivers.decode import DECODE, NOTHING
+from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, names
 from twinedge.drivers.modbus_decode import Extractor
 from twinedge.drivers.modbus_frame import ACKNOWLEDGE, BUSY, Refused, Request, Values
 from twinedge.drivers.modbus_line import Line, LineLostError, Reply, SilentError
@@ -30,6 +32,7 @@ TIMEOUT_S = 1.0
 SILENT_MAX = 2
 BUSY_RETRIES = 2
 BUSY_DELAY_S = 0.1
+_log = structlog.get_logger("twinedge.drivers")
 
 
 class ModbusDriver:
@@ -226,12 +229,24 @@ class ModbusDriver:
             lost = gone
         if alive and lost is None and (hole := unit.link.answered()) is not None:
             await sink.put(hole)
-        batches = found.batches(unit)
-        if batches:
-            await sink.put(unit.link.handed(batches))
+        try:
+            batches = found.batches(unit)
+        except Exception as defect:  # noqa: BLE001  # the units beside it are to be read on
+            await self._spoilt(unit, group, defect, sink)
+        else:
+            if batches:
+                await sink.put(unit.link.handed(batches))
         if lost is not None:
             raise lost
         return alive
+
+    async def _spoilt(self, unit: Unit, group: Group, defect: Exception, sink: Sink) -> None:
+        """Replies that trip a defect of ours are bad, and cost their own device alone; of equal ones one is logged."""
+        text = f"the replies trip a defect: {type(defect).__name__} {defect}"[:ERROR_TEXT_MAX]
+        if unit.link.last_error != text:
+            _log.error("replies trip a defect and are passed over", device=unit.link.name, exc_info=defect)
+        unit.link.fault(text)
+        await sink.put(unit.link.stamp([field.signal for field in group.fields.values()], DECODE))
 
     async def _cycle(self, unit: Unit, group: Group, line: Line, found: _Found) -> None:
         """Asks what the plan says, telling it what became of each read. Raises SilentError or LineLostError."""

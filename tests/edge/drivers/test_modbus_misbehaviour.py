@@ -9,6 +9,7 @@ import struct
 import pytest
 
 from twinedge.drivers.modbus import ModbusDriver
+from twinedge.drivers.modbus_decode import Extractor
 from twinmodel.quality import GOOD, QualityReason, bad
 
 AWAY = bad(QualityReason.NOT_CONNECTED)
@@ -344,3 +345,27 @@ async def test_many_silent_units_share_what_one_may_take_from_a_healthy_one(assi
             await sink.until(lambda: len(sink.samples(0)) >= seen + 30, within_s=30)
     asked = [r.unit for r in server.requests[-30:]]
     assert asked.count(1) >= 15
+
+
+async def test_replies_that_trip_a_defect_are_bad_and_the_unit_beside_is_read_on(
+    assign, clock, rng, running, sink, monkeypatch
+):
+    decode = Extractor.decode
+
+    def trips(self, *arguments):
+        batches = decode(self, *arguments)
+        if 0 in batches[0].signal:
+            raise ZeroDivisionError("a defect")
+        return batches
+
+    monkeypatch.setattr(Extractor, "decode", trips)
+    async with Server() as server:
+        assignments, _ = assign(device("d1", server.port, unit=1), device("d2", server.port, unit=2))
+        driver = ModbusDriver(assignments, clock=clock, rng=rng, timeout_s=20)
+        async with running(driver, sink):
+            await sink.until(lambda: len(sink.samples(0)) >= 3 and len(sink.samples(2)) >= 3, within_s=20)
+            assert {q for s, _, q, _ in sink.samples() if s < 2} == {DECODE}
+            assert {q for s, _, q, _ in sink.samples() if s >= 2} == {GOOD}
+            odd, even = driver.health()
+            assert "ZeroDivisionError" in odd.last_error
+            assert (even.errors, even.connected, odd.connected) == (0, True, True)
