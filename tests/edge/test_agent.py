@@ -38,7 +38,7 @@ async def test_a_driver_that_loses_its_cancellation_to_an_error_is_asked_again(m
     running._clock, running._uplink, running._lanes = SystemClock(), None, ()
     task = asyncio.create_task(driver())
     await begun.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await running._end([task], asyncio.create_task(asyncio.sleep(0)))
     assert task.cancelled()
 
@@ -63,7 +63,7 @@ async def test_all_that_is_in_memory_is_stored_at_the_end_and_a_refusing_spool_e
     running = object.__new__(agent._Running)
     running._pipeline = running._storage = running._lanes = Full()
     running._clock, running._uplink = SystemClock(), None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await running._end([], asyncio.create_task(asyncio.sleep(0)))
     assert len(running._lanes) == 0
 

@@ -335,7 +335,7 @@ class Authority:
         return self.issue([x509.UniformResourceIdentifier(uri)], **kwargs)
 
 
-async def until(condition, timeout_s: float = 10.0) -> None:
+async def until(condition, timeout_s: float = 60.0) -> None:
     """Waits for something other tasks bring about."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - what is awaited lies in another thread or process

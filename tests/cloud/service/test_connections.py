@@ -63,7 +63,7 @@ async def connected(port, first=b""):
 
 async def ended(reader) -> bytes:
     """What came until the other side hung up."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         try:
             return await reader.read()
         except ConnectionResetError:

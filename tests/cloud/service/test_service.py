@@ -66,15 +66,15 @@ async def serving(state, **settings):
         task = group.create_task(
             run_service(given, SystemClock(), stop=stop, on_ready=ready.set_result), name="service"
         )
-        done, _ = await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        done, _ = await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
         assert done
         if task in done:
             task.result()
         headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=ready.result().rest, headers=headers, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=ready.result().rest, headers=headers, timeout=60) as client:
             yield Running(state, ready.result(), client)
         stop.set()
-        await asyncio.wait_for(task, 15)
+        await asyncio.wait_for(task, 60)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_gateway_joins_and_opens_a_stream_over_mutual_tls_until_it_is_revo
             async with open_channel(identity.sync_address, credentials) as channel:
                 call = sync_pb2_grpc.SyncStub(channel).Session()
                 await call.write(sync_pb2.Up(heartbeat=sync_pb2.Heartbeat(session=1)))
-                return await asyncio.wait_for(call.read(), 10)
+                return await asyncio.wait_for(call.read(), 60)
 
         refused = await first_answer()
         assert refused.WhichOneof("body") == "reject"
@@ -138,14 +138,14 @@ async def test_event_stream_over_http_resumes_and_ends_when_the_service_stops(st
             lines = answer.aiter_lines()
             assert await anext(lines) == "retry: 2000"
             await running.invite("gw-5")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 async for line in lines:
                     if line.startswith("data: "):
                         assert json.loads(line[6:])["gateway"] == "gw-5"
                         break
         async with running.client.stream("GET", path, headers={"Last-Event-ID": "999999"}) as answer:
             lines = answer.aiter_lines()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 async for line in lines:
                     if line.startswith("data: "):
                         break
@@ -162,7 +162,7 @@ async def test_port_in_use_is_named_with_the_setting(state):
             given = {"port": 0, "sync_port": 0, "enrol_port": 0} | {setting: other.getsockname()[1]}
             with pytest.raises(TwinError, match="PORT_IN_USE"):
                 await asyncio.wait_for(
-                    run_service(Settings(state=state, **given), SystemClock(), stop=asyncio.Event()), 20
+                    run_service(Settings(state=state, **given), SystemClock(), stop=asyncio.Event()), 60
                 )
 
 
@@ -186,10 +186,10 @@ async def test_supervisor_hears_ready_watchdog_and_stopping(state, tmp_path, mon
         heard = []
         loop = asyncio.get_running_loop()
         async with serving(state):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while "WATCHDOG=1" not in heard:
                     heard.append((await loop.sock_recv(supervisor, 100)).decode())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "STOPPING=1" not in heard:
                 heard.append((await loop.sock_recv(supervisor, 100)).decode())
         assert heard[0] == "READY=1"

@@ -53,7 +53,7 @@ class ListSink:
                 rows += [r for r in columns if signal_id is None or r[0] == signal_id]
         return rows
 
-    async def until(self, condition, within_s=10.0):
+    async def until(self, condition, within_s=60.0):
         async with asyncio.timeout(within_s):
             while not condition():
                 self.changed.clear()

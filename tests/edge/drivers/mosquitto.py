@@ -44,7 +44,7 @@ class Broker:
     async def start(self):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([self.program, "-c", str(self.config)], **quiet)  # noqa: ASYNC220  # a test
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -58,7 +58,7 @@ class Broker:
     def stop(self, *, hard=False):
         if self.process is not None:
             (self.process.kill if hard else self.process.terminate)()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     async def publish(self, topic, *payloads, qos=1, retain=False, **options):
@@ -69,7 +69,7 @@ class Broker:
 
 
 async def connected(driver):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not driver.health()[0].connected:  # noqa: ASYNC110  # health is polled, as the status page does
             await asyncio.sleep(0.01)
 

@@ -151,8 +151,9 @@ async def test_in_flight_window_is_told_before_it_fills(make, sink, running, bro
 
 @service
 async def test_cancelled_driver_acknowledges_commits_under_way(make, sink, running, broker):
-    task = asyncio.create_task(make(broker.port, linger_s=3.0).run(sink))
-    await asyncio.sleep(0.3)
+    driver = make(broker.port, linger_s=60.0)
+    task = asyncio.create_task(driver.run(sink))
+    await connected(driver)
     await broker.publish("plant/tank", reading(1))
     await sink.until(lambda: len(levels(sink)) == 1)
     task.cancel()

@@ -259,7 +259,7 @@ def test_numbers_that_make_no_sense_are_refused_at_their_line(old, new, match, l
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([*TANK])), min_size=1, max_size=4), st.booleans())
-@settings(max_examples=60, deadline=2000)
+@settings(max_examples=60)
 def test_no_scribbling_makes_the_compiler_fail_otherwise(edits, drop):
     text = TANK
     for at, letter in edits:
