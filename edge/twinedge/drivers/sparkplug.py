@@ -252,9 +252,10 @@ class SparkplugHost:
             except PayloadError as wrong:
                 node.fault(device, wrong.message)
                 name = ""  # no point's name, but its alias is known
-            told = Metric(name, metric.datatype, member.bindings.get(name) if member is not None else None)
-            if told.binding is not None:
-                known[name] = told
+            binding = member.bindings.get(name) if member is not None else None
+            told = _NOBODYS
+            if binding is not None:
+                told = known[name] = Metric(name, metric.datatype, binding)
             if metric.HasField("alias") and len(node.aliases) < ALIASES_MAX:
                 node.aliases[metric.alias] = (device, told)
         return known
@@ -286,6 +287,7 @@ class SparkplugHost:
         return Saying(f"{NAMESPACE}/STATE/{self._host}", body, qos=1, retain=True)
 
 
+_NOBODYS = Metric("", 0, None)  # names of metrics that no point wants are not kept: there may be thousands
 _KINDS = frozenset({"NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH"})
 
 
