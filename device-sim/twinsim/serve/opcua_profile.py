@@ -56,6 +56,15 @@ def variant_type(device: str, name: str, point: Point) -> ua.VariantType:
     return ua.VariantType[found]
 
 
+def check_nodes(devices: Sequence[ProfileDevice]) -> None:
+    """Refuses what cannot be served, before a server is made. Raises InputError VALUE_INVALID."""
+    for name, point in devices[0].source.profile.points.items():
+        variant_type(devices[0].source.profile.name, name, point)
+        if len(devices) > 1 and isinstance(parse_node(point.at), NodeAddress):
+            text = f"{devices[1].name} cannot be simulated: {name}: another device of this server has {point.at}"
+            raise InputError("VALUE_INVALID", text, hint="simulate one device, or write browse paths", point=name)
+
+
 class _Variable:
     """One node, and the points it carries: several when it is an array."""
 
@@ -113,11 +122,6 @@ class _Space:
             nodeid = await self._place(device, top, own, address)
             variable = found.get(nodeid)
             if variable is None:
-                if nodeid in self._made:
-                    text = f"{device.name} cannot be simulated: {name}: another device of this server has {point.at}"
-                    raise InputError(
-                        "VALUE_INVALID", text, hint="simulate one device, or write browse paths", point=name
-                    )
                 variable = found[nodeid] = _Variable(nodeid, kind)
             variable.elements[name] = address.element
         for nodeid, variable in found.items():
@@ -330,6 +334,7 @@ async def serve_nodes(
         ConflictError: PORT_IN_USE.
         InputError: VALUE_INVALID; it names the point that cannot be simulated and why.
     """
+    check_nodes(devices)
     fleet = NodeFleet(devices, log, clock, state, host)
     await fleet.begin(port)
     for device in devices:
