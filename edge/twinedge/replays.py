@@ -16,6 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from twinedge.config.load import LoadedSite
+from twinmodel.profile.schema import FirmwareProfile, Point
+from twinmodel.quality import QualityReason, uncertain
 from twinmodel.signal import Batch, Catalogue
 
 REMEMBERED = 100_000
@@ -23,6 +25,8 @@ REMEMBERED = 100_000
 again after a kill, with some tens of samples each. Were it less, what comes again would push out what follows it."""
 REMEMBERED_LAST = 4
 """Samples of each signal of OPC UA that are remembered: a server repeats the last one alone."""
+
+_CLOCK = uncertain(QualityReason.CLOCK)  # drivers stamp so what they date themselves
 
 _Key = tuple[int, int, object]
 
@@ -92,12 +96,24 @@ class Replays:
         for signal, t_ns, value, quality in columns:
             memory = memories.get(signal)
             told = value if value == value else None  # noqa: PLR0124 - NaN alone differs from itself
-            found.append(memory is None or memory.is_new((signal, t_ns, told), quality))
+            found.append(memory is None or quality == _CLOCK or memory.is_new((signal, t_ns, told), quality))
         return found
 
 
 def source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> tuple[list[int], list[int]]:
     """Ids of signals whose samples carry the time of their source: those of brokers, those of OPC UA."""
-    protocol = {name: profile.protocol for name, profile in loaded.profiles.items()}
-    sources = {s.id: protocol.get(s.name.partition(".")[0]) for s in catalogue.signals if s.role == "measured"}
-    return [s for s, of in sources.items() if of == "mqtt"], [s for s, of in sources.items() if of == "opcua"]
+    found: dict[str, list[int]] = {"mqtt": [], "opcua": []}
+    for signal in catalogue.signals:
+        device, _, point = signal.name.partition(".")
+        profile = loaded.profiles.get(device) if signal.role == "measured" else None
+        if profile is not None and profile.protocol in found and _is_dated(profile, profile.points[point]):
+            found[profile.protocol].append(signal.id)
+    return found["mqtt"], found["opcua"]
+
+
+def _is_dated(profile: FirmwareProfile, point: Point) -> bool:
+    """Whether the source says when; of what it does not date, equal values are samples of their own."""
+    defaults = profile.defaults
+    if profile.protocol == "opcua" or (point.payload or defaults.payload) == "sparkplug":
+        return True
+    return (point.time or defaults.time) is not None

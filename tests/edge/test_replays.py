@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from twinedge.replays import REMEMBERED_LAST, Replays, source_stamped
+from twinmodel.profile.schema import FirmwareProfile
+from twinmodel.quality import QualityReason, uncertain
 from twinmodel.signal import Batch, Catalogue, Kind, Signal
 
 
@@ -81,7 +83,25 @@ def test_what_an_earlier_boot_stored_is_a_repeat_whatever_the_gate_made_of_its_q
     assert len(replays.fresh(batch(1, (10, 1.0)))) == 0
 
 
-def test_signals_are_sorted_by_who_repeats_them():
-    profiles = {name: SimpleNamespace(protocol=name) for name in ("opcua", "mqtt", "modbus")}
-    signals = [Signal(n, f"{('opcua', 'mqtt', 'modbus')[n % 3]}.p{n}") for n in range(6)]
-    assert source_stamped(SimpleNamespace(profiles=profiles), Catalogue(tuple(signals))) == ([1, 4], [0, 3])
+def test_equal_values_that_the_gateway_dates_in_one_moment_are_all_stored():
+    replays = Replays([1])
+    undated = batch(1, (10, 1.0), (10, 1.0)).with_quality(np.array([uncertain(QualityReason.CLOCK)] * 2, np.uint16))
+    assert len(replays.fresh(undated)) == 2
+
+
+def test_signals_are_sorted_by_who_repeats_them_and_those_without_a_time_repeat_nothing():
+    dated = {"defaults": {"topic": "x", "time": "$.t"}, "points": {"p": {"at": "$.v"}}}
+    undated = {"defaults": {"topic": "x"}, "points": {"p": {"at": "$.v"}, "q": {"at": "$.v", "time": "$.t"}}}
+    sparkplug = {"defaults": {"payload": "sparkplug"}, "points": {"p": {"at": "a"}}}
+    said = {
+        "a": {"protocol": "mqtt"} | dated,
+        "b": {"protocol": "mqtt"} | undated,
+        "c": {"protocol": "mqtt"} | sparkplug,
+        "d": {"protocol": "opcua", "namespace": "urn:a", "points": {"p": {"at": "a"}}},
+        "e": {"protocol": "modbus", "base": 0, "points": {"p": {"at": "holding 0"}}},
+    }
+    profiles = {name: FirmwareProfile.model_validate({"profile": "t/d"} | text) for name, text in said.items()}
+    names = [f"{name}.{point}" for name, profile in profiles.items() for point in profile.points]
+    catalogue = Catalogue(tuple(Signal(n, name) for n, name in enumerate(names)))
+    found = source_stamped(SimpleNamespace(profiles=profiles), catalogue)
+    assert [[names[s] for s in ids] for ids in found] == [["a.p", "b.q", "c.p"], ["d.p"]]
