@@ -12,6 +12,8 @@ import sys
 
 from pymodbus.client import AsyncModbusTcpClient
 
+from bench.drivers.modbus_server import PLAIN_UNIT
+
 
 async def main(port: int, period_s: float, registers: int, hosts: list[str]) -> None:
     """Polls until its input ends."""
@@ -24,7 +26,7 @@ async def main(port: int, period_s: float, registers: int, hosts: list[str]) -> 
         due_s = loop.time() + phase_s
         while True:
             await asyncio.sleep(max(due_s - loop.time(), 0))
-            reply = await client.read_holding_registers(0, count=registers, device_id=1)
+            reply = await client.read_holding_registers(0, count=registers, device_id=PLAIN_UNIT)
             if not reply.isError():
                 raw = struct.pack(f">{registers}H", *reply.registers)
                 newest[host] = struct.unpack(f">{registers // 2}f", raw)
