@@ -82,7 +82,7 @@ class Agent:
         return self.stored() >= count
 
     def until(self, true, what):
-        end_s = time.monotonic() + 50
+        end_s = time.monotonic() + 100
         while not true():
             assert self.process.poll() is None, what
             assert time.monotonic() < end_s, what
@@ -90,7 +90,7 @@ class Agent:
 
     def end(self, how):
         self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(60)
 
 
 def numbers(state, folder):
@@ -102,7 +102,7 @@ def numbers(state, folder):
 
 
 @pytest.mark.service("mosquitto")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_killed_agent_loses_nothing_that_the_broker_acknowledged_and_stores_nothing_twice(service_path, tmp_path):
     # By default mosquitto keeps a thousand messages for who is away, and drops what comes then.
     everything = "allow_anonymous true\nmax_queued_messages 0"
@@ -128,7 +128,7 @@ async def test_killed_agent_loses_nothing_that_the_broker_acknowledged_and_store
             agent = Agent(config, state, tmp_path)
             agent.until(agent.tells, "the agent is back")
         publisher.stopping.set()
-        publisher.join(30)
+        publisher.join(60)
         total = publisher.acknowledged
         agent.until(lambda: len(numbers(state, tmp_path)) >= total, f"all {total} messages are stored")
         agent.end(signal.SIGTERM)

@@ -54,7 +54,7 @@ class Raw:
         return await self.answer()
 
     async def answer(self):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             head = struct.unpack(">HHHB", await self.reader.readexactly(7))
             return head[0], head[3], await self.reader.readexactly(head[2] - 1)
 

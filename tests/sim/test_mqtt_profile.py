@@ -149,7 +149,7 @@ class Heard:
         self.got = []
 
     async def until(self, condition):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for message in self.client.messages:
                 self.got.append((str(message.topic), bytes(message.payload), message.retain))
                 if condition(*self.got[-1]):

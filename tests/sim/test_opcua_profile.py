@@ -50,7 +50,7 @@ async def node(client, *path):
 async def test_nodes_are_where_the_profile_has_them_and_misbehave_as_told(state, log, system_clock):
     device = press(flow="12.5")
     async with serve_nodes([device], log, system_clock, state=state) as fleet:
-        async with Client(device.address) as client:
+        async with Client(device.address, timeout=60) as client:
             flow = await node(client, "Pump", "Flow")
             held = await flow.read_data_value()
             assert (held.Value.Value, held.Value.VariantType) == (12.5, ua.VariantType.Float)
@@ -90,7 +90,7 @@ async def test_nodes_are_where_the_profile_has_them_and_misbehave_as_told(state,
             await asyncio.open_connection("127.0.0.1", fleet.port)
         device.tick(1.0, T0_NS)
         await fleet.after_tick()
-        async with Client(device.address) as client:
+        async with Client(device.address, timeout=60) as client:
             assert await client.get_namespace_index(URI) == index + 1
             assert await (await node(client, "Pump", "Flow")).read_value() == 12.5
 
@@ -101,7 +101,7 @@ async def test_a_recorded_server_is_played_again_with_its_names(tmp_path, state,
     async with serve_nodes([device], log, system_clock, state=state) as fleet, asyncio.TaskGroup() as group:
         work = record("opcua", device.address, file, system_clock, stop, told.append)
         group.create_task(work, name="recording")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not file.exists() or file.stat().st_size < 1200:
                 device.tick(1.0, system_clock.wall_ns())
                 await fleet.publish(device)
@@ -113,7 +113,7 @@ async def test_a_recorded_server_is_played_again_with_its_names(tmp_path, state,
     async with asyncio.TaskGroup() as group:
         work = replay(file, system_clock, stop, told.put_nowait, state=state, speed=100)
         group.create_task(work, name="replay")
-        async with Client((await told.get()).rpartition(" ")[2]) as client:
+        async with Client((await told.get()).rpartition(" ")[2], timeout=60) as client:
             assert await (await node(client, "Pump", "Flow")).read_value() == 12.5
             assert await (await node(client, "Count")).read_value() > 0
         stop.set()
