@@ -22,3 +22,8 @@ def test_no_seed_loses_doubles_or_hides_anything(part):
 
 def test_a_seed_replays_byte_for_byte():
     assert run_seed(33).digest() == run_seed(33).digest()
+
+
+@pytest.mark.parametrize("seed", [2701, 7727])
+def test_seeds_that_lost_what_a_restored_coordinator_asked_for_while_the_disk_refused_lose_nothing(seed):
+    assert check(run_seed(seed)) == []

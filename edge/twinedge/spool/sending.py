@@ -105,6 +105,10 @@ class Sending(Reading):
                 set_lane(db, replace(lane, acked_seq=acked_seq, handed_seq=max(lane.handed_seq, acked_seq)))
         return released
 
+    def forget_marks(self) -> None:
+        """A session begins: marks that the disk has refused are told anew, or were of a coordinator restored since."""
+        self._told.clear()
+
     def rewind(self, boot: bytes, stream: Stream, next_seq: int) -> bool:
         """The coordinator went back to `next_seq`: what lies behind it waits again.
 
@@ -125,16 +129,23 @@ class Sending(Reading):
         def pruned(db: apsw.Connection) -> bool:
             return counter is not None and next_seq < self._forgotten(db).get((counter, int(stream)), 0)
 
+        # A mark that the disk has refused so far would be written when it heals.
+        known = self._told.get((boot, stream))
+        if known is not None and next_seq < known.next_seq:
+            del self._told[boot, stream]
         # Every session asks; only a coordinator that was restored makes it a write.
         if not self._file.read(lambda db: behind(db) or pruned(db)):
             return counter is not None
         self._retention.coarser.restart()
-        self._told.pop((boot, stream), None)
         with self._file.write() as db:
             if counter is not None and pruned(db):
                 given, now_ns = recall(db, counter, stream), self._clock.wall_ns()
                 set_lane(db, Lane(counter, stream, given, given, given, now_ns))
             for lane in behind(db):
+                log.warning(
+                    "coordinator was restored, sending the tail again", reason="SERVER_REGRESSED", boot=boot.hex(),
+                    stream=stream.name, from_seq=next_seq, acknowledged=lane.acked_seq,
+                )  # fmt: skip
                 moved = replace(lane, acked_seq=next_seq)
                 set_lane(db, moved)
                 return fill_holes(db, moved, boot, "SERVER_REGRESSED", self._clock.wall_ns()) == 0

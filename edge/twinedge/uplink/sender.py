@@ -301,10 +301,7 @@ class Uplink:
                 await self._send_catalogue(call, action.digest)
             case Beat():
                 await self._beat(call, action.session)
-            case Rewind():
-                _log.warning("coordinator was restored, sending the tail again", reason="SERVER_REGRESSED")
-                await self._spool.rewind(action.marks)
-            case Compare():
+            case Rewind() | Compare():
                 await self._spool.rewind(action.marks)
             case Progressed():
                 self._backoff.progressed()

@@ -73,6 +73,7 @@ class SpooledItems:
                 raise
         self._set_history_apart(spool)
         self._boot = spool.boot.id
+        spool.forget_marks()
         # Every boot that is kept: a coordinator that was restored must find the head it remembers in the chain.
         boots, ranges, schemas = spool.boots_since(b""), spool.ranges(), spool.schemas()
         since = spool.boots_since()

@@ -174,7 +174,8 @@ class EdgeSession:
     def _greet(self, hello: Hello, now_ns: int) -> list[EdgeAction]:
         self._hello = hello
         self._schemas = set(hello.schemas)
-        self.acked.update({(r.boot, r.stream): r.first_unacked for r in hello.ranges})
+        # Nothing of an earlier session counts: the spool may not have been able to take over what that one found.
+        self.acked = {(r.boot, r.stream): r.first_unacked for r in hello.ranges}
         self._since_ns = now_ns
         return [Send(hello)]
 

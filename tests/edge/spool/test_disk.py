@@ -48,6 +48,24 @@ def test_what_is_stored_can_be_sent_and_acknowledged_while_the_disk_refuses(benc
     spool.close()
 
 
+@pytest.mark.parametrize("found_out", ["by the next hello", "in the session"])
+def test_marks_the_disk_has_refused_are_not_those_of_a_coordinator_restored_since(bench, world, found_out):  # noqa: F811
+    spool = bench.open(vfs="cached-disk")
+    bench.append(spool)
+    world.refusal, world.refuses = apsw.ReadOnlyError("read-only file system"), ("write",)
+    assert spool.acknowledge([Mark(spool.boot.id, Stream.TELEMETRY, 10)]) == 0
+    if found_out == "in the session":
+        spool.rewind(spool.boot.id, Stream.TELEMETRY, 0)
+    else:
+        spool.forget_marks()
+    world.refuses = ()
+    bench.clock.advance(2 * 10**9)
+    bench.append(spool)
+    assert spool.acknowledge([]) == 0
+    assert [(i.first_seq, i.last_seq) for i in bench.everything(spool)] == [(0, 9), (10, 19)]
+    spool.close()
+
+
 def test_commit_that_failed_and_yet_arrived_is_not_handed_out_before_it_is_undone(bench, world, monkeypatch):  # noqa: F811
     spool = bench.open(vfs="cached-disk")
     bench.append(spool)
