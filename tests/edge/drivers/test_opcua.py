@@ -237,11 +237,11 @@ async def test_half_open_link_is_noticed_and_values_come_back_with_the_link(make
         async with running(make(cable.port), sink):
             await sink.until(lambda: values(sink) and sink.samples(1))
             cable.whole.clear()
-            await sink.until(lambda: sink.samples(0)[-1][2] == AWAY, within_s=40)
+            await sink.until(lambda: sink.samples(0)[-1][2] == AWAY, within_s=60)
             await asyncio.sleep(0.005)  # a change after the loss, also when rounded to milliseconds
             await plant.write(5.0)
             cable.whole.set()
-            await sink.until(lambda: sink.samples(0)[-1][1] == 5.0 and sink.samples(1)[-1][2] == GOOD, within_s=40)
+            await sink.until(lambda: sink.samples(0)[-1][1] == 5.0 and sink.samples(1)[-1][2] == GOOD, within_s=60)
     finally:
         await cable.stop()
     assert len(sink.holes) == 1
@@ -258,9 +258,10 @@ async def test_missed_keep_alive_is_stale_until_the_server_is_heard_again(make, 
         async with running(make(cable.port), sink) as driver:
             await sink.until(lambda: sink.samples(0) and sink.samples(1))
             cable.whole.clear()
-            await sink.until(lambda: sink.samples(1)[-1][2] == bad(QualityReason.STALE), within_s=40)
+            await sink.until(lambda: sink.samples(1)[-1][2] == bad(QualityReason.STALE), within_s=60)
+            await asyncio.sleep(0.005)  # heard after that, also when rounded to milliseconds
             cable.whole.set()
-            await sink.until(lambda: sink.samples(1)[-1][2] == GOOD, within_s=40)
+            await sink.until(lambda: sink.samples(1)[-1][2] == GOOD, within_s=60)
             assert driver.health()[0].errors
     finally:
         await cable.stop()
