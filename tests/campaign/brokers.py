@@ -32,6 +32,7 @@ from tests.campaign.nursery import thread_states
 from tests.campaign.results import BROKERS
 from tests.campaign.runs import Summary
 from tests.conftest import find_service
+from tests.ports import free_port
 
 START_S, DRAIN_S, LOOK_S = 20.0, 60.0, 0.01
 TOPIC, LAST = "samples", b"last"
@@ -237,13 +238,6 @@ def run_mode(name: str, cuts: int, seed: int, *, cleanly: bool = False) -> Row:
     finally:
         disks.remove(root)
     return row
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def until(done: Callable[[], bool], what: str, timeout_s: float = START_S) -> None:

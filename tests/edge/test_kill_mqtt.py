@@ -42,15 +42,17 @@ class Publisher(threading.Thread):
         self.port, self.stopping, self.acknowledged = port, threading.Event(), 0
 
     def run(self):
-        client = paho.Client(CallbackAPIVersion.VERSION2)
+        client, connected = paho.Client(CallbackAPIVersion.VERSION2), threading.Event()
+        client.on_connect = lambda *_: connected.set()
         client.connect("127.0.0.1", self.port)
         client.loop_start()
+        assert connected.wait(60)
         begun = SystemClock().wall_ns() // MILLISECOND_NS
         while not self.stopping.wait(PAUSE_S):
             n = self.acknowledged
             told = client.publish(f"m{n % TOPICS}", json.dumps({"t": begun + n, "n": n}), qos=1)
-            told.wait_for_publish(30)
-            assert told.is_published()
+            told.wait_for_publish(60)
+            assert told.is_published(), f"no acknowledgement of message {n}, connected: {client.is_connected()}"
             self.acknowledged += 1
         client.disconnect()
         client.loop_stop()
@@ -63,7 +65,8 @@ class Agent:
         self.ready = folder / "ready.json"
         self.ready.unlink(missing_ok=True)
         line = ["-m", "twinedge", "run", "--offline", "--config", config, "--state", state, "--ready-file", self.ready]
-        with (folder / "agent.log").open("ab") as log:
+        self.log = folder / "agent.log"
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen([sys.executable, *map(str, line)], stdout=subprocess.DEVNULL, stderr=log)
 
     def stored(self):
@@ -85,7 +88,7 @@ class Agent:
         end_s = time.monotonic() + 100
         while not true():
             assert self.process.poll() is None, what
-            assert time.monotonic() < end_s, what
+            assert time.monotonic() < end_s, f"{what}: {self.log.read_text()[-2000:]}"
             time.sleep(0.02)
 
     def end(self, how):

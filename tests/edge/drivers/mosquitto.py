@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import subprocess
 
 import aiomqtt
 
+from tests.ports import free_port
 from twinmodel.quality import GOOD
 
 T0 = 1_700_000_000_000
@@ -20,12 +20,6 @@ PROFILE = {
 
 def reading(n, **more):
     return {"t": T0 + n, "level": n / 10, "state": {"valves": [False, n % 2 == 0]}} | more
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Broker:
@@ -49,6 +43,7 @@ class Broker:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 except OSError:
+                    assert self.process.poll() is None, "mosquitto does not start"
                     await asyncio.sleep(0.02)
                     continue
                 writer.close()

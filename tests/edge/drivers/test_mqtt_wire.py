@@ -14,7 +14,8 @@ import paho.mqtt.client
 import pytest
 import trustme
 
-from tests.edge.drivers.mosquitto import Broker, connected, free_port, levels, reading
+from tests.edge.drivers.mosquitto import Broker, connected, levels, reading
+from tests.ports import free_port
 from twinedge.drivers import mqtt, mqtt_feed, mqtt_wire
 from twinedge.drivers.mqtt_wire import BODY_MAX, HEAD_BYTES, INBOX_MAX, Connection
 from twinedge.drivers.payload import PAYLOAD_MAX

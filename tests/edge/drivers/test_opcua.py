@@ -13,6 +13,7 @@ from asyncua import Client, Server, ua
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.user_managers import UserManager
 
+from tests.ports import free_port
 from twinedge.drivers import opcua_trust
 from twinedge.drivers.opcua import OpcuaDriver
 from twinedge.drivers.opcua_browse import BrowseLimits, browse
@@ -40,12 +41,6 @@ PROFILE = {
 }
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 class Users(UserManager):
     def get_user(self, iserver, username=None, password=None, certificate=None):
         known = username is None or (username, password) == ("operator", "secret")
@@ -56,9 +51,7 @@ class Plant:
     """One server with a pump, open and encrypted, restartable on its port."""
 
     async def start(self, certificate, key):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.certificate = certificate
         self.server = Server(user_manager=Users())
         await self.server.init()
