@@ -447,11 +447,16 @@ def open_center(folder: Path, clock: VirtualClock, fault: Callable[[], str]) -> 
         database.close()
         database.path = folder / DATABASE
     database.fault = fault
+    # A process that dies lets go of its lock; no store is closed here, and thousands of them live in one process.
+    while _LOCKS:
+        _LOCKS.pop().release()
+    _LOCKS.append(Lock(folder))
     return SqliteStore(
-        database, clock, Blobs(folder / ARTIFACTS), Lock(folder), decode=block.decode, verify=verify_package
+        database, clock, Blobs(folder / ARTIFACTS), _LOCKS[-1], decode=block.decode, verify=verify_package
     )
 
 
+_LOCKS: list[Lock] = []
 _AUTHORITY = Authority()
 _CREDENTIALS: dict[tuple[str, str], Credentials] = {}
 
