@@ -11,20 +11,16 @@ subscribers" means that nobody was given it, not even a session that is away; a 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from twinmodel.clock import MILLISECOND_NS
-from twinmodel.errors import UnreachableError
-from twinsim.background import background
 from twinsim.device import Device
 from twinsim.serve.broker import Brand
-from twinsim.serve.mqtt_session import Session
+from twinsim.serve.mqtt_session import Session, address_of, online
 from twinsim.served import ServedLog
 
 ROOT = "plants"
@@ -93,21 +89,6 @@ async def serve_mqtt(
     Raises:
         UnreachableError: DEVICE_UNREACHABLE when the broker does not take them within 10 s.
     """
-    place = urlsplit(url)
-    address = (place.hostname or "127.0.0.1", place.port or 1883)
-    publishers = [Publisher(device, log, address, version) for device in devices]
-    async with background() as tasks:
-        for publisher, device in zip(publishers, devices, strict=True):
-            tasks.start(publisher.run(), f"publisher {device.name}")
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                for publisher in publishers:
-                    await publisher.online.wait()
-        except TimeoutError as late:
-            raise UnreachableError("DEVICE_UNREACHABLE", f"the broker at {url} takes no connection") from late
-        try:
-            yield publishers
-        finally:
-            tasks.cancel()
-            for publisher in publishers:
-                await publisher.close()
+    publishers = [Publisher(device, log, address_of(url), version) for device in devices]
+    async with online(publishers, url, CONNECT_TIMEOUT_S):
+        yield publishers

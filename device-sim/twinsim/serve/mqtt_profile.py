@@ -5,7 +5,6 @@ What counts as served: a message of QoS 1 whose PUBACK the broker has sent, one 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,15 +15,14 @@ from google.protobuf.message import DecodeError
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from twinmodel.clock import SECOND_NS
-from twinmodel.errors import UnreachableError
-from twinsim.background import background
 from twinsim.faults import FaultKind
 from twinsim.image.codec import Value
 from twinsim.image.device import ProfileDevice, Written
 from twinsim.image.payloads import Message, Messages, presence
 from twinsim.image.sparkplug import Node
 from twinsim.serve.broker import Brand, broker, choose_brand
-from twinsim.serve.mqtt_session import Session
+from twinsim.serve.mqtt import version_of
+from twinsim.serve.mqtt_session import Session, address_of, online
 from twinsim.served import ServedLog
 
 CONNECT_TIMEOUT_S = 30.0
@@ -226,24 +224,9 @@ async def serve_messages(
         if url is None:
             mine = brand or choose_brand()
             url = await child.enter_async_context(broker(port, state, mine))
-        place = urlsplit(url)
-        version = MQTTProtocolVersion.MQTTv311 if mine == "amqtt" else MQTTProtocolVersion.MQTTv5
-        address = (place.hostname or "127.0.0.1", place.port or 1883)
-        publishers = [ProfilePublisher(device, log, address, version) for device in devices]
-        fleet = MessageFleet(publishers, state, url, mine, child)
-        tasks = await stack.enter_async_context(background())
+        publishers = [ProfilePublisher(device, log, address_of(url), version_of(mine)) for device in devices]
         for publisher in publishers:
             publisher.device.address = url
-            tasks.start(publisher.run(), f"publisher {publisher.name}")
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                for publisher in publishers:
-                    await publisher.online.wait()
-        except TimeoutError as late:
-            raise UnreachableError("DEVICE_UNREACHABLE", f"the broker at {url} takes no connection") from late
-        try:
-            yield fleet
-        finally:
-            tasks.cancel()
-            for publisher in publishers:
-                await publisher.close()
+        fleet = MessageFleet(publishers, state, url, mine, child)
+        await stack.enter_async_context(online(publishers, url, CONNECT_TIMEOUT_S))
+        yield fleet

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
+
+from twinmodel.errors import UnreachableError
+from twinsim.background import background
 
 KEEPALIVE_S = 15
 PENDING_MAX = 1000
@@ -169,3 +175,33 @@ class Session:
 
     def _forget_writes(self, _client: Any, _userdata: Any, sock: Any) -> None:
         self._loop.remove_writer(sock)
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of `mqtt://HOST:PORT`."""
+    place = urlsplit(url)
+    return place.hostname or "127.0.0.1", place.port or 1883
+
+
+@asynccontextmanager
+async def online(sessions: Sequence[Session], url: str, within_s: float) -> AsyncIterator[None]:
+    """Runs sessions while the context is open, which it is once the broker at `url` has taken all of them.
+
+    Raises:
+        UnreachableError: DEVICE_UNREACHABLE when it does not within `within_s` seconds.
+    """
+    async with background() as tasks:
+        for session in sessions:
+            tasks.start(session.run(), f"publisher {session.name}")
+        try:
+            async with asyncio.timeout(within_s):
+                for session in sessions:
+                    await session.online.wait()
+        except TimeoutError as late:
+            raise UnreachableError("DEVICE_UNREACHABLE", f"the broker at {url} takes no connection") from late
+        try:
+            yield
+        finally:
+            tasks.cancel()
+            for session in sessions:
+                await session.close()
