@@ -38,7 +38,7 @@ import numpy as np
 
 from bench.fleet import Gateway as FleetGateway
 from bench.fleet import Server, coordinator
-from twincloud.storage import SqliteStore, create, open_store
+from twincloud.storage import CoordinatorStore, create, open_store
 from twincloud.storage.contract import Arrival, GatewayKey, Hello, TwinKey
 from twincloud.twins.history import ROLES
 from twinmodel.clock import SECOND_NS, ClockQuality, SystemClock
@@ -78,7 +78,7 @@ def plant(twins: int, measured: int, outputs: int, prefix: str) -> Catalogue:
 class Gateway:
     """Makes one block of all its signals for each second."""
 
-    def __init__(self, store: SqliteStore, name: str, catalogue: Catalogue) -> None:
+    def __init__(self, store: CoordinatorStore, name: str, catalogue: Catalogue) -> None:
         self.key = GatewayKey("bench", "site", name)
         self.catalogue = catalogue
         self.boot = hashlib.sha256(name.encode()).digest()[:16]
@@ -106,7 +106,7 @@ class Gateway:
 
 
 def commit_rate(
-    store: SqliteStore, gateways: Sequence[Gateway], commits: int, blocks: int, *, start: int = 0
+    store: CoordinatorStore, gateways: Sequence[Gateway], commits: int, blocks: int, *, start: int = 0
 ) -> tuple[float, float]:
     """Blocks and samples per second over `commits` commits of `blocks` blocks of each gateway."""
     steps = [
@@ -125,7 +125,7 @@ def commit_rate(
     return commits * blocks * len(gateways) / elapsed, samples / elapsed
 
 
-def history_ms(store: SqliteStore, key: TwinKey) -> float:
+def history_ms(store: CoordinatorStore, key: TwinKey) -> float:
     """Milliseconds for one hour of two properties in all roles, as a twin's page asks for them."""
     begin = time.perf_counter()
     for prop in ("p0", "p1"):

@@ -1,6 +1,6 @@
 """A plant in virtual time: production's spools, uplinks, servicer, writer and store on one thread, and their enemy.
 
-    Gateway ── Uplink, EdgeSession, Storage, Spool ──▶ Network ──▶ SyncServicer, ServerSession, Writer, SqliteStore
+    Gateway ── Uplink, EdgeSession, Storage, Spool ──▶ Network ──▶ SyncServicer, ServerSession, Writer, CoordinatorStore
         ▲                                                 ▲                          ▲
         └─────────────── kills, copies, restores ──── Nemesis ──── cuts, losses, restores
 
@@ -42,7 +42,7 @@ from twincloud.storage import create, open_store
 from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.directory import ARTIFACTS, DATABASE, Lock
 from twincloud.storage.sqlite import SqliteDatabase
-from twincloud.storage.store import SqliteStore
+from twincloud.storage.store import CoordinatorStore
 from twinedge.uplink import sender
 from twinmodel.clock import SECOND_NS, ManualClock, SystemClock
 from twinmodel.errors import StorageError, TwinError
@@ -88,7 +88,7 @@ class Center:
         self.pending_peak = 0
         self.servicer: SyncServicer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._store: SqliteStore | None = self._open()
+        self._store: CoordinatorStore | None = self._open()
 
     def start(self) -> None:
         limits = IngestLimits(
@@ -161,14 +161,14 @@ class Center:
             (self.world.loop.now_ns + self.world.random.randint(0, 6) * SECOND_NS) / SECOND_NS, self.start
         )
 
-    def _image(self, source: Path) -> SqliteStore:
+    def _image(self, source: Path) -> CoordinatorStore:
         """The files as a killed process leaves them, in a new folder, opened."""
         self.backups += 1
         self.folder = self.world.root / f"center{self.backups}"
         copy_center(source, self.folder)
         return self._open()
 
-    def _open(self) -> SqliteStore:
+    def _open(self) -> CoordinatorStore:
         return open_center(self.folder, self.clock, lambda: self.disk_fault)
 
     def back_up(self) -> None:
@@ -404,7 +404,7 @@ def template() -> Path:
     return _TEMPLATES["center"]
 
 
-def let_in(store: SqliteStore, name: str, token: bytes, now_ns: int) -> None:
+def let_in(store: CoordinatorStore, name: str, token: bytes, now_ns: int) -> None:
     """Invites a gateway and lets it join."""
     store.create_invite(GatewayKey(TENANT, SITE, name), token, now_ns, now_ns + SECOND_NS)
     store.redeem_invite(token, now_ns)
@@ -427,14 +427,14 @@ class Refusing(SqliteDatabase):
     fault: Callable[[], str] = staticmethod(lambda: "")
 
     @contextlib.contextmanager
-    def write(self):
-        with super().write() as connection:
+    def write(self, tenant="*"):
+        with super().write(tenant) as connection:
             yield connection
             if reason := self.fault():
                 raise StorageError(reason, "the disk of the coordinator refuses")
 
 
-def open_center(folder: Path, clock: VirtualClock, fault: Callable[[], str]) -> SqliteStore:
+def open_center(folder: Path, clock: VirtualClock, fault: Callable[[], str]) -> CoordinatorStore:
     """A store over the files of a folder, which knows nothing of the one before.
 
     The engine under it is kept from seed to seed: SQLAlchemy compiles each statement once for an engine, which takes
@@ -451,7 +451,7 @@ def open_center(folder: Path, clock: VirtualClock, fault: Callable[[], str]) -> 
     while _LOCKS:
         _LOCKS.pop().release()
     _LOCKS.append(Lock(folder))
-    return SqliteStore(
+    return CoordinatorStore(
         database, clock, Blobs(folder / ARTIFACTS), _LOCKS[-1], decode=block.decode, verify=verify_package
     )
 

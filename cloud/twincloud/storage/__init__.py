@@ -1,6 +1,6 @@
 """Where the coordinator keeps what it knows, behind one contract: `create` once, then `open_store`."""
 
 from twincloud.storage.directory import create
-from twincloud.storage.store import SqliteStore, open_store
+from twincloud.storage.store import CoordinatorStore, open_store
 
-__all__ = ["SqliteStore", "create", "open_store"]
+__all__ = ["CoordinatorStore", "create", "open_store"]

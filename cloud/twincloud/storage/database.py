@@ -12,6 +12,10 @@ Row = Mapping[str, Any]
 """Column -> value of one row to write."""
 
 
+ALL = "*"
+"""For the tenant of a transaction: no tenant in particular."""
+
+
 class Database(Protocol):
     """One database: write transactions one after the other, read transactions beside them."""
 
@@ -20,16 +24,20 @@ class Database(Protocol):
         """Name and version, e.g. `sqlite 3.45.1`."""
         ...
 
-    def write(self) -> AbstractContextManager[Connection]:
+    def write(self, tenant: str = ALL) -> AbstractContextManager[Connection]:
         """A durable transaction: committed when the block ends, rolled back when it raises.
+
+        Args:
+            tenant: whose rows it may see and write, `*` for all; where the engine has row-level security, it enforces
+                this also for SQL that forgets it. SQLite ignores it.
 
         Raises:
             StorageError: STORE_FULL, STORE_SYNC_FAILED, STORE_CORRUPT, STORE_READ_ONLY; nothing was committed.
         """
         ...
 
-    def read(self) -> AbstractContextManager[Connection]:
-        """A snapshot that no writer changes; raises StorageError."""
+    def read(self, tenant: str = ALL) -> AbstractContextManager[Connection]:
+        """A snapshot that no writer changes, of one tenant's rows or, with `*`, of all; raises StorageError."""
         ...
 
     def read_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> list[tuple[Any, ...]]:

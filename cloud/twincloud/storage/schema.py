@@ -40,36 +40,41 @@ metadata = MetaData(
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _big(name: str, default: int = 0) -> Column[int]:
+def big(name: str, default: int = 0) -> Column[int]:
+    """A 64-bit count, id or time; 0 unless told."""
     return Column(name, BigInteger, nullable=False, default=default, server_default=str(default))
 
 
-def _text(name: str, default: str = "") -> Column[str]:
+def text(name: str, default: str = "") -> Column[str]:
+    """A text; "" unless told."""
     return Column(name, String, nullable=False, default=default, server_default=default)
 
 
-def _blob(name: str) -> Column[bytes]:
+def blob(name: str) -> Column[bytes]:
+    """Bytes that must be given."""
     return Column(name, LargeBinary, nullable=False)
 
 
-def _gateway() -> Column[int]:
+def gateway() -> Column[int]:
+    """The gateway a row belongs to."""
     return Column("gateway_id", Id, ForeignKey("gateways.id"), nullable=False)
 
 
-def _boot() -> Column[int]:
+def boot() -> Column[int]:
+    """The boot a row belongs to."""
     return Column("boot_id", Id, ForeignKey("boots.id"), nullable=False)
 
 
-counters = Table("counters", metadata, Column("name", String, primary_key=True), _big("value"))
+counters = Table("counters", metadata, Column("name", String, primary_key=True), big("value"))
 
-tenants = Table("tenants", metadata, Column("tenant", String, primary_key=True), _big("created_ns"))
+tenants = Table("tenants", metadata, Column("tenant", String, primary_key=True), big("created_ns"))
 
 sites = Table(
     "sites",
     metadata,
     Column("tenant", String, ForeignKey("tenants.tenant"), primary_key=True),
     Column("site", String, primary_key=True),
-    _big("created_ns"),
+    big("created_ns"),
 )
 
 gateways = Table(
@@ -79,27 +84,27 @@ gateways = Table(
     Column("tenant", String, ForeignKey("tenants.tenant"), nullable=False),
     Column("site", String, nullable=False),
     Column("gateway", String, nullable=False),
-    _text("state", "invited"),
+    text("state", "invited"),
     Column("connected", Boolean, nullable=False, default=False, server_default="0"),
-    _big("session"),
+    big("session"),
     Column("head_boot", LargeBinary, nullable=True),
-    _big("boot_counter"),
+    big("boot_counter"),
     Column("offset_ns", BigInteger, nullable=True),
-    _text("agent_version"),
+    text("agent_version"),
     Column("clock", SmallInteger, nullable=False, default=0, server_default="0"),
-    _big("last_seen_ns"),
-    _big("backlog_bytes"),
-    _big("backlog_samples"),
-    _big("oldest_ns"),
-    _big("blocks"),
-    _big("samples"),
-    _big("duplicates_refused"),
-    _text("certificate_serial"),
-    _big("certificate_until_ns"),
+    big("last_seen_ns"),
+    big("backlog_bytes"),
+    big("backlog_samples"),
+    big("oldest_ns"),
+    big("blocks"),
+    big("samples"),
+    big("duplicates_refused"),
+    text("certificate_serial"),
+    big("certificate_until_ns"),
     Column("schema_id", Id, ForeignKey("schemas.id"), nullable=True),
     Column("hello_schemas", LargeBinary, nullable=False, default=b"", server_default=""),
-    _big("last_block"),
-    _big("created_ns"),
+    big("last_block"),
+    big("created_ns"),
     UniqueConstraint("tenant", "site", "gateway"),
 )
 
@@ -107,11 +112,11 @@ boots = Table(
     "boots",
     metadata,
     Column("id", Id, primary_key=True),
-    _gateway(),
-    _blob("boot"),
-    _blob("previous"),
-    _big("counter"),
-    _big("started_ns"),
+    gateway(),
+    blob("boot"),
+    blob("previous"),
+    big("counter"),
+    big("started_ns"),
     Column("clock", SmallInteger, nullable=False),
     # What our clock was ahead of the boot's when it last told; event times stay as they came.
     Column("offset_ns", BigInteger, nullable=True),
@@ -123,7 +128,7 @@ marks = Table(
     metadata,
     Column("boot_id", Id, ForeignKey("boots.id"), primary_key=True),
     Column("stream", SmallInteger, primary_key=True),
-    _big("next_seq"),
+    big("next_seq"),
 )
 
 schemas = Table(
@@ -131,7 +136,7 @@ schemas = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("digest", LargeBinary, nullable=False, unique=True),
-    _blob("content"),
+    blob("content"),
 )
 
 gateway_schemas = Table(
@@ -139,26 +144,26 @@ gateway_schemas = Table(
     metadata,
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
     Column("schema_id", Id, ForeignKey("schemas.id"), primary_key=True),
-    _big("received_ns"),
+    big("received_ns"),
 )
 
 blocks = Table(
     "blocks",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=False),
-    _big("commit_no"),
-    _gateway(),
-    _boot(),
+    big("commit_no"),
+    gateway(),
+    boot(),
     Column("stream", SmallInteger, nullable=False),
-    _big("first_seq"),
-    _big("last_seq"),
+    big("first_seq"),
+    big("last_seq"),
     Column("schema_id", Id, ForeignKey("schemas.id"), nullable=False),
     Column("wide", Boolean, nullable=False),
-    _big("t_min_ns"),
-    _big("t_max_ns"),
-    _big("received_ns"),
-    _big("committed_ns"),
-    _blob("payload"),
+    big("t_min_ns"),
+    big("t_max_ns"),
+    big("received_ns"),
+    big("committed_ns"),
+    blob("payload"),
     # The marks dedupe; this index is the second, independent lock on the same door.
     UniqueConstraint("boot_id", "stream", "first_seq"),
     Index(None, "gateway_id", "wide", "t_min_ns"),
@@ -169,18 +174,18 @@ losses = Table(
     "losses",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=False),
-    _big("commit_no"),
-    _gateway(),
-    _boot(),
-    _text("kind"),
-    _text("reason"),
+    big("commit_no"),
+    gateway(),
+    boot(),
+    text("kind"),
+    text("reason"),
     Column("stream", SmallInteger, nullable=False),
-    _big("first_seq"),
-    _big("count"),
-    _big("from_ns"),
-    _big("to_ns"),
-    _text("device"),
-    _big("received_ns"),
+    big("first_seq"),
+    big("count"),
+    big("from_ns"),
+    big("to_ns"),
+    text("device"),
+    big("received_ns"),
     Index(None, "gateway_id", "id"),
 )
 
@@ -188,18 +193,18 @@ dead_letters = Table(
     "dead_letters",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=False),
-    _big("commit_no"),
-    _gateway(),
-    _boot(),
+    big("commit_no"),
+    gateway(),
+    boot(),
     Column("stream", SmallInteger, nullable=False),
-    _big("first_seq"),
-    _big("last_seq"),
-    _text("reason"),
-    _big("received_ns"),
-    _big("size"),
+    big("first_seq"),
+    big("last_seq"),
+    text("reason"),
+    big("received_ns"),
+    big("size"),
     Column("schema_digest", LargeBinary, nullable=False),
-    _big("crc32c"),
-    _blob("payload"),
+    big("crc32c"),
+    blob("payload"),
     Index(None, "gateway_id", "id"),
 )
 
@@ -210,13 +215,13 @@ twins = Table(
     Column("tenant", String, ForeignKey("tenants.tenant"), nullable=False),
     Column("site", String, nullable=False),
     Column("twin", String, nullable=False),
-    _gateway(),
+    gateway(),
     Column("schema_id", Id, ForeignKey("schemas.id"), nullable=False),
-    _text("definition"),
-    _blob("binding"),
+    text("definition"),
+    blob("binding"),
     Column("retired", Boolean, nullable=False, default=False, server_default="0"),
-    _big("revision"),
-    _big("updated_ns"),
+    big("revision"),
+    big("updated_ns"),
     UniqueConstraint("tenant", "site", "twin"),
     Index(None, "gateway_id"),
 )
@@ -225,8 +230,8 @@ gateway_states = Table(
     "gateway_states",
     metadata,
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True, autoincrement=False),
-    _big("through"),
-    _blob("state"),
+    big("through"),
+    blob("state"),
 )
 
 twin_owners = Table(
@@ -234,7 +239,7 @@ twin_owners = Table(
     metadata,
     Column("twin_id", Id, ForeignKey("twins.id"), primary_key=True),
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
-    _big("since_ns"),
+    big("since_ns"),
 )
 
 running = Table(
@@ -242,11 +247,11 @@ running = Table(
     metadata,
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
     Column("twin", String, primary_key=True),
-    _text("digest"),
-    _text("name"),
-    _text("tier"),
-    _text("isolation"),
-    _big("at_ns"),
+    text("digest"),
+    text("name"),
+    text("tier"),
+    text("isolation"),
+    big("at_ns"),
 )
 
 events = Table(
@@ -254,11 +259,11 @@ events = Table(
     metadata,
     Column("id", Id, primary_key=True, autoincrement=False),
     Column("tenant", String, nullable=False),
-    _text("site"),
-    _text("kind"),
-    _text("subject"),
-    _big("t_ns"),
-    _blob("body"),
+    text("site"),
+    text("kind"),
+    text("subject"),
+    big("t_ns"),
+    blob("body"),
     Index(None, "tenant", "id"),
 )
 
@@ -267,9 +272,9 @@ signers = Table(
     metadata,
     Column("tenant", String, ForeignKey("tenants.tenant"), primary_key=True),
     Column("key_id", String, primary_key=True),
-    _text("name"),
-    _blob("public_pem"),
-    _big("created_ns"),
+    text("name"),
+    blob("public_pem"),
+    big("created_ns"),
 )
 
 models = Table(
@@ -278,12 +283,12 @@ models = Table(
     Column("tenant", String, ForeignKey("tenants.tenant"), primary_key=True),
     Column("name", String, primary_key=True),
     Column("version", String, primary_key=True),
-    _text("digest"),
-    _text("model_id"),
-    _text("signer"),
-    _big("size"),
-    _big("created_ns"),
-    _blob("ports"),
+    text("digest"),
+    text("model_id"),
+    text("signer"),
+    big("size"),
+    big("created_ns"),
+    blob("ports"),
     Index(None, "tenant", "digest"),
 )
 
@@ -292,20 +297,20 @@ directives = Table(
     metadata,
     Column("number", Id, primary_key=True, autoincrement=False),
     Column("id", String, nullable=False, unique=True),
-    _gateway(),
-    _text("kind"),
-    _text("target"),
-    _big("version"),
-    _text("name"),
-    _text("digest"),
-    _big("size"),
-    _big("created_ns"),
-    _text("created_by"),
-    _big("deadline_ns"),
-    _text("outcome"),
-    _text("reason"),
-    _text("detail"),
-    _big("ended_ns"),
+    gateway(),
+    text("kind"),
+    text("target"),
+    big("version"),
+    text("name"),
+    text("digest"),
+    big("size"),
+    big("created_ns"),
+    text("created_by"),
+    big("deadline_ns"),
+    text("outcome"),
+    text("reason"),
+    text("detail"),
+    big("ended_ns"),
     UniqueConstraint("gateway_id", "target", "version"),
     Index(None, "gateway_id", "outcome"),
 )
@@ -316,31 +321,31 @@ wishes = Table(
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
     Column("stream", SmallInteger, primary_key=True),
     Column("signal", String, primary_key=True, default="", server_default=""),
-    _big("period_ns"),
-    _big("until_ns"),
-    _big("created_ns"),
-    _text("created_by"),
+    big("period_ns"),
+    big("until_ns"),
+    big("created_ns"),
+    text("created_by"),
 )
 
 invites = Table(
     "invites",
     metadata,
     Column("lookup", LargeBinary, primary_key=True),
-    _blob("token_hash"),
-    _gateway(),
-    _big("created_ns"),
-    _big("expires_ns"),
-    _big("used_ns"),
+    blob("token_hash"),
+    gateway(),
+    big("created_ns"),
+    big("expires_ns"),
+    big("used_ns"),
 )
 
 tokens = Table(
     "tokens",
     metadata,
     Column("lookup", LargeBinary, primary_key=True),
-    _blob("token_hash"),
-    _text("name"),
-    _text("tenant"),
-    _text("role"),
-    _big("created_ns"),
-    _big("expires_ns"),
+    blob("token_hash"),
+    text("name"),
+    text("tenant"),
+    text("role"),
+    big("created_ns"),
+    big("expires_ns"),
 )

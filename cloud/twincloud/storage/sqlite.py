@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from twincloud.storage.database import Row
+from twincloud.storage.database import ALL, Row
 from twinmodel.errors import ConflictError, StorageError, TwinError
 
 READERS_MAX = 16
@@ -76,8 +76,9 @@ class SqliteDatabase:
         return f"sqlite {sqlite3.sqlite_version}"
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, tenant: str = ALL) -> Iterator[Connection]:
         """See `Database.write`; waits for other writers of this process."""
+        del tenant  # one file knows no roles; every query names its tenant
         with self._lock, self._translated():
             connection = self._writer or self._open_writer()
             try:
@@ -90,8 +91,9 @@ class SqliteDatabase:
                 raise
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, tenant: str = ALL) -> Iterator[Connection]:
         """See `Database.read`; a bounded number of readers run at once, others wait for their turn."""
+        del tenant
         with self._translated(), self._readers.connect() as connection, connection.begin():
             yield connection
 

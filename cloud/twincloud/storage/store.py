@@ -1,6 +1,6 @@
 """The embedded store: all parts over one SQLite file and a folder of artifacts.
 
-open_store(state_dir, clock=SystemClock()) -> SqliteStore
+open_store(state_dir, clock=SystemClock()) -> CoordinatorStore
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from twinmodel.errors import ConflictError, TwinError
 from twinsync import block
 
 
-class SqliteStore(
+class CoordinatorStore(
     SessionStore,
     CommitStore,
     TwinStore,
@@ -86,7 +86,7 @@ class SqliteStore(
 
 def open_store(
     state_dir: Path, *, clock: Clock, decode: Decode = block.decode, verify: Verify = verify_package
-) -> SqliteStore:
+) -> CoordinatorStore:
     """Opens the store of a state directory, for this process alone; upgrades it, with a backup, when it is older.
 
     Args:
@@ -107,7 +107,7 @@ def open_store(
     except TwinError:
         lock.release()
         raise
-    return SqliteStore(database, clock, Blobs(state_dir / ARTIFACTS), lock, decode=decode, verify=verify)
+    return CoordinatorStore(database, clock, Blobs(state_dir / ARTIFACTS), lock, decode=decode, verify=verify)
 
 
 _TOTALS = select(func.sum(t.gateways.c.blocks), func.sum(t.gateways.c.samples))
