@@ -139,6 +139,13 @@ REASONS: dict[str, Reason] = {
     "DIRECTIVE_OPEN": _reason(_CONFLICT, "the gateway may still answer; see `twinctl directive list`"),
     "DIRECTIVE_REJECTED": _reason(_CONFLICT, "see `twinctl directive list` and the gateway's log"),
     "REQUEST_INVALID": _reason(_INPUT, "correct the field named"),
+    "FILTER_INVALID": _reason(_INPUT, "correct the filter at the column named; its grammar is in docs/api.md"),
+    "PRECONDITION_FAILED": _reason(
+        (Exit.FAILED, 412, "FAILED_PRECONDITION"), "read it again, apply your change to what it is now, and try again"
+    ),
+    "PRECONDITION_REQUIRED": _reason(
+        (Exit.USAGE, 428, "FAILED_PRECONDITION"), "read it first and send its ETag as If-Match"
+    ),
     "RATE_LIMITED": _reason((Exit.UNREACHABLE, 429, "RESOURCE_EXHAUSTED"), "wait a few seconds and try again"),
     "NOT_READY": _reason(_UNREACHABLE, "wait until the coordinator has started, then see `twincloud doctor`"),
     "INTERNAL": _reason((Exit.FAILED, 500, "INTERNAL"), "see the log of the coordinator at this time and report it"),

@@ -43,7 +43,10 @@ def problem(
 
 def problem_of(error: TwinError, path: str = "") -> Response:
     """The answer for an error of ours."""
-    return problem(error.reason, error.message, hint=error.hint, path=path)
+    answer = problem(error.reason, error.message, hint=error.hint, path=path)
+    if error.facts.get("etag"):
+        answer.headers["ETag"] = str(error.facts["etag"])
+    return answer
 
 
 def install(app: FastAPI) -> None:
