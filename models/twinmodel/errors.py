@@ -138,6 +138,7 @@ REASONS: dict[str, Reason] = {
     "DEADLINE_PASSED": _reason(_CONFLICT, "assign the model again with a later deadline"),
     "DIRECTIVE_OPEN": _reason(_CONFLICT, "the gateway may still answer; see `twinctl directive list`"),
     "DIRECTIVE_REJECTED": _reason(_CONFLICT, "see `twinctl directive list` and the gateway's log"),
+    "OPERATION_LOST": _reason(_CONFLICT, "ask for less at once; see the log of the coordinator"),
     "REQUEST_INVALID": _reason(_INPUT, "correct the field named"),
     "FILTER_INVALID": _reason(_INPUT, "correct the filter at the column named; its grammar is in docs/api.md"),
     "PRECONDITION_FAILED": _reason(
@@ -160,6 +161,9 @@ REASONS: dict[str, Reason] = {
     "STORE_SYNC_FAILED": _reason(_STORAGE, "check the disk; the store is reopened by itself"),
     "STORE_CORRUPT": _reason(_STORAGE, "the damaged file was set aside; see docs/runbook.md"),
     "STORE_READ_ONLY": _reason(_STORAGE, "remount the file system read-write"),
+    "ARCHIVE_DAMAGED": _reason(_STORAGE, "see `twincloud archive verify`; restore the object named from its backup"),
+    "ARCHIVE_DENIED": _reason(_DENIED, "check key, secret, bucket and policy of `archive:`; nothing was deleted here"),
+    "ARCHIVE_UNREACHABLE": _reason(_UNREACHABLE, "check endpoint and network of `archive:`; nothing was deleted here"),
     # far ends
     "COORDINATOR_UNREACHABLE": _reason(_UNREACHABLE, "check the address and that the coordinator runs"),
     "AGENT_SUSPENDED": _reason(_UNREACHABLE, "keep the gateway's machine from sleeping"),
