@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.services import find_postgres, postgres_cluster, postgres_url
+
+__all__ = ["postgres_cluster", "postgres_url"]  # fixtures of all tests
+
 # A busy machine is no reason to fail: no test asserts a time. Breadth is for the campaign.
 settings.register_profile("project", deadline=None, print_blob=True, max_examples=50)
 settings.register_profile("campaign", settings.get_profile("project"), max_examples=5_000)
@@ -44,10 +48,13 @@ LONGEST = (
 
 def find_service(name: str) -> str | None:
     """Path of the service's program, also where it is not on PATH."""
+    if name == "postgresql":
+        return find_postgres()
     candidates = {
         "mosquitto": ["mosquitto", "/usr/sbin/mosquitto"],
         "chromium": ["chromium", "chromium-browser"],
         "compiler": ["gcc", "cc", "clang"],
+        "haproxy": ["haproxy", "/usr/sbin/haproxy"],
     }[name]
     return next((found for c in candidates if (found := shutil.which(c))), None)
 

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Installs the real services that tests and the demo use: mosquitto (broker) and Chromium (console); as root also what
-# `make campaign` breaks links and disks with: nftables, iproute2 and e2fsprogs.
+# Installs the real services that tests and the demo use: mosquitto (broker), Chromium (console), PostgreSQL (store of
+# several coordinators) and HAProxy (before them); as root also what `make campaign` breaks links and disks with:
+# nftables, iproute2 and e2fsprogs.
 set -euo pipefail
 missing=()
 [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v chromium >/dev/null || missing+=(chromium)
+[ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || missing+=(haproxy)
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 if [ "$(id -u)" = 0 ]; then
   for tool in nft:nftables tc:iproute2 mkfs.ext4:e2fsprogs; do
     command -v "${tool%%:*}" >/dev/null || [ -x "/usr/sbin/${tool%%:*}" ] || missing+=("${tool##*:}")
