@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from twincloud.storage.contract_operations import Operations
 from twincloud.storage.records import (
     Arrival,
     Beat,
@@ -286,7 +287,7 @@ class Identity(Protocol):
         ...
 
 
-class Store(Ingest, Twins, Registry, Identity, Protocol):
+class Store(Ingest, Twins, Registry, Identity, Operations, Protocol):
     """All of it, over one database."""
 
     def status(self) -> StoreStatus:

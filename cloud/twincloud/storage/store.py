@@ -21,6 +21,7 @@ from twincloud.storage.fleet import FleetStore
 from twincloud.storage.letters import LetterStore
 from twincloud.storage.mailbox import MailboxStore
 from twincloud.storage.models import ModelStore
+from twincloud.storage.operations import OperationStore
 from twincloud.storage.outbox import OutboxStore
 from twincloud.storage.part import Decode
 from twincloud.storage.people import PeopleStore
@@ -45,6 +46,7 @@ class CoordinatorStore(
     MailboxStore,
     PeopleStore,
     WishStore,
+    OperationStore,
 ):
     """Everything the coordinator keeps; see `Store`. Synchronous and safe to use from any thread."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
+from twincloud.storage import schema_operations
 from twincloud.storage.schema import metadata
+
+__all__ = ["schema_operations"]
 
 context.configure(
     connection=context.config.attributes["connection"],
