@@ -10,7 +10,7 @@ which samples came before which `close`, not on their order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 from twinmodel.quality import QualityClass, QualityReason, bad
 from twinmodel.signal import Batch, Kind
 
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 SAMPLES_MAX: Final = 16_384
 FRAMES_MAX: Final = 10_000
+NEVER_NS: Final = -(2**63)
 SILENT_MAX: Final = 600
 _STALE: Final = bad(QualityReason.STALE)
 _ABSENT: Final = bad(QualityReason.ABSENT)
@@ -53,12 +56,15 @@ class Frame:
         values: float64, shape (k,), NaN where `quality` is bad.
         quality: uint16 codes, shape (k,).
         cut_off_ns: event time of the newest sample used, 0 when there was none.
+        times_ns: event time of the sample each input was looked up at, int64, shape (k,), `NEVER_NS` where there was
+            none.
     """
 
     t_ns: int
     values: NDArray[np.float64]
     quality: NDArray[np.uint16]
     cut_off_ns: int
+    times_ns: I64 = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class _Lane:
@@ -88,9 +94,7 @@ class _Lane:
             return
         parts = [(self.t, self.value, self.quality), *self._coming]
         t, value, quality = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.lexsort((value, -quality.astype(np.int32), t))
-        last = np.append(t[order][1:] != t[order][:-1], [True])
-        order = order[last]
+        order = settled(t, value, quality)
         self.t, self.value, self.quality = t[order], value[order], quality[order]
         self._coming, self._count = [], 0
 
@@ -149,7 +153,7 @@ class Aligner:
             late = len(batch) - int(np.count_nonzero(on_time))
             self.late += late
             batch = batch.take(on_time)
-        value, quality = _as_float(batch)
+        value, quality = as_float(batch.kind, batch.value, batch.quality)
         for signal in np.unique(batch.signal).tolist():
             at = batch.signal == signal
             self.dropped += self._lanes[signal].push(batch.t_ns[at], value[at], quality[at])
@@ -200,6 +204,7 @@ class Aligner:
     def _frame(self, tick: int) -> Frame:
         values = np.full(len(self._inputs), np.nan)
         quality = np.full(len(self._inputs), _ABSENT, np.uint16)
+        times = np.full(len(self._inputs), NEVER_NS)
         cut_off, fresh = 0, False
         for column, entry in enumerate(self._inputs):
             lane = self._lanes[entry.signal]
@@ -207,10 +212,53 @@ class Aligner:
             if at < 0:
                 continue
             values[column], quality[column], used_ns = _on_grid(lane, at, tick, entry)
-            cut_off = max(cut_off, used_ns)
+            cut_off, times[column] = max(cut_off, used_ns), int(lane.t[at])
             fresh |= int(lane.t[at]) > tick - self._dt_ns
         self._silent = 0 if fresh else self._silent + 1
-        return Frame(tick, values, quality, cut_off)
+        return Frame(tick, values, quality, cut_off, times)
+
+
+def settled(t_ns: I64, value: F64, quality: NDArray[np.uint16]) -> NDArray[np.intp]:
+    """Positions of the samples of one signal that count, by time; of those of one time the best, then the largest."""
+    order = np.lexsort((value, -quality.astype(np.int32), t_ns))
+    last = np.append(t_ns[order][1:] != t_ns[order][:-1], [True])[: len(order)]
+    return order[last]
+
+
+def as_float(kind: Kind, value: NDArray[np.generic], quality: NDArray[np.uint16]) -> tuple[F64, NDArray[np.uint16]]:
+    """Values as float64; text and values that are not finite become bad."""
+    if kind == Kind.STRING:
+        codes = np.where(quality < _BAD_FROM, _UNREADABLE, quality)
+        return np.full(len(value), np.nan), codes.astype(np.uint16)
+    number = value.astype(np.float64)
+    broken = ~np.isfinite(number) & (quality < _BAD_FROM)
+    return number, np.where(broken, _UNREADABLE, quality).astype(np.uint16)
+
+
+def held(
+    t_ns: I64, values: F64, quality: NDArray[np.uint16], ticks_ns: I64, age_limit_ns: int
+) -> tuple[F64, NDArray[np.intp]]:
+    """What frames of an `Aligner` hold of one signal (`hold`) at many ticks, once all of its samples have come.
+
+    Args:
+        t_ns: times of the samples, strictly rising, see `settled`.
+        values: see `as_float`.
+        quality: codes.
+        ticks_ns: times wanted.
+        age_limit_ns: see `AlignInput`.
+
+    Returns:
+        Values at the ticks, NaN where there is none to use; and the position of the sample each tick looks at, -1
+        where there is none yet.
+    """
+    at = np.searchsorted(t_ns, ticks_ns, "right") - 1
+    if not len(t_ns):
+        return np.full(len(ticks_ns), np.nan), at
+    before = np.maximum(at, 0)
+    missing = (at < 0) | (quality[before] >= _BAD_FROM)
+    if age_limit_ns:
+        missing |= ticks_ns - t_ns[before] > age_limit_ns
+    return np.where(missing, np.nan, values[before]), at
 
 
 def resample(
@@ -264,14 +312,3 @@ def _on_grid(lane: _Lane, at: int, tick: int, entry: AlignInput) -> tuple[float,
     if other >= _BAD_FROM or (entry.age_limit_ns and after - t > entry.age_limit_ns):
         return value, code, t
     return value + (beyond - value) * ((tick - t) / (after - t)), max(code, other), after
-
-
-def _as_float(batch: Batch) -> tuple[NDArray[np.float64], NDArray[np.uint16]]:
-    """Values as float64; text and values that are not finite become bad."""
-    if batch.kind == Kind.STRING:
-        return np.full(len(batch), np.nan), np.where(batch.quality < _BAD_FROM, _UNREADABLE, batch.quality).astype(
-            np.uint16
-        )
-    value = batch.value.astype(np.float64)
-    broken = ~np.isfinite(value) & (batch.quality < _BAD_FROM)
-    return value, np.where(broken, _UNREADABLE, batch.quality).astype(np.uint16)

@@ -197,6 +197,14 @@ def convert(value: float, a: str | Unit, b: str | Unit) -> float:
     return (value * origin.scale + origin.offset - target.offset) / target.scale
 
 
+def conversion(a: str | Unit, b: str | Unit) -> tuple[float, float]:
+    """Gain and shift that take values of unit `a` to unit `b`: what models are fed by, the same bits on both tiers."""
+    origin, target = _of(a), _of(b)
+    if origin == target:
+        return 1.0, 0.0
+    return origin.scale / target.scale, (origin.offset - target.offset) / target.scale
+
+
 def _of(unit: str | Unit) -> Unit:
     return parse(unit) if isinstance(unit, str) else unit
 

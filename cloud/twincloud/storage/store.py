@@ -28,6 +28,7 @@ from twincloud.storage.people import PeopleStore
 from twincloud.storage.readings import TwinStore
 from twincloud.storage.sessions import SessionStore
 from twincloud.storage.timeline import TimelineStore
+from twincloud.storage.tracks import TrackStore
 from twincloud.storage.wishes import WishStore
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, TwinError
@@ -47,6 +48,7 @@ class CoordinatorStore(
     PeopleStore,
     WishStore,
     OperationStore,
+    TrackStore,
 ):
     """Everything the coordinator keeps; see `Store`. Synchronous and safe to use from any thread."""
 

@@ -25,7 +25,7 @@ from twinmodel.ensemble import Due
 from twinmodel.estimator import Estimate, Estimator
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 from twinmodel.signal import OUTPUT_ROLES, SUBSTITUTE, Batch, Catalogue, Kind
-from twinmodel.units import parse
+from twinmodel.units import conversion
 
 log = structlog.get_logger(__name__)
 
@@ -225,11 +225,10 @@ class _Columns:
         """Ports as (signal, or None for a virtual output, and unit)."""
         at, gain, shift = [], [], []
         for signal, unit in ports:
-            theirs = parse(unit)
-            ours = theirs if signal is None else parse(units.get(signal, unit))
             at.append(-1 if signal is None else used.index(signal))
-            gain.append(1.0 if ours == theirs else ours.scale / theirs.scale)
-            shift.append(0.0 if ours == theirs else (ours.offset - theirs.offset) / theirs.scale)
+            factor, offset = conversion(unit if signal is None else units.get(signal, unit), unit)
+            gain.append(factor)
+            shift.append(offset)
         return _Columns(np.array(at, np.intp), np.array(gain, np.float64), np.array(shift, np.float64))
 
     def pick(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

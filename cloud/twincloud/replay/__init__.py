@@ -1,0 +1,1 @@
+"""Values computed again from history: frames of stored samples, replays with their verdicts, explanations."""
