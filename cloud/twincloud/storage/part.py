@@ -19,6 +19,8 @@ from twincloud.storage import schema as t
 from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.database import Database
 from twincloud.storage.packing import pack, unpack_catalogue
+from twincloud.storage.tier_blocks import BlocksTier
+from twincloud.storage.tiers import History
 from twincloud.twins.history import DecodedBlocks
 from twincloud.twins.latest import Latest
 from twinmodel.clock import Clock
@@ -117,6 +119,8 @@ class Part:
         self._decode = decode
         self._verify = verify
         self._decoded = DecodedBlocks()
+        self._blocks_tier = BlocksTier(self._catalogue_by_id, decode, self._decoded)
+        self._history = History((self._blocks_tier,))
         self._gateway_ids: Recent[GatewayKey, int] = Recent(IDS_MAX)
         self._catalogues: Recent[int, Catalogue] = Recent(CATALOGUES_MAX)
         self._schema_ids: Recent[tuple[int, bytes], int] = Recent(IDS_MAX)

@@ -1,10 +1,8 @@
-"""History of a property: finds the blocks of a time range, decodes each once for all roles, newest first.
+"""History of a property: reads the tiers window by window, the newest first, until there are points enough.
 
-    index (gateway, wide, t_min) ─▶ block ids ─▶ decoded blocks held ─┬─▶ columns per role
-                                              └▶ payloads of the rest ┘
+    [to - 1 h, to) ─▶ [to - 3 h, to - 1 h) ─▶ ... each twice as long ─▶ from
 
-Blocks are read in steps from the newest back, until every role that has samples has `points_max` of them. Compacted
-tiers (point-hour blocks, Parquet) will answer `_find` and `_load` for older ranges; nothing above changes.
+A window with many blocks that are not compacted yet is halved before anything of it is read.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy import Connection, bindparam, select
 
 from twincloud.storage import schema as t
@@ -19,32 +18,41 @@ from twincloud.storage.contract import Series, TwinKey
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.part import Part
 from twincloud.storage.readings import twin_row
-from twincloud.storage.span import WIDE_NS
+from twincloud.storage.tier_blocks import BLOCKS_MAX
+from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted, columns_of
 from twincloud.storage.views import outputs_of
-from twincloud.twins.history import KNOWN_ROLES, Columns, Decoded, newest_points, signal_of
-from twincloud.twins.history import select as select_columns
+from twincloud.twins.history import KNOWN_ROLES, newest_points, signal_of
+from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError
-from twinmodel.signal import Catalogue
 
+WINDOW_NS = 3_600 * SECOND_NS
+WINDOW_NS_MIN = 60 * SECOND_NS
 STEP_BLOCKS = 4_096
-BLOCKS_MAX = 40_960
-"""Blocks one answer looks at, at most; what lies further back is left out and said to be."""
-
-_FETCH = 500
+"""Blocks of one window, where it can be made shorter."""
 
 
 @dataclass(slots=True)
 class Search:
-    """What one history request looks for and has found."""
+    """What one history request looks for and has found: the newest windows first."""
 
-    twin: str
-    prop: str
-    roles: tuple[str, ...]
-    from_ns: int
-    to_ns: int
-    catalogues: dict[int, Catalogue]
+    wanted: Wanted
     names: dict[str, dict[int, str]]
-    blocks: dict[int, Decoded]
+    runs: dict[str, list[Run]]
+
+    def take(self, runs: Mapping[str, Sequence[Run]]) -> None:
+        """Adds what a window holds: of each role the samples whose catalogue gave it the signal they are of."""
+        for role, by_schema in self.names.items():
+            for name in set(by_schema.values()) & runs.keys():
+                self.runs.setdefault(role, []).extend(bound(run, name, by_schema) for run in runs[name])
+
+    def points(self, role: str) -> int:
+        """Samples of a role found so far."""
+        return sum(len(run) for run in self.runs.get(role, ()))
+
+    def filled(self, points_max: int) -> bool:
+        """Whether every role that has samples has enough of them."""
+        points = [self.points(role) for role in self.names]
+        return any(points) and all(count >= points_max for count in points if count)
 
 
 class TimelineStore(Part):
@@ -58,103 +66,83 @@ class TimelineStore(Part):
         if unknown or points_max < 1:
             what = f"role {unknown[0]!r} is unknown" if unknown else f"{points_max} points are none"
             raise InputError("REQUEST_INVALID", what, hint=f"use roles out of {', '.join(KNOWN_ROLES)}")
-        with self._database.read() as connection:
-            row = twin_row(connection, key)
-            self._check_property(connection, row["schema_id"], row["binding"], prop)
-            owners = connection.execute(_OWNERS, {"twin_id": row["id"]}).scalars().all()
-            search = Search(key.twin, prop, tuple(roles), from_ns, to_ns, {}, {role: {} for role in roles}, {})
-            columns, truncated = self._collect(connection, owners, search, points_max)
+        with self._database.read(key.tenant) as connection:
+            names, owners = self._names(connection, key, prop, roles)
+            signals = frozenset(name for by_schema in names.values() for name in by_schema.values())
+            search = Search(Wanted(key.tenant, owners, signals, from_ns, to_ns, KNOWN_ALL), names, {})
+            truncated = self._collect(connection, search, points_max)
         result = {}
         for role in roles:
-            kept, cut = newest_points(columns[role], points_max)
+            columns = columns_of([run for run in search.runs.get(role, ()) if len(run)])
+            kept, cut = newest_points(columns, points_max)
             result[role] = Series(kept.t_ns, kept.value, kept.quality, truncated or cut)
         return result
 
-    def _check_property(self, connection: Connection, schema_id: int, packed: bytes, prop: str) -> None:
-        binding = unpack_binding(packed)
-        known = {*binding.properties, *outputs_of(binding, self._catalogue_by_id(connection, schema_id))}
+    def runs(self, wanted: Wanted) -> Mapping[str, list[Run]]:
+        """The samples of some signals out of all tiers: signal -> a run per gateway, kind and unit it had.
+
+        Raises:
+            InputError: LIMIT_EXCEEDED when the span holds more than one answer may look at; ask in shorter spans.
+        """
+        with self._database.read(wanted.tenant) as connection:
+            return self._history.runs(connection, wanted)
+
+    def owners(self, key: TwinKey) -> tuple[int, ...]:
+        """Ids of the gateways that ever served a twin, for `Wanted.gateways`; raises UNKNOWN_TWIN."""
+        with self._database.read(key.tenant) as connection:
+            row = twin_row(connection, key)
+            return tuple(connection.execute(_OWNERS, {"twin_id": row["id"]}).scalars())
+
+    def _names(
+        self, connection: Connection, key: TwinKey, prop: str, roles: Sequence[str]
+    ) -> tuple[dict[str, dict[int, str]], tuple[int, ...]]:
+        """Role -> the signal that carried it by catalogue id, and the gateways the twin's samples came from."""
+        row = twin_row(connection, key)
+        binding = unpack_binding(row["binding"])
+        known = {*binding.properties, *outputs_of(binding, self._catalogue_by_id(connection, row["schema_id"]))}
         if prop not in known:
             has = ", ".join(sorted(known))
             raise MissingError("NOT_FOUND", f"twin {binding.twin!r} has no property {prop!r}", hint=f"it has {has}")
+        owners = tuple(connection.execute(_OWNERS, {"twin_id": row["id"]}).scalars())
+        names: dict[str, dict[int, str]] = {role: {} for role in roles}
+        for schema_id in set(connection.execute(_SCHEMAS, {"gateways": list(owners)}).scalars()):
+            for one in self._catalogue_by_id(connection, schema_id).twins:
+                if one.twin == key.twin:
+                    for role in roles:
+                        names[role][schema_id] = signal_of(one, prop, role)
+        return names, owners
 
-    def _collect(
-        self, connection: Connection, owners: Sequence[int], search: Search, points_max: int
-    ) -> tuple[Mapping[str, Columns], bool]:
-        """Columns per role, complete from some event time on, and whether blocks further back were left out."""
-        span = {"gateways": list(owners), "from_ns": search.from_ns, "to_ns": search.to_ns}
-        self._load(connection, [row.id for row in connection.execute(_WIDE, {**span, "limit": BLOCKS_MAX})], search)
-        before_ns, seen = search.to_ns, 0
-        while True:
-            rows = connection.execute(_NARROW, {**span, "before_ns": before_ns, "since_ns": search.from_ns - WIDE_NS,
-                                                "limit": STEP_BLOCKS}).all()  # fmt: skip
-            self._load(connection, [row.id for row in rows], search)
-            columns = self._columns(search)
-            seen += len(rows)
-            if len(rows) < STEP_BLOCKS:
-                return columns, False
-            # The step may end among blocks of one time: the next one begins with that time again.
-            again_ns = rows[-1].t_min_ns + 1
-            before_ns = again_ns if again_ns < before_ns else rows[-1].t_min_ns
-            filled = all(len(columns[role]) >= points_max for role in search.roles if len(columns[role]))
-            if (filled and any(len(c) for c in columns.values())) or seen >= BLOCKS_MAX:
-                break
-        # Blocks not read yet begin before `before_ns`, but may reach WIDE_NS further.
-        edge_ns = min(
-            (int(newest_points(c, points_max)[0].t_ns[0]) for c in columns.values() if len(c)), default=before_ns
-        )
-        late = {**span, "before_ns": before_ns, "since_ns": edge_ns - WIDE_NS, "from_ns": edge_ns, "limit": BLOCKS_MAX}
-        self._load(connection, [row.id for row in connection.execute(_NARROW, late)], search)
-        return self._columns(search), True
+    def _collect(self, connection: Connection, search: Search, points_max: int) -> bool:
+        """Reads windows from the newest on; whether samples further back were left out."""
+        wanted, seen, length_ns = search.wanted, 0, WINDOW_NS
+        end_ns = wanted.to_ns
+        if not wanted.signals:
+            return False
+        while end_ns > wanted.from_ns:
+            start_ns = max(wanted.from_ns, end_ns - length_ns)
+            count = self._blocks_tier.count(connection, wanted.gateways, start_ns, end_ns)
+            while count > STEP_BLOCKS and end_ns - start_ns > WINDOW_NS_MIN:
+                start_ns = end_ns - (end_ns - start_ns) // 2
+                count = self._blocks_tier.count(connection, wanted.gateways, start_ns, end_ns)
+            seen += count
+            if seen > BLOCKS_MAX:
+                return True
+            window = Wanted(wanted.tenant, wanted.gateways, wanted.signals, start_ns, end_ns, wanted.known)
+            search.take(self._history.runs(connection, window))
+            length_ns = 2 * max(end_ns - start_ns, WINDOW_NS_MIN)
+            end_ns = start_ns
+            if search.filled(points_max):
+                return end_ns > wanted.from_ns
+        return False
 
-    def _columns(self, search: Search) -> dict[str, Columns]:
-        blocks = list(search.blocks.values())
-        return select_columns(blocks, search.catalogues, search.names, search.from_ns, search.to_ns)
 
-    def _load(self, connection: Connection, ids: Sequence[int], search: Search) -> None:
-        """Adds blocks to the search, decoding those that are not held."""
-        wanted = [block for block in ids if block not in search.blocks]
-        found = self._decoded.take(wanted)
-        missing = [block for block in wanted if block not in found]
-        for start in range(0, len(missing), _FETCH):
-            for row in connection.execute(_PAYLOADS, {"ids": missing[start : start + _FETCH]}).all():
-                catalogue = self._catalogue_by_id(connection, row.schema_id)
-                order = (row.counter, row.boot, row.stream, row.first_seq)
-                found[row.id] = Decoded(order, row.schema_id, tuple(self._decode(row.payload, catalogue)))
-                self._decoded.put(row.id, found[row.id])
-        for schema_id in {decoded.schema for decoded in found.values()} - search.catalogues.keys():
-            catalogue = self._catalogue_by_id(connection, schema_id)
-            search.catalogues[schema_id] = catalogue
-            binding = next((b for b in catalogue.twins if b.twin == search.twin), None)
-            for role in search.roles:
-                name = "" if binding is None else signal_of(binding, search.prop, role)
-                search.names[role][schema_id] = name
-        search.blocks |= found
+def bound(run: Run, name: str, by_schema: Mapping[int, str]) -> Run:
+    """The samples of a run whose catalogue names their signal so; where the catalogue is not known, all of them."""
+    fits = np.array([origin.schema == 0 or by_schema.get(origin.schema) == name for origin in run.origins])
+    return run if fits.all() else run.take(fits[run.origin])
 
 
 _OWNERS = select(t.twin_owners.c.gateway_id).where(t.twin_owners.c.twin_id == bindparam("twin_id"))
-_IN_RANGE = select(t.blocks.c.id, t.blocks.c.t_min_ns).where(
-    t.blocks.c.gateway_id.in_(bindparam("gateways", expanding=True)),
-    t.blocks.c.t_max_ns >= bindparam("from_ns"),
+_SCHEMAS = select(t.gateway_schemas.c.schema_id).where(
+    t.gateway_schemas.c.gateway_id.in_(bindparam("gateways", expanding=True))
 )
-_WIDE = (
-    _IN_RANGE.where(t.blocks.c.wide.is_(True), t.blocks.c.t_min_ns < bindparam("to_ns"))
-    .order_by(t.blocks.c.t_min_ns.desc())
-    .limit(bindparam("limit"))
-)
-_NARROW = (
-    _IN_RANGE.where(
-        t.blocks.c.wide.is_(False),
-        t.blocks.c.t_min_ns < bindparam("before_ns"),
-        t.blocks.c.t_min_ns >= bindparam("since_ns"),
-    )
-    .order_by(t.blocks.c.t_min_ns.desc(), t.blocks.c.id.desc())
-    .limit(bindparam("limit"))
-)
-_PAYLOADS = (
-    select(
-        t.blocks.c.id, t.blocks.c.schema_id, t.blocks.c.stream, t.blocks.c.first_seq, t.blocks.c.payload,
-        t.boots.c.boot, t.boots.c.counter,
-    )
-    .join(t.boots, t.boots.c.id == t.blocks.c.boot_id)
-    .where(t.blocks.c.id.in_(bindparam("ids", expanding=True)))
-)  # fmt: skip

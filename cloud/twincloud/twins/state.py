@@ -27,7 +27,7 @@ _DEPTH = {"estimate": 2, "sigma": 2}
 
 
 class Origin(NamedTuple):
-    """Where and when a block came from; the readings of a block share one."""
+    """Where and when a block came from; the readings of a block share one. `schema`: id of its catalogue, 0 unknown."""
 
     counter: int
     boot: bytes
@@ -35,6 +35,7 @@ class Origin(NamedTuple):
     first_seq: int
     received_ns: int
     committed_ns: int
+    schema: int = 0
 
 
 class Reading(NamedTuple):
