@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,8 @@ from twincloud.events.bus import Bus
 from twincloud.identity.ca import LOOPBACK_NAMES, Authority
 from twincloud.identity.ledger import Ledger
 from twincloud.ingest.servicer import SyncServicer, serve
+from twincloud.operations.pool import Pool
+from twincloud.operations.task import Work
 from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
 from twinmodel.clock import Clock
@@ -46,6 +48,8 @@ from twinmodel.process import notify, watchdog_period_s
 from twinsync.channel import Credentials
 
 FACTS = "service.json"
+KINDS: Mapping[str, Work] = {}
+"""Kinds of operations and how they are done."""
 CONNECTIONS_MAX = 2_000
 ENROLMENTS_MAX = 200
 GRACE_S = 3
@@ -77,6 +81,7 @@ class Parts:
     bus: Bus
     metrics: Metrics
     app: FastAPI
+    pool: Pool
     enrolment: FastAPI
     servicer: SyncServicer | None = None
 
@@ -172,6 +177,9 @@ def _join(settings: Settings, clock: Clock, store: Store, ca: Authority) -> Part
         renew_grace_days=settings.renew_grace_days,
     )
     parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, enrolment)
+    pool = Pool(store, clock, KINDS)
+    app.state.wake_operations = pool.wake
+    parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment)
     return parts
 
 
@@ -209,6 +217,7 @@ async def _serve(
             watching = [
                 group.create_task(_follow_ledger(parts), name="revocations"),
                 group.create_task(_feed_watchdog(parts), name="watchdog"),
+                group.create_task(parts.pool.run(), name="operations"),
             ]
             _tell_ready(parts, addresses, ready_file, on_ready)
             await stop.wait()

@@ -14,6 +14,7 @@ from twinctl.commands.directive import deadletter, directive
 from twinctl.commands.fleet import fleet
 from twinctl.commands.gateway import gateway
 from twinctl.commands.model import model
+from twinctl.commands.operation import operation
 from twinctl.commands.profile import profile
 from twinctl.commands.twin import twin
 from twinctl.options import Root
@@ -75,7 +76,7 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "twinctl", "_TWINCTL_COMPLETE").source())
 
 
-for _part in (context, login, fleet, twin, gateway, model, profile, directive, deadletter):
+for _part in (context, login, fleet, twin, gateway, model, profile, directive, deadletter, operation):
     cli.add_command(_part)
 
 

@@ -16,6 +16,7 @@ What a route or a page finds in `request.app.state`:
     addresses     api.addresses.Addresses    where REST, gRPC and enrolment really listen
     metrics       api.metrics.Metrics
     principal_of  (token) -> Principal       blocking; raises TOKEN_INVALID
+    wake_operations () -> None               wakes the workers of this process after something was asked of them
     on_directive  (GatewayKey) -> None       wakes the gateway's session after a directive was opened, from any thread
 
 Routes are guarded by `Depends(allow("twins.read"))` of api.auth, which gives `Access(principal, tenant)`; others call
@@ -40,7 +41,7 @@ from twincloud.api.metrics import Metrics
 from twincloud.api.shell import Shell
 from twincloud.api.stream import Stream
 from twincloud.api.threads import Threads
-from twincloud.api.v1 import directives, events, fleet, gateways, models, session, twins
+from twincloud.api.v1 import directives, events, fleet, gateways, models, operations, session, twins
 from twincloud.config import Settings
 from twincloud.events.bus import Bus
 from twincloud.identity.ca import Authority
@@ -88,6 +89,7 @@ def create_app(
     state = app.state
     state.store, state.clock, state.bus, state.ca, state.settings = store, clock, bus, ca, settings
     state.on_directive, state.metrics = on_directive, metrics
+    state.wake_operations = lambda: None
     state.ledger = ledger or Ledger(settings.state)
     state.threads = Threads(settings.threads)
     state.addresses = Addresses.of(settings)
@@ -96,7 +98,7 @@ def create_app(
     state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
     problems.install(app)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
-    for module in (health, session, fleet, gateways, twins, models, directives, events):
+    for module in (health, session, fleet, gateways, twins, models, directives, events, operations):
         app.include_router(module.router)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))
     return app

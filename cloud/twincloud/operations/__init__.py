@@ -1,0 +1,1 @@
+"""Long work that people ask for: claimed from the store, done beside REST, heavy sums in a child process."""
