@@ -176,7 +176,6 @@ def _join(settings: Settings, clock: Clock, store: Store, ca: Authority) -> Part
         leaf_days=settings.leaf_days,
         renew_grace_days=settings.renew_grace_days,
     )
-    parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, enrolment)
     pool = Pool(store, clock, KINDS)
     app.state.wake_operations = pool.wake
     parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment)
