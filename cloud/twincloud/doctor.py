@@ -46,7 +46,7 @@ def examine(settings: Settings, clock: Clock) -> list[Row]:
         except TwinError as error:
             rows.append(_row(name, str(error), hint=error.hint))
     if _is_running(settings):
-        return [*rows, _row("service", "runs and answers")]
+        return [*rows, _row("service", "runs and answers"), _check_upkeep(settings)]
     ports = (
         ("port", settings.host, settings.port),
         ("sync_port", settings.gateway_host, settings.sync_port),
@@ -138,6 +138,15 @@ def _is_running(settings: Settings) -> bool:
         return b"twincloud_store_bytes" in _get(settings, "/metrics")
     except UnreachableError:
         return False
+
+
+def _check_upkeep(settings: Settings) -> Row:
+    """Background work of the running service."""
+    try:
+        failing = str(json.loads(_get(settings, "/healthz")).get("upkeep", ""))
+    except (UnreachableError, ValueError) as error:
+        return _row("upkeep", str(error), hint="see the service's log")
+    return _row("upkeep", failing or "does its work", hint="it is tried again; see docs/history.md" if failing else "")
 
 
 def _check_directory(settings: Settings, _clock: Clock) -> str:

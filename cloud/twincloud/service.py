@@ -22,6 +22,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 
 import structlog
 import uvicorn
@@ -42,6 +43,8 @@ from twincloud.operations.pool import Pool
 from twincloud.operations.task import Work
 from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
+from twincloud.upkeep.runner import Runner
+from twincloud.upkeep.task import Lease
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, StorageError, TwinError
 from twinmodel.process import notify, watchdog_period_s
@@ -83,6 +86,7 @@ class Parts:
     app: FastAPI
     pool: Pool
     enrolment: FastAPI
+    upkeep: Runner
     servicer: SyncServicer | None = None
 
 
@@ -178,8 +182,16 @@ def _join(settings: Settings, clock: Clock, store: Store, ca: Authority) -> Part
     )
     pool = Pool(store, clock, KINDS)
     app.state.wake_operations = pool.wake
-    parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment)
+    upkeep = Runner((), _lease_of(store), clock, Random())  # noqa: S311 it spreads work over time
+    app.state.upkeep = upkeep
+    parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment, upkeep)
     return parts
+
+
+def _lease_of(store: Store) -> Lease:
+    """The store's leases; where it has none, this process alone has the store."""
+    found: Lease = getattr(store, "lease", lambda _name: contextlib.nullcontext(enter_result=True))
+    return found
 
 
 def _notify_directive(parts: Parts, gateway: GatewayKey) -> None:
@@ -216,6 +228,7 @@ async def _serve(
             watching = [
                 group.create_task(_follow_ledger(parts), name="revocations"),
                 group.create_task(_feed_watchdog(parts), name="watchdog"),
+                group.create_task(parts.upkeep.run(), name="upkeep"),
                 group.create_task(parts.pool.run(), name="operations"),
             ]
             _tell_ready(parts, addresses, ready_file, on_ready)

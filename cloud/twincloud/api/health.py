@@ -15,9 +15,12 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", summary="The process answers")
-async def healthz() -> dict[str, str]:
+async def healthz(request: Request) -> dict[str, str]:
     """Alive: the event loop turns."""
-    return {"status": "ok"}
+    # Background work that fails is named, and makes nobody restart us: a restart would not mend it.
+    upkeep = getattr(request.app.state, "upkeep", None)
+    failing = [f"{fare.name}: {fare.reason}: {fare.detail}" for fare in (upkeep.failing if upkeep else ())]
+    return {"status": "ok"} | ({"upkeep": "; ".join(failing)} if failing else {})
 
 
 @router.get("/readyz", summary="The store answers, so that requests can be served")

@@ -1,0 +1,1 @@
+"""Work that nobody asks for: compaction, downsampling, retention, archive; in steps, by one replica alone."""
