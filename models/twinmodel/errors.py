@@ -148,6 +148,11 @@ REASONS: dict[str, Reason] = {
     "PRECONDITION_REQUIRED": _reason(
         (Exit.USAGE, 428, "FAILED_PRECONDITION"), "read it first and send its ETag as If-Match"
     ),
+    "KEY_REUSED": _reason(_INPUT, "use a new Idempotency-Key for another request"),
+    "IN_PROGRESS": _reason(_CONFLICT, "wait the seconds of Retry-After and send the same request again"),
+    "ANSWER_LOST": _reason(
+        _CONFLICT, "read what the request changes; when it did not happen, use a new Idempotency-Key"
+    ),
     "RATE_LIMITED": _reason((Exit.UNREACHABLE, 429, "RESOURCE_EXHAUSTED"), "wait a few seconds and try again"),
     "NOT_READY": _reason(_UNREACHABLE, "wait until the coordinator has started, then see `twincloud doctor`"),
     "INTERNAL": _reason((Exit.FAILED, 500, "INTERNAL"), "see the log of the coordinator at this time and report it"),

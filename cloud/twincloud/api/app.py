@@ -37,6 +37,7 @@ from twincloud.api import health, problems
 from twincloud.api.addresses import Addresses
 from twincloud.api.console import DEFAULT_TENANT, console_router
 from twincloud.api.fleet import Fleet
+from twincloud.api.idempotency import Idempotency
 from twincloud.api.metrics import Metrics
 from twincloud.api.shell import Shell
 from twincloud.api.stream import Stream
@@ -97,6 +98,7 @@ def create_app(
     state.fleet = Fleet(store, state.threads, clock, stale_ns=settings.stale_ns)
     state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
     problems.install(app)
+    app.add_middleware(Idempotency)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
     for module in (health, session, fleet, gateways, twins, models, directives, events, operations):
         app.include_router(module.router)

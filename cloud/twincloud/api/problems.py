@@ -19,6 +19,8 @@ _PLACES = {"t": "tenant", "s": "site", "g": "gateway"}
 MEDIA_TYPE = "application/problem+json"
 _OF_STATUS = {401: "TOKEN_INVALID", 403: "FORBIDDEN", 404: "NOT_FOUND", 413: "LIMIT_EXCEEDED", 429: "RATE_LIMITED"}
 
+_RETRY_AFTER_S = {"RATE_LIMITED": 5, "IN_PROGRESS": 1, "NOT_READY": 5}
+
 
 def problem(
     reason: str, detail: str, *, hint: str | None = None, status: int | None = None, path: str = ""
@@ -36,8 +38,8 @@ def problem(
         instance=path,
     )
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        headers["Retry-After"] = "5"
+    if reason in _RETRY_AFTER_S:
+        headers["Retry-After"] = str(_RETRY_AFTER_S[reason])
     return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
 
 

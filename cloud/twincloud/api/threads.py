@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -35,7 +36,9 @@ class Threads:
         if self._running >= self._waiting_max:
             raise UnreachableError("RATE_LIMITED", f"{self._running} requests wait for the store already")
         self._running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, partial(call, *args, **kwargs))
+        # What stands in the context of a request, such as its idempotency key, counts for its transactions too.
+        bound = partial(contextvars.copy_context().run, call, *args, **kwargs)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, bound)
         future.add_done_callback(self._done)
         return await future
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from twincloud.storage.contract_operations import Operations
+from twincloud.storage.contract_requests import Requests
 from twincloud.storage.records import (
     Arrival,
     Beat,
@@ -287,7 +288,7 @@ class Identity(Protocol):
         ...
 
 
-class Store(Ingest, Twins, Registry, Identity, Operations, Protocol):
+class Store(Ingest, Twins, Registry, Identity, Requests, Operations, Protocol):
     """All of it, over one database."""
 
     def status(self) -> StoreStatus:

@@ -22,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from twincloud.storage.database import ALL, Row
+from twincloud.storage.stamps import stamp
 from twinmodel.errors import ConflictError, StorageError, TwinError
 
 READERS_MAX = 16
@@ -84,6 +85,7 @@ class SqliteDatabase:
             try:
                 with connection.begin():
                     yield connection
+                    stamp(connection)
             except (DBAPIError, sqlite3.Error) as error:
                 if _code_of(error.orig if isinstance(error, DBAPIError) else error) == sqlite3.SQLITE_IOERR:
                     # After a failed fsync the kernel may forget dirty pages: only a new connection reads the truth.

@@ -26,6 +26,7 @@ from twincloud.storage.outbox import OutboxStore
 from twincloud.storage.part import Decode
 from twincloud.storage.people import PeopleStore
 from twincloud.storage.readings import TwinStore
+from twincloud.storage.requests import RequestStore
 from twincloud.storage.sessions import SessionStore
 from twincloud.storage.timeline import TimelineStore
 from twincloud.storage.tracks import TrackStore
@@ -46,6 +47,7 @@ class CoordinatorStore(
     ModelStore,
     MailboxStore,
     PeopleStore,
+    RequestStore,
     WishStore,
     OperationStore,
     TrackStore,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from twincloud.storage import schema_operations
+from twincloud.storage import schema_operations, schema_requests
 from twincloud.storage.schema import metadata
 
-__all__ = ["schema_operations"]
+__all__ = ["schema_operations", "schema_requests"]
 
 context.configure(
     connection=context.config.attributes["connection"],
