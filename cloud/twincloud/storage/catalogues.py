@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from twincloud.storage import schema as t
+from twincloud.storage import schema_twins
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.packing import pack_binding, pack_catalogue
 from twincloud.storage.part import NUMBERS, News, Part, check_session, gateway_row, take_numbers_fast
@@ -36,7 +37,7 @@ class CatalogueStore(Part):
                 connection.execute(insert(t.schemas), content)
                 schema_id = self._schema(connection, digest)
                 assert schema_id is not None, "it was just put there"
-            held = {"gateway_id": row["id"], "schema_id": schema_id, "received_ns": now_ns}
+            held = {"tenant": gateway.tenant, "gateway_id": row["id"], "schema_id": schema_id, "received_ns": now_ns}
             self._database.upsert(connection, t.gateway_schemas, [held])
             if digest not in _digests(row["hello_schemas"])[:-1]:
                 self._apply(connection, gateway, row["id"], schema_id, catalogue, now_ns)
@@ -128,16 +129,20 @@ class CatalogueStore(Part):
             revision = {"revision": take_numbers_fast(self._database, connection, NUMBERS, 1)}
             if made:
                 connection.execute(insert(t.twins), [row | revision for row in made])
+                # Its record, where nobody has described it before; one that is there stays as it is.
+                records = [{**there, "twin": row["twin"]} for row in made]
+                self._database.upsert(connection, schema_twins.twin_records, records)
             if changed:
                 connection.execute(_REBIND, [row | revision for row in changed])
-        self._give_owners(connection, gateway_id, now_ns)
+        self._give_owners(connection, gateway.tenant, gateway_id, now_ns)
         return conflicts
 
-    def _give_owners(self, connection: Connection, gateway_id: int, now_ns: int) -> None:
+    def _give_owners(self, connection: Connection, tenant: str, gateway_id: int, now_ns: int) -> None:
         """Notes that the gateway has served each of its twins."""
         unowned = self._database.read_many(connection, _UNOWNED, [{"gateway_id": gateway_id}])
         if unowned:
-            owners = [{"twin_id": twin, "gateway_id": gateway_id, "since_ns": now_ns} for (twin,) in unowned]
+            owner = {"tenant": tenant, "gateway_id": gateway_id, "since_ns": now_ns}
+            owners = [{"twin_id": twin, **owner} for (twin,) in unowned]
             connection.execute(insert(t.twin_owners), owners)
 
 

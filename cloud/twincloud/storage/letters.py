@@ -79,7 +79,7 @@ class LetterStore(NewestStore):
             if not 0 < samples <= row["last_seq"] - row["first_seq"] + 1:
                 raise ConflictError("BLOCK_CORRUPT", f"dead letter {letter} holds {samples} samples for its numbers")
             number = take_numbers(connection, NUMBERS, 2)
-            kept = ("gateway_id", "boot_id", "stream", "first_seq", "last_seq", "received_ns", "payload")
+            kept = ("tenant", "gateway_id", "boot_id", "stream", "first_seq", "last_seq", "received_ns", "payload")
             placed = {"id": number + 1, "commit_no": number, "schema_id": schema_id, "committed_ns": now_ns}
             content = {name: row[name] for name in kept} | placed | span_of(span_ns_of(batches))
             connection.execute(insert(t.blocks), content)

@@ -94,6 +94,7 @@ class MailboxStore(Part):
         row = {
             "number": number,
             "id": secrets.token_hex(_ID_BYTES),
+            "tenant": key.tenant,
             "gateway_id": twin["gateway_id"],
             "target": key.twin,
             "kind": MODEL,
@@ -150,7 +151,7 @@ class MailboxStore(Part):
                 connection.execute(_SETTLE, {"key": row["number"], **ended})
                 if running:
                     name = row["name"] if running == row["digest"] else ""
-                    self._put_digest(connection, gateway_id, row["target"], running, name, now_ns)
+                    self._put_digest(connection, gateway.tenant, gateway_id, row["target"], running, name, now_ns)
             record(connection, [News(gateway.tenant, gateway.site, "directive", row["target"], now_ns, body)])
 
     def directives(self, tenant: str, *, target: str = "", limit: int = 100) -> tuple[Directive, ...]:
@@ -163,13 +164,14 @@ class MailboxStore(Part):
         return tuple(_directive(row, GatewayKey(tenant, row["site"], row["gateway"])) for row in rows)
 
     def _put_digest(
-        self, connection: Connection, gateway_id: int, twin: str, digest: str, name: str, now_ns: int
+        self, connection: Connection, tenant: str, gateway_id: int, twin: str, digest: str, name: str, now_ns: int
     ) -> None:
         known = connection.execute(_RUNNING, {"gateway_id": gateway_id, "twin": twin}).mappings().first()
         if known is not None and known["digest"] == digest:
             return
         tier = known["tier"] if known is not None else ""
-        row = {"gateway_id": gateway_id, "twin": twin, "digest": digest, "name": name, "tier": tier, "at_ns": now_ns}
+        place = {"tenant": tenant, "gateway_id": gateway_id, "twin": twin}
+        row = place | {"digest": digest, "name": name, "tier": tier, "at_ns": now_ns}
         # Another model: whatever was to blame for the drift of the one before it.
         row["isolation"] = ""
         self._database.upsert(connection, t.running, [row])

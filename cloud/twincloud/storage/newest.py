@@ -81,9 +81,9 @@ class NewestStore(Part):
         return self._bounds_held.put((gateway_id, schema_id), bound) if writing else bound
 
 
-def saved_row(gateway_id: int, latest: Latest) -> dict[str, object]:
+def saved_row(tenant: str, gateway_id: int, latest: Latest) -> dict[str, object]:
     """The row that keeps the readings of a gateway."""
-    return {"gateway_id": gateway_id, "through": latest.through, "state": latest.pack()}
+    return {"tenant": tenant, "gateway_id": gateway_id, "through": latest.through, "state": latest.pack()}
 
 
 _SAVED = select(t.gateway_states).where(t.gateway_states.c.gateway_id == bindparam("gateway_id"))

@@ -53,9 +53,10 @@ class PeopleStore(Part):
             if row is None:
                 connection.execute(insert(t.gateways), {**named, "created_ns": now_ns})
                 row = connection.execute(_GATEWAY, named).one()
-            invite = {"lookup": _lookup(token_hash), "token_hash": token_hash, "gateway_id": row.id}
+            invite = {"lookup": _lookup(token_hash), "token_hash": token_hash}
             self._insert_secret(connection, _INVITE, invite)
-            connection.execute(insert(t.invites), {**invite, "created_ns": now_ns, "expires_ns": expires_ns})
+            whose = {"tenant": gateway.tenant, "gateway_id": row.id}
+            connection.execute(insert(t.invites), {**invite, **whose, "created_ns": now_ns, "expires_ns": expires_ns})
 
     def redeem_invite(self, token_hash: bytes, now_ns: int) -> GatewayKey:
         """See `Identity.redeem_invite`; the gateway starts anew: a fork ends and its head boot is forgotten."""

@@ -55,6 +55,11 @@ def blob(name: str) -> Column[bytes]:
     return Column(name, LargeBinary, nullable=False)
 
 
+def owner() -> Column[str]:
+    """The tenant a row belongs to, beside ids that say it only by another table; row-level security looks at it."""
+    return text("tenant")
+
+
 def gateway() -> Column[int]:
     """The gateway a row belongs to."""
     return Column("gateway_id", Id, ForeignKey("gateways.id"), nullable=False)
@@ -86,6 +91,8 @@ gateways = Table(
     Column("gateway", String, nullable=False),
     text("state", "invited"),
     Column("connected", Boolean, nullable=False, default=False, server_default="0"),
+    # The coordinator that holds the session, where several share one database.
+    text("replica"),
     big("session"),
     Column("head_boot", LargeBinary, nullable=True),
     big("boot_counter"),
@@ -113,6 +120,7 @@ boots = Table(
     metadata,
     Column("id", Id, primary_key=True),
     gateway(),
+    owner(),
     blob("boot"),
     blob("previous"),
     big("counter"),
@@ -128,6 +136,7 @@ marks = Table(
     metadata,
     Column("boot_id", Id, ForeignKey("boots.id"), primary_key=True),
     Column("stream", SmallInteger, primary_key=True),
+    owner(),
     big("next_seq"),
 )
 
@@ -144,6 +153,7 @@ gateway_schemas = Table(
     metadata,
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
     Column("schema_id", Id, ForeignKey("schemas.id"), primary_key=True),
+    owner(),
     big("received_ns"),
 )
 
@@ -153,6 +163,7 @@ blocks = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     big("commit_no"),
     gateway(),
+    owner(),
     boot(),
     Column("stream", SmallInteger, nullable=False),
     big("first_seq"),
@@ -176,6 +187,7 @@ losses = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     big("commit_no"),
     gateway(),
+    owner(),
     boot(),
     text("kind"),
     text("reason"),
@@ -195,6 +207,7 @@ dead_letters = Table(
     Column("id", Id, primary_key=True, autoincrement=False),
     big("commit_no"),
     gateway(),
+    owner(),
     boot(),
     Column("stream", SmallInteger, nullable=False),
     big("first_seq"),
@@ -230,6 +243,7 @@ gateway_states = Table(
     "gateway_states",
     metadata,
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True, autoincrement=False),
+    owner(),
     big("through"),
     blob("state"),
 )
@@ -239,6 +253,7 @@ twin_owners = Table(
     metadata,
     Column("twin_id", Id, ForeignKey("twins.id"), primary_key=True),
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
+    owner(),
     big("since_ns"),
 )
 
@@ -247,6 +262,7 @@ running = Table(
     metadata,
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
     Column("twin", String, primary_key=True),
+    owner(),
     text("digest"),
     text("name"),
     text("tier"),
@@ -298,6 +314,7 @@ directives = Table(
     Column("number", Id, primary_key=True, autoincrement=False),
     Column("id", String, nullable=False, unique=True),
     gateway(),
+    owner(),
     text("kind"),
     text("target"),
     big("version"),
@@ -321,6 +338,7 @@ wishes = Table(
     Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True),
     Column("stream", SmallInteger, primary_key=True),
     Column("signal", String, primary_key=True, default="", server_default=""),
+    owner(),
     big("period_ns"),
     big("until_ns"),
     big("created_ns"),
@@ -333,6 +351,7 @@ invites = Table(
     Column("lookup", LargeBinary, primary_key=True),
     blob("token_hash"),
     gateway(),
+    owner(),
     big("created_ns"),
     big("expires_ns"),
     big("used_ns"),
@@ -348,4 +367,13 @@ tokens = Table(
     text("role"),
     big("created_ns"),
     big("expires_ns"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("tenant", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    big("version"),
+    blob("content"),
 )

@@ -152,7 +152,7 @@ class SessionStore(CatalogueStore):
             "hello_schemas": b"".join(hello.schemas),
         }
         self._database.write_many(connection, _UPDATE, [granted])
-        ids = self._put_boots(connection, row["id"], hello.boots)
+        ids = self._put_boots(connection, gateway.tenant, row["id"], hello.boots)
         self._put_running(connection, gateway, row["id"], hello.running, now_ns)
         missing = tuple(d for d in hello.schemas if self._schema_id(connection, row["id"], d) is None)
         if hello.schemas and hello.schemas[-1] not in missing:
@@ -162,12 +162,14 @@ class SessionStore(CatalogueStore):
         marks = tuple(Mark(ids[boot_id], Stream(stream), next_seq) for boot_id, stream, next_seq in found)
         return Opened(session, marks, missing)
 
-    def _put_boots(self, connection: Connection, gateway_id: int, boots: Sequence[Boot]) -> dict[int, bytes]:
+    def _put_boots(
+        self, connection: Connection, tenant: str, gateway_id: int, boots: Sequence[Boot]
+    ) -> dict[int, bytes]:
         wanted = [{"gateway_id": gateway_id, "name": boot.id} for boot in boots]
         found = self._database.read_many(connection, _BOOTS, wanted)
         known = {boot for _, boot in found}
         rows: list[Row] = [
-            {"gateway_id": gateway_id, "boot": b.id, "previous": b.previous, "counter": b.counter,
+            {"tenant": tenant, "gateway_id": gateway_id, "boot": b.id, "previous": b.previous, "counter": b.counter,
              "started_ns": b.started_ns, "clock": int(b.clock)}
             for b in boots
             if b.id not in known
@@ -188,8 +190,8 @@ class SessionStore(CatalogueStore):
         if not changed:
             return
         rows = [
-            {"gateway_id": gateway_id, "twin": r.twin, "digest": r.digest.hex(), "name": r.name, "tier": r.tier,
-             "isolation": r.isolation, "at_ns": now_ns}
+            {"tenant": gateway.tenant, "gateway_id": gateway_id, "twin": r.twin, "digest": r.digest.hex(),
+             "name": r.name, "tier": r.tier, "isolation": r.isolation, "at_ns": now_ns}
             for r in changed
         ]  # fmt: skip
         self._database.upsert(connection, t.running, rows)

@@ -33,7 +33,7 @@ class WishStore(Part):
             if wanted.period_ns:
                 if connection.execute(_COUNT, {"of": row["id"]}).scalar_one() >= WISHES_MAX:
                     raise ConflictError("LIMIT_EXCEEDED", f"gateway {gateway.gateway!r} has {WISHES_MAX} wishes")
-                connection.execute(insert(t.wishes), _row(row["id"], wanted))
+                connection.execute(insert(t.wishes), {"tenant": gateway.tenant, **_row(row["id"], wanted)})
             body: dict[str, object] = {
                 "coarsen": wanted.stream.name.lower(), "signal": wanted.signal, "period_ns": wanted.period_ns,
             }  # fmt: skip

@@ -170,7 +170,7 @@ class Work:
         assert isinstance(item.content, Block)
         span_ns = span_ns_of(batches)
         row: dict[str, object] = {
-            "gateway_id": taken.gateway_id, "boot_id": boot_id, "stream": int(item.stream),
+            "tenant": taken.key.tenant, "gateway_id": taken.gateway_id, "boot_id": boot_id, "stream": int(item.stream),
             "first_seq": item.first_seq, "last_seq": item.last_seq, "schema_id": bound.schema_id,
             "received_ns": self._received_ns, "committed_ns": self._now_ns, "payload": item.content.payload,
             **span_of(span_ns),
@@ -242,8 +242,8 @@ class Work:
         if kept:
             self._letters_held[taken.gateway_id] = (count + 1, total + size)
             self._letters.append(
-                {"gateway_id": taken.gateway_id, "boot_id": boot_id, "stream": int(item.stream),
-                 "first_seq": first_seq, "last_seq": item.last_seq, "reason": reason,
+                {"tenant": taken.key.tenant, "gateway_id": taken.gateway_id, "boot_id": boot_id,
+                 "stream": int(item.stream), "first_seq": first_seq, "last_seq": item.last_seq, "reason": reason,
                  "received_ns": self._received_ns, "size": size, "schema_digest": item.content.schema,
                  "crc32c": item.content.crc32c, "payload": item.content.payload}
             )  # fmt: skip
@@ -257,7 +257,7 @@ class Work:
 
     def _loss(self, taken: Taken, item: Item, boot_id: int, kind: str, count: int) -> dict[str, object]:
         return {
-            "gateway_id": taken.gateway_id, "boot_id": boot_id, "kind": kind, "reason": "",
+            "tenant": taken.key.tenant, "gateway_id": taken.gateway_id, "boot_id": boot_id, "kind": kind, "reason": "",
             "stream": int(item.stream), "first_seq": item.first_seq, "count": count, "from_ns": 0, "to_ns": 0,
             "device": "", "received_ns": self._received_ns,
         }  # fmt: skip
@@ -281,7 +281,11 @@ class Work:
             ):
                 self._write(_INSERTS[table.name], some)
             self.decoded = {number + 1 + place: decoded for place, (_, decoded) in enumerate(self._blocks)}
-        marks = [{"boot_id": s[0], "stream": s[1], "next_seq": self._marks[s]} for s in sorted(self._changed)]
+        owners = {slot: taken.key.tenant for taken in self._taken for slot in taken.slots}
+        marks = [
+            {"tenant": owners[slot], "boot_id": slot[0], "stream": slot[1], "next_seq": self._marks[slot]}
+            for slot in sorted(self._changed)
+        ]
         self._database.upsert(self._connection, t.marks, marks)
         self._keep_newest(number)
         gateways = [
@@ -322,7 +326,8 @@ class Work:
                 twins = (key.twin for key in taken.twins)
                 self.latest[taken.gateway_id].changed |= dict.fromkeys(twins, (number, self._now_ns))
         saved = [gateway_id for gateway_id, latest in self.latest.items() if latest.unsaved >= SAVE_BLOCKS]
-        rows = [saved_row(gateway_id, self.latest[gateway_id]) for gateway_id in saved]
+        owners = {taken.gateway_id: taken.key.tenant for taken in self._taken}
+        rows = [saved_row(owners[gateway_id], gateway_id, self.latest[gateway_id]) for gateway_id in saved]
         self._database.upsert(self._connection, t.gateway_states, rows)
         for gateway_id in saved:
             self.latest[gateway_id].unsaved = 0
