@@ -129,8 +129,18 @@ REASONS: dict[str, Reason] = {
     "NOT_FOUND": _reason(_MISSING, "list what exists with `twinctl ... list`"),
     "UNKNOWN_MODEL": _reason(_MISSING, "push the model with `twinctl model push`"),
     "UNKNOWN_TWIN": _reason(_MISSING, "see `twinctl twin list`"),
+    "UNKNOWN_DEFINITION": _reason(_MISSING, "publish it with `twinctl twin define`"),
+    "UNKNOWN_PROPERTY": _reason(_MISSING, "see `twinctl twin definition` for the properties it has"),
     "UNKNOWN_GATEWAY": _reason(_MISSING, "see `twinctl gateway list`"),
     "ALREADY_EXISTS": _reason(_CONFLICT, "use another name or version"),
+    "DEFINITION_CYCLE": _reason(_CONFLICT, "let one of the definitions named extend none of the others"),
+    "DEFINITION_CONFLICT": _reason(_CONFLICT, "say the same as what is inherited, or something narrower"),
+    "TRANSITION_FORBIDDEN": _reason(_CONFLICT, "see the table of states in docs/twins.md"),
+    "TWIN_OUT_OF_SERVICE": _reason(_CONFLICT, "take the twin into service first with `twinctl twin set`"),
+    "TWIN_IN_USE": _reason(_CONFLICT, "retire the twin, or remove what uses it"),
+    "TWIN_UNREPORTED": _reason(_CONFLICT, "bind the twin in site.yaml of a gateway"),
+    "NOT_WRITABLE": _reason(_CONFLICT, "desire a property whose definition says `desired: true`"),
+    "RELATION_INVALID": _reason(_CONFLICT, "see `twinctl twin definition` for the relationships it has"),
     "MODEL_DIVERGED": _reason(
         _CONFLICT, "the model before it runs again; check the new one against data of this machine"
     ),
