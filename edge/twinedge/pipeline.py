@@ -1,6 +1,6 @@
 """What happens to a sample between its driver and the disk.
 
-    driver ─▶ put ─▶ gathered ─▶ replays ─▶ gate ─▶ align ─▶ estimate ─▶ lanes ─▶ commit: spool ─▶ (uplink wakes)
+    driver ─▶ put ─▶ gathered ─▶ replays ─▶ gate ─▶ late? ─▶ align ─▶ estimate ─▶ lanes ─▶ commit: spool ─▶ uplink
                                                               (brokers may forget) Delivery.done ◀──┘
 
 `put` runs in the event loop without waiting: a slow or full disk never stops polling or models. What many devices
@@ -18,6 +18,7 @@ from itertools import groupby
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from twinedge.estimate.runner import TwinRunner
 from twinedge.gate.gate import Gate
@@ -28,6 +29,7 @@ from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.ensemble import Due, Ensemble
 from twinmodel.errors import StorageError, TwinError
 from twinmodel.estimator import Estimate
+from twinmodel.quality import GOOD, QualityReason, good
 from twinmodel.signal import Batch, Catalogue, concat
 from twinsync import item
 from twinsync.block import columns_of
@@ -39,6 +41,7 @@ GATHER_S = 0.02
 GATHERED_MAX = 5000
 """Samples that are gathered at most before they go on."""
 RETRY_S = 1.0
+_LATE = good(QualityReason.LATE)
 REST_S = 60.0
 """How long a model that failed is left alone."""
 
@@ -150,7 +153,7 @@ class Pipeline:
             deliveries = list(run)
             batches = [b for d in deliveries for b in d.batches]
             try:
-                gated = [self._gate.apply(self._replays.fresh(batch)) for batch in concat(batches)]
+                gated = [self._stamped(self._gate.apply(self._replays.fresh(b))) for b in concat(batches)]
             except Exception as error:  # noqa: BLE001 - see _declared
                 for record in _declared(batches, error):
                     self._lanes.declare(record)
@@ -164,6 +167,23 @@ class Pipeline:
             fresh += gated
         # Last, so that whatever a model does, all that came is in the lanes.
         self._estimate(fresh)
+
+    def _stamped(self, batch: Batch) -> Batch:
+        """Good samples that come too late for the tick of a model say so: it has not seen them, and never will."""
+        now_ns, boot_ns = self._clock.wall_ns(), self._clock.boot_ns()
+        found: NDArray[np.bool_] | None = None
+        for runner in self._runners:
+            resting = boot_ns < self._rests_until_ns.get(runner.wiring.twin, 0)
+            try:
+                late = runner.meet(batch, now_ns, resting=resting)
+            except Exception as error:  # noqa: BLE001 - see _rest
+                self._rest(runner, error)
+                continue
+            if late is not None:
+                found = late if found is None else found | late
+        if found is None:
+            return batch
+        return batch.with_quality(np.where(found & (batch.quality == GOOD), _LATE, batch.quality).astype(np.uint16))
 
     def _taken(self, *, everything: bool) -> Flush | None:
         if self._gathered:

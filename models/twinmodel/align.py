@@ -147,17 +147,22 @@ class Aligner:
         if not mine.any():
             return 0
         batch = batch.take(mine)
-        late = 0
-        if self._next_ns is not None:
-            on_time = batch.t_ns > self._next_ns - self._dt_ns
-            late = len(batch) - int(np.count_nonzero(on_time))
+        too_late = self.is_late(batch.t_ns)
+        late = int(np.count_nonzero(too_late))
+        if late:
             self.late += late
-            batch = batch.take(on_time)
+            batch = batch.take(~too_late)
         value, quality = as_float(batch.kind, batch.value, batch.quality)
         for signal in np.unique(batch.signal).tolist():
             at = batch.signal == signal
             self.dropped += self._lanes[signal].push(batch.t_ns[at], value[at], quality[at])
         return late
+
+    def is_late(self, t_ns: I64) -> NDArray[np.bool_]:
+        """Which of these times belong to ticks that are closed already."""
+        if self._next_ns is None:
+            return np.zeros(len(t_ns), np.bool_)
+        return t_ns <= self._next_ns - self._dt_ns
 
     def close(self, watermark_ns: int) -> list[Frame]:
         """Frames of all ticks that can be closed now, at most `FRAMES_MAX`; the rest follows at the next call."""
@@ -222,7 +227,8 @@ def settled(t_ns: I64, value: F64, quality: NDArray[np.uint16]) -> NDArray[np.in
     """Positions of the samples of one signal that count, by time; of those of one time the best, then the largest."""
     order = np.lexsort((value, -quality.astype(np.int32), t_ns))
     last = np.append(t_ns[order][1:] != t_ns[order][:-1], [True])[: len(order)]
-    return order[last]
+    found: NDArray[np.intp] = order[last]
+    return found
 
 
 def as_float(kind: Kind, value: NDArray[np.generic], quality: NDArray[np.uint16]) -> tuple[F64, NDArray[np.uint16]]:

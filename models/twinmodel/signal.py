@@ -2,7 +2,7 @@
 
 A signal's name says what it is: `device.point` for what a device measures, and
 `twin/output#estimate|sigma|prediction|innovation|drift` for what a model says about it, and `twin/output#substitute`
-for what stands in for a measurement that is missing.
+for what stands in for a measurement that is missing. `twin#lineage` carries the checkpoints of a twin's model.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Signal:
 
     @property
     def role(self) -> str:
-        """`measured`, one of `OUTPUT_ROLES`, or `SUBSTITUTE`."""
+        """`measured`, one of `OUTPUT_ROLES`, `SUBSTITUTE`, or `lineage` (see `twinmodel.lineage`)."""
         return self.name.rpartition("#")[2] if "#" in self.name else "measured"
 
 

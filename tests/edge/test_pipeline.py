@@ -203,6 +203,9 @@ class Runner:
 
     def push(self, batch, now_ns): ...
 
+    def meet(self, batch, now_ns, *, resting):
+        return None
+
     def withdraw(self, now_ns):
         return []
 

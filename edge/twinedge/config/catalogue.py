@@ -12,6 +12,7 @@ from twinedge.config.schema import Twin
 from twinmodel import units
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConfigError, InputError
+from twinmodel.lineage import lineage_signal
 from twinmodel.profile.document import nearest
 from twinmodel.profile.schema import FirmwareProfile, Point, kind_of, stream_of
 from twinmodel.signal import OUTPUT_ROLES, SUBSTITUTE, Catalogue, Kind, Signal, Stream, TwinBinding
@@ -107,6 +108,8 @@ class _Builder:
             properties.setdefault(output, "")
             symbols.setdefault(output, ports.outputs[output] if ports else "")
             self._output_signals((*keys, "outputs"), name, output, symbols[output], properties)
+        if ports is not None:
+            self.add(keys, lineage_signal(name), Kind.STRING, "", Stream.STATE)
         self.bindings.append(TwinBinding(name, twin.definition, twin.model, properties, tuple(outputs), symbols))
 
     def _output_signals(

@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from twinedge.estimate.lineage import Lineage
 from twinedge.estimate.substitution import STALE, Substitution
 from twinedge.slot import Slot
 from twinmodel.align import Aligner, AlignInput, Frame
@@ -35,6 +36,7 @@ AHEAD_MAX_NS = 60 * SECOND_NS
 """A sample further ahead of the wall clock has a wrong time: it would close ticks that nothing else has reached."""
 BEHIND_MAX_NS = 7 * 86_400 * SECOND_NS
 """A sample older than any broker keeps for us has a wrong time, too."""
+_CLOCK = bad(QualityReason.CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,15 @@ class TwinRunner:
         self.late = 0
         self.last: Estimate | None = None
         self.substitution = Substitution(wiring.twin, wiring.substitutes)
+        self.lineage = Lineage(wiring.twin, (wiring.inputs, wiring.outputs, wiring.age_limits_ns))
         self._bound: Estimator | None = None
         self._aligner: Aligner | None = None
-        self._mine = np.array(sorted({*wiring.inputs.values(), *wiring.outputs.values()}), np.uint32)
+        mine = [*wiring.inputs.values(), *wiring.outputs.values()]
+        self._reads = np.zeros(max(mine, default=-1) + 2, np.bool_)  # the last one stands for all beyond
+        self._reads[mine] = True
         self._tick_ns: int | None = None
         self._frames: deque[Frame] = deque()
+        self._before: Frame | None = None
         self._used: list[int] = []
         self._ports: dict[int, tuple[_Columns, _Columns]] = {}
         self._published: _Published | None = None
@@ -81,16 +87,44 @@ class TwinRunner:
     def publish_as(self, catalogue: Catalogue) -> None:
         """Takes the ids and resolutions of the twin's output signals from a new catalogue."""
         self._published = _Published.of(self.wiring.twin, catalogue)
+        self.lineage.publish_as(catalogue)
+
+    def meet(self, batch: Batch, now_ns: int, *, resting: bool = False) -> NDArray[np.bool_] | None:
+        """Which of these samples come too late for their tick, None when none does; before they are stored and pushed.
+
+        Args:
+            batch: gated samples.
+            now_ns: server time.
+            resting: whether they will not be pushed.
+        """
+        mine = self._chosen(batch)
+        if not mine.any():
+            return None
+        if not resting:
+            self._bind()
+        late = None
+        if self._aligner is not None:
+            late = mine & self._aligner.is_late(batch.t_ns)
+        mine &= batch.t_ns <= now_ns + AHEAD_MAX_NS
+        self.lineage.met(batch.signal[mine], batch.t_ns[mine])
+        return late if late is not None and late.any() else None
 
     def push(self, batch: Batch, now_ns: int) -> None:
         """Hands over gated samples; those of other twins, or of a time that cannot be right, are passed over."""
         self._bind()
         if self._aligner is None:
             return
-        mine = np.isin(batch.signal, self._mine)
-        mine &= (batch.t_ns <= now_ns + AHEAD_MAX_NS) & (batch.t_ns >= now_ns - BEHIND_MAX_NS)
-        if mine.any():
-            self.late += self._aligner.push(batch if mine.all() else batch.take(mine))
+        mine = self._chosen(batch)
+        if not mine.any():
+            return
+        if not mine.all():
+            batch = batch.take(mine)
+        right = (batch.t_ns <= now_ns + AHEAD_MAX_NS) & (batch.t_ns >= now_ns - BEHIND_MAX_NS)
+        self.lineage.pushed(batch, right & (batch.quality != _CLOCK) & ~self._aligner.is_late(batch.t_ns))
+        dropped = self._aligner.dropped
+        self.late += self._aligner.push(batch if right.all() else batch.take(right))
+        if self._aligner.dropped != dropped:
+            self.lineage.dropped()
 
     def close(self, watermark_ns: int) -> None:
         """Makes a frame of every tick that has closed at the watermark."""
@@ -112,8 +146,10 @@ class TwinRunner:
             if estimator is None or not self._frames:
                 break
             frame = self._frames.popleft()
+            last, self._before = self._before, frame
             # A fresh alignment may begin with ticks that the model before it has done.
             if self._tick_ns is None or frame.t_ns > self._tick_ns:
+                self.lineage.before(estimator, frame, last, self._used)
                 stepped = (estimator, self._shadow())
                 return [self._due(e, frame) for e in stepped if e is not None]
         return []
@@ -127,7 +163,9 @@ class TwinRunner:
         self._tick_ns = due.t_ns
         if isinstance(result, Exception):
             if not self.slot.failed(result):
+                self.lineage.failed()
                 raise result
+            self.lineage.foreign(due.t_ns, failed=True)
             result = results[1]
             if isinstance(result, Exception):
                 raise result
@@ -136,13 +174,16 @@ class TwinRunner:
             self.slot.stepped()
             if self.slot.current() is not due.estimator and len(results) > 1:
                 # It diverged in its soak: this tick is that of the model before it already.
+                self.lineage.foreign(due.t_ns, failed=False)
                 due, result = dues[1], results[1]
         if isinstance(result, Exception):
             raise result
         self.last = result
         self.slot.isolation = "" if result.isolation is None else result.isolation.verdict
         self.steps += 1
-        return [] if self._published is None else self._published.batches(result, due, self.substitution)
+        if self._published is None:
+            return []
+        return [*self.lineage.taken(), *self._published.batches(result, due, self.substitution)]
 
     def run(self, watermark_ns: int) -> list[Batch]:
         """Steps every tick that closed at the watermark by itself; returns what the model says about them."""
@@ -158,11 +199,16 @@ class TwinRunner:
 
     def start_over(self) -> None:
         """Aligns what comes from now on, whatever its times; the model keeps its state."""
+        self.lineage.end()
         for estimator in (self._bound, self.slot.last_good):
             if estimator is not None:
                 estimator.rejoin()
-        self._bound = self._aligner = self._tick_ns = None
+        self._bound = self._aligner = self._tick_ns = self._before = None
         self._frames.clear()
+
+    def _chosen(self, batch: Batch) -> NDArray[np.bool_]:
+        """Which samples are of this twin's signals."""
+        return self._reads[np.minimum(batch.signal, len(self._reads) - 1)]
 
     def _due(self, estimator: Estimator, frame: Frame) -> Due:
         u, y = self._ports[id(estimator)]
@@ -201,6 +247,8 @@ class TwinRunner:
         limits = self.wiring.age_limits_ns
         self._used = sorted(set().union(*(self._signals(e) for e in both)))
         self._frames.clear()
+        self._before = None
+        self.lineage.aligned()
         self._aligner = Aligner(
             estimator.dt_ns, [AlignInput(s, "hold", limits.get(s, 3 * SECOND_NS)) for s in self._used], LATENESS_NS
         )
