@@ -4,7 +4,8 @@ twincloud init --name twins.plant.example     authority, database, admin token (
 twincloud serve                               REST and console 8420, gRPC 8421, enrolment 8422
 twincloud token create|list|revoke
 twincloud ca show|revoke
-twincloud db status      twincloud doctor      twincloud explain REASON
+twincloud db status|upgrade|backup|restore|verify
+twincloud doctor      twincloud explain REASON
 """
 
 from __future__ import annotations
@@ -12,36 +13,19 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from twincloud.cli_database import db
+from twincloud.cli_options import output_option, places, say, settings_of, show
 from twinmodel.clock import SECOND_NS, SystemClock
 from twinmodel.errors import REASONS, ConflictError, Exit, InputError, MissingError
-
-F = TypeVar("F", bound=Callable[..., Any])
-Row = Mapping[str, object]
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _ALL = "*"
-
-_config = click.option("--config", type=click.Path(path_type=Path), help="YAML file [/etc/hybridtwin/twincloud.yaml]")
-_state = click.option("--state", type=click.Path(path_type=Path), help="state directory [/var/lib/twincloud]")
-_output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-
-
-def _places(command: F) -> F:
-    return _config(_state(command))
-
-
-def _settings(config: Path | None, state: Path | None, **flags: object) -> Any:
-    from twincloud.config import load_settings  # noqa: PLC0415 start-up time
-
-    return load_settings(config, {"state": state, **flags})
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,7 +35,7 @@ def root() -> None:
 
 
 @root.command()
-@_places
+@places
 @click.option("--tenant", default="default", show_default=True, help="first tenant")
 @click.option("--name", "names", multiple=True, help="public name or address of this host; repeatable")
 def init(config: Path | None, state: Path | None, tenant: str, names: tuple[str, ...]) -> None:
@@ -62,7 +46,7 @@ def init(config: Path | None, state: Path | None, tenant: str, names: tuple[str,
     from twincloud.storage import create, open_store  # noqa: PLC0415 start-up time
 
     clock = SystemClock()
-    settings = _settings(config, state, names=names)
+    settings = settings_of(config, state, names=names)
     _check_name("--tenant", tenant)
     if (settings.state / "identity").exists():
         raise ConflictError(
@@ -77,14 +61,14 @@ def init(config: Path | None, state: Path | None, tenant: str, names: tuple[str,
     ca = Authority.create(settings.state, clock)
     ca.server_pair(settings.names)
     token = issue(Ledger(settings.state), clock, name="admin", tenant=_ALL, role="admin")
-    _say(f"coordinator made in {settings.state}; its authority's SHA-256 is {ca.fingerprint}")
-    _say("the admin token follows on stdout; it is not shown again")
+    say(f"coordinator made in {settings.state}; its authority's SHA-256 is {ca.fingerprint}")
+    say("the admin token follows on stdout; it is not shown again")
     click.echo(token)
-    _say("next: twincloud serve")
+    say("next: twincloud serve")
 
 
 @root.command()
-@_places
+@places
 @click.option("--host", help="address of REST and console [127.0.0.1]")
 @click.option("--gateway-host", help="address of gRPC and enrolment [127.0.0.1]")
 @click.option("--port", type=int, help="REST and console [8420]")
@@ -95,7 +79,7 @@ def init(config: Path | None, state: Path | None, tenant: str, names: tuple[str,
 @click.option("--ready-file", type=click.Path(path_type=Path), help="written with the real addresses once it serves")
 def serve(config: Path | None, state: Path | None, ready_file: Path | None, **flags: object) -> None:
     """Serves until SIGTERM; a port of 0 takes a free one."""
-    settings = _settings(config, state, **flags)
+    settings = settings_of(config, state, **flags)
     from twincloud import service  # noqa: PLC0415 start-up time
     from twinmodel.logs import configure_logs  # noqa: PLC0415 start-up time
 
@@ -109,7 +93,7 @@ def token() -> None:
 
 
 @token.command("create")
-@_places
+@places
 @click.argument("name")
 @click.option("--role", required=True, help="viewer, operator, engineer or admin")
 @click.option("--tenant", default="default", show_default=True, help="`*` for all")
@@ -126,8 +110,8 @@ def token_create(config: Path | None, state: Path | None, name: str, role: str, 
 
 
 @token.command("list")
-@_places
-@_output
+@places
+@output_option
 def token_list(config: Path | None, state: Path | None, output: str) -> None:
     """All tokens, without their secrets."""
     now_ns = SystemClock().wall_ns()
@@ -142,16 +126,16 @@ def token_list(config: Path | None, state: Path | None, output: str) -> None:
         }
         for t in sorted(_ledger(config, state).content().tokens.values(), key=lambda t: (t.name, t.created_ns))
     ]
-    _show(rows, output)
+    show(rows, output)
 
 
 @token.command("revoke")
-@_places
+@places
 @click.argument("name")
 def token_revoke(config: Path | None, state: Path | None, name: str) -> None:
     """Ends a token at once, also in a running service."""
     _ledger(config, state).revoke_token(name, SystemClock().wall_ns())
-    _say(f"token {name} is revoked")
+    say(f"token {name} is revoked")
 
 
 @root.group()
@@ -160,59 +144,40 @@ def ca() -> None:
 
 
 @ca.command("show")
-@_places
-@_output
-def ca_show(config: Path | None, state: Path | None, output: str) -> None:
+@places
+@output_option
+def cashow(config: Path | None, state: Path | None, output: str) -> None:
     """Certificates of the authority, of the server and of gateways."""
     from twincloud.doctor import certificates  # noqa: PLC0415 start-up time
 
-    _show(certificates(_settings(config, state).state, SystemClock()), output)
+    show(certificates(settings_of(config, state).state, SystemClock()), output)
 
 
 @ca.command("revoke")
-@_places
+@places
 @click.argument("serial")
 def ca_revoke(config: Path | None, state: Path | None, serial: str) -> None:
     """Revokes a gateway's certificate; a running service cuts its session."""
     entry = _ledger(config, state).revoke_certificate(serial, SystemClock().wall_ns())
-    _say(f"certificate {entry.serial} of {entry.uri} is revoked")
-
-
-@root.group()
-def db() -> None:
-    """The database."""
-
-
-@db.command("status")
-@_places
-@_output
-def db_status(config: Path | None, state: Path | None, output: str) -> None:
-    """Size and content of the store; of a running service by its metrics."""
-    from twincloud.doctor import store_facts  # noqa: PLC0415 start-up time
-
-    facts = store_facts(_settings(config, state), SystemClock())
-    if output == "json":
-        click.echo(json.dumps(facts, default=str))
-    else:
-        _show([{"fact": key, "value": value} for key, value in facts.items()], output)
+    say(f"certificate {entry.serial} of {entry.uri} is revoked")
 
 
 @root.command()
-@_places
-@_output
+@places
+@output_option
 def doctor(config: Path | None, state: Path | None, output: str) -> None:
     """Checks files, permissions, certificates, store and ports; ends with 3 when something is wrong."""
     from twincloud.doctor import examine  # noqa: PLC0415 start-up time
 
-    rows = examine(_settings(config, state), SystemClock())
-    _show(rows, output)
+    rows = examine(settings_of(config, state), SystemClock())
+    show(rows, output)
     if not all(row["ok"] for row in rows):
         raise click.exceptions.Exit(Exit.UNHEALTHY)
 
 
 @root.command()
 @click.argument("reason")
-@_output
+@output_option
 def explain(reason: str, output: str) -> None:
     """Tells what a reason means for exit codes, HTTP and gRPC, and what to do."""
     key = reason.strip().upper().replace("-", "_")
@@ -232,7 +197,7 @@ def explain(reason: str, output: str) -> None:
 def _ledger(config: Path | None, state: Path | None) -> Any:
     from twincloud.identity.ledger import Ledger  # noqa: PLC0415 start-up time
 
-    directory = _settings(config, state).state
+    directory = settings_of(config, state).state
     if not (directory / "identity").is_dir():
         raise ConflictError("NOT_INITIALISED", f"{directory} holds no coordinator", hint="run `twincloud init`")
     return Ledger(directory)
@@ -256,22 +221,4 @@ def _time(t_ns: int) -> str:
     return f"{datetime.fromtimestamp(t_ns // SECOND_NS, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _show(rows: Sequence[Row], output: str) -> None:
-    if output == "json":
-        click.echo(json.dumps(list(rows), default=str))
-        return
-    if not rows:
-        _say("nothing yet")
-        return
-    from rich.console import Console  # noqa: PLC0415 start-up time
-    from rich.table import Table  # noqa: PLC0415 start-up time
-
-    table = Table(*(key.replace("_", " ") for key in rows[0]), box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*("-" if value is None else "yes" if value is True else "NO" if value is False else str(value)
-                        for value in row.values()))  # fmt: skip
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200).print(table)
+root.add_command(db)

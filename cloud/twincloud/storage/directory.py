@@ -103,6 +103,15 @@ def open_database(state_dir: Path) -> SqliteDatabase:
     return database
 
 
+def version_of(state_dir: Path) -> str:
+    """The version of the tables of a state directory, as they are; raises NOT_INITIALISED, STATE_LOCKED."""
+    path = state_dir / DATABASE
+    if not path.exists():
+        raise ConflictError("NOT_INITIALISED", f"{path} does not exist", hint="run `twincloud init`", path=str(path))
+    with Lock(state_dir), contextlib.closing(SqliteDatabase(path)) as database, database.read() as connection:
+        return migrate.version(connection)
+
+
 def _backup(database: SqliteDatabase, target: Path) -> None:
     draft = target.with_name(target.name + ".new")
     draft.unlink(missing_ok=True)

@@ -102,7 +102,7 @@ def test_usage_errors_end_with_two(twincloud):
 def test_missing_extra_is_named(twincloud, monkeypatch):
     monkeypatch.setattr("twinmodel.process.find_spec", lambda _: None)
     monkeypatch.setattr(
-        "twincloud.cli._settings", lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError(name="fastapi.x"))
+        "twincloud.cli.settings_of", lambda *_, **__: (_ for _ in ()).throw(ModuleNotFoundError(name="fastapi.x"))
     )
     code, _, err = twincloud("serve")
     assert code == 1

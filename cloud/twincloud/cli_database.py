@@ -1,0 +1,104 @@
+"""`twincloud db`: the database from its owner's side: facts, upgrade, backup, restore, verify."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from twincloud.cli_options import output_option, places, say, settings_of, show
+from twinmodel.clock import SECOND_NS, SystemClock
+from twinmodel.errors import Exit
+
+_folder = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command()
+@places
+@output_option
+def status(config: Path | None, state: Path | None, output: str) -> None:
+    """Size and content of the store; of a running service by its metrics."""
+    from twincloud.doctor import store_facts  # noqa: PLC0415 start-up time
+
+    facts = store_facts(settings_of(config, state), SystemClock())
+    if output == "json":
+        click.echo(json.dumps(facts, default=str))
+    else:
+        show([{"fact": key, "value": value} for key, value in facts.items()], output)
+
+
+@db.command()
+@places
+def upgrade(config: Path | None, state: Path | None) -> None:
+    """Brings the tables to this program's version, with a copy of them before; the service must not run."""
+    from twincloud.storage import open_store  # noqa: PLC0415 start-up time
+    from twincloud.storage.directory import version_of  # noqa: PLC0415 start-up time
+
+    place = settings_of(config, state).state
+    before = version_of(place)
+    store = open_store(place, clock=SystemClock())
+    try:
+        now = store.status().schema
+    finally:
+        store.close()
+    say(f"the tables have version {now} already" if before == now else f"upgraded from version {before} to {now}")
+
+
+@db.command()
+@places
+@click.argument("target", type=_folder)
+def backup(config: Path | None, state: Path | None, target: Path) -> None:
+    """Copies database, artifacts and identity into the new folder TARGET, while the service runs or not.
+
+    The copy holds the authority's keys: guard it like a key. Archived files stay where they are.
+    """
+    from twincloud.backup import backup as copy  # noqa: PLC0415 start-up time
+
+    manifest = copy(settings_of(config, state).state, target, SystemClock())
+    say(f"{len(manifest.files)} files of schema {manifest.schema} in {target}")
+
+
+@db.command()
+@places
+@click.argument("source", type=_folder)
+@click.option("--replace", is_flag=True, help="set a coordinator that is there aside")
+def restore(config: Path | None, state: Path | None, source: Path, *, replace: bool) -> None:
+    """Puts the backup SOURCE in place, when every file of it is whole; the service must not run.
+
+    Gateways see that the coordinator knows less than it acknowledged, and send their tails again.
+    """
+    from twincloud.backup import read_manifest  # noqa: PLC0415 start-up time
+    from twincloud.backup import restore as put  # noqa: PLC0415 start-up time
+
+    place = settings_of(config, state).state
+    aside = put(source, place, replace=replace)
+    taken_s = read_manifest(source).taken_ns // SECOND_NS
+    say(f"{place} is as it was at {datetime.fromtimestamp(taken_s, UTC):%Y-%m-%dT%H:%M:%SZ}")
+    if aside is not None:
+        say(f"what was there is in {aside}")
+    say("next: twincloud serve")
+
+
+@db.command()
+@places
+@click.argument("source", type=_folder, required=False)
+@output_option
+def verify(config: Path | None, state: Path | None, source: Path | None, output: str) -> None:
+    """Reads every page, block and artifact, of the service or of the backup SOURCE; ends with 3 when one is damaged."""
+    from twincloud import backup as backups  # noqa: PLC0415 start-up time
+
+    found = backups.faults_of_state(settings_of(config, state).state) if source is None else backups.faults(source)
+    rows = [{"fault": line} for line in found]
+    if rows:
+        show(rows, output)
+        raise click.exceptions.Exit(Exit.UNHEALTHY)
+    say("everything can be read and has its digest")
+    if output == "json":
+        click.echo("[]")
