@@ -34,7 +34,8 @@ F64 = NDArray[np.float64]
 TIERS: Final = RUNGS
 _CHECKPOINT: Final = struct.Struct("<8s32s?qi")
 _MAGIC: Final = b"TWINCKP1"
-_AGE_MAX: Final = 60
+AGE_MAX: Final = 60
+"""Ticks after which an input that is missing widens the uncertainty no further."""
 _REGIME_INFLATION: Final = 9.0
 _log = structlog.get_logger(__name__)
 
@@ -302,7 +303,7 @@ class Estimator:
     def _next(self, u: F64, y: F64, *, inside: bool) -> F64:
         """What the kernel is told of one tick."""
         missing = np.isnan(u)
-        self._age = np.where(missing, np.minimum(self._age + 1, _AGE_MAX), 0).astype(np.int32)
+        self._age = np.where(missing, np.minimum(self._age + 1, AGE_MAX), 0).astype(np.int32)
         process, measurement = float(self._age.max(initial=0)), 1.0
         if not inside and self._regime.action == "inflate":
             process, measurement = process + 1.0, _REGIME_INFLATION

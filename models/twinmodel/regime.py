@@ -48,3 +48,20 @@ class RegimeCheck:
             if not float(distance @ distance) <= self._limit * self._limit:
                 left.append("ellipsoid")
         return (*left, *(name for at, most, name in self._rate if abs(now[at] - before[at]) > most * dt_s))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the model is valid everywhere."""
+        return not (self._box or self._rate or len(self._at))
+
+    def inside(self, now: F64, before: F64, dt_s: float) -> NDArray[np.bool_]:
+        """At which of many places every condition holds; arguments as of `left`, with a row for each place."""
+        found = np.ones(len(now), np.bool_)
+        for at, low, high, _ in self._box:
+            found &= (now[:, at] >= low) & (now[:, at] <= high)
+        if len(self._at):
+            distance = (now[:, self._at] - self._centre) @ self._shape.T
+            found &= (distance**2).sum(axis=1) <= self._limit * self._limit
+        for at, most, _ in self._rate:
+            found &= ~(np.abs(now[:, at] - before[:, at]) > most * dt_s)
+        return found

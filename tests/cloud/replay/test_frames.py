@@ -49,8 +49,9 @@ class Stored:
         mine = sorted((x for x in self.samples if x[0] == name and from_ns <= x[1] < to_ns), key=lambda x: x[1])
         count = len(mine)
         return Track(
-            name, Kind.FLOAT, "", np.array([x[1] for x in mine], np.int64), np.array([x[2] for x in mine], float),
+            0, name, Kind.FLOAT, "", np.array([x[1] for x in mine], np.int64), np.array([x[2] for x in mine], float),
             np.array([x[3] for x in mine], np.uint16), np.ones(count, np.int64), np.zeros(count, np.int32), (),
+            np.arange(count),
         )  # fmt: skip
 
 
