@@ -17,7 +17,9 @@ from twinsync.identity import names_of
 
 METADATA_BYTES_MAX = 16 << 10
 MESSAGE_SLACK_BYTES = 64 << 10
-HANDSHAKE_TIMEOUT_MS = 4000
+HANDSHAKE_TIMEOUT_MS = 20_000
+"""After a restart thousands of gateways stand in line, and a handshake lasts as long as the line before it; a silent
+socket is let go after that time too."""
 
 _COMMON: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX + MESSAGE_SLACK_BYTES),
@@ -38,7 +40,7 @@ CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
     # The retry loop of the session decides when to come back, not the library's own backoff of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     # How long one attempt to connect may take: after a restart a fleet stands in line before the coordinator.
-    ("grpc.min_reconnect_backoff_ms", 10_000),
+    ("grpc.min_reconnect_backoff_ms", HANDSHAKE_TIMEOUT_MS),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
