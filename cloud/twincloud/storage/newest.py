@@ -32,7 +32,9 @@ class NewestStore(Part):
         held = self._latest.get(gateway_id)
         if held is not None and held.through >= last_block:
             return held
-        if held is None:
+        # What is saved may be ahead of what is held: another replica compacted, and the blocks between are gone.
+        through = connection.execute(_THROUGH, {"gateway_id": gateway_id}).scalar()
+        if held is None or (through is not None and through > held.through):
             row = connection.execute(_SAVED, {"gateway_id": gateway_id}).first()
             held = Latest() if row is None else Latest.unpack(row.state, row.through)
         if held.through >= last_block:
@@ -87,6 +89,7 @@ def saved_row(tenant: str, gateway_id: int, latest: Latest) -> dict[str, object]
 
 
 _SAVED = select(t.gateway_states).where(t.gateway_states.c.gateway_id == bindparam("gateway_id"))
+_THROUGH = select(t.gateway_states.c.through).where(t.gateway_states.c.gateway_id == bindparam("gateway_id"))
 _OWN = select(t.twins.c.tenant, t.twins.c.site, t.twins.c.twin).where(t.twins.c.gateway_id == bindparam("gateway_id"))
 _TAIL = (
     select(

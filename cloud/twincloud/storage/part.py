@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +14,13 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select
 from twincloud.registry.blobs import Blobs
 from twincloud.registry.packages import Verify
 from twincloud.storage import schema as t
+from twincloud.storage.artifacts import SharedBlobs
 from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.database import Database
+from twincloud.storage.held import Recent
 from twincloud.storage.packing import pack, unpack_catalogue
 from twincloud.storage.tier_blocks import BlocksTier
+from twincloud.storage.tier_hours import HoursTier
 from twincloud.storage.tiers import History
 from twincloud.twins.history import DecodedBlocks
 from twincloud.twins.latest import Latest
@@ -27,8 +28,10 @@ from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.signal import Batch, Catalogue
 
-K = TypeVar("K")
-V = TypeVar("V")
+__all__ = [
+    "NUMBERS", "Bound", "Decode", "News", "Part", "Recent", "check_session", "event_row", "gateway_row", "limited",
+    "nearest", "record", "take_numbers", "take_numbers_fast",
+]  # fmt: skip
 
 Decode = Callable[[bytes, Catalogue], Sequence[Batch]]
 """`twinsync.block.decode`."""
@@ -40,36 +43,6 @@ CATALOGUES_MAX = 256
 BOUNDS_MAX = 4_096
 GATEWAYS_MAX = 5_000
 IDS_MAX = 100_000
-
-
-class Recent(Generic[K, V]):
-    """Committed facts, the most recently used ones; safe to use from any thread."""
-
-    def __init__(self, count_max: int) -> None:
-        self._count_max = count_max
-        self._facts: OrderedDict[K, V] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: K) -> V | None:
-        """The fact, None when it is not held."""
-        with self._lock:
-            fact = self._facts.get(key)
-            if fact is not None:
-                self._facts.move_to_end(key)
-            return fact
-
-    def put(self, key: K, fact: V) -> V:
-        """Holds a fact and gives it back."""
-        with self._lock:
-            self._facts[key] = fact
-            while len(self._facts) > self._count_max:
-                self._facts.popitem(last=False)
-        return fact
-
-    def clear(self) -> None:
-        """Forgets all."""
-        with self._lock:
-            self._facts.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +85,10 @@ class News:
 class Part:
     """Base of all parts of the store."""
 
-    def __init__(self, database: Database, clock: Clock, blobs: Blobs, *, decode: Decode, verify: Verify) -> None:
+    _replica = ""
+    """This coordinator's name among those that share the database."""
+
+    def __init__(self, database: Database, clock: Clock, blobs: Blobs | SharedBlobs, *, decode: Decode, verify: Verify) -> None:
         self._database = database
         self._clock = clock
         self._blobs = blobs
@@ -120,7 +96,8 @@ class Part:
         self._verify = verify
         self._decoded = DecodedBlocks()
         self._blocks_tier = BlocksTier(self._catalogue_by_id, decode, self._decoded)
-        self._history = History((self._blocks_tier,))
+        self._hours_tier = HoursTier()
+        self._history = History((self._blocks_tier, self._hours_tier))
         self._gateway_ids: Recent[GatewayKey, int] = Recent(IDS_MAX)
         self._catalogues: Recent[int, Catalogue] = Recent(CATALOGUES_MAX)
         self._schema_ids: Recent[tuple[int, bytes], int] = Recent(IDS_MAX)

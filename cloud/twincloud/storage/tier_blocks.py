@@ -86,8 +86,11 @@ class BlocksTier:
         runs = (one.run(wanted.from_ns, wanted.to_ns) for one in gathered.values())
         return [run for run in runs if run is not None]
 
-    def load(self, connection: Connection, rows: Sequence[Head]) -> list[Stored]:
-        """Blocks with their samples, ordered as a state orders their samples of equal time."""
+    def load(self, connection: Connection, rows: Sequence[Head], *, hold: bool = True) -> list[Stored]:
+        """Blocks with their samples, ordered as a state orders their samples of equal time.
+
+        With `hold`, what is decoded is held for the next reader.
+        """
         found = self._held.take([row.id for row in rows])
         missing = [row for row in rows if row.id not in found]
         for start in range(0, len(missing), _FETCH):
@@ -97,7 +100,8 @@ class BlocksTier:
                 catalogue = self._catalogue_of(connection, row.schema_id)
                 order = (row.counter, row.boot, row.stream, row.first_seq)
                 found[row.id] = Decoded(order, row.schema_id, tuple(self._decode(payloads[row.id], catalogue)))
-                self._held.put(row.id, found[row.id])
+                if hold:
+                    self._held.put(row.id, found[row.id])
         stored = [
             Stored(
                 row,

@@ -75,7 +75,7 @@ class Run:
     quality: NDArray[np.uint16]
     commit_no: NDArray[np.int64]
     origin: NDArray[np.int32]
-    origins: tuple[Origin, ...]
+    origins: Sequence[Origin]
     seq: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -109,20 +109,27 @@ class History:
     def __init__(self, tiers: Sequence[Tier]) -> None:
         self.tiers = tuple(tiers)
 
-    def runs(self, connection: Connection, wanted: Wanted) -> dict[str, list[Run]]:
-        """Signal -> one run per gateway, kind and unit it had, by these; signals without samples are left out."""
-        parts: dict[tuple[str, int, Kind, str], list[Run]] = {}
+    def pieces(self, connection: Connection, wanted: Wanted) -> dict[str, list[Run]]:
+        """Signal -> its runs as the tiers hold them; signals without samples are left out."""
+        found: dict[str, list[Run]] = {}
         for tier in self.tiers:
             for run in tier.read(connection, wanted):
-                parts.setdefault((run.signal, run.gateway, run.kind, run.unit), []).append(run)
+                found.setdefault(run.signal, []).append(run)
+        return found
+
+    def runs(self, connection: Connection, wanted: Wanted) -> dict[str, list[Run]]:
+        """Signal -> one run per gateway, kind and unit it had, by these; signals without samples are left out."""
         found: dict[str, list[Run]] = {}
-        for key in sorted(parts):
-            found.setdefault(key[0], []).append(joined(parts[key]))
+        for signal, runs in sorted(self.pieces(connection, wanted).items()):
+            parts: dict[tuple[int, Kind, str], list[Run]] = {}
+            for run in runs:
+                parts.setdefault((run.gateway, run.kind, run.unit), []).append(run)
+            found[signal] = [joined(parts[key]) for key in sorted(parts)]
         return found
 
     def columns(self, connection: Connection, wanted: Wanted) -> Mapping[str, Columns]:
         """Signal -> its samples over all gateways, kinds and units, in canonical order."""
-        return {signal: columns_of(runs) for signal, runs in self.runs(connection, wanted).items()}
+        return {signal: columns_of(runs) for signal, runs in self.pieces(connection, wanted).items()}
 
 
 def columns_of(runs: Sequence[Run]) -> Columns:
@@ -131,17 +138,35 @@ def columns_of(runs: Sequence[Run]) -> Columns:
         return Columns(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint16))
     if len(runs) == 1:
         return Columns(runs[0].t_ns, runs[0].value, runs[0].quality)
+    runs = sorted(runs, key=_begin)
+    if _apart(runs):  # as nearly always: where they came from need not be looked at
+        return Columns(
+            np.concatenate([run.t_ns for run in runs]), _values(runs), np.concatenate([run.quality for run in runs])
+        )
     whole = joined(runs)
     return Columns(whole.t_ns, whole.value, whole.quality)
+
+
+def _begin(run: Run) -> int:
+    return int(run.t_ns[0])
+
+
+def _apart(runs: Sequence[Run]) -> bool:
+    """Whether each of these runs ends before the next one begins."""
+    return all(int(a.t_ns[-1]) < int(b.t_ns[0]) for a, b in itertools.pairwise(runs))
+
+
+def _values(runs: Sequence[Run]) -> NDArray[np.generic]:
+    kinds = {run.kind for run in runs}
+    dtype = DTYPES[runs[0].kind] if len(kinds) == 1 else object
+    return np.concatenate([run.value.astype(dtype, copy=False) for run in runs])
 
 
 def joined(runs: Sequence[Run]) -> Run:
     """Some runs of one signal as one; gateway and unit are those of the first."""
     if len(runs) == 1:
         return runs[0]
-    runs = sorted(runs, key=lambda run: int(run.t_ns[0]))
-    kinds = {run.kind for run in runs}
-    dtype = DTYPES[runs[0].kind] if len(kinds) == 1 else object
+    runs = sorted(runs, key=_begin)
     origins: dict[Origin, int] = {}
     places = []
     for run in runs:
@@ -151,13 +176,12 @@ def joined(runs: Sequence[Run]) -> Run:
     whole = Run(
         head.gateway, head.signal, head.kind, head.unit,
         np.concatenate([run.t_ns for run in runs]),
-        np.concatenate([run.value.astype(dtype, copy=False) for run in runs]),
+        _values(runs),
         np.concatenate([run.quality for run in runs]),
         np.concatenate([run.commit_no for run in runs]),
         np.concatenate(places), tuple(origins), np.concatenate([run.seq for run in runs]),
     )  # fmt: skip
-    apart = all(int(a.t_ns[-1]) < int(b.t_ns[0]) for a, b in itertools.pairwise(runs))
-    return whole if apart else canonical(whole)
+    return whole if _apart(runs) else canonical(whole)
 
 
 def canonical(run: Run) -> Run:
@@ -174,3 +198,11 @@ def ranks_of(origins: Sequence[Origin]) -> NDArray[np.int64]:
     keys = sorted({origin[:3] for origin in origins})
     place = {key: n for n, key in enumerate(keys)}
     return np.fromiter((place[origin[:3]] for origin in origins), np.int64, len(origins))
+
+
+def schemas_of(origins: Sequence[Origin]) -> NDArray[np.int64]:
+    """The id of each origin's catalogue, 0 where it is not known."""
+    known = getattr(origins, "schema_id", None)  # a part of hours has them as a column
+    if known is not None:
+        return np.asarray(known, np.int64)
+    return np.fromiter((origin.schema for origin in origins), np.int64, len(origins))

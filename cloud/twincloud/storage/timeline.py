@@ -19,7 +19,7 @@ from twincloud.storage.packing import unpack_binding
 from twincloud.storage.part import Part
 from twincloud.storage.readings import twin_row
 from twincloud.storage.tier_blocks import BLOCKS_MAX
-from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted, columns_of
+from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted, columns_of, schemas_of
 from twincloud.storage.views import outputs_of
 from twincloud.twins.history import KNOWN_ROLES, newest_points, signal_of
 from twinmodel.clock import SECOND_NS
@@ -128,7 +128,7 @@ class TimelineStore(Part):
             if seen > BLOCKS_MAX:
                 return True
             window = Wanted(wanted.tenant, wanted.gateways, wanted.signals, start_ns, end_ns, wanted.known)
-            search.take(self._history.runs(connection, window))
+            search.take(self._history.pieces(connection, window))
             length_ns = 2 * max(end_ns - start_ns, WINDOW_NS_MIN)
             end_ns = start_ns
             if search.filled(points_max):
@@ -138,7 +138,9 @@ class TimelineStore(Part):
 
 def bound(run: Run, name: str, by_schema: Mapping[int, str]) -> Run:
     """The samples of a run whose catalogue names their signal so; where the catalogue is not known, all of them."""
-    fits = np.array([origin.schema == 0 or by_schema.get(origin.schema) == name for origin in run.origins])
+    schemas = schemas_of(run.origins)
+    fitting = [schema for schema in np.unique(schemas).tolist() if schema == 0 or by_schema.get(schema) == name]
+    fits = np.isin(schemas, fitting)
     return run if fits.all() else run.take(fits[run.origin])
 
 
