@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from twincloud.archive.parquet import digest_of
 from twinmodel.errors import ConflictError, DeniedError, MissingError, StorageError, UnreachableError
 
 _DRAFT = ".upload-"
+_CHUNK = 8 << 20
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -35,7 +35,9 @@ class DirectoryObjects:
         """See `ObjectStore.name`."""
         return str(self.folder)
 
-    def put(self, key: str, path: Path, sha256: str, *, upload: str = "", remember: Callable[[str], None]) -> None:
+    def put(
+        self, key: str, path: Path, sha256: str, *, upload: str = "", remember: Callable[[str], None]
+    ) -> Iterator[None]:
         """See `ObjectStore.put`; a file is copied again from its start after a crash."""
         del upload
         target = self._path(key)
@@ -47,7 +49,9 @@ class DirectoryObjects:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             remember(key)
             with path.open("rb") as source, draft.open("wb") as copy:
-                shutil.copyfileobj(source, copy, 1 << 20)
+                while chunk := source.read(_CHUNK):
+                    copy.write(chunk)
+                    yield
                 copy.flush()
                 os.fsync(copy.fileno())
             try:

@@ -7,13 +7,14 @@ s3://bucket/prefix?endpoint=https://s3.plant.example        any S3 server
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from twinmodel.errors import InputError, StorageError
+from twinmodel.errors import InputError, MissingError, StorageError
 
 READ_BYTES = 8 << 20
 KEY_CHARS_MAX = 900
@@ -40,8 +41,10 @@ class ObjectStore(Protocol):
         """The place, for people; without secrets."""
         ...
 
-    def put(self, key: str, path: Path, sha256: str, *, upload: str = "", remember: Callable[[str], None]) -> None:
-        """Keeps a file under a key; the same content twice is no error.
+    def put(
+        self, key: str, path: Path, sha256: str, *, upload: str = "", remember: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Keeps a file under a key, piece by piece as it is iterated; the same content twice is no error.
 
         Args:
             key: its name.
@@ -156,16 +159,24 @@ def check_key(key: str) -> str:
     return key
 
 
-def verify(objects: ObjectStore, key: str, size: int, sha256: str) -> None:
-    """Reads an object back, whole, and compares it.
+def verify(objects: ObjectStore, key: str, size: int, sha256: str) -> Iterator[None]:
+    """Reads an object back, whole, piece by piece as it is iterated, and compares it at the end.
 
     Raises:
         MissingError: NOT_FOUND.
         StorageError: ARCHIVE_DAMAGED when it is not what was sent.
     """
+    head = objects.head(key)
+    if head is None:
+        raise MissingError("NOT_FOUND", f"{objects.name} holds no {key}", key=key)
     digest = hashlib.sha256()
     for offset in range(0, size, READ_BYTES):
         digest.update(objects.get(key, offset, min(READ_BYTES, size - offset)))
-    head = objects.head(key)
-    if digest.hexdigest() != sha256 or head is None or head.size != size:
+        yield
+    if digest.hexdigest() != sha256 or head.size != size:
         raise StorageError("ARCHIVE_DAMAGED", f"{key} at {objects.name} is not what was sent", key=key)
+
+
+def whole(steps: Iterable[None]) -> None:
+    """Does all steps of `put` or `verify` at once."""
+    deque(steps, maxlen=0)

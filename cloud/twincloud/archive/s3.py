@@ -61,9 +61,15 @@ class S3Objects:
         """See `ObjectStore.name`."""
         return self._name
 
-    def put(self, key: str, path: Path, sha256: str, *, upload: str = "", remember: Callable[[str], None]) -> None:
+    def put(
+        self, key: str, path: Path, sha256: str, *, upload: str = "", remember: Callable[[str], None]
+    ) -> Iterator[None]:
         """See `ObjectStore.put`."""
         full, size = self._full(key), path.stat().st_size
+        head = self.head(key)
+        if head is not None:
+            self._compare(head, size, sha256)
+            return
         try:
             with self._telling(key):
                 if size <= self._part_bytes:
@@ -73,23 +79,21 @@ class S3Objects:
                         Metadata={"sha256": sha256},
                     )  # fmt: skip
                 else:
-                    self._put_parts(full, path, size, sha256, upload, remember)
+                    yield from self._put_parts(full, path, size, sha256, upload, remember)
         except ConflictError:
             head = self.head(key)
-            if head is None or (head.size, head.sha256) != (size, sha256):
+            if head is None:
                 raise
+            self._compare(head, size, sha256)
 
     def _put_parts(
         self, full: str, path: Path, size: int, sha256: str, upload: str, remember: Callable[[str], None]
-    ) -> None:
+    ) -> Iterator[None]:
         step = max(self._part_bytes, -(-size // PARTS_MAX))
         try:
             held = self._parts(full, upload) if upload else {}
         except MissingError:
             upload, held = "", {}
-            head = self.head(full.removeprefix(self._prefix))
-            if head is not None and (head.size, head.sha256) == (size, sha256):
-                return  # completed, and the answer was lost
         if not upload:
             made = self._client.create_multipart_upload(Bucket=self._bucket, Key=full, Metadata={"sha256": sha256})
             upload = str(made["UploadId"])
@@ -108,6 +112,7 @@ class S3Objects:
                     )  # fmt: skip
                     tag = (str(sent["ETag"]).strip('"'), len(content))
                 parts.append({"PartNumber": number, "ETag": f'"{tag[0]}"'})
+                yield
         self._client.complete_multipart_upload(
             Bucket=self._bucket, Key=full, UploadId=upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
         )
@@ -121,6 +126,10 @@ class S3Objects:
                 for page in pages
                 for part in page.get("Parts", ())
             }
+
+    def _compare(self, head: Head, size: int, sha256: str) -> None:
+        if (head.size, head.sha256) != (size, sha256):
+            raise ConflictError("ALREADY_EXISTS", f"{head.key} at {self.name} holds something else", key=head.key)
 
     def get(self, key: str, offset: int, length: int) -> bytes:
         """See `ObjectStore.get`."""
