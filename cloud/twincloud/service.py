@@ -41,6 +41,7 @@ from twincloud.identity.ledger import Ledger
 from twincloud.ingest.servicer import SyncServicer, serve
 from twincloud.operations.pool import Pool
 from twincloud.operations.task import Work
+from twincloud.replay import backtest
 from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
 from twincloud.upkeep.runner import Runner
@@ -51,7 +52,7 @@ from twinmodel.process import notify, watchdog_period_s
 from twinsync.channel import Credentials
 
 FACTS = "service.json"
-KINDS: Mapping[str, Work] = {}
+KINDS: Mapping[str, Work] = {backtest.KIND: backtest.work}
 """Kinds of operations and how they are done."""
 CONNECTIONS_MAX = 2_000
 ENROLMENTS_MAX = 200

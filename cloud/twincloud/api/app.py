@@ -42,7 +42,7 @@ from twincloud.api.metrics import Metrics
 from twincloud.api.shell import Shell
 from twincloud.api.stream import Stream
 from twincloud.api.threads import Threads
-from twincloud.api.v1 import directives, events, fleet, gateways, models, operations, session, twins
+from twincloud.api.v1 import backtests, directives, events, fleet, gateways, models, operations, session, twins
 from twincloud.config import Settings
 from twincloud.events.bus import Bus
 from twincloud.identity.ca import Authority
@@ -101,6 +101,7 @@ def create_app(
     app.add_middleware(Idempotency)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
     for module in (health, session, fleet, gateways, twins, models, directives, events, operations):
+    for module in (health, session, fleet, gateways, twins, models, directives, events, operations, backtests):
         app.include_router(module.router)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))
     return app

@@ -28,6 +28,7 @@ from twincloud.storage.people import PeopleStore
 from twincloud.storage.readings import TwinStore
 from twincloud.storage.requests import RequestStore
 from twincloud.storage.sessions import SessionStore
+from twincloud.storage.sources import SourceStore
 from twincloud.storage.timeline import TimelineStore
 from twincloud.storage.tracks import TrackStore
 from twincloud.storage.wishes import WishStore
@@ -50,6 +51,7 @@ class CoordinatorStore(
     RequestStore,
     WishStore,
     OperationStore,
+    SourceStore,
     TrackStore,
 ):
     """Everything the coordinator keeps; see `Store`. Synchronous and safe to use from any thread."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import click
 
+from twinctl.commands.backtest import backtest
 from twinctl.options import Noun, client_of, options_of
 from twinctl.paths import twin_path
 from twinctl.render import Column, Json, emit, field_of, from_ns, instant, say, seconds, text_of, with_sigma
+from twinctl.spans import time_of
 from twinmodel.clock import SystemClock
-from twinmodel.errors import InputError
 
 ROLES = ("measured", "estimate", "sigma", "prediction", "innovation", "drift", "substitute")
-_AGE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
-_UNIT_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
 
 @click.group(cls=Noun)
@@ -83,7 +80,7 @@ def history(ctx: click.Context, twin: str, property: str, roles: str, from_: str
     client = client_of(ctx)
     site, name = client.twin(twin)
     now_ns = SystemClock().wall_ns()
-    asked = {"from": _time(from_, now_ns), "to": _time(to or "0s", now_ns), "roles": roles, "points": points}
+    asked = {"from": time_of(from_, now_ns), "to": time_of(to or "0s", now_ns), "roles": roles, "points": points}
     view = client.get(f"{twin_path(site, name)}/history", property=property, **asked)
     if any(run["truncated"] for run in view["series"].values()):
         say(f"only the newest {points} points of this span; see --points")
@@ -91,6 +88,9 @@ def history(ctx: click.Context, twin: str, property: str, roles: str, from_: str
         emit(ctx, view, [])
         return
     emit(ctx, _rows(view), [(role, field_of(role)) for role in ("time", *view["series"], "quality")], empty="no values")
+
+
+twin.add_command(backtest)
 
 
 def _states(first: Json, events: Iterator[Json], key: tuple[str, str]) -> Iterator[Json]:
@@ -132,20 +132,6 @@ def _quality(code: int) -> str:
     from twinmodel.quality import describe  # noqa: PLC0415 - only history needs it
 
     return describe(code)
-
-
-def _time(text: str, now_ns: int) -> str:
-    found = _AGE.fullmatch(text.strip())
-    if found:
-        return from_ns(now_ns - round(float(found[1]) * _UNIT_S[found[2]] * 1e9))
-    try:
-        when = datetime.fromisoformat(text.strip())
-    except ValueError as cause:
-        hint = "write e.g. 2026-03-01T12:00:00Z, 90s, 15min, 1h or 7d"
-        raise InputError("REQUEST_INVALID", f"{text!r} is neither a time nor an age", hint=hint) from cause
-    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-    whole = when - timedelta(microseconds=when.microsecond)
-    return f"{whole.strftime('%Y-%m-%dT%H:%M:%S')}.{when.microsecond:06d}000Z"
 
 
 def _model(view: Json) -> str:

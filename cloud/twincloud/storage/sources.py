@@ -1,0 +1,38 @@
+"""Who serves a twin by which signals, and a mark of what is stored of a span: what back-tests begin with."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, func, select
+
+from twincloud.storage import schema as t
+from twincloud.storage.contract import GatewayKey, TwinKey
+from twincloud.storage.packing import unpack_binding
+from twincloud.storage.part import Part
+from twincloud.storage.readings import twin_row
+from twinmodel.signal import Catalogue, TwinBinding
+
+
+class SourceStore(Part):
+    """Reads what feeds a twin; see `replay.backtest.Sources`."""
+
+    def binding(self, key: TwinKey) -> tuple[GatewayKey, TwinBinding, Catalogue]:
+        """Who serves a twin, and which signals make it up; raises UNKNOWN_TWIN."""
+        with self._database.read(key.tenant) as connection:
+            row = twin_row(connection, key)
+            catalogue = self._catalogue_by_id(connection, row["schema_id"])
+            gateway = GatewayKey(key.tenant, key.site, row["gateway"])
+            return gateway, unpack_binding(row["binding"]), catalogue
+
+    def commits_in(self, gateway: GatewayKey, from_ns: int, to_ns: int) -> str:
+        """A text that changes with every commit of the gateway that has samples in a span."""
+        with self._database.read(gateway.tenant) as connection:
+            wanted = {"of": self._gateway_id(connection, gateway), "from_ns": from_ns, "to_ns": to_ns}
+            count, newest = connection.execute(_COMMITS, wanted).one()
+        return f"{count}:{newest or 0}"
+
+
+_COMMITS = select(func.count(), func.max(t.blocks.c.commit_no)).where(
+    t.blocks.c.gateway_id == bindparam("of"),
+    t.blocks.c.t_max_ns >= bindparam("from_ns"),
+    t.blocks.c.t_min_ns < bindparam("to_ns"),
+)
