@@ -89,7 +89,8 @@ class CatalogueStore(Part):
         own = self._database.read_many(connection, _OWN, [{"gateway_id": gateway_id}])
         gone = [(key, twin) for key, twin in own if twin not in bound]
         if gone:
-            connection.execute(_RETIRE, [{"key": key} for key, _ in gone])
+            revision = take_numbers_fast(self._database, connection, NUMBERS, 1)
+            connection.execute(_RETIRE, [{"key": key, "to": revision} for key, _ in gone])
         news = [News(gateway.tenant, gateway.site, "twin", twin, now_ns, {"retired": True}) for _, twin in gone]
         if current != schema_id:
             body: dict[str, object] = {"catalogue": catalogue.digest.hex(), "twins": len(bound)}
@@ -159,7 +160,7 @@ _TWINS = select(t.twins.c.id, t.twins.c.twin, t.twins.c.gateway_id, t.twins.c.sc
 _OWN = select(t.twins.c.id, t.twins.c.twin).where(
     t.twins.c.gateway_id == bindparam("gateway_id"), t.twins.c.retired.is_(False)
 )
-_RETIRE = update(t.twins).where(t.twins.c.id == bindparam("key")).values(retired=True)
+_RETIRE = update(t.twins).where(t.twins.c.id == bindparam("key")).values(retired=True, revision=bindparam("to"))
 _REBIND = update(t.twins).where(t.twins.c.id == bindparam("key"))
 _UNOWNED = (
     select(t.twins.c.id)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from twincloud.storage.contract_fleets import Fleets
 from twincloud.storage.contract_operations import Operations
 from twincloud.storage.contract_requests import Requests
+from twincloud.storage.contract_twins import TwinsOfPeople
+from twincloud.storage.contract_versions import Versions
 from twincloud.storage.records import (
     Arrival,
     Beat,
@@ -288,7 +291,7 @@ class Identity(Protocol):
         ...
 
 
-class Store(Ingest, Twins, Registry, Identity, Requests, Operations, Protocol):
+class Store(Ingest, Twins, Registry, Identity, Requests, Versions, Operations, TwinsOfPeople, Fleets, Protocol):
     """All of it, over one database."""
 
     def status(self) -> StoreStatus:

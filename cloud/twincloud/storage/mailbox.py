@@ -21,6 +21,7 @@ from twincloud.storage.packing import unpack_binding
 from twincloud.storage.part import NUMBERS, News, Part, gateway_row, record, take_numbers
 from twincloud.storage.readings import twin_row
 from twincloud.storage.sessions import FORKED
+from twincloud.twins.lifecycle import State, check_assignable
 from twinmodel.errors import ConflictError, InputError, MissingError
 
 MODEL = "model"
@@ -80,6 +81,7 @@ class MailboxStore(Part):
     ) -> Directive:
         """Opens a directive; what can be refused is refused before anything is written."""
         twin = twin_row(connection, key)
+        check_assignable(key.twin, State(twin["state"]))
         model = find_model(connection, key.tenant, reference)
         catalogue = self._catalogue_by_id(connection, twin["schema_id"])
         found = misfits(model.inputs, model.outputs, unpack_binding(twin["binding"]), catalogue)

@@ -9,24 +9,29 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, tuple_
 
 from twincloud.storage import schema as t
+from twincloud.storage import schema_twins
 from twincloud.storage.contract import GatewayKey, Page, Twin, TwinKey, TwinModel
+from twincloud.storage.definitions import DefinitionStore
+from twincloud.storage.demands import unknown_twin
 from twincloud.storage.newest import NewestStore
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.paging import page_of, place_of
-from twincloud.storage.part import limited, nearest
-from twincloud.storage.views import Facts, twin_view
+from twincloud.storage.part import limited
+from twincloud.storage.twin_records import unpack_document
+from twincloud.storage.views import UNBOUND, UNBOUND_CATALOGUE, Facts, twin_view
+from twincloud.twins.lifecycle import LISTED
 from twincloud.twins.state import signals_of, state_hash
-from twinmodel.errors import MissingError
+from twinmodel.errors import ConflictError
 from twinmodel.signal import Batch
 
 
-class TwinStore(NewestStore):
+class TwinStore(NewestStore, DefinitionStore):
     """Reads twins; see `Twins`."""
 
-    def twins(self, tenant: str, *, site: str = "", limit: int = 100, token: str = "") -> Page[Twin]:
-        """See `Twins.twins`."""
-        c = t.twins.c
-        statement = _TWIN.where(c.tenant == tenant, c.retired.is_(False))
+    def twins(self, tenant: str, *, site: str = "", state: str = "", limit: int = 100, token: str = "") -> Page[Twin]:
+        """See `Twins.twins`; one that nobody has described is gone once no gateway binds it any more."""
+        c = schema_twins.twin_records.c
+        statement = _TWIN.where(c.tenant == tenant, c.state == state if state else c.state.in_(LISTED), _KNOWN)
         if site:
             statement = statement.where(c.site == site)
         if token:
@@ -39,7 +44,7 @@ class TwinStore(NewestStore):
     def twin(self, key: TwinKey) -> Twin:
         """See `Twins.twin`; a retired twin is still shown."""
         with self._database.read() as connection:
-            return self._views(connection, key.tenant, [twin_row(connection, key)])[0]
+            return self._views(connection, key.tenant, [_row(connection, key)])[0]
 
     def state_hash(self, key: TwinKey) -> str:
         """Hash of a twin's newest readings, the same on every store that holds the same items; raises UNKNOWN_TWIN."""
@@ -85,6 +90,16 @@ class TwinStore(NewestStore):
     def _view(
         self, connection: Connection, row: RowMapping, directive: RowMapping | None, model: RowMapping | None
     ) -> Twin:
+        document = unpack_document(row["said"], row["state"], row["run"], row["document"])
+        definition = (
+            self._definition_of(connection, row["tenant"])(document.definition) if document.definition else None
+        )
+        if row["id"] is None:
+            key = TwinKey(row["tenant"], row["site"], row["twin"])
+            changed = (row["record_revision"], row["record_updated_ns"])
+            return twin_view(
+                Facts(key, "", UNBOUND, UNBOUND_CATALOGUE, {}, NO_MODEL, "", *changed, document, definition, changed[0])
+            )
         binding = unpack_binding(row["binding"])
         latest = self._newest(connection, row["gateway_id"], row["last_block"])
         commit_no, committed_ns = latest.changed.get(row["twin"], (0, 0))
@@ -109,8 +124,11 @@ class TwinStore(NewestStore):
                 isolation=row["running_isolation"] or "",
             ),
             model_id=model["model_id"] if model is not None else "",
-            revision=max(row["revision"], commit_no),
-            updated_ns=max(row["updated_ns"], committed_ns),
+            revision=max(row["revision"], row["record_revision"], commit_no),
+            updated_ns=max(row["updated_ns"], row["record_updated_ns"], committed_ns),
+            document=document,
+            definition=definition,
+            record=row["record_revision"],
         )
         return twin_view(facts)
 
@@ -118,20 +136,33 @@ class TwinStore(NewestStore):
         self, connection: Connection, rows: Sequence[RowMapping]
     ) -> Mapping[tuple[int, str], RowMapping]:
         """The newest directive of each of these twins, by (gateway id, twin)."""
-        if not rows:
+        served = [row for row in rows if row["id"] is not None]
+        if not served:
             return {}
-        names = {"gateways": sorted({r["gateway_id"] for r in rows}), "targets": sorted({r["twin"] for r in rows})}
+        names = {"gateways": sorted({r["gateway_id"] for r in served}), "targets": sorted({r["twin"] for r in served})}
         found = connection.execute(_DIRECTIVES, names).mappings()
         return {(row["gateway_id"], row["target"]): row for row in found}
 
 
 def twin_row(connection: Connection, key: TwinKey) -> RowMapping:
-    """The row of a twin with its state and what runs for it; raises MissingError UNKNOWN_TWIN with the nearest name."""
+    """The row of a twin that a gateway reports, with its state and what runs for it.
+
+    Raises:
+        MissingError: UNKNOWN_TWIN with the nearest name.
+        ConflictError: TWIN_UNREPORTED for one that people have described and no gateway has told of.
+    """
+    row = _row(connection, key)
+    if row["id"] is None:
+        raise ConflictError("TWIN_UNREPORTED", f"no gateway has reported twin {key.twin!r} at site {key.site!r}")
+    return row
+
+
+def _row(connection: Connection, key: TwinKey) -> RowMapping:
+    """The row of a twin, reported or not; raises MissingError UNKNOWN_TWIN with the nearest name."""
     asked = {"tenant": key.tenant, "site": key.site, "twin": key.twin}
     row = connection.execute(_ONE_TWIN, asked).mappings().first()
     if row is None:
-        names = connection.execute(_NAMES, {"tenant": key.tenant, "site": key.site}).scalars().all()
-        raise MissingError("UNKNOWN_TWIN", f"no twin {key.twin!r} at site {key.site!r}{nearest(key.twin, names)}")
+        raise unknown_twin(connection, key)
     return row
 
 
@@ -145,9 +176,26 @@ def _runs(batch: Batch) -> list[Batch]:
     ]
 
 
+NO_MODEL = TwinModel("", "", "", "", "", "", "", "")
+
+_SAID = schema_twins.twin_records
 _TWIN: Select[Any] = (
     select(
-        t.twins,
+        _SAID.c.tenant,
+        _SAID.c.site,
+        _SAID.c.twin,
+        _SAID.c.definition.label("said"),
+        _SAID.c.state,
+        _SAID.c.run,
+        _SAID.c.document,
+        _SAID.c.revision.label("record_revision"),
+        _SAID.c.updated_ns.label("record_updated_ns"),
+        t.twins.c.id,
+        t.twins.c.gateway_id,
+        t.twins.c.schema_id,
+        t.twins.c.binding,
+        t.twins.c.revision,
+        t.twins.c.updated_ns,
         t.gateways.c.gateway,
         t.gateways.c.last_block,
         t.running.c.digest.label("running_digest"),
@@ -155,15 +203,18 @@ _TWIN: Select[Any] = (
         t.running.c.tier.label("running_tier"),
         t.running.c.isolation.label("running_isolation"),
     )
-    .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
+    .select_from(_SAID)
+    .outerjoin(
+        t.twins,
+        (t.twins.c.tenant == _SAID.c.tenant) & (t.twins.c.site == _SAID.c.site) & (t.twins.c.twin == _SAID.c.twin),
+    )
+    .outerjoin(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
     .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))
 )
 _ONE_TWIN = _TWIN.where(
-    t.twins.c.tenant == bindparam("tenant"), t.twins.c.site == bindparam("site"), t.twins.c.twin == bindparam("twin")
+    _SAID.c.tenant == bindparam("tenant"), _SAID.c.site == bindparam("site"), _SAID.c.twin == bindparam("twin")
 )
-_NAMES = select(t.twins.c.twin).where(
-    t.twins.c.tenant == bindparam("tenant"), t.twins.c.site == bindparam("site"), t.twins.c.retired.is_(False)
-)
+_KNOWN = t.twins.c.id.is_(None) | t.twins.c.retired.is_(False) | (_SAID.c.revision > 0)
 _MODELS = select(t.models.c.digest, t.models.c.name, t.models.c.version, t.models.c.model_id).where(
     t.models.c.tenant == bindparam("tenant"), t.models.c.digest.in_(bindparam("digests", expanding=True))
 )

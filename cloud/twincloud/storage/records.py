@@ -42,6 +42,7 @@ class Origin(StrEnum):
     ESTIMATED = "estimated"
     PREDICTED = "predicted"
     SUBSTITUTED = "substituted"
+    COMMANDED = "commanded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Value:
         model: `name@version` of the model, "" for measured values.
         model_id: hash of the model, "" for measured values.
         block: id of the block it came in: `boot/stream/first_seq`.
+        by: who commanded it, "" for what was not.
     """
 
     value: float | int | bool | str | None
@@ -70,6 +72,7 @@ class Value:
     model: str = ""
     model_id: str = ""
     block: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class Property:
         reported: what counts as its value: the measurement, or what the model puts in its place while that is missing
             (origin SUBSTITUTED, with sigma).
         replaced: the measurement in whose place that stands, None while none is replaced or nothing was measured.
+        desired: what people want it to be.
+        delta: reported minus desired, in the unit of `desired`; None where one of them is no number.
+        differs: whether what is reported is not what is desired, None where one of them is missing.
     """
 
     name: str
@@ -91,6 +97,9 @@ class Property:
     innovation: float | None = None
     drift: float | None = None
     replaced: Value | None = None
+    desired: Value | None = None
+    delta: float | None = None
+    differs: bool | None = None
 
     @property
     def measured(self) -> Value | None:
@@ -116,7 +125,14 @@ class TwinModel:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A twin as the coordinator knows it."""
+    """A twin as the coordinator knows it.
+
+    Attributes:
+        gateway: the one that reports it, "" for a twin that none has told of.
+        definition: `name@version` that people gave it, else what the gateway calls it.
+        state, run, tags: see `twins.document.Document`.
+        record: revision of what people say of it.
+    """
 
     key: TwinKey
     gateway: str
@@ -126,6 +142,10 @@ class Twin:
     drifting: bool
     revision: int
     updated_ns: int
+    state: str = "active"
+    run: str = "edge"
+    tags: Mapping[str, str] = field(default_factory=dict)
+    record: int = 0
 
 
 @dataclass(frozen=True, slots=True)

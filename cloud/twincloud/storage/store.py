@@ -1,11 +1,12 @@
-"""The embedded store: all parts over one SQLite file and a folder of artifacts.
+"""The store: all parts over one SQLite file and a folder of artifacts, or over one PostgreSQL that coordinators share.
 
-open_store(state_dir, clock=SystemClock()) -> CoordinatorStore
+open_store(state_dir, clock=SystemClock(), database="") -> CoordinatorStore
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -13,11 +14,14 @@ from twincloud.registry.blobs import Blobs
 from twincloud.registry.packages import Verify, verify_package
 from twincloud.storage import migrate
 from twincloud.storage import schema as t
+from twincloud.storage.artifacts import SharedBlobs
 from twincloud.storage.commits import CommitStore
+from twincloud.storage.compaction import CompactionStore
 from twincloud.storage.contract import StoreStatus
 from twincloud.storage.database import Database
-from twincloud.storage.directory import ARTIFACTS, Lock, open_database
+from twincloud.storage.directory import ARTIFACTS, Lock, open_database, replica_of
 from twincloud.storage.fleet import FleetStore
+from twincloud.storage.fleets import FleetsStore
 from twincloud.storage.letters import LetterStore
 from twincloud.storage.mailbox import MailboxStore
 from twincloud.storage.models import ModelStore
@@ -26,11 +30,15 @@ from twincloud.storage.outbox import OutboxStore
 from twincloud.storage.part import Decode
 from twincloud.storage.people import PeopleStore
 from twincloud.storage.readings import TwinStore
+from twincloud.storage.relations import RelationStore
 from twincloud.storage.requests import RequestStore
 from twincloud.storage.sessions import SessionStore
+from twincloud.storage.shared import open_shared
 from twincloud.storage.sources import SourceStore
 from twincloud.storage.timeline import TimelineStore
 from twincloud.storage.tracks import TrackStore
+from twincloud.storage.twin_records import RecordStore
+from twincloud.storage.versions import VersionStore
 from twincloud.storage.wishes import WishStore
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, TwinError
@@ -42,25 +50,39 @@ class CoordinatorStore(
     CommitStore,
     TwinStore,
     TimelineStore,
+    CompactionStore,
     FleetStore,
+    FleetsStore,
     LetterStore,
     OutboxStore,
     ModelStore,
     MailboxStore,
     PeopleStore,
     RequestStore,
+    VersionStore,
     WishStore,
     OperationStore,
     SourceStore,
+    RecordStore,
+    RelationStore,
     TrackStore,
 ):
     """Everything the coordinator keeps; see `Store`. Synchronous and safe to use from any thread."""
 
     def __init__(
-        self, database: Database, clock: Clock, blobs: Blobs, lock: Lock, *, decode: Decode, verify: Verify
+        self,
+        database: Database,
+        clock: Clock,
+        blobs: Blobs | SharedBlobs,
+        lock: Lock,
+        *,
+        decode: Decode,
+        verify: Verify,
+        replica: str = "",
     ) -> None:
         super().__init__(database, clock, blobs, decode=decode, verify=verify)
         self._state_lock = lock
+        self._replica = replica
 
     def status(self) -> StoreStatus:
         """See `Store.status`."""
@@ -70,7 +92,7 @@ class CoordinatorStore(
             blocks, samples = connection.execute(_TOTALS).one()
             letters = connection.execute(_LETTERS).scalar_one()
             events = connection.execute(_EVENTS).scalar_one()
-        size = int(str(facts["page_size"])) * int(str(facts["page_count"])) + int(str(facts["wal_bytes"]))
+        size = int(str(facts["bytes"]))
         decoded = {"events": events, "decoded_blocks": len(self._decoded), "decoded_samples": self._decoded.samples}
         return StoreStatus(
             self._database.engine,
@@ -93,13 +115,19 @@ class CoordinatorStore(
 
 
 def open_store(
-    state_dir: Path, *, clock: Clock, decode: Decode = block.decode, verify: Verify = verify_package
+    state_dir: Path,
+    *,
+    clock: Clock,
+    database: str = "",
+    decode: Decode = block.decode,
+    verify: Verify = verify_package,
 ) -> CoordinatorStore:
     """Opens the store of a state directory, for this process alone; upgrades it, with a backup, when it is older.
 
     Args:
         state_dir: made by `create`.
         clock: gives the time of commits.
+        database: connection URI of the PostgreSQL to use instead of a file in the directory; it is never upgraded here.
         decode: block codec; exchangeable for tests.
         verify: verifies model packages; exchangeable for tests.
 
@@ -110,12 +138,17 @@ def open_store(
     if not state_dir.is_dir():
         raise ConflictError("NOT_INITIALISED", f"{state_dir} does not exist", hint="run `twincloud init`")
     lock = Lock(state_dir)
+    options: dict[str, Any] = {"decode": decode, "verify": verify}
     try:
-        database = open_database(state_dir)
+        if database:
+            shared = open_shared(database)
+            return CoordinatorStore(
+                shared, clock, SharedBlobs(shared), lock, replica=replica_of(state_dir), **options
+            )
+        return CoordinatorStore(open_database(state_dir), clock, Blobs(state_dir / ARTIFACTS), lock, **options)
     except TwinError:
         lock.release()
         raise
-    return CoordinatorStore(database, clock, Blobs(state_dir / ARTIFACTS), lock, decode=decode, verify=verify)
 
 
 _TOTALS = select(func.sum(t.gateways.c.blocks), func.sum(t.gateways.c.samples))

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twincloud.registry.fitness import unit_of
 from twincloud.storage.contract import Origin, Property, Twin, TwinKey, TwinModel, Value
+from twincloud.twins.document import Document
 from twincloud.twins.state import Reading, drifts, paired
+from twinmodel import units
 from twinmodel.clock import SECOND_NS
-from twinmodel.quality import QualityClass, QualityReason, bad, class_of, uncertain
+from twinmodel.definition.resolve import Resolved
+from twinmodel.errors import InputError
+from twinmodel.quality import QualityClass, QualityReason, bad, class_of, good, uncertain
 from twinmodel.signal import SUBSTITUTE, Catalogue, Signal, TwinBinding
 
 STAND_IN_NS = 30 * SECOND_NS
 """How far what stands in may lie behind a measurement that is still bad: a tick waits for its samples."""
 _SUBSTITUTED = uncertain(QualityReason.SUBSTITUTED)
+GOOD = good()
 _STALE = bad(QualityReason.STALE)
+UNBOUND = TwinBinding("", "", "", {}, (), {})
+"""The binding of a twin that no gateway has told of."""
+UNBOUND_CATALOGUE = Catalogue(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class ModelLabel:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the database holds of a twin."""
+    """What the database holds of a twin; `definition` is the one that people gave it."""
 
     key: TwinKey
     gateway: str
@@ -40,21 +48,29 @@ class Facts:
     model_id: str
     revision: int
     updated_ns: int
+    document: Document = field(default_factory=Document)
+    definition: Resolved | None = None
+    record: int = 0
 
 
 def twin_view(facts: Facts) -> Twin:
     """The twin."""
     outputs = outputs_of(facts.binding, facts.catalogue)
-    names = dict.fromkeys((*facts.binding.properties, *outputs))
+    said = facts.definition.properties if facts.definition is not None else ()
+    names = dict.fromkeys((*facts.binding.properties, *outputs, *said))
     return Twin(
         key=facts.key,
         gateway=facts.gateway,
-        definition=facts.binding.definition,
+        definition=facts.document.definition or facts.binding.definition,
         properties=tuple(_property(facts, name) for name in names),
         model=facts.model,
         drifting=drifts(facts.state, (f"{facts.binding.twin}/{output}" for output in outputs)),
         revision=facts.revision,
         updated_ns=facts.updated_ns,
+        state=facts.document.state,
+        run=facts.document.run,
+        tags=facts.document.tags,
+        record=facts.record,
     )
 
 
@@ -69,7 +85,7 @@ def _property(facts: Facts, name: str) -> Property:
     binding, state, by_name = facts.binding, facts.state, facts.catalogue.by_name
     output = f"{binding.twin}/{name}"
     measured = binding.properties.get(name, "")
-    unit = unit_of(binding, facts.catalogue, name) or _unit(by_name, f"{output}#estimate")
+    unit = unit_of(binding, facts.catalogue, name) or _unit(by_name, f"{output}#estimate") or _said_unit(facts, name)
     label = ModelLabel(facts.model.running, facts.model_id)
     reported = estimated = predicted = None
     if measured in state:
@@ -92,11 +108,43 @@ def _property(facts: Facts, name: str) -> Property:
         period_ns = _period_ns(by_name, output)
         shown = _unit(by_name, f"{output}#prediction") or unit
         predicted = _value(prediction[0], shown, Origin.PREDICTED, label, period_ns=period_ns)
+    desired = _desired(facts, name)
+    delta, differs = _compared(facts, name, reported, desired)
     return Property(
         name, unit, measured, reported, estimated, predicted,
         innovation=_first(state.get(f"{output}#innovation")), drift=_first(state.get(f"{output}#drift")),
-        replaced=replaced,
+        replaced=replaced, desired=desired, delta=delta, differs=differs,
     )  # fmt: skip
+
+
+def _said_unit(facts: Facts, name: str) -> str:
+    said = facts.definition.properties.get(name) if facts.definition is not None else None
+    return said.unit if said is not None else ""
+
+
+def _desired(facts: Facts, name: str) -> Value | None:
+    one = facts.document.desired.get(name)
+    if one is None:
+        return None
+    return Value(one.value, one.unit, GOOD, one.at_ns, one.at_ns, one.at_ns, Origin.COMMANDED, by=one.by)
+
+
+def _compared(
+    facts: Facts, name: str, reported: Value | None, desired: Value | None
+) -> tuple[float | None, bool | None]:
+    """Reported minus desired, and whether that is more than the definition tolerates."""
+    if reported is None or desired is None or reported.value is None:
+        return None, None
+    have, want = reported.value, desired.value
+    if isinstance(want, bool | str) or isinstance(have, bool | str) or want is None:
+        return None, have != want
+    try:
+        # A gateway that tells no unit means that of the definition.
+        delta = units.convert(float(have), reported.unit or desired.unit or "1", desired.unit or "1") - want
+    except InputError:
+        return None, True
+    said = facts.definition.properties.get(name) if facts.definition is not None else None
+    return delta, abs(delta) > (said.tolerance if said is not None else 0.0)
 
 
 def _stand_in(facts: Facts, output: str, measured: Sequence[Reading]) -> tuple[Reading, float | None] | None:

@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from twinmodel.definition.schema import PROPERTIES_MAX, RELATIONSHIPS_MAX, DefinitionSpec, PropertySpec, RelationshipSpec
+from twinmodel.definition.schema import (
+    PROPERTIES_MAX,
+    RELATIONSHIPS_MAX,
+    DefinitionSpec,
+    PropertySpec,
+    RelationshipSpec,
+)
 from twinmodel.errors import ConflictError, InputError, MissingError
 
 DEPTH_MAX: Final = 10

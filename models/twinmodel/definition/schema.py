@@ -137,4 +137,3 @@ class DefinitionSpec(_Strict):
         """What it extends, each once, in the order given."""
         named = [self.extends] if isinstance(self.extends, str) else self.extends
         return tuple(dict.fromkeys(named))
-

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from twincloud.storage import schema_operations, schema_requests
+from twincloud.storage import schema_fleets, schema_hours, schema_operations, schema_requests, schema_twins
 from twincloud.storage.schema import metadata
 
-__all__ = ["schema_operations", "schema_requests"]
+__all__ = ["schema_fleets", "schema_hours", "schema_operations", "schema_requests", "schema_twins"]
 
 context.configure(
     connection=context.config.attributes["connection"],
