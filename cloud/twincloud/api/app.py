@@ -100,7 +100,6 @@ def create_app(
     problems.install(app)
     app.add_middleware(Idempotency)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
-    for module in (health, session, fleet, gateways, twins, models, directives, events, operations):
     for module in (health, session, fleet, gateways, twins, models, directives, events, operations, backtests):
         app.include_router(module.router)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from twinctl.client import Client
 from twinctl.options import Noun, client_of
 from twinctl.render import Column, Json, emit, field_of, instant, say
 from twinmodel.clock import SECOND_NS, SystemClock
 from twinmodel.errors import ConflictError, UnreachableError
+
+if TYPE_CHECKING:
+    from twinctl.client import Client
 
 LOOK_S = 0.5
 STATES = ("queued", "running", "done", "failed", "cancelled")
