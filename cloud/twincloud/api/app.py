@@ -9,6 +9,8 @@ What a route or a page finds in `request.app.state`:
     fleet         api.fleet.Fleet            `await state.fleet.summary(tenant) -> FleetSummary`, at most 1 s old;
                                              `await state.fleet.twin_view(key) -> TwinView`,
                                              `await state.fleet.gateway_view(key) -> GatewayView`
+    views         api.held.HeldViews         `await state.views.twin(key) -> Held`: a twin as encoded JSON
+    principals    api.principals.Principals  `await state.principals.of(token_hash) -> Principal`
     stream        api.stream.Stream          event streams: `state.stream.watch(...)`
     bus           events.bus.Bus             `bus.notify_twins(keys)`, from any thread
     ledger        identity.ledger.Ledger     what was issued and revoked
@@ -37,8 +39,11 @@ from twincloud.api import health, problems
 from twincloud.api.addresses import Addresses
 from twincloud.api.console import DEFAULT_TENANT, console_router
 from twincloud.api.fleet import Fleet
+from twincloud.api.held import HeldViews
 from twincloud.api.idempotency import Idempotency
+from twincloud.api.lane import Lane
 from twincloud.api.metrics import Metrics
+from twincloud.api.principals import Principals
 from twincloud.api.shell import Shell
 from twincloud.api.stream import Stream
 from twincloud.api.threads import Threads
@@ -96,10 +101,13 @@ def create_app(
     state.addresses = Addresses.of(settings)
     state.principal_of = lambda token: resolve(store, state.ledger, hash_of(token), clock.wall_ns())
     state.fleet = Fleet(store, state.threads, clock, stale_ns=settings.stale_ns)
+    state.principals = Principals(store, state.ledger, state.threads, clock)
+    state.views = HeldViews(store, state.threads, state.fleet, clock)
     state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
     problems.install(app)
     app.add_middleware(Idempotency)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
+    app.add_middleware(Lane, views=state.views, principals=state.principals, clock=clock, metrics=metrics)
     for module in (health, session, fleet, gateways, twins, models, directives, events, operations, backtests):
         app.include_router(module.router)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))

@@ -15,7 +15,7 @@ from fastapi import Path, Request
 
 from twincloud.api.v1.schemas import NAME
 from twincloud.identity.policy import authorise
-from twincloud.identity.tokens import TOKEN_CHARS_MAX, hash_of, resolve
+from twincloud.identity.tokens import TOKEN_CHARS_MAX, hash_of
 from twincloud.storage.contract import Principal
 from twinmodel.errors import DeniedError
 
@@ -48,20 +48,22 @@ async def identify(request: Request) -> Principal:
     Raises:
         DeniedError: TOKEN_INVALID without a valid token or session, FORBIDDEN for a change from a foreign page.
     """
-    state = request.app.state
-    principal: Principal = await state.threads.run(
-        resolve, state.store, state.ledger, _credential(request), state.clock.wall_ns()
-    )
+    principal: Principal = await request.app.state.principals.of(_credential(request))
     return principal
+
+
+def bearer(header: str) -> str:
+    """The token of an Authorization header; raises TOKEN_INVALID when it holds none."""
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer" or not 0 < len(secret) <= TOKEN_CHARS_MAX:
+        raise DeniedError("TOKEN_INVALID", "the Authorization header is not `Bearer TOKEN`")
+    return secret.strip()
 
 
 def _credential(request: Request) -> bytes:
     header = request.headers.get("authorization", "")
-    scheme, _, secret = header.partition(" ")
     if header:
-        if scheme.lower() != "bearer" or not 0 < len(secret) <= TOKEN_CHARS_MAX:
-            raise DeniedError("TOKEN_INVALID", "the Authorization header is not `Bearer TOKEN`")
-        return hash_of(secret.strip())
+        return hash_of(bearer(header))
     cookie = request.cookies.get(COOKIE, "")
     if not 0 < len(cookie) <= TOKEN_CHARS_MAX:
         raise DeniedError("TOKEN_INVALID", "the request carries no token")

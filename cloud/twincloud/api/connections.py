@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LOOK_S = 10.0
 BODY_LOOKS_MAX = 12
+HEAD_BYTES_MAX = 64 << 10
 ENROLMENTS_PER_PEER_MAX = 20
 
 
-class ImpatientProtocol(H11Protocol):
+class ImpatientProtocol(HttpToolsProtocol):
     """Looks each `look_s` seconds whether a request came on, and ends the connection when none did.
 
     Attributes:
@@ -33,6 +34,25 @@ class ImpatientProtocol(H11Protocol):
         self._seen: tuple[object, bool] = (None, True)
         self._looks = 0
         self._next_look: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = False
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes in; a request line with headers that never end is cut, since the parser would keep them all."""
+        super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        super().on_headers_complete()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Begins to look, unless its peer has too many connections already."""
@@ -62,7 +82,7 @@ class ImpatientProtocol(H11Protocol):
 
     def _connections_of_peer(self) -> int:
         host = self.client[0] if self.client else ""
-        ours = (one for one in self.connections if isinstance(one, H11Protocol) and one.client)
+        ours = (one for one in self.connections if isinstance(one, HttpToolsProtocol) and one.client)
         return sum(one.client is not None and one.client[0] == host for one in ours)
 
 

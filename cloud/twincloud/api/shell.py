@@ -25,7 +25,9 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_RAW_HEADERS = [(name.encode(), text.encode()) for name, text in HEADERS.items()]
+RAW_HEADERS = [(name.encode(), text.encode()) for name, text in HEADERS.items()]
+BULK_BYTES_MAX = 4 << 20
+_BULK_PATH = re.compile(r"/api/v1/tenants/[^/]+/(?:twins:batch|twinDefinitions|twinGraph:import)")
 _MODELS_PATH = re.compile(r"/api/v1/tenants/[^/]+/models/?")
 _log = structlog.get_logger("twincloud.api")
 
@@ -76,6 +78,8 @@ class Shell:
         await self._app(scope, receive, send)
 
     def _bytes_max(self, scope: Scope) -> int:
+        if scope["method"] == "POST" and _BULK_PATH.fullmatch(scope["path"]) is not None:
+            return BULK_BYTES_MAX
         upload = scope["method"] == "POST" and _MODELS_PATH.fullmatch(scope["path"]) is not None
         return max(self._model_bytes_max, BODY_BYTES_MAX) if upload else BODY_BYTES_MAX
 
@@ -101,4 +105,4 @@ def _too_large(bytes_max: int) -> str:
 
 def _missing(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     names = {name.lower() for name, _ in given}
-    return [(name, text) for name, text in _RAW_HEADERS if name not in names]
+    return [(name, text) for name, text in RAW_HEADERS if name not in names]

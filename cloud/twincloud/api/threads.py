@@ -31,8 +31,8 @@ class Threads:
         """Calls that run or wait."""
         return self._running
 
-    async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Result of `call` in a thread of the pool; raises RATE_LIMITED when too many wait."""
+    def submit(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
+        """Starts `call` in a thread of the pool; raises RATE_LIMITED when too many wait."""
         if self._running >= self._waiting_max:
             raise UnreachableError("RATE_LIMITED", f"{self._running} requests wait for the store already")
         self._running += 1
@@ -40,7 +40,11 @@ class Threads:
         bound = partial(contextvars.copy_context().run, call, *args, **kwargs)
         future = asyncio.get_running_loop().run_in_executor(self._pool, bound)
         future.add_done_callback(self._done)
-        return await future
+        return future
+
+    async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Result of `call` in a thread of the pool; raises RATE_LIMITED when too many wait."""
+        return await self.submit(call, *args, **kwargs)
 
     def _done(self, _future: asyncio.Future[R]) -> None:
         self._running -= 1

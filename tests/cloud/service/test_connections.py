@@ -78,6 +78,11 @@ async def test_a_request_that_does_not_come_whole_is_cut(port, said):
         assert b"200 OK" not in await ended(reader)
 
 
+async def test_a_head_that_never_ends_is_cut_before_it_fills_the_memory(port):
+    async with connected(port, b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 20_000) as reader:
+        assert await ended(reader) == b""
+
+
 async def test_a_slow_answer_is_waited_for_and_a_used_connection_cut_when_it_falls_silent(port):
     async with connected(port, ASK.replace(b" / ", b" /slow ")) as reader:
         assert (await ended(reader)).endswith(b"ok")

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from twincloud.api.auth import Access, allow
+from twincloud.api.conditional import unchanged
 from twincloud.api.times import parse
 from twincloud.api.v1.paging import PageSize, PageToken, Site, SiteFilter, TwinName, seal, unseal
 from twincloud.api.v1.schemas import AssignRequest, DirectiveView, HistoryView, TwinList, TwinView
@@ -38,17 +39,14 @@ async def list_twins(
     return TwinList(items=views, next_page_token=seal(listing, page.next_token))
 
 
-@router.get("/sites/{s}/twins/{twin}", responses={304: {"description": "unchanged"}})
-async def get_twin(request: Request, response: Response, access: Reader, s: Site, twin: TwinName) -> TwinView:
+@router.get("/sites/{s}/twins/{twin}", response_model=TwinView, responses={304: {"description": "unchanged"}})
+async def get_twin(request: Request, access: Reader, s: Site, twin: TwinName) -> Response:
     """One twin; the ETag changes with its revision and with its health, which also time alone can change."""
-    view: TwinView = await request.app.state.fleet.twin_view(TwinKey(access.tenant, s, twin))
-    tag = f'W/"{view.revision}-{view.health}"'
-    response.headers["ETag"] = tag
-    response.headers["Cache-Control"] = "private, no-cache"
-    known = [one.strip() for one in request.headers.get("if-none-match", "").split(",")]
-    if tag in known or "*" in known:
-        response.status_code = status.HTTP_304_NOT_MODIFIED
-    return view
+    held = await request.app.state.views.twin(TwinKey(access.tenant, s, twin))
+    headers = {"ETag": held.tag, "Cache-Control": "private, no-cache"}
+    if unchanged(request, held.tag):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    return Response(held.body, headers=headers, media_type="application/json")
 
 
 @router.get("/sites/{s}/twins/{twin}/history", response_model=HistoryView)

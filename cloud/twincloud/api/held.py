@@ -1,0 +1,72 @@
+"""Twins as encoded answers, kept as long as they are the answers of now.
+
+    who asks ─▶ together: one look at the versions of all twins asked for ─▶ same version, same second: the bytes kept
+                                                                         └▶ else: read and encoded anew
+
+A version is read from the database each time, so that what another replica committed is seen at once. What time alone
+changes, such as how old a value is, is at most a second behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twincloud.api.conditional import weak_tag
+from twincloud.api.fleet import Fleet
+from twincloud.api.threads import Threads
+from twincloud.api.together import Together
+from twincloud.storage.contract import Store, TwinKey
+from twincloud.storage.part import Recent
+from twinmodel.clock import SECOND_NS, Clock
+from twinmodel.errors import TwinError
+
+KEPT_MAX = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An answer: JSON, its tag, the version it was made of, and the second it was made in."""
+
+    body: bytes
+    tag: str
+    version: tuple[Any, ...]
+    second: int
+
+
+class HeldViews:
+    """Answers of `GET .../twins/{twin}`."""
+
+    def __init__(self, store: Store, threads: Threads, fleet: Fleet, clock: Clock) -> None:
+        self._store, self._fleet, self._clock = store, fleet, clock
+        self._kept: Recent[TwinKey, Held] = Recent(KEPT_MAX)
+        self._together: Together[TwinKey, Held] = Together(threads, self._answer)
+
+    async def twin(self, key: TwinKey) -> Held:
+        """The twin of this moment; raises UNKNOWN_TWIN."""
+        return await self._together.ask(key)
+
+    def _answer(self, keys: Sequence[TwinKey]) -> list[Held | Exception]:
+        wanted: dict[str, list[TwinKey]] = {}
+        for key in dict.fromkeys(keys):
+            wanted.setdefault(key.tenant, []).append(key)
+        found: dict[TwinKey, Held | Exception] = {}
+        second = self._clock.wall_ns() // SECOND_NS
+        for tenant, of_tenant in wanted.items():
+            versions = self._store.twin_versions(tenant, [(key.site, key.twin) for key in of_tenant])
+            for key, version in zip(of_tenant, versions, strict=True):
+                kept = self._kept.get(key)
+                if kept is not None and kept.version == version and kept.second == second:
+                    found[key] = kept
+                else:
+                    found[key] = self._read(key, version, second)
+        return [found[key] for key in keys]
+
+    def _read(self, key: TwinKey, version: tuple[Any, ...] | None, second: int) -> Held | Exception:
+        try:
+            view = self._fleet.read_twin(key)
+        except TwinError as error:
+            return error
+        held = Held(view.model_dump_json().encode(), weak_tag(view.revision, view.health), version or (), second)
+        return self._kept.put(key, held) if version is not None else held
