@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contract.plant import NOW, invite
+from tests.services import Cluster
 from twincloud.registry.packages import Description
 from twincloud.storage import create, open_store
+from twincloud.storage.directory import create_shared
+from twincloud.storage.shared import upgrade
 from twinmodel.clock import ManualClock
 from twinmodel.errors import PackageError
 
@@ -30,7 +34,9 @@ def describe(blob, trusted) -> Description:
 class Sqlite:
     """The embedded store."""
 
-    def __init__(self, folder: Path, template: Path) -> None:
+    url = ""
+
+    def __init__(self, folder: Path, template: Path, _cluster: object) -> None:
         self.folder = folder / "state"
         self.clock = ManualClock(NOW)
         self.stores = []
@@ -49,7 +55,38 @@ class Sqlite:
             store.close()
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Path, Path], Sqlite]] = {"sqlite": Sqlite}
+class Postgres:
+    """A store over a PostgreSQL that others may share."""
+
+    def __init__(self, folder: Path, template: Path, cluster: Cluster) -> None:
+        self.folder = folder / "state"
+        self.clock = ManualClock(NOW)
+        self.stores = []
+        self._cluster = cluster
+        # Made once and copied: the migrations take longer than most tests.
+        if not template.exists():
+            name = cluster.database()
+            upgrade(cluster.url(name))
+            template.write_text(name)
+        self._name = cluster.database(template.read_text())
+        self.url = cluster.url(self._name)
+        create_shared(self.folder)
+
+    def open(self, folder: Path | None = None, **options):
+        store = open_store(
+            folder or self.folder, clock=self.clock, database=self.url, **({"verify": describe} | options)
+        )
+        self.stores.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+        self._cluster.drop(self._name)
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Path, Path, Any], Any]] = {"sqlite": Sqlite, "postgresql": Postgres}
+_PARAMS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.service("postgresql"))]
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +95,11 @@ def templates(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("templates")
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+@pytest.fixture(params=_PARAMS)
 def place(request, tmp_path, templates):
     """Where a store of one implementation lives; `open` opens it."""
-    made = IMPLEMENTATIONS[request.param](tmp_path, templates / request.param)
+    cluster = request.getfixturevalue("postgres_cluster") if request.param == "postgresql" else None
+    made = IMPLEMENTATIONS[request.param](tmp_path, templates / request.param, cluster)
     yield made
     made.close()
 

@@ -25,7 +25,7 @@ from tests.contract.plant import NOW, Edge
 from twincloud.storage import open_store
 from twinmodel.clock import SECOND_NS, SystemClock
 
-store = open_store(Path(sys.argv[1]), clock=SystemClock())
+store = open_store(Path(sys.argv[1]), clock=SystemClock(), database=sys.argv[3])
 edge = Edge(1)
 opened = edge.connect(store)
 done = opened.marks[0].next_seq // 24 if opened.marks else 0
@@ -35,10 +35,10 @@ for n in range(max(0, done - 2), len(items), 2):
 """
 
 
-def run_and_kill(folder: Path, lines: int) -> int:
+def run_and_kill(folder: Path, url: str, lines: int) -> int:
     """Lets the child acknowledge some commits, kills it, returns the last mark it printed."""
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder), str(ITEMS)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, str(folder), str(ITEMS), url], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     marks = [int(child.stdout.readline()) for _ in range(lines)]
     os.kill(child.pid, signal.SIGKILL)
@@ -51,7 +51,7 @@ def run_and_kill(folder: Path, lines: int) -> int:
 def test_kill_in_the_midst_of_commits_loses_nothing_acknowledged_and_doubles_nothing(place, store):
     store.close()
     for lines in KILL_AFTER:
-        acknowledged = run_and_kill(place.folder, lines)
+        acknowledged = run_and_kill(place.folder, place.url, lines)
         again = place.open()
         edge = Edge(1)
         committed = edge.connect(again).marks[0].next_seq

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,11 +13,12 @@ from typing import Self
 from twincloud.storage import migrate
 from twincloud.storage.sqlite import SqliteDatabase
 from twinmodel.errors import ConflictError, StorageError, TwinError
-from twinmodel.files import sync_folder
+from twinmodel.files import sync_folder, write_durably
 
 DATABASE = "coordinator.db"
 LOCK = "coordinator.lock"
 ARTIFACTS = "artifacts"
+REPLICA = "replica"
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 
@@ -110,6 +112,32 @@ def version_of(state_dir: Path) -> str:
         raise ConflictError("NOT_INITIALISED", f"{path} does not exist", hint="run `twincloud init`", path=str(path))
     with Lock(state_dir), contextlib.closing(SqliteDatabase(path)) as database, database.read() as connection:
         return migrate.version(connection)
+
+
+def create_shared(state_dir: Path) -> None:
+    """Makes the state directory of a coordinator whose database is elsewhere.
+
+    Raises:
+        ConflictError: ALREADY_EXISTS when it has a database of its own.
+        StorageError: the disk refuses.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=DIRECTORY_MODE)
+    except OSError as error:
+        raise StorageError("STORE_READ_ONLY", f"{state_dir}: {error.strerror}", path=str(state_dir)) from error
+    if (state_dir / DATABASE).exists():
+        raise ConflictError("ALREADY_EXISTS", f"{state_dir / DATABASE} exists already", hint="choose another --state")
+
+
+def replica_of(state_dir: Path) -> str:
+    """The name of the coordinator of a directory among those that share its database; made at the first call."""
+    path = state_dir / REPLICA
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        name = secrets.token_hex(8)
+        write_durably(path, name.encode())
+        return name
 
 
 def _backup(database: SqliteDatabase, target: Path) -> None:

@@ -19,6 +19,7 @@ from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.database import Database
 from twincloud.storage.held import Recent
 from twincloud.storage.packing import pack, unpack_catalogue
+from twincloud.storage.tier_archive import ArchiveTier
 from twincloud.storage.tier_blocks import BlocksTier
 from twincloud.storage.tier_hours import HoursTier
 from twincloud.storage.tiers import History
@@ -88,7 +89,9 @@ class Part:
     _replica = ""
     """This coordinator's name among those that share the database."""
 
-    def __init__(self, database: Database, clock: Clock, blobs: Blobs | SharedBlobs, *, decode: Decode, verify: Verify) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, blobs: Blobs | SharedBlobs, *, decode: Decode, verify: Verify
+    ) -> None:
         self._database = database
         self._clock = clock
         self._blobs = blobs
@@ -97,7 +100,8 @@ class Part:
         self._decoded = DecodedBlocks()
         self._blocks_tier = BlocksTier(self._catalogue_by_id, decode, self._decoded)
         self._hours_tier = HoursTier()
-        self._history = History((self._blocks_tier, self._hours_tier))
+        self._archive_tier = ArchiveTier()
+        self._history = History((self._blocks_tier, self._hours_tier, self._archive_tier))
         self._gateway_ids: Recent[GatewayKey, int] = Recent(IDS_MAX)
         self._catalogues: Recent[int, Catalogue] = Recent(CATALOGUES_MAX)
         self._schema_ids: Recent[tuple[int, bytes], int] = Recent(IDS_MAX)

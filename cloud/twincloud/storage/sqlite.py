@@ -149,7 +149,9 @@ class SqliteDatabase:
                 pragmas[name] = connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             connection.rollback()
         wal = self.path.with_name(self.path.name + "-wal")
-        return {"path": str(self.path), **pragmas, "wal_bytes": wal.stat().st_size if wal.exists() else 0}
+        wal_bytes = wal.stat().st_size if wal.exists() else 0
+        size = int(pragmas["page_size"] or 0) * int(pragmas["page_count"] or 0) + wal_bytes
+        return {"bytes": size, "path": str(self.path), **pragmas, "wal_bytes": wal_bytes}
 
     def check(self) -> tuple[str, ...]:
         """See `Database.check`."""
