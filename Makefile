@@ -36,6 +36,7 @@ check: setup ## formatting, lint, types, layers, protos
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against tests/golden/protos.binpb
 	$(BIN)/python -m pytest -q -n0 tests/arch
 
 format: setup ## format and mend what can be mended
