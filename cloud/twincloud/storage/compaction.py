@@ -99,13 +99,14 @@ class CompactionStore(NewestStore):
         heads: list[Head] = []
         samples = 0
         span = {**times, "gateway_id": gateway.id}
-        for head in [
-            *connection.execute(_RIPE, {**span, "wide": True}),
-            *connection.execute(_RIPE, {**span, "wide": False}),
-        ]:
-            samples += head.last_seq - head.first_seq + 1
-            if heads and (samples > samples_max or len(heads) >= STEP_BLOCKS):
+        rows = [head for wide in (True, False) for head in connection.execute(_RIPE, {**span, "wide": wide})]
+        for head in rows:
+            count = head.last_seq - head.first_seq + 1
+            # Whole hours where they fit: an hour that two steps share has two parts.
+            begins = bool(heads) and head.t_min_ns // HOUR_NS != heads[-1].t_min_ns // HOUR_NS
+            if heads and (samples + count > samples_max or (begins and 2 * samples > samples_max)):
                 break
+            samples += count
             heads.append(head)
         return Ripe(gateway.tenant, gateway.id, heads) if heads else None
 

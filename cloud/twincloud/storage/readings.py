@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, tuple_
 
+from twincloud.filters import Filter
 from twincloud.storage import schema as t
 from twincloud.storage import schema_twins
-from twincloud.storage.contract import GatewayKey, Page, Twin, TwinKey, TwinModel
+from twincloud.storage.contract import Page, Twin, TwinKey, TwinModel
 from twincloud.storage.definitions import DefinitionStore
 from twincloud.storage.demands import unknown_twin
 from twincloud.storage.newest import NewestStore
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import limited
+from twincloud.storage.selection import TWIN_COLUMNS
 from twincloud.storage.twin_records import unpack_document
 from twincloud.storage.views import UNBOUND, UNBOUND_CATALOGUE, Facts, twin_view
 from twincloud.twins.lifecycle import LISTED
 from twincloud.twins.state import signals_of, state_hash
 from twinmodel.errors import ConflictError
-from twinmodel.signal import Batch
 
 
 class TwinStore(NewestStore, DefinitionStore):
     """Reads twins; see `Twins`."""
 
-    def twins(self, tenant: str, *, site: str = "", state: str = "", limit: int = 100, token: str = "") -> Page[Twin]:
+    def twins(
+        self,
+        tenant: str,
+        *,
+        site: str = "",
+        state: str = "",
+        chosen: Filter | None = None,
+        limit: int = 100,
+        token: str = "",
+    ) -> Page[Twin]:
         """See `Twins.twins`; one that nobody has described is gone once no gateway binds it any more."""
         c = schema_twins.twin_records.c
         statement = _TWIN.where(c.tenant == tenant, c.state == state if state else c.state.in_(LISTED), _KNOWN)
         if site:
             statement = statement.where(c.site == site)
+        if chosen is not None:
+            statement = statement.where(chosen.sql(TWIN_COLUMNS))
         if token:
             statement = statement.where(tuple_(c.site, c.twin) > tuple_(*place_of(token, str, str)))
         with self._database.read() as connection:
@@ -54,26 +65,6 @@ class TwinStore(NewestStore, DefinitionStore):
             catalogue = self._catalogue_by_id(connection, row["schema_id"])
             names = (catalogue.signals[signal].name for signal in signals_of(catalogue)[key.twin])
             return state_hash({name: latest[name] for name in names if name in latest})
-
-    def samples(self, gateway: GatewayKey, *, after: int = 0, limit: int = 10_000) -> Page[tuple[str, Batch]]:
-        """See `Twins.samples`.
-
-        Each item is a run of one signal, named; ids in the batch are those of its block's catalogue. A page holds
-        whole blocks: `after` is the number of the last block seen, and the last block may exceed `limit` samples.
-        """
-        found: list[tuple[str, Batch]] = []
-        with self._database.read() as connection:
-            wanted = {"gateway_id": self._gateway_id(connection, gateway), "after": after}
-            taken, last = 0, after
-            for row in connection.execute(_BLOCKS, wanted):
-                if taken >= limit:
-                    return Page(tuple(found), str(last))
-                catalogue = self._catalogue_by_id(connection, row.schema_id)
-                for batch in self._decode(row.payload, catalogue):
-                    found += [(catalogue.signals[int(run.signal[0])].name, run) for run in _runs(batch)]
-                    taken += len(batch)
-                last = row.id
-        return Page(tuple(found))
 
     def _views(self, connection: Connection, tenant: str, rows: Sequence[RowMapping]) -> tuple[Twin, ...]:
         newest = self._newest_directives(connection, rows)
@@ -166,16 +157,6 @@ def _row(connection: Connection, key: TwinKey) -> RowMapping:
     return row
 
 
-def _runs(batch: Batch) -> list[Batch]:
-    """The batch, cut where its signal changes."""
-    cuts = [0, *((batch.signal[1:] != batch.signal[:-1]).nonzero()[0] + 1).tolist(), len(batch)]
-    return [
-        Batch(batch.kind, batch.signal[a:b], batch.value[a:b], batch.quality[a:b], batch.t_ns[a:b])
-        for a, b in itertools.pairwise(cuts)
-        if b > a
-    ]
-
-
 NO_MODEL = TwinModel("", "", "", "", "", "", "", "")
 
 _SAID = schema_twins.twin_records
@@ -228,9 +209,3 @@ _LATEST = (
     .subquery()
 )
 _DIRECTIVES = select(t.directives).join(_LATEST, _LATEST.c.number == t.directives.c.number)
-_BLOCKS = (
-    select(t.blocks.c.id, t.blocks.c.schema_id, t.blocks.c.payload)
-    .where(t.blocks.c.gateway_id == bindparam("gateway_id"), t.blocks.c.id > bindparam("after"))
-    .order_by(t.blocks.c.id)
-    .execution_options(yield_per=64)
-)

@@ -15,11 +15,16 @@ from twincloud.registry.packages import Verify, verify_package
 from twincloud.storage import migrate
 from twincloud.storage import schema as t
 from twincloud.storage.artifacts import SharedBlobs
+from twincloud.storage.archives import ArchiveStore
+from twincloud.storage.audit import AuditStore
+from twincloud.storage.archives import ArchiveStore
+from twincloud.storage.cloud_twins import CloudTwinStore
 from twincloud.storage.commits import CommitStore
 from twincloud.storage.compaction import CompactionStore
 from twincloud.storage.contract import StoreStatus
 from twincloud.storage.database import Database
 from twincloud.storage.directory import ARTIFACTS, Lock, open_database, replica_of
+from twincloud.storage.exports import ExportStore
 from twincloud.storage.fleet import FleetStore
 from twincloud.storage.fleets import FleetsStore
 from twincloud.storage.letters import LetterStore
@@ -49,8 +54,10 @@ class CoordinatorStore(
     SessionStore,
     CommitStore,
     TwinStore,
+    ExportStore,
     TimelineStore,
     CompactionStore,
+    AuditStore,
     FleetStore,
     FleetsStore,
     LetterStore,
@@ -62,7 +69,9 @@ class CoordinatorStore(
     VersionStore,
     WishStore,
     OperationStore,
+    ArchiveStore,
     SourceStore,
+    CloudTwinStore,
     RecordStore,
     RelationStore,
     TrackStore,

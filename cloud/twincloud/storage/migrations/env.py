@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from alembic import context
 
-from twincloud.storage import schema_fleets, schema_hours, schema_operations, schema_requests, schema_twins
+from twincloud.storage import (
+    schema_archives,
+    schema_cloud,
+    schema_fleets,
+    schema_hours,
+    schema_operations,
+    schema_requests,
+    schema_twins,
+)
 from twincloud.storage.schema import metadata
 
-__all__ = ["schema_fleets", "schema_hours", "schema_operations", "schema_requests", "schema_twins"]
+__all__ = [
+    "schema_archives",
+    "schema_cloud",
+    "schema_fleets",
+    "schema_hours",
+    "schema_operations",
+    "schema_requests",
+    "schema_twins",
+]
 
 context.configure(
     connection=context.config.attributes["connection"],

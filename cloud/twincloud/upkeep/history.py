@@ -1,0 +1,23 @@
+"""The task that keeps history small and fast to read: compaction first, then what is derived from its hours."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twincloud.storage.contract_hours import Hours
+
+PERIOD_S: Final = 30.0
+
+
+class Compaction:
+    """See `Task`."""
+
+    name = "compaction"
+    period_s = PERIOD_S
+
+    def __init__(self, store: Hours) -> None:
+        self._store = store
+
+    def run(self, now_ns: int) -> int:
+        """A step."""
+        return self._store.compact(now_ns)

@@ -1,0 +1,224 @@
+"""Compacted history: the same answers before and after, for any order, duplication and delay of blocks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.contract.conftest import _PARAMS, IMPLEMENTATIONS
+from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
+from twincloud.storage.contract import Arrival
+from twincloud.storage.tiers import Wanted
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import MissingError, StorageError
+from twinmodel.signal import Batch, Kind, Stream
+
+S = SECOND_NS
+HOUR = 3_600 * S
+START = NOW // HOUR * HOUR
+ODD_NAN = np.array([0x7FF8_0000_0000_BEEF], np.uint64).view(np.float64)[0]
+
+
+def ready(store, seed: int = 0) -> Edge:
+    """A gateway that speaks; of a store that knows it already or not."""
+    edge = Edge(seed)
+    try:
+        store.gateway(KEY)
+    except MissingError:
+        invite(store)
+    edge.connect(store)
+    return edge
+
+
+def odd_blocks(edge: Edge) -> list[Arrival]:
+    """Blocks over three hours with equal times, odd bits, all kinds, and times that go back."""
+    ids = {name: edge.catalogue.by_name[name].id for name in ("plc0.flow", "line.state", "line.count", "line.running")}
+    made = []
+    for n in range(9):
+        t_ns = [START + n * 1_300 * S + k * 700_000_001 for k in (0, 3, 1, 1, 2)]
+        flow = [1.5, ODD_NAN, -0.0, float(n), 1e300]
+        texts = ["off", "\ud800", "", "on", "on"]
+        made.append(edge.block([
+            Batch.of(Kind.FLOAT, [ids["plc0.flow"]] * 5, flow, [0, 3, 0, 9, 0], t_ns),
+            Batch.of(Kind.INT, [ids["line.count"]] * 5, [-(2**63), 2**63 - 1, 0, n, 1], [0] * 5, t_ns),
+            Batch.of(Kind.BOOL, [ids["line.running"]] * 5, [True, False, True, True, False], [0] * 5, t_ns),
+            Batch.of(Kind.STRING, [ids["line.state"]] * 5, texts, [0] * 5, t_ns),
+        ], stream=Stream.STATE))  # fmt: skip
+    return made
+
+
+def wanted(store, known: int | None = None) -> Wanted:
+    names = frozenset(("plc0.flow", "plc0.speed", "line.state", "line.count", "line.running", "pump-0/flow#estimate"))
+    span = Wanted(KEY.tenant, store.owners(TWIN), names, START - HOUR, START + 99 * HOUR)
+    return span if known is None else Wanted(KEY.tenant, span.gateways, names, span.from_ns, span.to_ns, known)
+
+
+def bits(column: np.ndarray) -> list:
+    return column.view(np.int64).tolist() if column.dtype == np.float64 else column.tolist()
+
+
+def told(store, *, arrival: bool = True, known: int | None = None) -> list:
+    """All that history says, bit by bit; with `arrival` also what depends on the moment of it."""
+    found = []
+    for name, runs in store.runs(wanted(store, known)).items():
+        for run in runs:
+            origins = [run.origins[n] for n in run.origin.tolist()]
+            found.append((
+                name, run.gateway, int(run.kind), run.unit, run.t_ns.tolist(), bits(run.value), run.quality.tolist(),
+                run.seq.tolist(), [o if arrival else o[:4] for o in origins],
+                run.commit_no.tolist() if arrival else None,
+            ))  # fmt: skip
+    return found
+
+
+def counted(store) -> list:
+    """Every stored sample in the order of commits, page by page."""
+    found, after = [], 0
+    while True:
+        page = store.samples(KEY, after=after, limit=7)
+        for name, batch in page.items:
+            found.append((name, bits(batch.value), batch.t_ns.tolist(), batch.quality.tolist(), batch.signal.tolist()))
+        if not page.next_token:
+            return found
+        after = int(page.next_token)
+
+
+def compact_all(store, now_ns: int = START + 9 * HOUR, **options) -> int:
+    moved = 0
+    while step := store.compact(now_ns, **options):
+        moved += step
+    return moved
+
+
+@pytest.mark.parametrize("samples_max", [1, 2_000_000])
+def test_compacted_hours_tell_what_the_blocks_told(place, samples_max):
+    store = place.open()
+    edge = ready(store)
+    edge.send(store, [*odd_blocks(edge), edge.tick(START + 5 * S), edge.tick(START + 2 * HOUR)])
+    before = told(store), counted(store), store.state_hash(TWIN), store.twin(TWIN)
+    assert compact_all(store, samples_max=samples_max) == 11
+    assert (told(store), counted(store), store.state_hash(TWIN), store.twin(TWIN)) == before
+    store.close()
+    again = place.open()
+    assert (told(again), counted(again), again.state_hash(TWIN), again.twin(TWIN)) == before
+    assert compact_all(again) == 0
+
+
+def test_open_hours_wait_for_their_end_and_a_grace(store):
+    edge = ready(store)
+    edge.send(store, [edge.tick(START + 5 * S), edge.tick(START + HOUR + S)])
+    assert store.compact(START + HOUR + 599 * S) == 0
+    assert store.compact(START + HOUR + 601 * S) == 1
+    assert store.compact(START + HOUR + 601 * S) == 0
+    assert [len(runs) for runs in told(store)[0][4:5]] == [2]
+
+
+def test_late_data_join_an_hour_that_is_compacted(store):
+    edge = ready(store)
+    edge.send(store, odd_blocks(edge))
+    compact_all(store)
+    known = max(no for run in told(store) for no in run[9])
+    before = told(store)
+    edge.send(store, [edge.tick(START + 5 * S, 7.0), *odd_blocks(edge)[::3]])
+    with_late = told(store), counted(store)
+    compact_all(store)
+    assert (told(store), counted(store)) == with_late != (before, [])
+    assert told(store, known=known) == before
+
+
+def test_disk_that_fills_up_in_the_middle_loses_nothing(store, monkeypatch):
+    edge = ready(store)
+    edge.send(store, odd_blocks(edge))
+    before = told(store), counted(store)
+    monkeypatch.setattr("twincloud.storage.compaction.forget_buckets", full)
+    with pytest.raises(StorageError):
+        store.compact(START + 9 * HOUR)
+    assert (told(store), counted(store)) == before
+    monkeypatch.undo()
+    assert compact_all(store) == 9
+    assert (told(store), counted(store)) == before
+
+
+def full(*_):
+    raise StorageError("STORE_FULL", "no space left")
+
+
+class Implementation(NamedTuple):
+    """Places of one kind."""
+
+    name: str
+    make: Callable[[Path], Any]
+
+
+@pytest.fixture(params=_PARAMS)
+def implementation(request, templates):
+    """Makes places of one implementation in a folder."""
+    cluster = request.getfixturevalue("postgres_cluster") if request.param == "postgresql" else None
+    made = IMPLEMENTATIONS[request.param]
+    return Implementation(request.param, lambda folder: made(folder, templates / request.param, cluster))
+
+
+SHUFFLES = st.tuples(st.integers(0, 2**32), st.lists(st.integers(0, 40), max_size=4), st.integers(4, 16))
+EXPECTED: dict[object, object] = {}
+"""What each implementation says of the blocks in their plain order."""
+
+
+@given(shuffle=SHUFFLES)
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_order_and_any_moments_of_compaction_give_the_same_history(implementation, tmp_path_factory, shuffle):
+    seed, moments, batch = shuffle
+    rng = random.Random(seed)
+    for mixed in (False, True) if implementation.name not in EXPECTED else (True,):
+        place = implementation.make(tmp_path_factory.mktemp("shuffled"))
+        try:
+            store = place.open()
+            edge = ready(store)
+            lanes = lanes_of(edge)
+            edge.connect(store)
+            order = mix(lanes, rng) if mixed else [one for lane in lanes for one in lane]
+            for n in range(0, len(order), batch if mixed else len(order)):
+                some = order[n : n + batch] if mixed else order
+                edge.send(store, some)
+                if mixed and rng.random() < 0.3:
+                    edge.send(store, some)  # a commit whose answer was lost
+                if mixed and any(n <= m < n + batch for m in moments):
+                    store.compact(START + rng.randrange(1, 6) * HOUR, samples_max=rng.choice([1, 60, 10**6]))
+            found = told(store, arrival=False), store.state_hash(TWIN), sorted(map(repr, counted(store)))
+            expected = EXPECTED.setdefault(implementation.name, found)
+            assert found == expected
+            compact_all(store)
+            assert (told(store, arrival=False), store.state_hash(TWIN), sorted(map(repr, counted(store)))) == expected
+        finally:
+            place.close()
+
+
+def lanes_of(edge: Edge) -> list[list[Arrival]]:
+    """Blocks of two boots and two streams; only the order inside a lane is fixed."""
+    lanes = []
+    for boot in (edge.boots[0], edge.boot()):
+        for stream in (Stream.STATE, Stream.TELEMETRY):
+            times = [START + n * 900 * S for n in range(8)]
+            lanes.append([
+                edge.samples(
+                    {"plc0.flow": [(t, n), (t + 2 * S, -n), (t, n + 0.5)], "pump-0/flow#estimate": [(t, n)]},
+                    stream=stream, boot=boot,
+                )
+                for n, t in enumerate(times)
+            ])  # fmt: skip
+    return lanes
+
+
+def mix(lanes: list[list[Arrival]], rng: random.Random) -> list[Arrival]:
+    left = [list(lane) for lane in lanes]
+    order = []
+    while any(left):
+        lane = rng.choice([lane for lane in left if lane])
+        order.append(lane.pop(0))
+    return order
