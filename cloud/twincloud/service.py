@@ -46,6 +46,7 @@ from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
 from twincloud.upkeep.runner import Runner
 from twincloud.upkeep.task import Lease
+from twincloud.upkeep.tasks import tasks_of
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, StorageError, TwinError
 from twinmodel.process import notify, watchdog_period_s
@@ -183,7 +184,7 @@ def _join(settings: Settings, clock: Clock, store: Store, ca: Authority) -> Part
     )
     pool = Pool(store, clock, KINDS)
     app.state.wake_operations = pool.wake
-    upkeep = Runner((), _lease_of(store), clock, Random())  # noqa: S311 it spreads work over time
+    upkeep = Runner(tasks_of(settings, store, clock), _lease_of(store), clock, Random())  # noqa: S311 it spreads work
     app.state.upkeep = upkeep
     parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment, upkeep)
     return parts

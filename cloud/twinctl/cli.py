@@ -17,6 +17,7 @@ from twinctl.commands.model import model
 from twinctl.commands.operation import operation
 from twinctl.commands.profile import profile
 from twinctl.commands.twin import twin
+from twinctl.commands.twin_export import export
 from twinctl.options import Root
 from twinctl.render import emit
 from twinmodel.errors import REASONS, MissingError
@@ -78,6 +79,8 @@ def completion(shell: str) -> None:
 
 for _part in (context, login, fleet, twin, gateway, model, profile, directive, deadletter, operation):
     cli.add_command(_part)
+
+twin.add_command(export)
 
 
 def main() -> None:

@@ -114,6 +114,17 @@ class Client:
         """Reads bytes; tried again when the coordinator does not answer."""
         return self._ask("GET", path, tries=TRIES).content
 
+    def stream(self, path: str, **query: object) -> Iterator[bytes]:
+        """Reads bytes as they come; one that ends early is COORDINATOR_UNREACHABLE, and what came is not all."""
+        try:
+            with self._http.stream("GET", path, params=_query(query), timeout=httpx.Timeout(120, connect=10)) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    self._refuse(answer)
+                yield from answer.iter_bytes()
+        except httpx.TransportError as cause:
+            raise self._unreachable(cause) from cause
+
     def events(self, **query: object) -> Iterator[Json]:
         """Views as they change, for ever, each with its kind as `event`; reconnects and resumes where it was.
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from twincloud.archive.objects import Head, check_key
-from twincloud.archive.parquet import digest_of
+from twincloud.archive.objects import Head, check_key, digest_of
 from twinmodel.errors import ConflictError, DeniedError, MissingError, StorageError, UnreachableError
 
 _DRAFT = ".upload-"

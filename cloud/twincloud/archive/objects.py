@@ -159,6 +159,16 @@ def check_key(key: str) -> str:
     return key
 
 
+def digest_of(path: Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
 def verify(objects: ObjectStore, key: str, size: int, sha256: str) -> Iterator[None]:
     """Reads an object back, whole, piece by piece as it is iterated, and compares it at the end.
 

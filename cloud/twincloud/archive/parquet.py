@@ -10,10 +10,9 @@ Any tool reads it: the value of a number is `coalesce(scaled / divisor, value)`,
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from twincloud.archive.decimals import on_grid
+from twincloud.archive.objects import digest_of
 from twincloud.archive.origins import OriginRow, pack_origins, places_of, seqs_of, unpack_origins
 from twincloud.archive.runs import ArchivedRun, Group, RunLike, Written
 from twincloud.archive.sparse import SparseFile
@@ -39,7 +39,6 @@ _TAIL = 8
 _FOOTER_BYTES = 64 << 10
 """What readers of Parquet take at first from the end of a file."""
 _MAGIC = b"PAR1"
-_CHUNK = 1 << 20
 _FIELDS: tuple[tuple[str, pa.DataType, bool], ...] = (
     ("signal", pa.string(), False),
     ("unit", pa.string(), False),
@@ -73,11 +72,11 @@ class DayFile:
     Use it as a context: leaving it by an error closes the file, which is then of no use.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, object]) -> None:
+    def __init__(self, path: Path | io.RawIOBase, facts: Mapping[str, object]) -> None:
         """Opens `path` for writing.
 
         Args:
-            path: is replaced.
+            path: is replaced; or anything that takes bytes.
             facts: what the file says about itself (tenant, site, gateway, day ...), plain values.
         """
         self._path = path
@@ -117,15 +116,50 @@ class DayFile:
             span = (int(t_ns.min()), int(t_ns.max()))
             self._heads.append((run.signal, run.kind, run.unit, len(t_ns), *span, int(commit_no.max())))
 
-    def finish(self) -> Written:
-        """Ends the file and tells what is in it."""
+    def close(self) -> None:
+        """Ends the file."""
         said = {"format": FORMAT, **self._facts, "origins": pack_origins(list(self._origins))}
         self._writer.add_key_value_metadata({_META: json.dumps(said, separators=(",", ":")).encode()})
         self._writer.close()
+
+    def finish(self) -> Written:
+        """Ends the file, which has a path, and tells what is in it."""
+        assert isinstance(self._path, Path)
+        self.close()
         footer = pq.read_metadata(self._path)
         groups = tuple(_group(footer, number, head) for number, head in enumerate(self._heads))
         size, sha256 = digest_of(self._path)
         return Written(size, sha256, footer.num_rows, groups, self._facts)
+
+
+class _Sink(io.RawIOBase):
+    """Gives away what was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._parts.append(bytes(content))
+        return len(self._parts[-1])
+
+    def take(self) -> bytes:
+        taken, self._parts = b"".join(self._parts), []
+        return taken
+
+
+def stream(runs: Iterable[RunLike], facts: Mapping[str, object]) -> Iterator[bytes]:
+    """The bytes of a file of the same layout, run by run; at most one run is in memory."""
+    sink = _Sink()
+    with DayFile(sink, facts) as file:
+        for run in runs:
+            file.write(run)
+            yield sink.take()
+        file.close()
+    yield sink.take()
 
 
 class Footer:
@@ -211,16 +245,6 @@ def groups_of(footer: Footer, fetch: Fetch) -> tuple[Group, ...]:
             )
         )  # fmt: skip
     return tuple(groups)
-
-
-def digest_of(path: Path) -> tuple[int, str]:
-    """Size and SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return size, digest.hexdigest()
 
 
 def _table(run: RunLike, part: slice, origin: NDArray[np.int32], place: NDArray[np.int64]) -> pa.Table:
