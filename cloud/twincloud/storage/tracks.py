@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
+from sqlalchemy import bindparam, select
 
-from twincloud.storage.contract import GatewayKey
+from twincloud.storage import schema as t
+from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.part import Part
+from twincloud.storage.readings import twin_row
 from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted, joined
 from twinmodel.signal import Kind
 
@@ -40,3 +43,18 @@ class TrackStore(Part):
             wanted = Wanted(gateway.tenant, ids, frozenset(signals), from_ns, to_ns, known)
             found = self._history.runs(connection, wanted)
         return {name: joined(found[name]) if name in found else no_track(name) for name in signals}
+
+    def gateways_of(self, key: TwinKey) -> tuple[GatewayKey, ...]:
+        """The gateways that have spoken for a twin, the first one first; raises UNKNOWN_TWIN."""
+        with self._database.read(key.tenant) as connection:
+            row = twin_row(connection, key)
+            found = connection.execute(_OWNERS, {"twin_id": row["id"]}).all()
+        return tuple(GatewayKey(one.tenant, one.site, one.gateway) for one in found)
+
+
+_OWNERS = (
+    select(t.gateways.c.tenant, t.gateways.c.site, t.gateways.c.gateway)
+    .join(t.twin_owners, t.twin_owners.c.gateway_id == t.gateways.c.id)
+    .where(t.twin_owners.c.twin_id == bindparam("twin_id"))
+    .order_by(t.twin_owners.c.since_ns, t.gateways.c.id)
+)

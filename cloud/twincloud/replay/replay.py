@@ -1,0 +1,174 @@
+"""Computes estimates again from checkpoints, stored samples and packages, and says of every tick whether it succeeded.
+
+    checkpoint ─▶ estimator ─┐
+    samples of its agent ────┴▶ frames ─▶ results ─┬─ equal to what is stored, at its resolution?
+                                                   └─ state equal to the seal of the next checkpoint, bit for bit?
+
+Where the seal agrees every bit of the span is proven, whatever was declared lost meanwhile: it concerned others. Where
+it does not, the ticks before the first declared loss count by what is stored; the rest is NOT_REPLAYABLE.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from twincloud.replay.chains import Segment, segments_of
+from twincloud.replay.frames import Tracks
+from twincloud.replay.segment import Reader, Work
+from twincloud.replay.verdict import Reason, Span, joined
+from twincloud.storage.contract import GatewayKey, Loss, Twin, TwinKey
+from twincloud.storage.tracks import KNOWN_ALL
+from twinmodel.errors import MissingError, StorageError, TwinError
+from twinmodel.lineage import Checkpoint
+from twinmodel.package import archive, signing
+from twinmodel.stride import Strides, StridingEstimator
+
+ESTIMATORS_MAX: Final = 8
+_SAME_STATE: Final = frozenset({"period", "catalogue", "leap"})
+
+
+class ReplayStore(Tracks, Protocol):
+    """The part of the store this reads."""
+
+    def gateways_of(self, key: TwinKey) -> tuple[GatewayKey, ...]:
+        """The gateways that have spoken for a twin; raises UNKNOWN_TWIN."""
+        ...
+
+    def twin(self, key: TwinKey) -> Twin:
+        """One twin; raises UNKNOWN_TWIN."""
+        ...
+
+    def losses(self, key: GatewayKey) -> tuple[Loss, ...]:
+        """Every declared hole."""
+        ...
+
+    def artifact(self, tenant: str, digest: str) -> bytes:
+        """The bytes of an artifact; raises NOT_FOUND."""
+        ...
+
+    def signers(self, tenant: str) -> Mapping[str, bytes]:
+        """Trusted public keys (PEM) by key id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What came of one segment.
+
+    Attributes:
+        spans: its ticks by verdict.
+        strides: what the model says at its ticks, in pieces; empty when it could not be run.
+    """
+
+    spans: tuple[Span, ...]
+    strides: tuple[Strides, ...] = ()
+
+
+class Replayer:
+    """Replays twins of one store; safe to use from any thread.
+
+    Args:
+        store: where history is.
+        cache_dir: folder of compiled kernels, see `warmup.cache_folder`.
+        tier: see `Estimator`.
+    """
+
+    def __init__(self, store: ReplayStore, *, cache_dir: Path | None = None, tier: str = "auto") -> None:
+        self.store = store
+        self._cache_dir = cache_dir
+        self._tier = tier
+        self._idle: list[tuple[str, bytes, StridingEstimator]] = []
+        self._lock = threading.Lock()
+
+    def spans(self, key: TwinKey, from_ns: int, to_ns: int, known: int = KNOWN_ALL) -> tuple[Span, ...]:
+        """Verdicts of all ticks in [from_ns, to_ns), by time; only ticks that were stored or sealed count.
+
+        Raises:
+            MissingError: UNKNOWN_TWIN.
+            InputError: LIMIT_EXCEEDED when the span holds too much for one answer.
+        """
+        gateways = self.store.gateways_of(key)
+        reader = Reader(self.store, to_ns, known)
+        found: list[Span] = []
+        for segment in segments_of(self.store, gateways, key.twin, from_ns, to_ns, known):
+            found += self.compute(key, segment, reader, (from_ns, to_ns)).spans
+        known_spans = joined(found)
+        return joined([*known_spans, *self._bare(key, gateways, known_spans, (from_ns, to_ns), known)])
+
+    def compute(self, key: TwinKey, segment: Segment, reader: Reader, span_ns: tuple[int, int]) -> Computed:
+        """One segment run again as a whole and judged, as far as it lies in [span_ns[0], span_ns[1])."""
+        checkpoint = segment.checkpoint
+        work = Work(segment, key.twin, reader, span_ns)
+        if work.last_ns < checkpoint.next_ns:
+            return Computed(())
+        if abs(segment.mark.t_ns - checkpoint.next_ns) >= checkpoint.dt_ns:
+            return Computed(work.failed(Reason.CLOCK_SET))
+        estimator = self._standing(key.tenant, checkpoint)
+        if isinstance(estimator, tuple):
+            return Computed(work.failed(*estimator))
+        strides = tuple(estimator.stride(f.t_ns, f.u, f.y) for f in work.frames(estimator))
+        seal = estimator.state_hash()
+        self._give_back(key.tenant, checkpoint.digest, estimator)
+        outputs = [port.name for port in estimator.outputs]
+        return Computed(work.judged(outputs, strides, seal, self.store.losses(segment.mark.gateway)), strides)
+
+    def _standing(self, tenant: str, checkpoint: Checkpoint) -> StridingEstimator | tuple[Reason, str]:
+        """An estimator that stands where the checkpoint was taken, or why there is none."""
+        if not checkpoint.state:
+            return Reason.NO_CHECKPOINT, "its state is too large to be told"
+        try:
+            estimator = self._borrow(tenant, checkpoint.digest)
+        except TwinError as error:
+            return Reason.MODEL_UNKNOWN, error.message
+        try:
+            estimator.restore(checkpoint.state)
+        except StorageError as error:
+            return Reason.CHECKPOINT_UNREADABLE, error.message
+        ended = checkpoint.ended
+        same = checkpoint.cause in _SAME_STATE and ended is not None and ended.seal
+        if ended is not None and same and ended.seal != estimator.state_hash():
+            return Reason.CHECKPOINT_MISMATCH, "the checkpoint is not of the state it was taken at"
+        return estimator
+
+    def _bare(
+        self,
+        key: TwinKey,
+        gateways: Sequence[GatewayKey],
+        found: Sequence[Span],
+        span_ns: tuple[int, int],
+        known: int,
+    ) -> Iterator[Span]:
+        """Ticks that are stored, but that no segment reaches."""
+        names = [f"{key.twin}/{p.name}#estimate" for p in self.store.twin(key).properties]
+        for gateway in gateways:
+            tracks = self.store.tracks(gateway, names, *span_ns, known).values()
+            ticks = np.unique(np.concatenate([np.empty(0, np.int64), *(track.t_ns for track in tracks)]))
+            for span in found:
+                ticks = ticks[(ticks < span.from_ns) | (ticks > span.to_ns)]
+            for part in np.split(ticks, np.searchsorted(ticks, [span.from_ns for span in found])):
+                if len(part):
+                    yield Span(int(part[0]), int(part[-1]), len(part), Reason.NO_CHECKPOINT)
+
+    def _borrow(self, tenant: str, digest: bytes) -> StridingEstimator:
+        """An estimator of a package; raises TwinError when it cannot be had."""
+        with self._lock:
+            for place, (owner, known, estimator) in enumerate(self._idle):
+                if (owner, known) == (tenant, digest):
+                    del self._idle[place]
+                    return estimator
+        trusted = {one: signing.parse_public_key(pem) for one, pem in self.store.signers(tenant).items()}
+        package = archive.load(self.store.artifact(tenant, digest.hex()), trusted)
+        if package.digest != digest:
+            raise MissingError("UNKNOWN_MODEL", f"artifact {digest.hex()} is another package")
+        return StridingEstimator(package, tier=self._tier, cache_dir=self._cache_dir)
+
+    def _give_back(self, tenant: str, digest: bytes, estimator: StridingEstimator) -> None:
+        with self._lock:
+            self._idle.append((tenant, digest, estimator))
+            del self._idle[: max(len(self._idle) - ESTIMATORS_MAX, 0)]
