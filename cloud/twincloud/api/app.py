@@ -11,6 +11,7 @@ What a route or a page finds in `request.app.state`:
                                              `await state.fleet.gateway_view(key) -> GatewayView`
     views         api.held.HeldViews         `await state.views.twin(key) -> Held`: a twin as encoded JSON
     principals    api.principals.Principals  `await state.principals.of(token_hash) -> Principal`
+    fleets        api.fleets.Fleets          fleets of twins as they stand; its methods block
     stream        api.stream.Stream          event streams: `state.stream.watch(...)`
     bus           events.bus.Bus             `bus.notify_twins(keys)`, from any thread
     ledger        identity.ledger.Ledger     what was issued and revoked
@@ -35,10 +36,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from twincloud.api import health, problems
+from twincloud.api import health, problems, spec
 from twincloud.api.addresses import Addresses
 from twincloud.api.console import DEFAULT_TENANT, console_router
+from twincloud.api.fields import Fields
 from twincloud.api.fleet import Fleet
+from twincloud.api.fleets import Fleets
 from twincloud.api.held import HeldViews
 from twincloud.api.idempotency import Idempotency
 from twincloud.api.lane import Lane
@@ -47,7 +50,21 @@ from twincloud.api.principals import Principals
 from twincloud.api.shell import Shell
 from twincloud.api.stream import Stream
 from twincloud.api.threads import Threads
-from twincloud.api.v1 import backtests, directives, events, fleet, gateways, models, operations, session, twins
+from twincloud.api.v1 import (
+    backtests,
+    definitions,
+    directives,
+    events,
+    exports,
+    fleet,
+    fleets,
+    gateways,
+    models,
+    operations,
+    records,
+    session,
+    twins,
+)
 from twincloud.config import Settings
 from twincloud.events.bus import Bus
 from twincloud.identity.ca import Authority
@@ -103,12 +120,30 @@ def create_app(
     state.fleet = Fleet(store, state.threads, clock, stale_ns=settings.stale_ns)
     state.principals = Principals(store, state.ledger, state.threads, clock)
     state.views = HeldViews(store, state.threads, state.fleet, clock)
+    state.fleets = Fleets(store, clock, stale_ns=settings.stale_ns)
     state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
     problems.install(app)
+    spec.install(app)
+    app.add_middleware(Fields)
     app.add_middleware(Idempotency)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
     app.add_middleware(Lane, views=state.views, principals=state.principals, clock=clock, metrics=metrics)
-    for module in (health, session, fleet, gateways, twins, models, directives, events, operations, backtests):
+    for module in (
+        health,
+        session,
+        fleet,
+        fleets,
+        gateways,
+        twins,
+        exports,
+        records,
+        definitions,
+        models,
+        directives,
+        events,
+        operations,
+        backtests,
+    ):
         app.include_router(module.router)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))
     return app

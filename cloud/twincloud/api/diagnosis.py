@@ -7,6 +7,7 @@ from typing import Final
 
 from twincloud.api.v1.schemas import Health
 from twincloud.storage.contract import Gateway, Property, Twin
+from twincloud.twins.lifecycle import MEANING, State
 from twinmodel.clock import SECOND_NS, ClockQuality
 from twinmodel.quality import QualityClass, QualityReason, class_of, describe
 
@@ -34,14 +35,21 @@ def diagnose_twin(twin: Twin, gateway: Gateway | None, *, fresh_s: float | None,
         now_ns: server time.
         stale_ns: age beyond which it is stale, three nominal periods.
     """
-    found = [*_of_gateway(twin, gateway, now_ns), *_of_properties(twin), *_of_model(twin)]
-    if fresh_s is None:
+    meaning = MEANING[State(twin.state)]
+    if not twin.gateway and twin.run == "edge":
+        found: list[Finding] = [("warn", "no gateway reports it (rule: a twin in service is reported)")]
+    else:
+        found = [*_of_gateway(twin, gateway, now_ns), *_of_properties(twin), *_of_model(twin)]
+    if fresh_s is None and twin.gateway:
         found.append(("warn", "no value has been reported yet (rule: one at least)"))
-    elif fresh_s * SECOND_NS > stale_ns:
+    elif fresh_s is not None and fresh_s * SECOND_NS > stale_ns:
         found.append(("warn", f"the newest value is {span(fresh_s)} old (limit {span(stale_ns / SECOND_NS)})"))
     if gateway is not None:
         found += _of_backlog(gateway, now_ns, stale_ns)
-    return _worst(found)
+    health, why = _worst(found)
+    if meaning.alarming or health == "ok":
+        return health, why
+    return "ok", f"{twin.state}, {meaning.text}: raises no alarm though {why}"
 
 
 def diagnose_gateway(gateway: Gateway, *, now_ns: int, stale_ns: int) -> Finding:
@@ -96,6 +104,8 @@ def _of_link(gateway: Gateway, now_ns: int) -> Iterator[Finding]:
 
 
 def _of_gateway(twin: Twin, gateway: Gateway | None, now_ns: int) -> Iterator[Finding]:
+    if not twin.gateway:
+        return
     if gateway is None:
         yield "offline", f"gateway {twin.gateway} is not known (rule: each twin has one)"
         return

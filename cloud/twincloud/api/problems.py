@@ -17,7 +17,10 @@ from twinmodel.errors import REASONS, TwinError
 
 _PLACES = {"t": "tenant", "s": "site", "g": "gateway"}
 MEDIA_TYPE = "application/problem+json"
-_OF_STATUS = {401: "TOKEN_INVALID", 403: "FORBIDDEN", 404: "NOT_FOUND", 413: "LIMIT_EXCEEDED", 429: "RATE_LIMITED"}
+_OF_STATUS = {
+    401: "TOKEN_INVALID", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "LIMIT_EXCEEDED",
+    415: "MEDIA_UNSUPPORTED", 429: "RATE_LIMITED",
+}  # fmt: skip
 
 _RETRY_AFTER_S = {"RATE_LIMITED": 5, "IN_PROGRESS": 1, "NOT_READY": 5}
 
@@ -26,21 +29,29 @@ def problem(
     reason: str, detail: str, *, hint: str | None = None, status: int | None = None, path: str = ""
 ) -> Response:
     """The answer for a reason of the registry."""
-    known = REASONS[reason]
-    status = known.http if status is None else status
-    body = Problem(
+    status = REASONS[reason].http if status is None else status
+    body = _body(reason, detail, hint, status, path)
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if reason in _RETRY_AFTER_S:
+        headers["Retry-After"] = str(_RETRY_AFTER_S[reason])
+    return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
+
+
+def problem_body(error: TwinError) -> Problem:
+    """The document of an error of ours, where it stands inside an answer."""
+    return _body(error.reason, error.message, error.hint, REASONS[error.reason].http, "")
+
+
+def _body(reason: str, detail: str, hint: str | None, status: int, path: str) -> Problem:
+    return Problem(
         type=f"urn:hybridtwin:reason:{reason}",
         title=reason.replace("_", " ").capitalize(),
         status=status,
         detail=detail,
         reason=reason,
-        hint=known.hint if hint is None else hint,
+        hint=REASONS[reason].hint if hint is None else hint,
         instance=path,
     )
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
-    if reason in _RETRY_AFTER_S:
-        headers["Retry-After"] = str(_RETRY_AFTER_S[reason])
-    return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
 
 
 def problem_of(error: TwinError, path: str = "") -> Response:
@@ -65,6 +76,9 @@ async def _twin_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if any(one["loc"] == ("body",) for one in error.errors()) and kind and not kind.endswith(("/json", "+json")):
+        return problem("MEDIA_UNSUPPORTED", f"body: {kind[:60]!r} is not read here", path=request.url.path)
     told = []
     for one in error.errors()[:10]:
         place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path")) or "body"

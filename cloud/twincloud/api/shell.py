@@ -7,6 +7,8 @@ from http import HTTPStatus
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twincloud.api.metrics import Metrics
@@ -46,6 +48,13 @@ class Shell:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        asked = scope
+        if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):
+            scope = {**scope, "method": "GET"}
+            send = _headless(send)
+        elif scope["method"] == "OPTIONS":
+            await _allowed(scope)(scope, receive, send)
+            return
         bytes_max = self._bytes_max(scope)
         started_ns = self._clock.boot_ns()
         status = 0
@@ -68,7 +77,7 @@ class Shell:
             if self._metrics is not None:
                 route = getattr(scope.get("route"), "path", "unknown")
                 seconds = (self._clock.boot_ns() - started_ns) / SECOND_NS
-                self._metrics.request(scope["method"], route, status, seconds)
+                self._metrics.request(asked["method"], route, status, seconds)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, bytes_max: int) -> None:
         length = dict(scope["headers"]).get(b"content-length", b"0")
@@ -82,6 +91,28 @@ class Shell:
             return BULK_BYTES_MAX
         upload = scope["method"] == "POST" and _MODELS_PATH.fullmatch(scope["path"]) is not None
         return max(self._model_bytes_max, BODY_BYTES_MAX) if upload else BODY_BYTES_MAX
+
+
+def _headless(send: Send) -> Send:
+    """Sends what GET would, without the body (RFC 9110, 9.3.2)."""
+
+    async def sender(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return sender
+
+
+def _allowed(scope: Scope) -> Response:
+    """The answer to OPTIONS: methods of the path, to anybody; other origins are granted nothing."""
+    found: set[str] = set()
+    for route in scope["app"].router.routes:
+        match, _ = route.matches(scope)
+        if match is not Match.NONE:
+            found |= set(getattr(route, "methods", None) or ())
+    if not found:
+        return problem("NOT_FOUND", "there is no such path", path=scope["path"])
+    methods = found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
+    return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(sorted(methods)), **HEADERS})
 
 
 def _bounded(receive: Receive, bytes_max: int) -> Receive:

@@ -347,6 +347,9 @@ def changes_of(event: Event) -> tuple[Change, ...]:
         return Change(event.tenant, "directive", event.site, one), Change(
             event.tenant, "twin", event.site, event.subject
         )
+    if event.kind == "twin" and "twins" in event.body:
+        twins = event.body["twins"]
+        return tuple(Change(event.tenant, "twin", event.site, str(name)) for name in _names(twins))
     if event.kind in ("twin", "gateway"):
         return (Change(event.tenant, event.kind, event.site, event.subject),)
     return ()

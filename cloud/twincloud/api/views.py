@@ -34,6 +34,7 @@ from twincloud.storage.contract import (
     Value,
     Wish,
 )
+from twincloud.twins.lifecycle import State
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import describe
 from twinmodel.signal import Batch
@@ -74,6 +75,7 @@ def value_view(value: Value | None) -> ValueView | None:
         model=value.model,
         model_id=value.model_id,
         block=value.block,
+        by=value.by,
     )
 
 
@@ -88,6 +90,9 @@ def _property_view(prop: Property) -> PropertyView:
         replaced=value_view(prop.replaced),
         innovation=_finite(prop.innovation),
         drift=_finite(prop.drift),
+        desired=value_view(prop.desired),
+        delta=_finite(prop.delta),
+        differs=prop.differs,
     )
 
 
@@ -141,6 +146,10 @@ def twin_view(twin: Twin, gateway: Gateway | None, *, now_ns: int, stale_ns: int
         updated=to_text(twin.updated_ns),
         model=_model_state_view(twin.model),
         properties=[_property_view(p) for p in twin.properties],
+        state=State(twin.state).value,
+        run="cloud" if twin.run == "cloud" else "edge",
+        tags=dict(twin.tags),
+        record_revision=twin.record,
     )
 
 

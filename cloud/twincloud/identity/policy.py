@@ -14,6 +14,8 @@ ALL_TENANTS = "*"
 
 POLICY: Mapping[str, str] = {
     "fleet.read": "viewer",
+    "fleets.read": "viewer",
+    "fleets.write": "operator",
     "gateways.read": "viewer",
     "twins.read": "viewer",
     "models.read": "viewer",
@@ -30,6 +32,9 @@ POLICY: Mapping[str, str] = {
     "gateways.invite": "operator",
     "gateways.coarsen": "operator",
     "models.assign": "operator",
+    "twins.desire": "operator",
+    "twins.write": "engineer",
+    "definitions.publish": "engineer",
     "models.push": "engineer",
     "signers.add": "admin",
 }

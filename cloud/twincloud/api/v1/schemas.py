@@ -17,6 +17,7 @@ Times are RFC 3339 text in UTC with nine digits. Lists are `{items, next_page_to
     GET    /api/v1/tenants/{t}/sites/{s}/twins/{twin}                       TwinView, ETag = revision
     GET    /api/v1/tenants/{t}/sites/{s}/twins/{twin}/history?property=&roles=&from=&to=&points=   HistoryView
     PUT    /api/v1/tenants/{t}/sites/{s}/twins/{twin}/model                 AssignRequest -> DirectiveView
+    GET    /api/v1/tenants/{t}/sites/{s}/twins/{twin}/record                TwinRecordView; see twin_shapes for the rest
     GET    /api/v1/tenants/{t}/models?page_size=&page_token=                ModelList
     POST   /api/v1/tenants/{t}/models                                       bytes of a .twin -> ModelView
     GET    /api/v1/tenants/{t}/models/{name}/versions/{version}             ModelView
@@ -66,15 +67,20 @@ class ValueView(Shape):
     t_event: str
     t_received: str
     t_committed: str
-    origin: Literal["measured", "estimated", "predicted", "substituted"]
+    origin: Literal["measured", "estimated", "predicted", "substituted", "commanded"]
     target_time: str | None = None
     model: str = ""
     model_id: str = ""
     block: str = ""
+    by: str = ""
 
 
 class PropertyView(Shape):
-    """One property of a twin; `replaced` is the measurement that `reported` stands in for while it is substituted."""
+    """One property of a twin.
+
+    `replaced` is the measurement that `reported` stands in for while it is substituted; `delta` is reported minus
+    desired, `differs` whether that is more than the definition tolerates.
+    """
 
     name: str
     unit: str
@@ -85,6 +91,9 @@ class PropertyView(Shape):
     replaced: ValueView | None = None
     innovation: float | None = None
     drift: float | None = None
+    desired: ValueView | None = None
+    delta: float | None = None
+    differs: bool | None = None
 
 
 class ModelStateView(Shape):
@@ -116,6 +125,10 @@ class TwinView(Shape):
     updated: str
     model: ModelStateView
     properties: list[PropertyView]
+    state: Literal["draft", "commissioned", "active", "suspended", "retired"] = "active"
+    run: Literal["edge", "cloud"] = "edge"
+    tags: dict[str, str] = Field(default_factory=dict)
+    record_revision: int = 0
 
 
 class TwinList(Shape):

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from twincloud.api.auth import Access, allow
 from twincloud.api.conditional import unchanged
+from twincloud.api.filtering import filter_of, left, scan, twin_facts
+from twincloud.api.fleets import twin_place
 from twincloud.api.times import parse
-from twincloud.api.v1.paging import PageSize, PageToken, Site, SiteFilter, TwinName, seal, unseal
+from twincloud.api.v1.paging import (
+    FilterText,
+    PageSize,
+    PageToken,
+    Site,
+    SiteFilter,
+    TwinName,
+    listing_of,
+    seal,
+    unseal,
+)
 from twincloud.api.v1.schemas import AssignRequest, DirectiveView, HistoryView, TwinList, TwinView
+from twincloud.api.v1.twin_shapes import StateName
 from twincloud.api.views import directive_view, history_view
-from twincloud.storage.contract import Store, TwinKey
+from twincloud.filters import Filter
+from twincloud.storage.contract import Gateway, Store, Twin, TwinKey
+from twincloud.storage.selection import TWIN_COLUMNS, TWIN_FIELDS
 from twincloud.twins.history import KNOWN_ROLES, ROLES
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError
@@ -28,15 +45,36 @@ Assigner = Annotated[Access, Depends(allow("models.assign"))]
 
 @router.get("/twins")
 async def list_twins(
-    request: Request, access: Reader, site: SiteFilter = "", page_size: PageSize = 100, page_token: PageToken = ""
+    request: Request,
+    access: Reader,
+    site: SiteFilter = "",
+    filter_text: FilterText = "",
+    state: StateName | None = None,
+    page_size: PageSize = 100,
+    page_token: PageToken = "",
 ) -> TwinList:
-    """Twins by site and name."""
-    state = request.app.state
-    listing = f"twins:{access.tenant}:{site}"
+    """Twins by site and name, retired ones only if asked for; with a filter a page may be short and still not be last."""
+    wanted, app = state or "", request.app.state
+    chosen = filter_of(filter_text, TWIN_FIELDS)
+    listing = listing_of("twins", access.tenant, site, wanted, filter_text)
     token = unseal(listing, page_token)
-    page = await state.threads.run(state.store.twins, access.tenant, site=site, limit=page_size, token=token)
-    views = await state.fleet.twin_views(access.tenant, page.items)
+    list_all = partial(app.store.twins, access.tenant, site=site, state=wanted, chosen=chosen)
+    rest = left(chosen, TWIN_COLUMNS)
+    if rest is None:
+        page = await app.threads.run(list_all, limit=page_size, token=token)
+    else:
+        gateways, now_ns = await app.fleet.gateways(access.tenant), app.clock.wall_ns()
+        passes = partial(_passes, rest, gateways, now_ns=now_ns, stale_ns=app.fleet.stale_ns)
+        page = await app.threads.run(scan, list_all, passes, twin_place, limit=page_size, token=token)
+    views = await app.fleet.twin_views(access.tenant, page.items)
     return TwinList(items=views, next_page_token=seal(listing, page.next_token))
+
+
+def _passes(
+    rest: Filter, gateways: Mapping[tuple[str, str], Gateway], twin: Twin, *, now_ns: int, stale_ns: int
+) -> bool:
+    gateway = gateways.get((twin.key.site, twin.gateway))
+    return rest.matches(twin_facts(twin, gateway, now_ns=now_ns, stale_ns=stale_ns))
 
 
 @router.get("/sites/{s}/twins/{twin}", response_model=TwinView, responses={304: {"description": "unchanged"}})
