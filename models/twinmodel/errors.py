@@ -150,6 +150,7 @@ REASONS: dict[str, Reason] = {
     "DIRECTIVE_OPEN": _reason(_CONFLICT, "the gateway may still answer; see `twinctl directive list`"),
     "DIRECTIVE_REJECTED": _reason(_CONFLICT, "see `twinctl directive list` and the gateway's log"),
     "OPERATION_CANCELLED": _reason(_CONFLICT, "ask again when it is wanted after all"),
+    "TWIN_CYCLE": _reason(_CONFLICT, "let one of the twins named be fed by measurements instead"),
     "OPERATION_LOST": _reason(_CONFLICT, "ask for less at once; see the log of the coordinator"),
     "REQUEST_INVALID": _reason(_INPUT, "correct the field named"),
     "FILTER_INVALID": _reason(_INPUT, "correct the filter at the column named; its grammar is in docs/api.md"),

@@ -9,6 +9,7 @@ of it is taken and leaves the others alone; when the disk refuses, all of them f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -21,6 +22,8 @@ from twinmodel.errors import TwinError
 from twinsync.item import Block
 
 Request = tuple[GatewayKey, int, Sequence[Arrival]]
+Also = Callable[[Connection, Sequence[Commit | TwinError]], None]
+"""More to be done in a transaction, once its answers are known."""
 
 PRUNE_EVERY = 64
 
@@ -37,10 +40,13 @@ class CommitStore(NewestStore):
             raise result
         return result
 
-    def commit_many(self, requests: Sequence[Request], received_ns: int) -> list[Commit | TwinError]:
+    def commit_many(
+        self, requests: Sequence[Request], received_ns: int, also: Also | None = None
+    ) -> list[Commit | TwinError]:
         """Commits the items of several gateways in one transaction; an answer per request, in their order.
 
-        A request may be refused alone: its answer is the error that `commit` would raise.
+        A request may be refused alone: its answer is the error that `commit` would raise. What `also` writes belongs
+        to the same transaction; nothing at all is committed when it raises.
 
         Raises:
             StorageError: the disk refuses; nothing of any request was committed.
@@ -53,6 +59,9 @@ class CommitStore(NewestStore):
             work.load([(i, arrivals) for i, (_, _, arrivals) in zip(ids, requests, strict=True) if isinstance(i, int)])
             taken = [self._take(connection, work, i, *request) for i, request in zip(ids, requests, strict=True)]
             work.write()
+            answers = [one if isinstance(one, TwinError) else work.finish(one) for one in taken]
+            if also is not None:
+                also(connection, answers)
             self._commits += 1
             if self._commits % PRUNE_EVERY == 0:
                 prune_events(connection, self._clock.wall_ns())
@@ -61,7 +70,7 @@ class CommitStore(NewestStore):
             self._decoded.put(block, decoded)
         for gateway_id, latest in work.latest.items():
             self._latest.put(gateway_id, latest)
-        return [one if isinstance(one, TwinError) else work.finish(one) for one in taken]
+        return answers
 
     def _known_gateway(self, connection: Connection, key: GatewayKey) -> int | TwinError:
         try:
