@@ -52,6 +52,7 @@ from twinsync import block
 
 class CoordinatorStore(
     SessionStore,
+    CloudTwinStore,
     CommitStore,
     TwinStore,
     ExportStore,
@@ -71,7 +72,6 @@ class CoordinatorStore(
     OperationStore,
     ArchiveStore,
     SourceStore,
-    CloudTwinStore,
     RecordStore,
     RelationStore,
     TrackStore,
