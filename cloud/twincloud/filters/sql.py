@@ -11,10 +11,14 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, false, func, not_, or_, true
 
+from twincloud.filters.fields import ANY, Path
 from twincloud.filters.tree import All, Node, Not, Op, Test
 
-Columns = Mapping[str, ColumnElement[Any]]
-"""Field by its declared name -> column or expression. NULL where the record has nothing; text, numbers, booleans."""
+Columns = Mapping[str, ColumnElement[Any] | Callable[[Path], ColumnElement[Any]]]
+"""Field by its declared name -> column or expression, for a name with `*` also a function of the path that was written.
+
+NULL where the record has nothing. Names of a mapping (`tags has "line"`) are found by its members (`tags.*`).
+"""
 
 _SIMPLE: Final[Mapping[Op, Callable[[ColumnElement[Any], object], ColumnElement[bool]]]] = {
     Op.EQ: lambda column, value: column == value,
@@ -35,7 +39,7 @@ def condition_of(node: Node, columns: Columns, *, certain: bool) -> ColumnElemen
         certain: whether only matching rows fulfil it; otherwise all of them do, and perhaps others.
     """
     if isinstance(node, Test):
-        column = columns.get(node.name)
+        column = _column(node, columns)
         if column is None:
             return false() if certain else true()
         return _test(node, column)
@@ -45,9 +49,19 @@ def condition_of(node: Node, columns: Columns, *, certain: bool) -> ColumnElemen
     return and_(true(), *parts) if isinstance(node, All) else or_(false(), *parts)
 
 
+def _column(test: Test, columns: Columns) -> ColumnElement[Any] | None:
+    name, path = test.name, test.path
+    if test.op is Op.HAS:
+        name, path = f"{name}.{ANY}", (*path, str(test.values[0]))
+    found = columns.get(name)
+    return found(path) if callable(found) else found
+
+
 def _test(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
     if test.op is Op.NULL:
         return column.is_(None)
+    if test.op is Op.HAS:
+        return column.is_not(None)
     return and_(column.is_not(None), _comparison(test, column))
 
 
@@ -67,6 +81,6 @@ def _comparison(test: Test, column: ColumnElement[Any]) -> ColumnElement[bool]:
 def is_exact(node: Node, columns: Columns) -> bool:
     """Whether the condition says all that the filter does."""
     if isinstance(node, Test):
-        return node.name in columns
+        return _column(node, columns) is not None
     parts = (node.part,) if isinstance(node, Not) else node.parts
     return all(is_exact(part, columns) for part in parts)

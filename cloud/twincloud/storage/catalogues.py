@@ -16,7 +16,7 @@ from twincloud.storage import schema as t
 from twincloud.storage import schema_twins
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.packing import pack_binding, pack_catalogue
-from twincloud.storage.part import NUMBERS, News, Part, check_session, gateway_row, take_numbers_fast
+from twincloud.storage.part import BINDINGS, NUMBERS, News, Part, check_session, gateway_row, take_numbers_fast
 from twinmodel.errors import ConflictError
 from twinmodel.signal import Catalogue, TwinBinding
 from twinsync.limits import DIGEST_BYTES
@@ -128,6 +128,7 @@ class CatalogueStore(Part):
         if made or changed:
             # Numbers of commits, so that a revision only ever grows.
             revision = {"revision": take_numbers_fast(self._database, connection, NUMBERS, 1)}
+            take_numbers_fast(self._database, connection, BINDINGS, 1)
             if made:
                 connection.execute(insert(t.twins), [row | revision for row in made])
                 # Its record, where nobody has described it before; one that is there stays as it is.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import RowMapping, Select, bindparam, select, tuple_
 
+from twincloud.filters import Filter
 from twincloud.storage import schema as t
 from twincloud.storage.contract import Gateway, GatewayKey, Loss, Page
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import Part, gateway_row, limited
+from twincloud.storage.selection import GATEWAY_COLUMNS
 from twinmodel.clock import ClockQuality
 from twinmodel.signal import Stream
 
@@ -17,12 +19,16 @@ LOSSES_MAX = 100_000
 class FleetStore(Part):
     """Reads gateways; see `Twins`."""
 
-    def gateways(self, tenant: str, *, site: str = "", limit: int = 100, token: str = "") -> Page[Gateway]:
+    def gateways(
+        self, tenant: str, *, site: str = "", chosen: Filter | None = None, limit: int = 100, token: str = ""
+    ) -> Page[Gateway]:
         """See `Twins.gateways`."""
         c = t.gateways.c
         statement: Select[tuple[object, ...]] = select(t.gateways).where(c.tenant == tenant)
         if site:
             statement = statement.where(c.site == site)
+        if chosen is not None:
+            statement = statement.where(chosen.sql(GATEWAY_COLUMNS))
         if token:
             statement = statement.where(tuple_(c.site, c.gateway) > tuple_(*place_of(token, str, str)))
         statement = limited(statement.order_by(c.site, c.gateway), limit)

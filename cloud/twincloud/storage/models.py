@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, tuple_
 
+from twincloud.filters import Filter
 from twincloud.registry.packages import key_id_of
 from twincloud.storage import schema as t
 from twincloud.storage.contract import ModelVersion, Page
 from twincloud.storage.packing import pack_ports, unpack_ports
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import News, Part, limited, nearest, record
+from twincloud.storage.selection import MODEL_COLUMNS
 from twinmodel.errors import ConflictError, MissingError, StorageError
 
 
@@ -65,10 +67,14 @@ class ModelStore(Part):
                 )
             return _version(row if found is None else found)
 
-    def models(self, tenant: str, *, limit: int = 100, token: str = "") -> Page[ModelVersion]:
+    def models(
+        self, tenant: str, *, chosen: Filter | None = None, limit: int = 100, token: str = ""
+    ) -> Page[ModelVersion]:
         """See `Registry.models`."""
         c = t.models.c
         statement = select(t.models).where(c.tenant == tenant)
+        if chosen is not None:
+            statement = statement.where(chosen.sql(MODEL_COLUMNS))
         if token:
             statement = statement.where(tuple_(c.name, c.version) > tuple_(*place_of(token, str, str)))
         with self._database.read() as connection:

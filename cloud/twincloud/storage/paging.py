@@ -18,7 +18,7 @@ def page_of(found: Sequence[T], limit: int, place: Callable[[T], tuple[object, .
     """A page of at most `limit` of the items found; one more found means that there is a next page."""
     limit = max(1, limit)
     shown = tuple(found[:limit])
-    return Page(shown, _token(place(shown[-1])) if len(found) > limit else "")
+    return Page(shown, token_of(place(shown[-1])) if len(found) > limit else "")
 
 
 def place_of(token: str, *kinds: type) -> tuple[Any, ...]:
@@ -32,5 +32,6 @@ def place_of(token: str, *kinds: type) -> tuple[Any, ...]:
     return tuple(place)
 
 
-def _token(place: tuple[object, ...]) -> str:
+def token_of(place: tuple[object, ...]) -> str:
+    """The token of a place."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).rstrip(b"=").decode()

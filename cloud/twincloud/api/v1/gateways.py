@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from twincloud.api.auth import Access, allow
+from twincloud.api.filtering import Facts, filter_of, gateway_facts, gateway_place, left, scan
 from twincloud.api.times import to_text
 from twincloud.api.v1.holdings import LossList, SampleList, WishList, WishRequest, WishView
-from twincloud.api.v1.paging import GatewayName, PageSize, PageToken, Site, SiteFilter, seal, unseal
+from twincloud.api.v1.paging import (
+    FilterText,
+    GatewayName,
+    PageSize,
+    PageToken,
+    Site,
+    SiteFilter,
+    listing_of,
+    seal,
+    unseal,
+)
 from twincloud.api.v1.schemas import (
     GatewayList,
     GatewayView,
@@ -18,8 +31,10 @@ from twincloud.api.v1.schemas import (
     InviteView,
 )
 from twincloud.api.views import loss_view, sample_views, wish_view
+from twincloud.filters import Filter
 from twincloud.identity.tokens import INVITE_PREFIX, hash_of, new_secret
-from twincloud.storage.contract import GatewayKey, Store, Wish
+from twincloud.storage.contract import Gateway, GatewayKey, Store, Wish
+from twincloud.storage.selection import GATEWAY_COLUMNS, GATEWAY_FIELDS
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.errors import ConflictError, InputError
 from twinmodel.signal import Stream
@@ -37,15 +52,32 @@ Inviter = Annotated[Access, Depends(allow("gateways.invite"))]
 
 @router.get("/gateways")
 async def list_gateways(
-    request: Request, access: Reader, site: SiteFilter = "", page_size: PageSize = 100, page_token: PageToken = ""
+    request: Request,
+    access: Reader,
+    site: SiteFilter = "",
+    filter_text: FilterText = "",
+    page_size: PageSize = 100,
+    page_token: PageToken = "",
 ) -> GatewayList:
-    """Gateways by site and name."""
+    """Gateways by site and name; with a filter a page may be short and still not be the last."""
     state = request.app.state
-    listing = f"gateways:{access.tenant}:{site}"
+    chosen = filter_of(filter_text, GATEWAY_FIELDS)
+    listing = listing_of("gateways", access.tenant, site, filter_text)
     token = unseal(listing, page_token)
-    page = await state.threads.run(state.store.gateways, access.tenant, site=site, limit=page_size, token=token)
+    list_all = partial(state.store.gateways, access.tenant, site=site, chosen=chosen)
+    rest = left(chosen, GATEWAY_COLUMNS)
+    if rest is None:
+        page = await state.threads.run(list_all, limit=page_size, token=token)
+    else:
+        facts = partial(gateway_facts, now_ns=state.clock.wall_ns(), stale_ns=state.fleet.stale_ns)
+        passes = partial(_passes, rest, facts)
+        page = await state.threads.run(scan, list_all, passes, gateway_place, limit=page_size, token=token)
     views = await state.fleet.gateway_views(access.tenant, page.items)
     return GatewayList(items=views, next_page_token=seal(listing, page.next_token))
+
+
+def _passes(rest: Filter, facts: Callable[[Gateway], Facts], gateway: Gateway) -> bool:
+    return rest.matches(facts(gateway))
 
 
 @router.get("/sites/{s}/gateways/{g}")

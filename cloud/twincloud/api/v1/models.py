@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response, status
 
 from twincloud.api.auth import Access, allow
-from twincloud.api.v1.paging import PageSize, PageToken, seal, unseal
+from twincloud.api.filtering import filter_of
+from twincloud.api.v1.paging import FilterText, PageSize, PageToken, listing_of, seal, unseal
 from twincloud.api.v1.schemas import ModelList, ModelView, SignerList, SignerRequest, SignerView
 from twincloud.api.views import model_view
+from twincloud.storage.selection import MODEL_FIELDS
 from twinmodel.errors import InputError
 
 router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["models"])
@@ -28,13 +30,18 @@ _BYTES: dict[int | str, dict[str, Any]] = {200: {"description": "the package", "
 
 @router.get("/models")
 async def list_models(
-    request: Request, access: Reader, page_size: PageSize = 100, page_token: PageToken = ""
+    request: Request,
+    access: Reader,
+    filter_text: FilterText = "",
+    page_size: PageSize = 100,
+    page_token: PageToken = "",
 ) -> ModelList:
     """Model versions by name and version."""
     state = request.app.state
-    listing = f"models:{access.tenant}"
+    chosen = filter_of(filter_text, MODEL_FIELDS)
+    listing = listing_of("models", access.tenant, filter_text)
     token = unseal(listing, page_token)
-    page = await state.threads.run(state.store.models, access.tenant, limit=page_size, token=token)
+    page = await state.threads.run(state.store.models, access.tenant, chosen=chosen, limit=page_size, token=token)
     return ModelList(items=[model_view(m) for m in page.items], next_page_token=seal(listing, page.next_token))
 
 

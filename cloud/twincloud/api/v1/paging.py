@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -16,6 +17,7 @@ TOKEN_CHARS_MAX = 1_024
 
 PageSize = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 PageToken = Annotated[str, Query(max_length=TOKEN_CHARS_MAX)]
+FilterText = Annotated[str, Query(alias="filter", description="in the filter language, see docs/api.md")]
 SiteFilter = Annotated[str, Query(pattern=rf"^$|{NAME}")]
 Site = Annotated[str, Path(pattern=NAME)]
 GatewayName = Annotated[str, Path(pattern=NAME)]
@@ -27,6 +29,12 @@ def seal(listing: str, store_token: str) -> str:
     if not store_token:
         return ""
     return base64.urlsafe_b64encode(f"{listing}\n{store_token}".encode()).decode().rstrip("=")
+
+
+def listing_of(*parts: str) -> str:
+    """The name of a listing with its filters, as tokens are bound to it; short, whatever the filter's length."""
+    *names, text = parts
+    return ":".join((*names, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""))
 
 
 def unseal(listing: str, token: str) -> str:
