@@ -8,11 +8,11 @@ of it is taken and leaves the others alone; when the disk refuses, all of them f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
+from twincloud.storage.commit_times import commit_time_fast, note_commit
 from twincloud.storage.contract import Arrival, Commit, GatewayKey
 from twincloud.storage.newest import NewestStore
 from twincloud.storage.outbox import prune_events
@@ -54,11 +54,15 @@ class CommitStore(NewestStore):
         if not requests:
             return []
         with self._database.write() as connection:
-            work = Work(connection, self._database, self._boots, self._newest, self._clock.wall_ns(), received_ns)
+            now_ns = commit_time_fast(self._database, connection, self._clock.wall_ns())
+            work = Work(connection, self._database, self._boots, self._newest, now_ns, received_ns)
+            self._look_at_bounds(connection)
             ids = [self._known_gateway(connection, key) for key, _, _ in requests]
             work.load([(i, arrivals) for i, (_, _, arrivals) in zip(ids, requests, strict=True) if isinstance(i, int)])
             taken = [self._take(connection, work, i, *request) for i, request in zip(ids, requests, strict=True)]
             work.write()
+            if work.decoded:  # blocks are numbered right behind their commit
+                note_commit(self._database, connection, min(work.decoded) - 1, now_ns)
             answers = [one if isinstance(one, TwinError) else work.finish(one) for one in taken]
             if also is not None:
                 also(connection, answers)

@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from twincloud.filters import Filter
+from twincloud.storage.contract_archives import Archives
+from twincloud.storage.contract_exports import Exports
 from twincloud.storage.contract_fleets import Fleets
+from twincloud.storage.contract_hours import Hours
 from twincloud.storage.contract_operations import Operations
 from twincloud.storage.contract_requests import Requests
+from twincloud.storage.contract_sharing import Sharing
+from twincloud.storage.contract_tracks import Tracks
 from twincloud.storage.contract_twins import TwinsOfPeople
 from twincloud.storage.contract_versions import Versions
 from twincloud.storage.records import (
@@ -165,8 +171,17 @@ class Ingest(Protocol):
 class Twins(Protocol):
     """What people and programs read."""
 
-    def twins(self, tenant: str, *, site: str = "", limit: int = 100, token: str = "") -> Page[Twin]:
-        """Twins by site and name."""
+    def twins(
+        self,
+        tenant: str,
+        *,
+        site: str = "",
+        state: str = "",
+        chosen: Filter | None = None,
+        limit: int = 100,
+        token: str = "",
+    ) -> Page[Twin]:
+        """Twins by site and name; of `chosen` what its columns say, see `storage.selection`."""
         ...
 
     def twin(self, key: TwinKey) -> Twin:
@@ -186,8 +201,10 @@ class Twins(Protocol):
         """Every stored sample of a gateway in commit order, for audits and tests."""
         ...
 
-    def gateways(self, tenant: str, *, site: str = "", limit: int = 100, token: str = "") -> Page[Gateway]:
-        """Gateways by site and name."""
+    def gateways(
+        self, tenant: str, *, site: str = "", chosen: Filter | None = None, limit: int = 100, token: str = ""
+    ) -> Page[Gateway]:
+        """Gateways by site and name; of `chosen` what its columns say."""
         ...
 
     def gateway(self, key: GatewayKey) -> Gateway:
@@ -230,7 +247,9 @@ class Registry(Protocol):
         """Verifies and keeps a package; the same bytes twice are no error, another content is ALREADY_EXISTS."""
         ...
 
-    def models(self, tenant: str, *, limit: int = 100, token: str = "") -> Page[ModelVersion]:
+    def models(
+        self, tenant: str, *, chosen: Filter | None = None, limit: int = 100, token: str = ""
+    ) -> Page[ModelVersion]:
         """Model versions by name and version."""
         ...
 
@@ -291,7 +310,23 @@ class Identity(Protocol):
         ...
 
 
-class Store(Ingest, Twins, Registry, Identity, Requests, Versions, Operations, TwinsOfPeople, Fleets, Protocol):
+class Store(
+    Ingest,
+    Twins,
+    Registry,
+    Identity,
+    Requests,
+    Versions,
+    Operations,
+    Archives,
+    Exports,
+    Hours,
+    TwinsOfPeople,
+    Fleets,
+    Sharing,
+    Tracks,
+    Protocol,
+):
     """All of it, over one database."""
 
     def status(self) -> StoreStatus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -53,6 +53,31 @@ class Database(Protocol):
 
     def upsert(self, connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         """Inserts rows, or updates those whose primary key exists."""
+        ...
+
+    def lease(self, name: str) -> AbstractContextManager[bool]:
+        """Whether this process alone does the work of that name until the block ends.
+
+        A process that dies, or loses the server, loses its leases: what matters is checked again by transactions.
+        Where one process has the database for itself, it is always granted.
+        """
+        ...
+
+    def is_present(self, connection: Connection, replica: str) -> bool:
+        """Whether the coordinator of that name runs; known where several share the database (`announce`)."""
+        ...
+
+    def announce(self, replica: str, ring: Callable[[], None]) -> AbstractContextManager[None]:
+        """Tells others that this coordinator runs until the block ends, and rings for what they commit.
+
+        Args:
+            replica: its name.
+            ring: called from another thread when events were recorded, by anybody, or may have been missed.
+        """
+        ...
+
+    def reclaim(self) -> int:
+        """Drops partitions that are empty and will stay so; returns how many. Without partitions there are none."""
         ...
 
     def facts(self) -> dict[str, object]:

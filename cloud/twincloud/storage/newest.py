@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from twincloud.storage import schema as t
 from twincloud.storage.contract import TwinKey
-from twincloud.storage.part import Bound, Part
+from twincloud.storage.part import BINDINGS, Bound, Part
 from twincloud.twins.latest import Latest
 from twincloud.twins.state import Origin, depth_of, signals_of
 from twinmodel.signal import Catalogue
@@ -26,6 +26,8 @@ _FETCH: Final = 256
 
 class NewestStore(Part):
     """What commits fold into and twins are read from."""
+
+    _bounds_version = 0
 
     def _newest(self, connection: Connection, gateway_id: int, last_block: int, *, writing: bool = False) -> Latest:
         """Readings of a gateway with the blocks up to `last_block` or more, not to be changed; see also `_bound`."""
@@ -39,6 +41,7 @@ class NewestStore(Part):
             held = Latest() if row is None else Latest.unpack(row.state, row.through)
         if held.through >= last_block:
             return self._latest.put(gateway_id, held)
+        self._look_at_bounds(connection)
         draft = held.draft()
         span = {"gateway_id": gateway_id, "after": held.through, "last": last_block}
         for row in connection.execute(_TAIL, span):
@@ -52,6 +55,13 @@ class NewestStore(Part):
             draft.unsaved += 1
         draft.through = last_block
         return self._latest.put(gateway_id, draft)
+
+    def _look_at_bounds(self, connection: Connection) -> None:
+        """Forgets what catalogues bind when any coordinator has changed it since; to be called before `_bound`."""
+        version = int(connection.execute(_BINDINGS).scalar() or 0)
+        if version != self._bounds_version:
+            self._bounds_held.clear()
+            self._bounds_version = version
 
     def _bound(
         self, connection: Connection, gateway_id: int, schema_id: int, catalogue: Catalogue, *, writing: bool
@@ -88,6 +98,7 @@ def saved_row(tenant: str, gateway_id: int, latest: Latest) -> dict[str, object]
     return {"tenant": tenant, "gateway_id": gateway_id, "through": latest.through, "state": latest.pack()}
 
 
+_BINDINGS = select(t.counters.c.value).where(t.counters.c.name == BINDINGS)
 _SAVED = select(t.gateway_states).where(t.gateway_states.c.gateway_id == bindparam("gateway_id"))
 _THROUGH = select(t.gateway_states.c.through).where(t.gateway_states.c.gateway_id == bindparam("gateway_id"))
 _OWN = select(t.twins.c.tenant, t.twins.c.site, t.twins.c.twin).where(t.twins.c.gateway_id == bindparam("gateway_id"))

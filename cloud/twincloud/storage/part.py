@@ -30,6 +30,7 @@ from twinmodel.errors import ConflictError, MissingError
 from twinmodel.signal import Batch, Catalogue
 
 __all__ = [
+    "BINDINGS",
     "NUMBERS", "Bound", "Decode", "News", "Part", "Recent", "check_session", "event_row", "gateway_row", "limited",
     "nearest", "record", "take_numbers", "take_numbers_fast",
 ]  # fmt: skip
@@ -39,6 +40,8 @@ Decode = Callable[[bytes, Catalogue], Sequence[Batch]]
 
 NUMBERS = "row"
 """The counter that numbers commits, items and events alike."""
+BINDINGS = "bindings"
+"""The counter that grows when it changes which gateway serves a twin."""
 
 CATALOGUES_MAX = 256
 BOUNDS_MAX = 4_096

@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 
 from twincloud.storage import schema as t
 from twincloud.storage.postgres import driver
+from twincloud.storage.presence import CHANNEL
 
 BITS: Final = 20
-CHANNEL: Final = "hybridtwin"
 
 # They belong to the owner of the tables; the role of the application may only call them.
 _FUNCTIONS: Final = f"""
@@ -59,7 +59,7 @@ BEGIN
   RETURN NULL;
 END $$;
 CREATE OR REPLACE TRIGGER tell AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION hybridtwin_tell();
-"""
+"""  # noqa: S608 - text of ours
 _PARTITIONED: Final = "SELECT relkind = 'p' FROM pg_class WHERE oid = 'blocks'::regclass"
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -24,10 +24,12 @@ from psycopg import sql
 from psycopg.types.string import StrDumper
 from sqlalchemy import ClauseElement, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
+from twincloud.storage import presence
 from twincloud.storage.arrays import Statements
 from twincloud.storage.database import ALL, Row
 from twincloud.storage.postgres_errors import error_of
@@ -88,7 +90,8 @@ class PostgresDatabase:
         self._prepared_until = 0
         self._writers = self._engine_of(pool_size=1, max_overflow=0)
         self._readers = self._engine_of(pool_size=4, max_overflow=readers_max - 4)
-        self._statements = Statements(PGDialect_psycopg(paramstyle="named"))
+        named: Dialect = PGDialect_psycopg(paramstyle="named")  # type: ignore[no-untyped-call] # SQLAlchemy's
+        self._statements = Statements(named)
         with self._translated(), self._readers.connect() as connection:
             self._version = driver(connection).info.server_version // 10_000
             self.place = place_of(driver(connection))
@@ -136,6 +139,26 @@ class PostgresDatabase:
         if rows:
             with driver(connection).cursor() as cursor:
                 self._statements.upsert(cursor, table, rows)
+
+    def lease(self, name: str) -> contextlib.AbstractContextManager[bool]:
+        """See `Database.lease`."""
+        return presence.lease(self.session, name)
+
+    def is_present(self, connection: Connection, replica: str) -> bool:
+        """See `Database.is_present`."""
+        return presence.is_present(connection, replica)
+
+    def announce(self, replica: str, ring: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        """See `Database.announce`."""
+        return presence.announce(self.session, replica, ring)
+
+    def reclaim(self) -> int:
+        """See `Database.reclaim`."""
+        with self.write() as connection:
+            number = connection.info[_NUMBER]
+            return int(
+                connection.exec_driver_sql("SELECT hybridtwin_shrink(%(number)s)", {"number": number}).scalar_one()
+            )
 
     def facts(self) -> dict[str, object]:
         """See `Database.facts`."""
@@ -215,8 +238,8 @@ class PostgresDatabase:
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         options = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
         connection = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, options=options, application_name="twincloud",
-            tcp_user_timeout=10_000, keepalives_idle=5, keepalives_interval=2, keepalives_count=3,
+            self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, options=options,
+            application_name="twincloud", tcp_user_timeout=10_000, keepalives_idle=5, keepalives_interval=2, keepalives_count=3,
         )  # fmt: skip
         connection.adapters.register_dumper(str, PlainText)
         return connection

@@ -1,8 +1,8 @@
 """Row-level security: whose rows a transaction on PostgreSQL sees, whatever its SQL forgets.
 
-    every table with a tenant   ENABLE and FORCE, one policy: the transaction's tenant, or `*` for the coordinator itself
+    every table with a tenant   ENABLE and FORCE, one policy: the transaction's tenant; `*` is the coordinator
     schemas                     catalogues that a gateway of the tenant has sent
-    the application's role      reads and writes rows; owns nothing, bypasses nothing, sees no partition but by its table
+    the application's role      reads and writes rows; owns nothing, bypasses nothing
 
 Without a tenant a transaction sees nothing. Applied anew after every upgrade, so that no new table is left out.
 """
@@ -55,7 +55,7 @@ def secure(connection: Connection, metadata: MetaData, role: str) -> None:
         run(f'GRANT {_RIGHTS} ON "{table.name}" TO {role}')
         if "tenant" in table.c:
             _put_policy(connection, table.name, f"tenant = {_TENANT} OR {_ALL}")
-    sent = f"EXISTS (SELECT 1 FROM gateway_schemas WHERE gateway_schemas.schema_id = schemas.id) OR {_ALL}"
+    sent = f"EXISTS (SELECT 1 FROM gateway_schemas WHERE gateway_schemas.schema_id = schemas.id) OR {_ALL}"  # noqa: S608 - text of ours
     _put_policy(connection, "schemas", sent, check="true")
     for function in ("hybridtwin_extend(bigint)", "hybridtwin_shrink(bigint)"):
         run(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")

@@ -75,11 +75,28 @@ class SessionStore(CatalogueStore):
     def end_sessions(self, now_ns: int) -> None:
         """See `Ingest.end_sessions`."""
         with self._database.write() as connection:
-            rows = self._database.read_many(connection, _CONNECTED, [{}])
-            if rows:
-                away: list[Row] = [{"key": gateway_id, "connected": False} for gateway_id, *_ in rows]
-                self._database.write_many(connection, _UPDATE, away)
-                self._record(connection, [_news(GatewayKey(*key), now_ns, connected=False) for _, *key in rows])
+            self._end_of(connection, ("", self._replica), now_ns)
+
+    def end_absent(self, now_ns: int) -> tuple[str, ...]:
+        """Ends the sessions of other coordinators of the same database that are gone; returns whose those were.
+
+        A gateway that comes to another coordinator is that one's; those of this call have come to none yet.
+        """
+        with self._database.read() as connection:
+            others = set(connection.execute(_HOLDERS).scalars()) - {"", self._replica}
+        if not others:
+            return ()
+        with self._database.write() as connection:
+            gone = tuple(name for name in sorted(others) if not self._database.is_present(connection, name))
+            self._end_of(connection, gone, now_ns)
+        return gone
+
+    def _end_of(self, connection: Connection, replicas: Sequence[str], now_ns: int) -> None:
+        rows = self._database.read_many(connection, _CONNECTED, [{"name": name} for name in dict.fromkeys(replicas)])
+        if rows:
+            away: list[Row] = [{"key": gateway_id, "connected": False} for gateway_id, *_ in rows]
+            self._database.write_many(connection, _UPDATE, away)
+            self._record(connection, [_news(GatewayKey(*key), now_ns, connected=False) for _, *key in rows])
 
     def heartbeats(self, beats: Sequence[Beat]) -> list[TwinError | None]:
         """See `Ingest.heartbeats`; whether a gateway is connected is told by its session alone."""
@@ -141,6 +158,7 @@ class SessionStore(CatalogueStore):
             "state": ACTIVE if state == INVITED else state,
             "connected": True,
             "session": session,
+            "replica": self._replica,
             "head_boot": newest.id,
             "boot_counter": newest.counter,
             **({} if row["head_boot"] == newest.id else {"offset_ns": None}),
@@ -236,8 +254,9 @@ _RUNNING = select(
     t.running.c.twin, t.running.c.digest, t.running.c.name, t.running.c.tier, t.running.c.isolation
 ).where(t.running.c.gateway_id == bindparam("gateway_id"))
 _CONNECTED = select(t.gateways.c.id, t.gateways.c.tenant, t.gateways.c.site, t.gateways.c.gateway).where(
-    t.gateways.c.connected.is_(True)
+    t.gateways.c.connected.is_(True), t.gateways.c.replica == bindparam("name")
 )
+_HOLDERS = select(t.gateways.c.replica).where(t.gateways.c.connected.is_(True)).distinct()
 _CONNECTION = select(t.gateways.c.session, t.gateways.c.connected).where(t.gateways.c.id == bindparam("key"))
 _SESSION = select(t.gateways.c.session, t.gateways.c.last_seen_ns).where(t.gateways.c.id == bindparam("key"))
 _OFFSET = update(t.gateways).where(t.gateways.c.id == bindparam("key")).values(offset_ns=bindparam("new"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,27 @@ class SqliteDatabase:
             assert isinstance(compiled, SQLCompiler)
             known = self._texts[key] = (str(compiled), tuple(compiled.positiontup or ()))
         return known
+
+    @contextlib.contextmanager
+    def lease(self, name: str) -> Iterator[bool]:
+        """See `Database.lease`: always granted."""
+        del name
+        yield True
+
+    def is_present(self, connection: Connection, replica: str) -> bool:
+        """See `Database.is_present`: there is no other."""
+        del connection, replica
+        return False
+
+    @contextlib.contextmanager
+    def announce(self, replica: str, ring: Callable[[], None]) -> Iterator[None]:
+        """See `Database.announce`: nobody else listens or commits."""
+        del replica, ring
+        yield
+
+    def reclaim(self) -> int:
+        """See `Database.reclaim`: pages of deleted rows are used again."""
+        return 0
 
     def facts(self) -> dict[str, object]:
         """See `Database.facts`."""

@@ -14,11 +14,12 @@ from twincloud.registry.blobs import Blobs
 from twincloud.registry.packages import Verify, verify_package
 from twincloud.storage import migrate
 from twincloud.storage import schema as t
+from twincloud.storage.archives import ArchiveStore
 from twincloud.storage.artifacts import SharedBlobs
-from twincloud.storage.archives import ArchiveStore
+from twincloud.storage.asof import AsOfStore
 from twincloud.storage.audit import AuditStore
-from twincloud.storage.archives import ArchiveStore
 from twincloud.storage.cloud_twins import CloudTwinStore
+from twincloud.storage.commit_times import CommitTimeStore
 from twincloud.storage.commits import CommitStore
 from twincloud.storage.compaction import CompactionStore
 from twincloud.storage.contract import StoreStatus
@@ -34,13 +35,12 @@ from twincloud.storage.operations import OperationStore
 from twincloud.storage.outbox import OutboxStore
 from twincloud.storage.part import Decode
 from twincloud.storage.people import PeopleStore
-from twincloud.storage.readings import TwinStore
 from twincloud.storage.relations import RelationStore
 from twincloud.storage.requests import RequestStore
 from twincloud.storage.sessions import SessionStore
 from twincloud.storage.shared import open_shared
+from twincloud.storage.sharing import SharingStore
 from twincloud.storage.sources import SourceStore
-from twincloud.storage.timeline import TimelineStore
 from twincloud.storage.tracks import TrackStore
 from twincloud.storage.twin_records import RecordStore
 from twincloud.storage.versions import VersionStore
@@ -54,11 +54,11 @@ class CoordinatorStore(
     SessionStore,
     CloudTwinStore,
     CommitStore,
-    TwinStore,
+    AsOfStore,
     ExportStore,
-    TimelineStore,
     CompactionStore,
     AuditStore,
+    CommitTimeStore,
     FleetStore,
     FleetsStore,
     LetterStore,
@@ -71,6 +71,7 @@ class CoordinatorStore(
     WishStore,
     OperationStore,
     ArchiveStore,
+    SharingStore,
     SourceStore,
     RecordStore,
     RelationStore,
@@ -151,9 +152,7 @@ def open_store(
     try:
         if database:
             shared = open_shared(database)
-            return CoordinatorStore(
-                shared, clock, SharedBlobs(shared), lock, replica=replica_of(state_dir), **options
-            )
+            return CoordinatorStore(shared, clock, SharedBlobs(shared), lock, replica=replica_of(state_dir), **options)
         return CoordinatorStore(open_database(state_dir), clock, Blobs(state_dir / ARTIFACTS), lock, **options)
     except TwinError:
         lock.release()
