@@ -2,7 +2,7 @@
 
 Requests may not be narrowed: no path, method, parameter, field or value of an enumeration goes, nothing becomes
 required, no type or bound tightens. Answers may not be thinned: no field goes, or may be missing that always came, and
-no type comes that never did. New paths, optional parameters, fields of answers and values of their enumerations are fine.
+no type comes that never did. New paths, optional parameters, fields of answers and values of enumerations are fine.
 """
 
 from __future__ import annotations

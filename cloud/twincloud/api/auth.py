@@ -17,7 +17,7 @@ from twincloud.api.v1.schemas import NAME
 from twincloud.identity.policy import authorise
 from twincloud.identity.tokens import TOKEN_CHARS_MAX, hash_of
 from twincloud.storage.contract import Principal
-from twinmodel.errors import DeniedError
+from twinmodel.errors import DeniedError, InputError
 
 COOKIE = "hybridtwin_token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -37,6 +37,7 @@ def allow(verb: str) -> Callable[..., Awaitable[Access]]:
     async def gate(request: Request, t: Annotated[str, Path(pattern=NAME, description="tenant")]) -> Access:
         principal = await identify(request)
         authorise(principal, t, verb)
+        _check_query(request)
         return Access(principal, t)
 
     return gate
@@ -50,6 +51,16 @@ async def identify(request: Request) -> Principal:
     """
     principal: Principal = await request.app.state.principals.of(_credential(request))
     return principal
+
+
+def _check_query(request: Request) -> None:
+    """Raises REQUEST_INVALID for a parameter that is given twice: nobody could say which one counts."""
+    if b"&" not in request.scope["query_string"]:
+        return
+    names = [name for name, _ in request.query_params.multi_items()]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise InputError("REQUEST_INVALID", f"{twice[:60]}: it is given twice", hint="give it once", field=twice[:60])
 
 
 def bearer(header: str) -> str:

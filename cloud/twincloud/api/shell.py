@@ -8,7 +8,6 @@ from http import HTTPStatus
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twincloud.api.metrics import Metrics
@@ -30,6 +29,7 @@ HEADERS = {
 RAW_HEADERS = [(name.encode(), text.encode()) for name, text in HEADERS.items()]
 BULK_BYTES_MAX = 4 << 20
 _BULK_PATH = re.compile(r"/api/v1/tenants/[^/]+/(?:twins:batch|twinDefinitions|twinGraph:import)")
+_PARAMETER = re.compile(r"\{[^}]+\}")
 _MODELS_PATH = re.compile(r"/api/v1/tenants/[^/]+/models/?")
 _log = structlog.get_logger("twincloud.api")
 
@@ -105,10 +105,9 @@ def _headless(send: Send) -> Send:
 def _allowed(scope: Scope) -> Response:
     """The answer to OPTIONS: methods of the path, to anybody; other origins are granted nothing."""
     found: set[str] = set()
-    for route in scope["app"].router.routes:
-        match, _ = route.matches(scope)
-        if match is not Match.NONE:
-            found |= set(getattr(route, "methods", None) or ())
+    for path, methods in scope["app"].openapi()["paths"].items():
+        if re.fullmatch(_PARAMETER.sub("[^/:]+", path), scope["path"]) is not None:
+            found |= {method.upper() for method in methods}
     if not found:
         return problem("NOT_FOUND", "there is no such path", path=scope["path"])
     methods = found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set())
