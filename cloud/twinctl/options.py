@@ -89,6 +89,14 @@ class Noun(click.Group):
     command_class = Verb
 
 
+class Answering(Noun):
+    """A group that answers something when no verb is given, and takes the global options then."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, invoke_without_command=True, **kwargs)
+        self.params += global_options()
+
+
 class Root(Noun):
     """The whole tool: the one place where an error becomes text and an exit code."""
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import click
 
-from twinctl.options import Verb, client_of, options_of
+from twinctl.commands.fleet_members import VERBS
+from twinctl.options import Answering, client_of, options_of
 from twinctl.render import Column, Json, emit, field_of, say, seconds, size
 
 _HEALTH = ("ok", "warn", "bad", "offline")
 
 
-@click.command(cls=Verb)
+@click.group(cls=Answering)
 @click.pass_context
 def fleet(ctx: click.Context) -> None:
     """Show health, freshness, lag, backlog, versions and what needs attention.
 
-    A sick fleet is an answer, not a failure: the exit code stays 0.
+    A sick fleet is an answer, not a failure: the exit code stays 0. The verbs are about fleets that people make.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     summary = client_of(ctx).get("/fleet")
     options = options_of(ctx)
     if options.output == "json" or options.fields:
@@ -43,6 +46,10 @@ def fleet(ctx: click.Context) -> None:
         emit(ctx, summary["attention"], columns)
     else:
         say("nothing needs attention")
+
+
+for _verb in VERBS:
+    fleet.add_command(_verb)
 
 
 def _thing(row: Json) -> str:
