@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -81,10 +82,10 @@ class Site:
     def join(self, gateway: GatewayKey, plan: Catalogue) -> None:
         store, now_ns = self.store, self.clock.wall_ns()
         store.create_tenant(gateway.tenant, now_ns)
-        secret = repr(gateway).encode().ljust(32)[:32]
+        secret = hashlib.sha256(repr(gateway).encode()).digest()
         store.create_invite(gateway, secret, now_ns, now_ns + SECOND_NS)
         store.redeem_invite(secret, now_ns)
-        boot = Boot(repr(gateway).encode()[-16:], b"", 1, START_NS, ClockQuality.SYNCED)
+        boot = Boot(secret[:16], b"", 1, START_NS, ClockQuality.SYNCED)
         hello = Hello((boot,), "0.1.0", ClockQuality.SYNCED, (plan.digest,), (), "ab12", 0)
         session = store.open_session(gateway, hello, now_ns).session
         store.put_catalogue(gateway, session, plan, now_ns)
