@@ -18,6 +18,8 @@ from twinctl.commands.operation import operation
 from twinctl.commands.profile import profile
 from twinctl.commands.twin import twin
 from twinctl.commands.twin_export import export
+from twinctl.commands.twin_replay import explain as explain_value
+from twinctl.commands.twin_replay import replay
 from twinctl.options import Root
 from twinctl.render import emit
 from twinmodel.errors import REASONS, MissingError
@@ -81,6 +83,8 @@ for _part in (context, login, fleet, twin, gateway, model, profile, directive, d
     cli.add_command(_part)
 
 twin.add_command(export)
+twin.add_command(explain_value)
+twin.add_command(replay)
 
 
 def main() -> None:

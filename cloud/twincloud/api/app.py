@@ -10,6 +10,7 @@ What a route or a page finds in `request.app.state`:
                                              `await state.fleet.twin_view(key) -> TwinView`,
                                              `await state.fleet.gateway_view(key) -> GatewayView`
     views         api.held.HeldViews         `await state.views.twin(key) -> Held`: a twin as encoded JSON
+    changes       api.changes.Changes        `await state.changes.make(change)`: committed with what else came
     principals    api.principals.Principals  `await state.principals.of(token_hash) -> Principal`
     fleets        api.fleets.Fleets          fleets of twins as they stand; its methods block
     stream        api.stream.Stream          event streams: `state.stream.watch(...)`
@@ -38,6 +39,7 @@ from fastapi import FastAPI
 
 from twincloud.api import health, problems, spec
 from twincloud.api.addresses import Addresses
+from twincloud.api.changes import Changes
 from twincloud.api.console import DEFAULT_TENANT, console_router
 from twincloud.api.fields import Fields
 from twincloud.api.fleet import Fleet
@@ -62,6 +64,7 @@ from twincloud.api.v1 import (
     models,
     operations,
     records,
+    replay,
     session,
     twins,
 )
@@ -70,6 +73,7 @@ from twincloud.events.bus import Bus
 from twincloud.identity.ca import Authority
 from twincloud.identity.ledger import Ledger
 from twincloud.identity.tokens import hash_of, resolve
+from twincloud.replay.replay import Replayer
 from twincloud.storage.contract import GatewayKey, Store
 from twinmodel.clock import Clock
 
@@ -120,14 +124,18 @@ def create_app(
     state.fleet = Fleet(store, state.threads, clock, stale_ns=settings.stale_ns)
     state.principals = Principals(store, state.ledger, state.threads, clock)
     state.views = HeldViews(store, state.threads, state.fleet, clock)
+    state.changes = Changes(store, state.threads, bus, clock)
     state.fleets = Fleets(store, clock, stale_ns=settings.stale_ns)
+    state.replayer = Replayer(store)
     state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
     problems.install(app)
     spec.install(app)
     app.add_middleware(Fields)
     app.add_middleware(Idempotency)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
-    app.add_middleware(Lane, views=state.views, principals=state.principals, clock=clock, metrics=metrics)
+    app.add_middleware(
+        Lane, views=state.views, changes=state.changes, principals=state.principals, clock=clock, metrics=metrics
+    )
     for module in (
         health,
         session,
@@ -143,6 +151,7 @@ def create_app(
         events,
         operations,
         backtests,
+        replay,
     ):
         app.include_router(module.router)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))

@@ -84,7 +84,7 @@ function values() {
   const lines = shown.properties.flatMap((p) => ["reported", "replaced", "estimated", "predicted"].filter((role) => p[role]).map((role) => [p, p[role]]));
   const body = $("values");
   if (body.childElementCount !== lines.length) {
-    body.replaceChildren(...lines.map(() => el("tr", {}, el("th", { scope: "row" }), ...["", "num", "num", "", "", "", "num", "num", ""].map((c) => el("td", { class: c })))));
+    body.replaceChildren(...lines.map(() => el("tr", {}, el("th", { scope: "row" }), ...["", "num", "num", "", "", "", "num", "num", ""].map((c) => el("td", { class: c })), el("td", {}, el("button", { type: "button", class: "why-value" }, "why this value")))));
   }
   lines.forEach(([p, v], i) => {
     const cells = body.children[i].children;
@@ -94,6 +94,8 @@ function values() {
     [p.name, v.origin, withSigma(v.value, v.sigma), v.sigma == null ? "" : number(v.sigma, 2), v.unit, v.quality, moment(at), cells[7].textContent, lag, source]
       .forEach((text, k) => put(cells[k], text));
     cells[7].dataset.at = at;
+    cells[10].firstChild.dataset.property = p.name;
+    cells[10].firstChild.dataset.at = v.t_event;
     cells[9].title = [v.block && `block ${v.block}`, v.model_id && `model id ${v.model_id}`, v.target_time && `for ${v.target_time}`].filter(Boolean).join("\n");
     cells[5].className = v.quality.startsWith("bad") ? "bad" : v.quality.startsWith("good") ? "" : "warn";
   });
