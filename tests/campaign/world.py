@@ -84,6 +84,7 @@ class Center:
         self.revoked: set[str] = set()
         self.stolen: dict[bytes, int] = {}
         self.unwanted: dict[str, int] = {}
+        self.invitations = 0
         self.disk_fault = ""
         self.pending_peak = 0
         self.servicer: SyncServicer | None = None
@@ -191,7 +192,9 @@ class Center:
 
     def invite(self, name: str) -> None:
         """The operator invites a gateway, anew or again; a fork of it ends."""
-        token = hashlib.sha256(f"{name}/{self.world.loop.now_ns}".encode()).digest()
+        # Twins of one name may be invited at one moment.
+        self.invitations += 1
+        token = hashlib.sha256(f"{name}/{self.world.loop.now_ns}/{self.invitations}".encode()).digest()
         let_in(self._store, name, token, self.clock.wall_ns())
         # Who joins anew is let in.
         self.unwanted.pop(name, None)
