@@ -17,7 +17,7 @@ from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
 from twincloud.storage.contract import Arrival
 from twincloud.storage.tiers import Wanted
 from twinmodel.clock import SECOND_NS
-from twinmodel.errors import MissingError, StorageError
+from twinmodel.errors import InputError, MissingError, StorageError
 from twinmodel.signal import Batch, Kind, Stream
 
 S = SECOND_NS
@@ -222,3 +222,47 @@ def mix(lanes: list[list[Arrival]], rng: random.Random) -> list[Arrival]:
         lane = rng.choice([lane for lane in left if lane])
         order.append(lane.pop(0))
     return order
+
+
+def test_what_was_known_at_a_time_stays_the_same_for_ever(place):
+    store = place.open()
+    edge = ready(store)
+    with pytest.raises(InputError, match="KNOWN_AT_OPEN"):
+        store.known_at(place.clock.wall_ns(), place.clock.wall_ns())
+    assert store.known_at(NOW - S, NOW) == 0
+    seen = []
+    for n in range(6):
+        place.clock.advance(10 * S)
+        if n == 3:
+            place.clock.jump_wall(-25 * S)
+        edge.send(store, [edge.tick(START + n * 400 * S, float(n)), *odd_blocks(edge)[n::3]])
+        place.clock.advance(S)
+        if n not in (3, 4):  # the clock has stepped back behind times that are sealed
+            at_ns = place.clock.wall_ns() - 1
+            known = store.known_at(at_ns, place.clock.wall_ns())
+            seen.append((at_ns, known, told(store, known=known), store.twin_as_of(TWIN, START + 9 * HOUR, known)))
+    assert [known for _, known, _, _ in seen] == sorted({known for _, known, _, _ in seen})
+    place.clock.advance(9 * HOUR)
+    for change in (lambda: compact_all(store), lambda: store.pack_commits(place.clock.wall_ns()), lambda: None):
+        change()
+        for at_ns, known, answer, twin in seen:
+            assert store.known_at(at_ns, place.clock.wall_ns()) == known
+            assert told(store, known=known) == answer
+            assert values(store.twin_as_of(TWIN, START + 9 * HOUR, known)) == values(twin)
+
+
+def values(twin) -> list:
+    return [(p.name, p.reported, p.estimated, p.predicted, p.innovation, p.drift) for p in twin.properties]
+
+
+def test_twin_as_it_was_has_the_values_of_then_and_is_the_newest_one_now(store):
+    edge = ready(store)
+    for n in range(4):
+        edge.send(store, [edge.tick(START + n * 400 * S, float(n))], received_ns=START + n * 400 * S)
+    for _ in range(2):
+        at = store.twin_as_of(TWIN, START + 900 * S)
+        assert at.properties[0].reported.value == 2.0
+        assert at.properties[0].estimated.t_event_ns == START + 800 * S
+        assert values(store.twin_as_of(TWIN, START + HOUR)) == values(store.twin(TWIN))
+        assert store.twin_as_of(TWIN, START - 1).properties[0].reported is None
+        compact_all(store)

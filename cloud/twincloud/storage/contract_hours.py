@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from twincloud.storage.records import TwinKey
-from twincloud.storage.tiers import Run, Wanted
+from twincloud.storage.records import Twin, TwinKey
+from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted
 
 
 class Hours(Protocol):
@@ -28,4 +28,16 @@ class Hours(Protocol):
 
         Raises StorageError (nothing was moved) and STATE_LOCKED when another moved the same blocks meanwhile.
         """
+        ...
+
+    def known_at(self, t_ns: int, now_ns: int) -> int:
+        """The number of the last commit that was known at a time, the same for ever; raises KNOWN_AT_OPEN."""
+        ...
+
+    def pack_commits(self, now_ns: int) -> int:
+        """A step of upkeep: packs the times of old commits; gives how many, 0 when there is nothing to do at once."""
+        ...
+
+    def twin_as_of(self, key: TwinKey, as_of_ns: int, known: int = KNOWN_ALL) -> Twin:
+        """A twin by what was known at a commit of the time up to `as_of_ns`; raises UNKNOWN_TWIN."""
         ...

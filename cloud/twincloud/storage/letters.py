@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from twincloud.storage import schema as t
+from twincloud.storage import schema_hours as h
+from twincloud.storage.commit_times import commit_time
 from twincloud.storage.contract import DeadLetter, GatewayKey, Page
 from twincloud.storage.newest import NewestStore
 from twincloud.storage.paging import page_of, place_of
@@ -79,6 +81,8 @@ class LetterStore(NewestStore):
             if not 0 < samples <= row["last_seq"] - row["first_seq"] + 1:
                 raise ConflictError("BLOCK_CORRUPT", f"dead letter {letter} holds {samples} samples for its numbers")
             number = take_numbers(connection, NUMBERS, 2)
+            now_ns = commit_time(connection, now_ns)
+            connection.execute(insert(h.commits), {"number": number, "time_ns": now_ns})
             kept = ("tenant", "gateway_id", "boot_id", "stream", "first_seq", "last_seq", "received_ns", "payload")
             placed = {"id": number + 1, "commit_no": number, "schema_id": schema_id, "committed_ns": now_ns}
             content = {name: row[name] for name in kept} | placed | span_of(span_ns_of(batches))

@@ -21,7 +21,7 @@ from twincloud.storage.selection import TWIN_COLUMNS
 from twincloud.storage.twin_records import unpack_document
 from twincloud.storage.views import UNBOUND, UNBOUND_CATALOGUE, Facts, twin_view
 from twincloud.twins.lifecycle import LISTED
-from twincloud.twins.state import signals_of, state_hash
+from twincloud.twins.state import State, signals_of, state_hash
 from twinmodel.errors import ConflictError
 
 
@@ -66,7 +66,9 @@ class TwinStore(NewestStore, DefinitionStore):
             names = (catalogue.signals[signal].name for signal in signals_of(catalogue)[key.twin])
             return state_hash({name: latest[name] for name in names if name in latest})
 
-    def _views(self, connection: Connection, tenant: str, rows: Sequence[RowMapping]) -> tuple[Twin, ...]:
+    def _views(
+        self, connection: Connection, tenant: str, rows: Sequence[RowMapping], state: State | None = None
+    ) -> tuple[Twin, ...]:
         newest = self._newest_directives(connection, rows)
         digests = {row["running_digest"] for row in rows if row["running_digest"]}
         models = {
@@ -74,12 +76,19 @@ class TwinStore(NewestStore, DefinitionStore):
             for row in connection.execute(_MODELS, {"tenant": tenant, "digests": sorted(digests)}).mappings()
         } if digests else {}  # fmt: skip
         return tuple(
-            self._view(connection, row, newest.get((row["gateway_id"], row["twin"])), models.get(row["running_digest"]))
+            self._view(
+                connection, row, newest.get((row["gateway_id"], row["twin"])), models.get(row["running_digest"]), state
+            )
             for row in rows
         )
 
     def _view(
-        self, connection: Connection, row: RowMapping, directive: RowMapping | None, model: RowMapping | None
+        self,
+        connection: Connection,
+        row: RowMapping,
+        directive: RowMapping | None,
+        model: RowMapping | None,
+        state: State | None,
     ) -> Twin:
         document = unpack_document(row["said"], row["state"], row["run"], row["document"])
         definition = (
@@ -102,7 +111,7 @@ class TwinStore(NewestStore, DefinitionStore):
             gateway=row["gateway"],
             binding=binding,
             catalogue=self._catalogue_by_id(connection, row["schema_id"]),
-            state=latest,
+            state=latest if state is None else state,
             model=TwinModel(
                 desired=directive["name"] if directive else binding.model,
                 desired_digest=directive["digest"] if directive else "",

@@ -7,7 +7,7 @@ A window with many blocks that are not compacted yet is halved before anything o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ from twincloud.storage.contract import Series, TwinKey
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.part import Part
 from twincloud.storage.readings import twin_row
-from twincloud.storage.tier_blocks import BLOCKS_MAX
-from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted, columns_of, schemas_of
+from twincloud.storage.tier_blocks import BLOCKS_MAX, BlocksTier
+from twincloud.storage.tiers import KNOWN_ALL, History, Run, Wanted, columns_of, schemas_of
 from twincloud.storage.views import outputs_of
 from twincloud.twins.history import KNOWN_ROLES, newest_points, signal_of
 from twinmodel.clock import SECOND_NS
@@ -59,7 +59,14 @@ class TimelineStore(Part):
     """Reads history; see `Twins`."""
 
     def history(
-        self, key: TwinKey, prop: str, roles: Sequence[str], from_ns: int, to_ns: int, points_max: int
+        self,
+        key: TwinKey,
+        prop: str,
+        roles: Sequence[str],
+        from_ns: int,
+        to_ns: int,
+        points_max: int,
+        known: int = KNOWN_ALL,
     ) -> Mapping[str, Series]:
         """See `Twins.history`; event times in [from_ns, to_ns). A role without samples gives an empty series."""
         unknown = [role for role in roles if role not in KNOWN_ROLES]
@@ -69,7 +76,7 @@ class TimelineStore(Part):
         with self._database.read(key.tenant) as connection:
             names, owners = self._names(connection, key, prop, roles)
             signals = frozenset(name for by_schema in names.values() for name in by_schema.values())
-            search = Search(Wanted(key.tenant, owners, signals, from_ns, to_ns, KNOWN_ALL), names, {})
+            search = Search(Wanted(key.tenant, owners, signals, from_ns, to_ns, known), names, {})
             truncated = self._collect(connection, search, points_max)
         result = {}
         for role in roles:
@@ -112,28 +119,62 @@ class TimelineStore(Part):
                         names[role][schema_id] = signal_of(one, prop, role)
         return names, owners
 
+    def _owners(self, connection: Connection, twin_id: int) -> tuple[int, ...]:
+        return tuple(connection.execute(_OWNERS, {"twin_id": twin_id}).scalars())
+
     def _collect(self, connection: Connection, search: Search, points_max: int) -> bool:
         """Reads windows from the newest on; whether samples further back were left out."""
-        wanted, seen, length_ns = search.wanted, 0, WINDOW_NS
-        end_ns = wanted.to_ns
-        if not wanted.signals:
+        if not search.wanted.signals:
             return False
-        while end_ns > wanted.from_ns:
-            start_ns = max(wanted.from_ns, end_ns - length_ns)
-            count = self._blocks_tier.count(connection, wanted.gateways, start_ns, end_ns)
-            while count > STEP_BLOCKS and end_ns - start_ns > WINDOW_NS_MIN:
-                start_ns = end_ns - (end_ns - start_ns) // 2
-                count = self._blocks_tier.count(connection, wanted.gateways, start_ns, end_ns)
-            seen += count
-            if seen > BLOCKS_MAX:
-                return True
-            window = Wanted(wanted.tenant, wanted.gateways, wanted.signals, start_ns, end_ns, wanted.known)
-            search.take(self._history.pieces(connection, window))
-            length_ns = 2 * max(end_ns - start_ns, WINDOW_NS_MIN)
-            end_ns = start_ns
+        windows = self._windows(connection, search.wanted)
+        for runs in windows:
+            search.take(runs)
             if search.filled(points_max):
-                return end_ns > wanted.from_ns
-        return False
+                return windows.left
+        return windows.left
+
+    def _windows(self, connection: Connection, wanted: Wanted) -> Windows:
+        return Windows(connection, self._history, self._blocks_tier, wanted)
+
+
+class Windows(Iterator[dict[str, list[Run]]]):
+    """What the tiers hold of a span, window by window, the newest first.
+
+    Attributes:
+        left: whether anything further back has not been looked at; too many blocks that are not compacted end it.
+    """
+
+    def __init__(self, connection: Connection, history: History, blocks: BlocksTier, wanted: Wanted) -> None:
+        self._connection = connection
+        self._history = history
+        self._blocks = blocks
+        self._wanted = wanted
+        self._end_ns = wanted.to_ns
+        self._length_ns = WINDOW_NS
+        self._seen = 0
+
+    @property
+    def left(self) -> bool:
+        """See the class."""
+        return self._end_ns > self._wanted.from_ns
+
+    def __next__(self) -> dict[str, list[Run]]:
+        wanted, end_ns = self._wanted, self._end_ns
+        if not self.left:
+            raise StopIteration
+        start_ns = max(wanted.from_ns, end_ns - self._length_ns)
+        count = self._blocks.count(self._connection, wanted.gateways, start_ns, end_ns)
+        while count > STEP_BLOCKS and end_ns - start_ns > WINDOW_NS_MIN:
+            start_ns = end_ns - (end_ns - start_ns) // 2
+            count = self._blocks.count(self._connection, wanted.gateways, start_ns, end_ns)
+        self._seen += count
+        if self._seen > BLOCKS_MAX:
+            raise StopIteration
+        window = Wanted(wanted.tenant, wanted.gateways, wanted.signals, start_ns, end_ns, wanted.known)
+        found = self._history.pieces(self._connection, window)
+        self._length_ns = 2 * max(end_ns - start_ns, WINDOW_NS_MIN)
+        self._end_ns = start_ns
+        return found
 
 
 def bound(run: Run, name: str, by_schema: Mapping[int, str]) -> Run:
