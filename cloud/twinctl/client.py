@@ -37,6 +37,7 @@ _BY_STATUS = {
     403: ("FORBIDDEN", DeniedError),
     404: ("NOT_FOUND", MissingError),
     409: ("ALREADY_EXISTS", ConflictError),
+    412: ("PRECONDITION_FAILED", ConflictError),
     413: ("LIMIT_EXCEEDED", InputError),
     422: ("REQUEST_INVALID", InputError),
     507: ("STORE_FULL", StorageError),
@@ -101,9 +102,12 @@ class Client:
             if not token:
                 return
 
-    def send(self, method: str, path: str, body: Json) -> Json:
-        """Changes something; never tried twice by itself."""
-        return self._object(self._ask(method, path, json=body))
+    def send(
+        self, method: str, path: str, body: Json | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Json:
+        """Changes something; never tried twice by itself. An answer without content is an empty object."""
+        answer = self._ask(method, path, headers=dict(headers or {}), json=body)
+        return {} if answer.status_code == httpx.codes.NO_CONTENT else self._object(answer)
 
     def upload(self, path: str, blob: bytes) -> Json:
         """Sends bytes."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from twinctl.commands.backtest import backtest
+from twinctl.commands.twin_record import COMMANDS, STATES
 from twinctl.options import Noun, client_of, options_of
 from twinctl.paths import twin_path
 from twinctl.render import Column, Json, emit, field_of, from_ns, instant, say, seconds, text_of, with_sigma
@@ -19,16 +20,17 @@ ROLES = ("measured", "estimate", "sigma", "prediction", "innovation", "drift", "
 
 @click.group(cls=Noun)
 def twin() -> None:
-    """Twins: list, show, watch, history. TWIN is SITE/TWIN, or a name that only one site has."""
+    """Twins, what is reported and what is said of them. TWIN is SITE/TWIN, or a name that only one site has."""
 
 
 @twin.command("list")
 @click.option("--site", default="", help="Only this site.")
 @click.option("--health", type=click.Choice(["ok", "warn", "bad", "offline"]), help="Only with this health.")
+@click.option("--state", type=click.Choice(STATES), help="Only in this state; retired ones are not shown otherwise.")
 @click.pass_context
-def list_(ctx: click.Context, site: str, health: str | None) -> None:
+def list_(ctx: click.Context, site: str, health: str | None, state: str | None) -> None:
     """List twins by site and name."""
-    rows = [row for row in client_of(ctx).pages("/twins", site=site) if health in (None, row["health"])]
+    rows = [r for r in client_of(ctx).pages("/twins", site=site, state=state) if health in (None, r["health"])]
     emit(ctx, rows, _LIST, empty="no twins")
 
 
@@ -168,6 +170,15 @@ def _newest(p: Json) -> Json:
     return p["reported"] or p["estimated"] or {"quality": "", "t_event": None}
 
 
+def _desired(p: Json) -> str | None:
+    """What is desired, and whether it is so."""
+    wanted = p.get("desired")
+    if wanted is None:
+        return None
+    agrees = {True: " (differs)", False: " (agrees)", None: " (not reported)"}[p["differs"]]
+    return f"{text_of(wanted['value'])}{agrees}"
+
+
 def _fresh(view: Json) -> str:
     return seconds(view["freshness_s"])
 
@@ -185,8 +196,10 @@ _HEAD: list[Column] = [
     ("twin", lambda t: f"{t['site']}/{t['twin']}"),
     ("health", field_of("health")),
     ("why", field_of("why")),
+    ("state", lambda t: f"{t.get('state', 'active')}, run: {t.get('run', 'edge')}"),
     ("gateway", field_of("gateway")),
     ("definition", field_of("definition")),
+    ("tags", lambda t: ", ".join(f"{name}={value}" for name, value in sorted(t.get("tags", {}).items()))),
     ("model", lambda t: f"{_model(t)} {t['model']['tier'] and '(' + t['model']['tier'] + ')'}".strip()),
     ("fresh", _fresh),
     ("drift", lambda t: None if (d := _drift(t)) is None else f"{d:.2f} (limit 1.0)"),
@@ -199,8 +212,11 @@ _PROPERTIES: list[Column] = [
     ("measured", _reported),
     ("estimated", lambda p: _sigma(p, "estimated")),
     ("predicted", lambda p: _sigma(p, "predicted")),
+    ("desired", _desired),
     ("residual", field_of("innovation")),
     ("drift", field_of("drift")),
     ("quality", _doubt),
     ("time", lambda p: instant(_newest(p)["t_event"])),
 ]
+for _command in COMMANDS:
+    twin.add_command(_command)
