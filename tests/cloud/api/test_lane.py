@@ -119,3 +119,51 @@ async def test_readers_of_one_moment_share_one_look_at_the_store(plant, api, tan
     assert {answer.status_code for answer in answers} == {200}
     assert len(looks) < 40
     assert set(looks) == {1}
+
+
+RECORD = f"{TWIN}/record"
+PATCH = {"accept": "application/json", "content-type": "application/merge-patch+json"}
+
+
+async def test_changes_that_come_together_are_each_judged_and_answered_and_committed_once(
+    plant, api, tank, monkeypatch
+):
+    client = api("engineer")
+    first = await client.patch(RECORD, json={"tags": {"n": "0"}}, headers=PATCH)
+    assert first.status_code == 200
+    rounds = []
+    real = type(plant.store).patch_twins
+
+    def counting(self, tenant, changes, now_ns):
+        rounds.append(len(changes))
+        return real(self, tenant, changes, now_ns)
+
+    monkeypatch.setattr(type(plant.store), "patch_twins", counting)
+    mine = {**PATCH, "if-match": first.headers["etag"]}
+    answers = await asyncio.gather(
+        *(client.patch(RECORD, json={"tags": {"n": str(n)}}, headers=mine) for n in range(30))
+    )
+    made = [answer for answer in answers if answer.status_code == 200]
+    assert len(made) == 1
+    assert {a.json()["reason"] for a in answers if a is not made[0]} == {"PRECONDITION_FAILED"}
+    assert {a.headers["etag"] for a in answers} == {made[0].headers["etag"]}
+    assert sum(rounds) == 30
+    assert len(rounds) < 30
+    usual = await client.get(RECORD)
+    assert usual.json() == made[0].json()
+
+
+async def test_change_on_the_short_way_is_the_one_of_the_usual_way(plant, api, tank):
+    client = api("engineer")
+    await client.get(TWIN, headers=PATCH)
+    for body in (b'{"tags": {"a": "1"}}', b'{"tags": []}', b"{", b'{"nothing": 1}', b"[1]"):
+        short = await client.patch(RECORD, content=body, headers=PATCH)
+        usual = await client.patch(RECORD, content=body, headers={**PATCH, **LONG_WAY})
+        assert short.status_code == usual.status_code
+        drop = {"revision", "updated"}
+        assert {k: v for k, v in short.json().items() if k not in drop} == {
+            k: v for k, v in usual.json().items() if k not in drop
+        }
+        assert set(short.headers) == set(usual.headers)
+    assert (await api("viewer").patch(RECORD, json={}, headers=PATCH)).status_code == 403
+    assert (await api().patch(RECORD, json={}, headers=PATCH)).status_code == 401

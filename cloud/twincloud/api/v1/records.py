@@ -168,8 +168,7 @@ async def _changed(
 
 async def _change(request: Request, change: TwinChange) -> TwinRecord | None:
     app = request.app.state
-    record: TwinRecord | None = await app.threads.run(app.store.patch_twin, change, app.clock.wall_ns())
-    app.bus.notify_twins([change.key])
+    record: TwinRecord | None = await app.changes.make(change)
     return record
 
 
