@@ -13,11 +13,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from twincloud.cli_archive import archive
 from twincloud.cli_database import db
 from twincloud.cli_options import output_option, places, say, settings_of, show
 from twinmodel.clock import SECOND_NS, SystemClock
@@ -38,33 +40,32 @@ def root() -> None:
 @places
 @click.option("--tenant", default="default", show_default=True, help="first tenant")
 @click.option("--name", "names", multiple=True, help="public name or address of this host; repeatable")
-def init(config: Path | None, state: Path | None, tenant: str, names: tuple[str, ...]) -> None:
-    """Makes authority and database and prints the admin token once."""
-    from twincloud.identity.ca import Authority  # noqa: PLC0415 start-up time
-    from twincloud.identity.ledger import Ledger  # noqa: PLC0415 start-up time
-    from twincloud.identity.tokens import issue  # noqa: PLC0415 start-up time
-    from twincloud.storage import create, open_store  # noqa: PLC0415 start-up time
+@click.option("--database", help="postgresql:// URI of a database that several coordinators share, its owner's")
+@click.option("--authority", type=click.Path(path_type=Path, file_okay=False), help="`identity` of the first one there")
+def init(
+    config: Path | None,
+    state: Path | None,
+    tenant: str,
+    names: tuple[str, ...],
+    database: str | None,
+    authority: Path | None,
+) -> None:
+    """Makes authority and database and prints the admin token once.
 
-    clock = SystemClock()
-    settings = settings_of(config, state, names=names)
+    With --database the tables are made there, and a role `hybridtwin_app` in which coordinators run: it owns nothing
+    and row-level security holds it. Further coordinators: the same, with --authority.
+    """
+    from twincloud.identity.making import make  # noqa: PLC0415 start-up time
+
+    settings = settings_of(config, state, names=names, database=database)
     _check_name("--tenant", tenant)
-    if (settings.state / "identity").exists():
-        raise ConflictError(
-            "ALREADY_EXISTS", f"{settings.state} holds a coordinator already", hint="use it, or choose another --state"
-        )
-    create(settings.state)
-    store = open_store(settings.state, clock=clock)
-    try:
-        store.create_tenant(tenant, clock.wall_ns())
-    finally:
-        store.close()
-    ca = Authority.create(settings.state, clock)
-    ca.server_pair(settings.names)
-    token = issue(Ledger(settings.state), clock, name="admin", tenant=_ALL, role="admin")
-    say(f"coordinator made in {settings.state}; its authority's SHA-256 is {ca.fingerprint}")
-    say("the admin token follows on stdout; it is not shown again")
-    click.echo(token)
-    say("next: twincloud serve")
+    made = make(settings.state, SystemClock(), tenant=tenant, names=settings.names, database=settings.database_url,
+                authority=authority)  # fmt: skip
+    say(f"coordinator made in {settings.state}; its authority's SHA-256 is {made.fingerprint}")
+    if made.token:
+        say("the admin token follows on stdout; it is not shown again")
+        click.echo(made.token)
+    say("next: twincloud serve" + (" --database ..., or `database:` in its YAML file" if settings.database_url else ""))
 
 
 @root.command()
@@ -75,6 +76,7 @@ def init(config: Path | None, state: Path | None, tenant: str, names: tuple[str,
 @click.option("--sync-port", type=int, help="gRPC [8421]")
 @click.option("--enrol-port", type=int, help="enrolment [8422]")
 @click.option("--name", "names", multiple=True, help="public name or address; repeatable")
+@click.option("--database", help="postgresql:// URI of the database this coordinator shares with others")
 @click.option("--log", type=click.Choice(["debug", "info", "warning", "error"]), help="lowest level logged [info]")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="written with the real addresses once it serves")
 def serve(config: Path | None, state: Path | None, ready_file: Path | None, **flags: object) -> None:
@@ -105,8 +107,8 @@ def token_create(config: Path | None, state: Path | None, name: str, role: str, 
     _check_name("NAME", name)
     if tenant != _ALL:
         _check_name("--tenant", tenant)
-    ledger = _ledger(config, state)
-    click.echo(issue(ledger, SystemClock(), name=name, tenant=tenant, role=role, ttl_s=_seconds(ttl)))
+    with _ledger(config, state) as ledger:
+        click.echo(issue(ledger, SystemClock(), name=name, tenant=tenant, role=role, ttl_s=_seconds(ttl)))
 
 
 @token.command("list")
@@ -115,6 +117,8 @@ def token_create(config: Path | None, state: Path | None, name: str, role: str, 
 def token_list(config: Path | None, state: Path | None, output: str) -> None:
     """All tokens, without their secrets."""
     now_ns = SystemClock().wall_ns()
+    with _ledger(config, state) as ledger:
+        tokens = ledger.content().tokens.values()
     rows = [
         {
             "name": t.name,
@@ -124,7 +128,7 @@ def token_list(config: Path | None, state: Path | None, output: str) -> None:
             "created": _time(t.created_ns),
             "expires": _time(t.expires_ns) if t.expires_ns else None,
         }
-        for t in sorted(_ledger(config, state).content().tokens.values(), key=lambda t: (t.name, t.created_ns))
+        for t in sorted(tokens, key=lambda t: (t.name, t.created_ns))
     ]
     show(rows, output)
 
@@ -134,7 +138,8 @@ def token_list(config: Path | None, state: Path | None, output: str) -> None:
 @click.argument("name")
 def token_revoke(config: Path | None, state: Path | None, name: str) -> None:
     """Ends a token at once, also in a running service."""
-    _ledger(config, state).revoke_token(name, SystemClock().wall_ns())
+    with _ledger(config, state) as ledger:
+        ledger.revoke_token(name, SystemClock().wall_ns())
     say(f"token {name} is revoked")
 
 
@@ -150,7 +155,7 @@ def cashow(config: Path | None, state: Path | None, output: str) -> None:
     """Certificates of the authority, of the server and of gateways."""
     from twincloud.doctor import certificates  # noqa: PLC0415 start-up time
 
-    show(certificates(settings_of(config, state).state, SystemClock()), output)
+    show(certificates(settings_of(config, state), SystemClock()), output)
 
 
 @ca.command("revoke")
@@ -158,7 +163,8 @@ def cashow(config: Path | None, state: Path | None, output: str) -> None:
 @click.argument("serial")
 def ca_revoke(config: Path | None, state: Path | None, serial: str) -> None:
     """Revokes a gateway's certificate; a running service cuts its session."""
-    entry = _ledger(config, state).revoke_certificate(serial, SystemClock().wall_ns())
+    with _ledger(config, state) as ledger:
+        entry = ledger.revoke_certificate(serial, SystemClock().wall_ns())
     say(f"certificate {entry.serial} of {entry.uri} is revoked")
 
 
@@ -194,13 +200,13 @@ def explain(reason: str, output: str) -> None:
         click.echo(f"  http   {known.http}\n  grpc   {known.grpc}")
 
 
-def _ledger(config: Path | None, state: Path | None) -> Any:
-    from twincloud.identity.ledger import Ledger  # noqa: PLC0415 start-up time
+def _ledger(config: Path | None, state: Path | None) -> AbstractContextManager[Any]:
+    from twincloud.identity.shared_ledger import ledger_of  # noqa: PLC0415 start-up time
 
-    directory = settings_of(config, state).state
-    if not (directory / "identity").is_dir():
-        raise ConflictError("NOT_INITIALISED", f"{directory} holds no coordinator", hint="run `twincloud init`")
-    return Ledger(directory)
+    settings = settings_of(config, state)
+    if not (settings.state / "identity").is_dir():
+        raise ConflictError("NOT_INITIALISED", f"{settings.state} holds no coordinator", hint="run `twincloud init`")
+    return ledger_of(settings.state, settings.database_url)
 
 
 def _seconds(text: str) -> float:
@@ -222,3 +228,4 @@ def _time(t_ns: int) -> str:
 
 
 root.add_command(db)
+root.add_command(archive)

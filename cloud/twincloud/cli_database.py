@@ -41,7 +41,11 @@ def upgrade(config: Path | None, state: Path | None) -> None:
     from twincloud.storage import open_store  # noqa: PLC0415 start-up time
     from twincloud.storage.directory import version_of  # noqa: PLC0415 start-up time
 
-    place = settings_of(config, state).state
+    settings = settings_of(config, state)
+    if settings.database_url:
+        _upgrade_shared(settings.database_url)
+        return
+    place = settings.state
     before = version_of(place)
     store = open_store(place, clock=SystemClock())
     try:
@@ -49,6 +53,14 @@ def upgrade(config: Path | None, state: Path | None) -> None:
     finally:
         store.close()
     say(f"the tables have version {now} already" if before == now else f"upgraded from version {before} to {now}")
+
+
+def _upgrade_shared(url: str) -> None:
+    from twincloud.storage.migrate import newest  # noqa: PLC0415 start-up time
+    from twincloud.storage.shared import upgrade as bring  # noqa: PLC0415 start-up time
+
+    bring(url)
+    say(f"the tables have version {newest()}, their rights and policies are in place")
 
 
 @db.command()

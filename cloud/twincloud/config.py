@@ -11,13 +11,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.document import read_document
 
 SYSTEM_CONFIG = Path("/etc/hybridtwin/twincloud.yaml")
+DATABASE_VARIABLE = "TWINCLOUD_DATABASE"
 HOST_NAME = r"^[A-Za-z0-9:._-]{1,253}$"
 
 
@@ -39,6 +40,9 @@ class Settings(BaseModel):
         archive: where days of history go as Parquet, `file:///FOLDER` or `s3://BUCKET/PREFIX?endpoint=URL`; `archive` in
             the state directory by default.
         archive_days: age at which a day goes there, 0 for never.
+        database: URI of the PostgreSQL that several coordinators share; "" for a file of this one alone. Its password
+            may stand in it, in PGPASSFILE, in PGPASSWORD or in the next one.
+        database_password_file: holds the password of the database's user.
         log: `debug`, `info`, `warning` or `error`.
     """
 
@@ -59,7 +63,33 @@ class Settings(BaseModel):
     model_bytes_max: int = Field(16 << 20, ge=1 << 10, le=256 << 20)
     archive: str = Field("", max_length=1_000)
     archive_days: float = Field(30.0, ge=0, le=36_500)
+    database: SecretStr = SecretStr("")
+    database_password_file: Path | None = None
     log: str = Field("info", pattern="^(debug|info|warning|error)$")
+
+    @property
+    def database_url(self) -> str:
+        """Where the shared database is, with its password; "" when the store is a file of the state directory.
+
+        Raises:
+            ConfigError: FILE_MISSING when the password's file cannot be read.
+            InputError: VALUE_INVALID when it is no URI.
+        """
+        url = self.database.get_secret_value()
+        if not url:
+            return ""
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise InputError("VALUE_INVALID", "database: it is no postgresql:// URI", field="database")
+        if self.database_password_file is None:
+            return url
+        from psycopg.conninfo import make_conninfo  # noqa: PLC0415 start-up time
+
+        try:
+            password = self.database_password_file.read_text().strip()
+        except OSError as error:
+            path = str(self.database_password_file)
+            raise ConfigError("FILE_MISSING", f"the password cannot be read: {error.strerror}", path=path) from error
+        return make_conninfo(url, password=password)
 
     @property
     def public_name(self) -> str:
@@ -102,6 +132,8 @@ def load_settings(
         if content:
             document.validate(_FileSettings)
         given |= content
+    if environ.get(DATABASE_VARIABLE):
+        given["database"] = environ[DATABASE_VARIABLE]
     given |= {key: value for key, value in (flags or {}).items() if value not in (None, ())}
     try:
         return Settings.model_validate(given)

@@ -10,14 +10,13 @@ import stat
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from twincloud.config import Settings
 from twincloud.identity.ca import Authority
-from twincloud.identity.ledger import Ledger
+from twincloud.identity.shared_ledger import ledger_of
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import StorageError, TwinError, UnreachableError
 
@@ -55,18 +54,20 @@ def examine(settings: Settings, clock: Clock) -> list[Row]:
     return rows + [_check_port(name, host, port) for name, host, port in ports]
 
 
-def certificates(state_dir: Path, clock: Clock) -> list[Row]:
+def certificates(settings: Settings, clock: Clock) -> list[Row]:
     """Root, issuing and server certificate, then those of gateways; raises NOT_INITIALISED."""
-    ca = Authority.load(state_dir, clock)
+    ca = Authority.load(settings.state, clock)
     rows: list[Row] = [
         _certificate("root", ca.root, ca.fingerprint),
         _certificate("issuing", ca.issuing.certificate, ""),
     ]
-    path = state_dir / "identity" / "server.pem"
+    path = settings.state / "identity" / "server.pem"
     if path.exists():
         rows.append(_certificate("server", x509.load_pem_x509_certificate(path.read_bytes()), ""))
     now_ns = clock.wall_ns()
-    for entry in sorted(Ledger(state_dir).content().certificates.values(), key=lambda c: (c.uri, c.issued_ns)):
+    with ledger_of(settings.state, settings.database_url) as ledger:
+        issued = ledger.content().certificates.values()
+    for entry in sorted(issued, key=lambda c: (c.uri, c.issued_ns)):
         state = "revoked" if entry.revoked_ns else "expired" if entry.until_ns <= now_ns else "valid"
         rows.append(
             {
@@ -92,7 +93,7 @@ def store_facts(settings: Settings, clock: Clock) -> dict[str, object]:
     from twincloud.storage import open_store  # noqa: PLC0415 start-up time
 
     try:
-        store = open_store(settings.state, clock=clock)
+        store = open_store(settings.state, clock=clock, database=settings.database_url)
     except TwinError as error:
         if error.reason != "STATE_LOCKED":
             raise
@@ -184,7 +185,8 @@ def _check_authority(settings: Settings, clock: Clock) -> str:
 
 
 def _check_ledger(settings: Settings, _clock: Clock) -> str:
-    content = Ledger(settings.state).content()
+    with ledger_of(settings.state, settings.database_url) as ledger:
+        content = ledger.content()
     return f"{len(content.tokens)} tokens, {len(content.certificates)} certificates"
 
 

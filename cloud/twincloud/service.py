@@ -21,6 +21,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -35,9 +36,13 @@ from twincloud.api.enrolment import create_enrolment_app
 from twincloud.api.metrics import Metrics
 from twincloud.config import Settings
 from twincloud.downlink.mailbox import Mailbox
+from twincloud.estimate.stepping import Stepper
+from twincloud.estimate.task import CloudTwins
 from twincloud.events.bus import Bus
+from twincloud.events.neighbours import Neighbours
 from twincloud.identity.ca import LOOPBACK_NAMES, Authority
 from twincloud.identity.ledger import Ledger
+from twincloud.identity.shared_ledger import SharedLedger
 from twincloud.ingest.servicer import SyncServicer, serve
 from twincloud.operations.pool import Pool
 from twincloud.operations.task import Work
@@ -45,7 +50,6 @@ from twincloud.replay import backtest
 from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
 from twincloud.upkeep.runner import Runner
-from twincloud.upkeep.task import Lease
 from twincloud.upkeep.tasks import tasks_of
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, StorageError, TwinError
@@ -132,10 +136,11 @@ async def run_service(
     ca = Authority.load(settings.state, clock)
     settings = settings.model_copy(update={"names": settings.names or ca.server_names()})
     ca.server_pair(settings.names)
-    store = await asyncio.to_thread(open_store, settings.state, clock=clock)
+    store = await asyncio.to_thread(open_store, settings.state, clock=clock, database=settings.database_url)
     try:
         await asyncio.to_thread(_forget_sessions, store, clock)
-        parts = _join(settings, clock, store, ca)
+        ledger = await asyncio.to_thread(_ledger_of, settings, store)
+        parts = _join(settings, clock, store, ca, ledger)
         async with parts.app.router.lifespan_context(parts.app):
             await _serve(parts, stop, ready_file, on_ready)
     except BaseExceptionGroup as group:
@@ -160,8 +165,12 @@ def _leave(store: Store, files: Sequence[Path | None]) -> None:
     store.close()
 
 
-def _join(settings: Settings, clock: Clock, store: Store, ca: Authority) -> Parts:
-    bus, metrics, ledger = Bus(), Metrics(), Ledger(settings.state)
+def _ledger_of(settings: Settings, store: Store) -> Ledger:
+    return SharedLedger(store.documents()) if settings.database_url else Ledger(settings.state)
+
+
+def _join(settings: Settings, clock: Clock, store: Store, ca: Authority, ledger: Ledger) -> Parts:
+    bus, metrics = Bus(), Metrics()
     loop = asyncio.get_running_loop()
 
     def wake(gateway: GatewayKey) -> None:
@@ -184,16 +193,15 @@ def _join(settings: Settings, clock: Clock, store: Store, ca: Authority) -> Part
     )
     pool = Pool(store, clock, KINDS)
     app.state.wake_operations = pool.wake
-    upkeep = Runner(tasks_of(settings, store, clock), _lease_of(store), clock, Random())  # noqa: S311 it spreads work
+    cloud_twins = CloudTwins(store, clock, Stepper(store, on_commit=bus.notify_twins))
+    upkeep = Runner((*tasks_of(settings, store, clock), cloud_twins), store.lease, clock, Random())  # noqa: S311 it spreads work
     app.state.upkeep = upkeep
     parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment, upkeep)
     return parts
 
 
-def _lease_of(store: Store) -> Lease:
-    """The store's leases; where it has none, this process alone has the store."""
-    found: Lease = getattr(store, "lease", lambda _name: contextlib.nullcontext(enter_result=True))
-    return found
+def _neighbours_of(parts: Parts) -> Neighbours:
+    return Neighbours(parts.store, parts.bus, partial(_notify_directive, parts), parts.pool.wake, parts.clock)
 
 
 def _notify_directive(parts: Parts, gateway: GatewayKey) -> None:
@@ -232,6 +240,7 @@ async def _serve(
                 group.create_task(_feed_watchdog(parts), name="watchdog"),
                 group.create_task(parts.upkeep.run(), name="upkeep"),
                 group.create_task(parts.pool.run(), name="operations"),
+                group.create_task(_neighbours_of(parts).run(), name="neighbours"),
             ]
             _tell_ready(parts, addresses, ready_file, on_ready)
             await stop.wait()
@@ -316,7 +325,7 @@ async def _follow_ledger(parts: Parts) -> None:
     known = parts.ledger.content()
     while True:
         await asyncio.sleep(LOOK_S)
-        present = parts.ledger.content()
+        present = await asyncio.to_thread(parts.ledger.refresh)
         if present is not known and parts.servicer is not None:
             parts.servicer.recheck()
         known = present

@@ -40,8 +40,8 @@ def test_a_hello_that_fails_half_way_leaves_nothing_and_spares_the_others(store,
     invite(store, other)
     put = type(store)._put_boots
 
-    def fails(self, connection, gateway_id, boots):
-        found = put(self, connection, gateway_id, boots)
+    def fails(self, connection, tenant, gateway_id, boots):
+        found = put(self, connection, tenant, gateway_id, boots)
         if len(boots) == 2:
             raise ConflictError("FENCED", "half way")
         return found

@@ -6,12 +6,11 @@ runs, because it reads this file again whenever it has changed. A token enters t
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -107,72 +106,98 @@ class Ledger:
         entry = self.content().certificates.get(normal_serial(serial))
         return entry is not None and entry.revoked_ns > 0
 
+    def refresh(self) -> Content:
+        """Looks for what others have changed; what may take a while, for a thread."""
+        return self.content()
+
     def add_token(self, entry: TokenEntry) -> None:
         """Keeps a token; raises ALREADY_EXISTS when a valid one has its name."""
-        with self._changing() as content:
+
+        def add(content: Content) -> Content:
             if _valid_of(content, entry.name, entry.created_ns) is not None:
                 raise ConflictError("ALREADY_EXISTS", f"a token named {entry.name!r} exists", hint="revoke it first")
-            self._write(replace(content, tokens={**content.tokens, entry.sha256: entry}))
+            return replace(content, tokens={**content.tokens, entry.sha256: entry})
+
+        self._change(add)
 
     def revoke_token(self, name: str, now_ns: int) -> TokenEntry:
         """Revokes the valid token of a name; raises NOT_FOUND."""
-        with self._changing() as content:
+        revoked: list[TokenEntry] = []
+
+        def revoke(content: Content) -> Content:
             entry = _valid_of(content, name, now_ns)
             if entry is None:
                 raise MissingError("NOT_FOUND", f"no valid token is named {name!r}", hint="see `twincloud token list`")
-            entry = replace(entry, revoked_ns=now_ns)
-            self._write(replace(content, tokens={**content.tokens, entry.sha256: entry}))
-            return entry
+            revoked.append(replace(entry, revoked_ns=now_ns))
+            return replace(content, tokens={**content.tokens, entry.sha256: revoked[-1]})
+
+        self._change(revoke)
+        return revoked[-1]
 
     def add_certificate(self, entry: CertificateEntry) -> None:
         """Keeps an issued certificate; those whose time is over are dropped, revoked ones a year later."""
-        with self._changing() as content:
+
+        def add(content: Content) -> Content:
             kept = {s: c for s, c in content.certificates.items() if _kept_until_ns(c) > entry.issued_ns}
-            kept[entry.serial] = entry
-            self._write(replace(content, certificates=kept))
+            return replace(content, certificates={**kept, entry.serial: entry})
+
+        self._change(add)
 
     def revoke_certificate(self, serial: str, now_ns: int) -> CertificateEntry:
         """Revokes a certificate; raises NOT_FOUND. Twice is no error, the first time counts."""
         key = normal_serial(serial)
-        with self._changing() as content:
+
+        def revoke(content: Content) -> Content:
             entry = content.certificates.get(key)
             if entry is None:
                 raise MissingError("NOT_FOUND", f"no certificate has the serial {key}", hint="see `twincloud ca show`")
-            if not entry.revoked_ns:
-                entry = replace(entry, revoked_ns=now_ns)
-                self._write(replace(content, certificates={**content.certificates, key: entry}))
-            return entry
+            entry = entry if entry.revoked_ns else replace(entry, revoked_ns=now_ns)
+            return replace(content, certificates={**content.certificates, key: entry})
+
+        self._change(revoke)
+        return self.content().certificates[key]
 
     def _read(self) -> Content:
         try:
-            raw = json.loads(self._path.read_text())
-            return Content(
-                {t["sha256"]: TokenEntry(**t) for t in raw["tokens"]},
-                {c["serial"]: CertificateEntry(**c) for c in raw["certificates"]},
-            )
+            raw = self._path.read_bytes()
         except OSError as error:
             raise StorageError("STORE_CORRUPT", f"{self._path}: {error.strerror}") from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise StorageError("STORE_CORRUPT", f"{self._path}: it is no ledger: {error}") from error
+        return unpack_content(raw, str(self._path))
 
-    def _write(self, content: Content) -> None:
-        if len(content.tokens) + len(content.certificates) > ENTRIES_MAX:
-            raise StorageError("LIMIT_EXCEEDED", f"{self._path} holds {ENTRIES_MAX} entries already")
-        body = {
-            "tokens": [asdict(t) for t in content.tokens.values()],
-            "certificates": [asdict(c) for c in content.certificates.values()],
-        }
-        write_durably(self._path, json.dumps(body, indent=1).encode())
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[Content]:
+    def _change(self, change: Callable[[Content], Content]) -> None:
         make_directory(self._directory)
         handle = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            yield self.content()
+            before = self.content()
+            after = change(before)
+            if after != before:
+                write_durably(self._path, pack_content(after))
         finally:
             os.close(handle)
+
+
+def pack_content(content: Content) -> bytes:
+    """The ledger as it is kept; raises LIMIT_EXCEEDED."""
+    if len(content.tokens) + len(content.certificates) > ENTRIES_MAX:
+        raise StorageError("LIMIT_EXCEEDED", f"the ledger holds {ENTRIES_MAX} entries already")
+    body = {
+        "tokens": [asdict(t) for t in content.tokens.values()],
+        "certificates": [asdict(c) for c in content.certificates.values()],
+    }
+    return json.dumps(body, indent=1).encode()
+
+
+def unpack_content(raw: bytes, place: str) -> Content:
+    """The ledger as it was kept; raises STORE_CORRUPT."""
+    try:
+        body = json.loads(raw)
+        return Content(
+            {t["sha256"]: TokenEntry(**t) for t in body["tokens"]},
+            {c["serial"]: CertificateEntry(**c) for c in body["certificates"]},
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise StorageError("STORE_CORRUPT", f"{place}: it is no ledger: {error}") from error
 
 
 def _kept_until_ns(entry: CertificateEntry) -> int:

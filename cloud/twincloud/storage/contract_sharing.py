@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from twincloud.storage.artifacts import Documents
 from twincloud.storage.records import GatewayKey
 
 
@@ -20,8 +21,16 @@ class Sharing(Protocol):
         """Tells the others that this coordinator runs; `ring` is called, from a thread, when anybody has committed."""
         ...
 
-    def end_absent(self, now_ns: int) -> tuple[str, ...]:
-        """Ends the sessions of coordinators that are gone; returns their names."""
+    def end_absent(self, now_ns: int, missed: Collection[str]) -> tuple[str, ...]:
+        """Coordinators that hold sessions and are gone; sessions of those that were `missed` before are ended.
+
+        After a restart of the database all need a moment to be there again, so once is not enough. A gateway that
+        came to another coordinator is that one's.
+        """
+        ...
+
+    def documents(self) -> Documents:
+        """What all coordinators of the database keep together beside its tables."""
         ...
 
     def addressed(self, after: int) -> tuple[int, tuple[GatewayKey, ...]]:

@@ -18,7 +18,7 @@ fence one another by turns and only a key in hardware tells them apart.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
@@ -77,18 +77,15 @@ class SessionStore(CatalogueStore):
         with self._database.write() as connection:
             self._end_of(connection, ("", self._replica), now_ns)
 
-    def end_absent(self, now_ns: int) -> tuple[str, ...]:
-        """Ends the sessions of other coordinators of the same database that are gone; returns whose those were.
-
-        A gateway that comes to another coordinator is that one's; those of this call have come to none yet.
-        """
+    def end_absent(self, now_ns: int, missed: Collection[str] = ()) -> tuple[str, ...]:
+        """See `Sharing.end_absent`."""
         with self._database.read() as connection:
             others = set(connection.execute(_HOLDERS).scalars()) - {"", self._replica}
         if not others:
             return ()
         with self._database.write() as connection:
             gone = tuple(name for name in sorted(others) if not self._database.is_present(connection, name))
-            self._end_of(connection, gone, now_ns)
+            self._end_of(connection, [name for name in gone if name in missed], now_ns)
         return gone
 
     def _end_of(self, connection: Connection, replicas: Sequence[str], now_ns: int) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from sqlalchemy import and_, bindparam, or_, select
 
 from twincloud.storage import schema as t
+from twincloud.storage.artifacts import Documents
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.part import Part
 
@@ -24,6 +25,10 @@ class SharingStore(Part):
     def announce(self, ring: Callable[[], None]) -> AbstractContextManager[None]:
         """See `Sharing.announce`."""
         return self._database.announce(self._replica, ring)
+
+    def documents(self) -> Documents:
+        """See `Sharing.documents`."""
+        return Documents(self._database)
 
     def addressed(self, after: int) -> tuple[int, tuple[GatewayKey, ...]]:
         """See `Sharing.addressed`."""
