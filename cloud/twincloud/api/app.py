@@ -54,6 +54,7 @@ from twincloud.api.stream import Stream
 from twincloud.api.threads import Threads
 from twincloud.api.v1 import (
     backtests,
+    cloud_twins,
     definitions,
     directives,
     events,
@@ -151,6 +152,7 @@ def create_app(
         events,
         operations,
         backtests,
+        cloud_twins,
         replay,
     ):
         app.include_router(module.router)

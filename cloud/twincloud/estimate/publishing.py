@@ -15,8 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from twincloud.estimate.ports import CloudStore
-from twincloud.storage.contract import Arrival, GatewayKey, Hello, Running
+from twincloud.storage.contract import Arrival, GatewayKey, Hello, Running, Store
 from twinmodel.clock import SECOND_NS, ClockQuality
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.package.archive import ModelPackage
@@ -79,7 +78,7 @@ def _time_step_ns(members: Sequence[Member]) -> int:
     return int(np.gcd.reduce([SECOND_NS // 1_000, *(member.package.dt_ns for member in members)]))
 
 
-def open_voice(store: CloudStore, tenant: str, site: str, members: Sequence[Member], now_ns: int) -> Voice:
+def open_voice(store: Store, tenant: str, site: str, members: Sequence[Member], now_ns: int) -> Voice:
     """Opens the session of a site's gateway with what its twins say; makes the gateway where it is new.
 
     Raises:

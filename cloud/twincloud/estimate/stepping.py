@@ -17,11 +17,10 @@ from typing import Final
 
 import numpy as np
 
-from twincloud.estimate.ports import CloudStore
 from twincloud.estimate.publishing import EXPONENT, EXPONENT_MAX, Member, Voice, arrivals_of, batch_of, open_voice
 from twincloud.estimate.wiring import load_package, resolve
 from twincloud.replay.frames import Frames, Source, Wires, frames_of
-from twincloud.storage.contract import GatewayKey, TwinKey
+from twincloud.storage.contract import GatewayKey, Store, TwinKey
 from twincloud.storage.records_cloud import CloudTwin, Feed
 from twincloud.storage.tracks import KNOWN_ALL, Track
 from twinmodel.clock import SECOND_NS
@@ -41,7 +40,7 @@ BEHIND_MAX: Final = 500
 class Newest:
     """Samples as cloud twins see them: of what a model said twice about one time, what it said last."""
 
-    def __init__(self, store: CloudStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def tracks(
@@ -89,7 +88,7 @@ class Stepper:
 
     def __init__(
         self,
-        store: CloudStore,
+        store: Store,
         *,
         on_commit: Callable[[Sequence[TwinKey]], None] = lambda _twins: None,
         cache_dir: Path | None = None,

@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
-from twincloud.estimate.ports import CloudStore
 from twincloud.estimate.stepping import Stepper
+from twincloud.storage.contract import Store
 from twincloud.storage.records_cloud import CloudTwin
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import ConflictError, StorageError, TwinError
@@ -25,7 +25,7 @@ class CloudTwins:
     name = "cloud twins"
     period_s = 1.0
 
-    def __init__(self, store: CloudStore, clock: Clock, stepper: Stepper) -> None:
+    def __init__(self, store: Store, clock: Clock, stepper: Stepper) -> None:
         self._store = store
         self._clock = clock
         self._stepper = stepper

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from twincloud.estimate.ports import CloudStore
 from twincloud.replay.frames import AGE_DEFAULT_NS, AGE_PERIODS, Source, Wires
-from twincloud.storage.contract import TwinKey
+from twincloud.storage.contract import Store, TwinKey
 from twincloud.storage.records_cloud import Feed, Wiring
 from twincloud.twins.history import signal_of
 from twinmodel.errors import ConflictError, InputError, MissingError
@@ -19,13 +18,13 @@ DEPTH_MAX: Final = 8
 ROLES: Final = ("measured", "estimate", "prediction", "substitute")
 
 
-def load_package(store: CloudStore, tenant: str, digest: str) -> ModelPackage:
+def load_package(store: Store, tenant: str, digest: str) -> ModelPackage:
     """A package of the registry, verified; raises NOT_FOUND, PackageError."""
     trusted = {key: signing.parse_public_key(pem) for key, pem in store.signers(tenant).items()}
     return archive.load(store.artifact(tenant, digest), trusted)
 
 
-def resolve(store: CloudStore, tenant: str, wiring: Wiring) -> tuple[Wires, Mapping[Feed, Source]]:
+def resolve(store: Store, tenant: str, wiring: Wiring) -> tuple[Wires, Mapping[Feed, Source]]:
     """The signals that feed a model now; a twin that has moved to another gateway is followed.
 
     Raises:
@@ -36,7 +35,7 @@ def resolve(store: CloudStore, tenant: str, wiring: Wiring) -> tuple[Wires, Mapp
     return Wires(inputs, {port: sources[feed] for port, feed in wiring.outputs.items()}), sources
 
 
-def _source(store: CloudStore, tenant: str, feed: Feed) -> Source:
+def _source(store: Store, tenant: str, feed: Feed) -> Source:
     gateway, binding, catalogue = store.binding(TwinKey(tenant, feed.site, feed.twin))
     name = signal_of(binding, feed.prop, feed.role)
     signal = catalogue.by_name.get(name)
@@ -47,7 +46,7 @@ def _source(store: CloudStore, tenant: str, feed: Feed) -> Source:
     return Source(gateway, name, signal.unit, AGE_PERIODS * signal.period_ns or AGE_DEFAULT_NS)
 
 
-def check(store: CloudStore, key: TwinKey, wiring: Wiring, package: ModelPackage) -> None:
+def check(store: Store, key: TwinKey, wiring: Wiring, package: ModelPackage) -> None:
     """Refuses a wiring that cannot run.
 
     Raises:
@@ -78,7 +77,7 @@ def _same_dimension(port: Port, feed: Feed, source: Source) -> None:
         raise InputError("UNIT_CLASH", message)
 
 
-def _refuse_circles(store: CloudStore, key: TwinKey, wiring: Wiring) -> None:
+def _refuse_circles(store: Store, key: TwinKey, wiring: Wiring) -> None:
     """Walks from a twin to those it is fed by, and from these to theirs."""
     known = {twin.key: twin.wiring for twin in store.cloud_twins(key.tenant)} | {key: wiring}
     path: list[TwinKey] = []

@@ -34,6 +34,7 @@ POLICY: Mapping[str, str] = {
     "models.assign": "operator",
     "twins.desire": "operator",
     "twins.write": "engineer",
+    "twins.run": "engineer",
     "definitions.publish": "engineer",
     "models.push": "engineer",
     "signers.add": "admin",

@@ -13,17 +13,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twincloud.operations.task import Task
-from twincloud.replay.frames import Frames, Tracks, Wires, frames_of, wires_of
-from twincloud.storage.contract import GatewayKey, ModelVersion, Store, TwinKey
+from twincloud.replay.frames import Frames, Wires, frames_of, wires_of
+from twincloud.storage.contract import ModelVersion, Store, TwinKey
 from twincloud.storage.records_operations import Json, Question
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, InputError, MissingError
 from twinmodel.package import archive, signing
 from twinmodel.package.archive import ModelPackage
-from twinmodel.signal import Catalogue, TwinBinding
 
 KIND: Final = "backtest"
 CHUNK_TICKS: Final = 5_000
@@ -32,18 +31,6 @@ WARM_UP_NS_MAX: Final = 7 * 86_400 * SECOND_NS
 _METHOD: Final = 1
 """Counts changes of how figures are made; part of the digest of a question."""
 _FILTER_TICKS: Final = 60
-
-
-class Sources(Store, Tracks, Protocol):
-    """What a back-test reads."""
-
-    def binding(self, key: TwinKey) -> tuple[GatewayKey, TwinBinding, Catalogue]:
-        """Who serves a twin, and which signals make it up; raises UNKNOWN_TWIN."""
-        ...
-
-    def commits_in(self, gateway: GatewayKey, from_ns: int, to_ns: int) -> str:
-        """A text that changes with every commit of the gateway that has samples in a span."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +45,7 @@ class Asked:
     warm_up_ns: int | None = None
 
 
-def question(store: Sources, asked: Asked) -> Question:
+def question(store: Store, asked: Asked) -> Question:
     """The work that answers a back-test.
 
     Raises:
@@ -107,7 +94,7 @@ def work(task: Task) -> Json:
 
 
 def _messages(
-    store: Any,
+    store: Store,
     twin: TwinKey,
     packages: list[ModelPackage],
     blobs: list[bytes],
@@ -137,7 +124,7 @@ def _messages(
         }  # fmt: skip
 
 
-def _wires(store: Sources, twin: TwinKey, package: ModelPackage) -> Wires:
+def _wires(store: Store, twin: TwinKey, package: ModelPackage) -> Wires:
     gateway, binding, catalogue = store.binding(twin)
     wires = wires_of(gateway, binding, catalogue, package)
     unfed = [port.name for port in package.inputs if port.name not in wires.inputs]

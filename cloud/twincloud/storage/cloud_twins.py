@@ -30,7 +30,7 @@ Signals = Mapping[GatewayKey, Sequence[str]]
 
 
 class CloudTwinStore(CommitStore):
-    """Keeps cloud twins; see `estimate.ports.CloudStore`."""
+    """Keeps cloud twins; see `Clouds`."""
 
     def put_cloud_twin(self, twin: CloudTwin, now_ns: int) -> CloudTwin:
         """Keeps what a person asked for; another model or wiring begins anew at its first tick to come."""

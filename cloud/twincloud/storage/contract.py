@@ -11,6 +11,7 @@ from typing import Protocol
 
 from twincloud.filters import Filter
 from twincloud.storage.contract_archives import Archives
+from twincloud.storage.contract_cloud import Clouds
 from twincloud.storage.contract_exports import Exports
 from twincloud.storage.contract_fleets import Fleets
 from twincloud.storage.contract_hours import Hours
@@ -318,6 +319,7 @@ class Store(
     Requests,
     Versions,
     Operations,
+    Clouds,
     Archives,
     Exports,
     Hours,

@@ -13,7 +13,7 @@ from twinmodel.signal import Catalogue, TwinBinding
 
 
 class SourceStore(Part):
-    """Reads what feeds a twin; see `replay.backtest.Sources`."""
+    """Reads what feeds a twin; see `Clouds`."""
 
     def binding(self, key: TwinKey) -> tuple[GatewayKey, TwinBinding, Catalogue]:
         """Who serves a twin, and which signals make it up; raises UNKNOWN_TWIN."""

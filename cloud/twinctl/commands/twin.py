@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 from twinctl.commands.backtest import backtest
+from twinctl.commands.cloud_twin import run_in_cloud
 from twinctl.commands.twin_record import COMMANDS, STATES
 from twinctl.options import Noun, client_of, options_of
 from twinctl.paths import twin_path
@@ -93,6 +94,7 @@ def history(ctx: click.Context, twin: str, property: str, roles: str, from_: str
 
 
 twin.add_command(backtest)
+twin.add_command(run_in_cloud)
 
 
 def _states(first: Json, events: Iterator[Json], key: tuple[str, str]) -> Iterator[Json]:

@@ -1,21 +1,24 @@
-"""What the estimation of cloud twins needs of the store."""
+"""The part of the store contract that keeps twins which run in the coordinator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from twincloud.replay.frames import Tracks
-from twincloud.storage.contract import Arrival, Commit, GatewayKey, Store, TwinKey
+from twincloud.storage.records import Arrival, Commit, GatewayKey, TwinKey
 from twincloud.storage.records_cloud import CloudTwin, Fresh
 from twinmodel.signal import Catalogue, TwinBinding
 
 
-class CloudStore(Store, Tracks, Protocol):
-    """The store, and cloud twins in it; each method is one transaction."""
+class Clouds(Protocol):
+    """Twins that run in the coordinator, and what feeds them; each method is one transaction."""
 
     def binding(self, key: TwinKey) -> tuple[GatewayKey, TwinBinding, Catalogue]:
         """Who serves a twin, and which signals make it up; raises UNKNOWN_TWIN."""
+        ...
+
+    def commits_in(self, gateway: GatewayKey, from_ns: int, to_ns: int) -> str:
+        """A text that changes with every commit of the gateway that has samples in a span."""
         ...
 
     def put_cloud_twin(self, twin: CloudTwin, now_ns: int) -> CloudTwin:
