@@ -8,8 +8,12 @@ Whatever ends in between leaves a draft, which the next attempt takes up, and ob
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     ColumnElement,
@@ -30,6 +34,7 @@ from sqlalchemy import (
 from twincloud.archive.objects import ObjectStore, day_key
 from twincloud.archive.runs import Written
 from twincloud.storage import schema as t
+from twincloud.storage.directory import DATABASE
 from twincloud.storage.part import Part
 from twincloud.storage.records_archives import DAY_NS, Archive, Day, Draft, FileState, archive_of, pack_groups
 from twincloud.storage.schema_archives import archives as a
@@ -37,6 +42,7 @@ from twincloud.storage.schema_hours import hour_parts, hours, points
 from twincloud.storage.span import WIDE_NS
 from twincloud.storage.tiers import Run, Wanted, joined
 from twinmodel.clock import SECOND_NS
+from twinmodel.errors import StorageError
 from twinmodel.signal import Kind
 
 LEASE_NS = 3_600 * SECOND_NS
@@ -155,6 +161,22 @@ class ArchiveStore(Part):
     def _kept(self, connection: Connection, day: Day) -> list[Archive]:
         rows = connection.execute(_OF_DAY, _key(day)).mappings()
         return [archive_of(dict(row)) for row in rows if row["state"] == FileState.KEPT]
+
+
+def peek(state_dir: Path) -> tuple[Archive, ...]:
+    """The rows of an embedded store that a service holds, read beside it.
+
+    Raises:
+        StorageError: STORE_CORRUPT when the file cannot be read.
+    """
+    path = state_dir / DATABASE
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as plain:
+            plain.row_factory = sqlite3.Row
+            rows = plain.execute(str(select(a).order_by(a.c.tenant, a.c.gateway_id, a.c.day_ns, a.c.generation)))
+            return tuple(archive_of(dict(row)) for row in rows)
+    except sqlite3.Error as error:
+        raise StorageError("STORE_CORRUPT", f"{path}: {error}", path=str(path)) from error
 
 
 def _parts(connection: Connection, day: Day) -> tuple[tuple[int, ...], ...]:

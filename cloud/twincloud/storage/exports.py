@@ -48,8 +48,15 @@ class ExportStore(TimelineStore):
             owners: tuple[int, ...] = ()
             for prop in properties or sorted(known):
                 names, owners = self._names(connection, key, prop, roles)
-                columns |= {(prop, role): by_schema for role, by_schema in names.items() if any(by_schema.values())}
-        signals = frozenset(name for by_schema in columns.values() for name in by_schema.values() if name)
+                for role, by_schema in names.items():
+                    there = {
+                        schema_id: name
+                        for schema_id, name in by_schema.items()
+                        if name in self._catalogue_by_id(connection, schema_id).by_name
+                    }
+                    if there:
+                        columns[prop, role] = there
+        signals = frozenset(name for by_schema in columns.values() for name in by_schema.values())
         return Plan(key, columns, dict(binding.units), Wanted(key.tenant, owners, signals, from_ns, to_ns))
 
     def export_windows(self, plan: Plan) -> Iterator[Window]:
@@ -73,7 +80,7 @@ class ExportStore(TimelineStore):
         window: dict[tuple[str, str], list[Run]] = {}
         for column, by_schema in plan.columns.items():
             parts: dict[tuple[int, str], list[Run]] = {}
-            for name in sorted({name for name in by_schema.values() if name} & found.keys()):
+            for name in sorted(set(by_schema.values()) & found.keys()):
                 for run in found[name]:
                     mine = bound(run, name, by_schema)
                     if len(mine):

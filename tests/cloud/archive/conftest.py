@@ -60,7 +60,8 @@ class Server:
                 [
                     weed(), "server", f"-dir={self.folder / 'files'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                     f"-master.port={master}", f"-master.port.grpc={master_grpc}", "-master.telemetry=false",
-                    "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}",
+                    "-master.volumeSizeLimitMB=64", "-master.electionTimeout=1s", "-master.heartbeatInterval=100ms",
+                    f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}",
                     "-volume.max=8", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}",
                     f"-filer.localSocket={self.folder / 'f.sock'}", f"-s3.localSocket={self.folder / 's.sock'}",
                     "-s3", f"-s3.port={self.port}", f"-s3.port.grpc={s3_grpc}", "-s3.port.iceberg=0",

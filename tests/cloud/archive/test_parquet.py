@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -19,11 +21,13 @@ from twinmodel.errors import StorageError
 from twinmodel.signal import Kind
 
 ABOUT = {"tenant": "acme", "site": "mill", "gateway": "gw-1", "day": "2023-11-15"}
-VALUES = """
-SELECT signal, make_timestamp_ns(epoch_ns(time) + time_rest_ns) AS t,
-       coalesce(scaled / divisor, value) AS value, text, unit, quality
-FROM read_parquet(?) WHERE signal = ? ORDER BY t
-"""
+ASKED = re.search(r"```sql\n(.*?)```", (Path(__file__).parents[3] / "docs" / "archive.md").read_text(), re.DOTALL)[1]
+"""The query that the documentation gives."""
+
+
+def ask(folder, signal):
+    asked = ASKED.replace("/var/lib/twincloud/archive", str(folder)).replace("plc0.flow", signal)
+    return duckdb.sql(asked).fetchnumpy()
 
 
 def write(path, *given_runs):
@@ -85,22 +89,23 @@ def test_a_fast_signal_takes_several_row_groups_and_the_index_says_where(tmp_pat
 
 
 def test_duckdb_and_pyarrow_read_signal_time_value_unit_and_quality(tmp_path):
-    path = tmp_path / "d.parquet"
+    path = tmp_path / "tenant=default/site=mill/gateway=gw-1/2023-11-15.parquet"
+    path.parent.mkdir(parents=True)
     times = DAY_NS + np.array([0, 1_000_001, 2_500_000_123], np.int64)
     quality = np.array([0, 513, 0], np.uint16)
     write(
         path,
-        run(values=[21.37, 1 / 3, 21.35], unit="°C", t_ns=times, quality=quality),
+        run("plc0.flow", [21.37, 1 / 3, 21.35], unit="°C", t_ns=times, quality=quality),
         run("plc.count", [1, 2**62, -3], kind=Kind.INT, unit="", t_ns=times),
         run("plc.state", ["idle", "", "läuft"], kind=Kind.STRING, unit="", t_ns=times),
         run("plc.on", [True, False, True], kind=Kind.BOOL, unit="", t_ns=times),
     )
-    flow = duckdb.execute(VALUES, [str(path), "plc.flow"]).fetchnumpy()
+    flow = ask(tmp_path, "plc0.flow")
     assert flow["value"].tolist() == [21.37, 1 / 3, 21.35]
     assert flow["t"].astype("datetime64[ns]").astype(np.int64).tolist() == times.tolist()
     assert (flow["unit"].tolist(), flow["quality"].tolist()) == (["°C"] * 3, [0, 513, 0])
-    assert duckdb.execute(VALUES, [str(path), "plc.on"]).fetchnumpy()["value"].tolist() == [1.0, 0.0, 1.0]
-    assert duckdb.execute(VALUES, [str(path), "plc.state"]).fetchnumpy()["text"].tolist() == ["idle", "", "läuft"]
+    assert ask(tmp_path, "plc.on")["value"].tolist() == [1.0, 0.0, 1.0]
+    assert ask(tmp_path, "plc.state")["text"].tolist() == ["idle", "", "läuft"]
     table = pq.read_table(path, filters=[("signal", "=", "plc.count")])
     assert table["scaled"].to_pylist() == [1, 2**62, -3]
     assert table["time"][0].as_py() == dt.datetime.fromtimestamp(DAY_NS // 10**9, dt.UTC)

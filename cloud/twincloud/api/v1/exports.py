@@ -17,7 +17,7 @@ from twincloud.api.v1.paging import Site, TwinName
 from twincloud.archive import tables
 from twincloud.storage.contract import Store, TwinKey
 from twincloud.storage.records_exports import Plan
-from twincloud.twins.history import ROLES
+from twincloud.twins.history import KNOWN_ROLES, ROLES
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, TwinError, UnreachableError
 
@@ -100,7 +100,7 @@ def _running(request: Request) -> asyncio.Semaphore:
 
 
 def _csv(store: Store, plan: Plan) -> Iterator[bytes]:
-    columns = sorted(plan.columns)
+    columns = sorted(plan.columns, key=lambda column: (column[0], KNOWN_ROLES.index(column[1])))
     yield tables.header(columns, plan.units).encode()
     for window in store.export_windows(plan):
         text = tables.lines(columns, window, to_text)
@@ -115,7 +115,6 @@ def _parquet(store: Store, plan: Plan) -> Iterator[bytes]:
     signals: dict[str, list[str]] = {}
     for (prop, role), by_schema in plan.columns.items():
         for name in by_schema.values():
-            if name:
-                signals[name] = [prop, role]
+            signals[name] = [prop, role]
     about = {"tenant": plan.key.tenant, "site": plan.key.site, "twin": plan.key.twin, "signals": signals}
     return (chunk for chunk in stream(runs, about) if chunk)
