@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from twinctl.options import client_of, confirm, options_of
+from twinctl.options import Verb, client_of, confirm, options_of
 from twinctl.paths import twin_path
 from twinctl.render import Column, Json, emit, field_of, instant, say, text_of
 from twinmodel.errors import InputError
@@ -18,7 +18,7 @@ STATES = ("draft", "commissioned", "active", "suspended", "retired")
 RUNS = ("edge", "cloud")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("twin")
 @click.option("--definition", default=None, help="NAME@VERSION.")
 @click.option("--state", type=click.Choice(STATES[:3]), default="draft", show_default=True)
@@ -35,7 +35,7 @@ def create(ctx: click.Context, twin: str, definition: str | None, state: str, ru
     emit(ctx, client_of(ctx).send("PUT", path, body, headers={"If-None-Match": "*"}), _RECORD)
 
 
-@click.command("set")
+@click.command("set", cls=Verb)
 @click.argument("twin")
 @click.option("--definition", help="NAME@VERSION; an empty one takes it away.")
 @click.option("--state", type=click.Choice(STATES), help="The next state; see docs/twins.md for what may follow what.")
@@ -73,7 +73,7 @@ def set_(
     emit(ctx, client.send("PATCH", path, patch, headers=headers), _RECORD)
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("twin")
 @click.argument("property", required=False)
 @click.argument("value", required=False)
@@ -103,7 +103,7 @@ def desired(
     emit(ctx, rows, _DESIRED, empty="nothing is desired")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("twin")
 @click.argument("type")
 @click.argument("target")
@@ -132,7 +132,7 @@ def relate(
     emit(ctx, client.send("PUT", path, {"properties": said}), _RELATIONS)
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("twin")
 @click.option("--type", "type_", default="", help="Only relationships of this type.")
 @click.option("--depth", type=click.IntRange(1, 10), default=3, show_default=True)
@@ -153,7 +153,7 @@ def graph(ctx: click.Context, twin: str, type_: str, depth: int, direction: str)
     emit(ctx, found["relationships"], _RELATIONS, empty="no relationships")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("twin")
 @click.pass_context
 def delete(ctx: click.Context, twin: str) -> None:
@@ -167,7 +167,7 @@ def delete(ctx: click.Context, twin: str) -> None:
     say(f"{site}/{name} deleted")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.pass_context
 def define(ctx: click.Context, files: tuple[Path, ...]) -> None:
@@ -180,7 +180,7 @@ def define(ctx: click.Context, files: tuple[Path, ...]) -> None:
     emit(ctx, made["items"], _DEFINITIONS)
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.option("--name", default="", help="Only versions of this one.")
 @click.pass_context
 def definitions(ctx: click.Context, name: str) -> None:
@@ -189,7 +189,7 @@ def definitions(ctx: click.Context, name: str) -> None:
     emit(ctx, rows, _DEFINITIONS, empty="no definitions")
 
 
-@click.command()
+@click.command(cls=Verb)
 @click.argument("reference", metavar="NAME@VERSION")
 @click.pass_context
 def definition(ctx: click.Context, reference: str) -> None:
