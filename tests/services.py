@@ -83,6 +83,10 @@ class Cluster:
             self._process.wait(START_S)
             self._process = None
 
+    def crash(self) -> None:
+        """Kills the server as a power cut would, all of its processes."""
+        self.stop(signal.SIGQUIT)
+
     def url(self, name: str = USER, user: str = USER) -> str:
         """Where a database is found."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{name}"

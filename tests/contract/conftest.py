@@ -72,6 +72,16 @@ class Postgres:
         self.url = cluster.url(self._name)
         create_shared(self.folder)
 
+    @classmethod
+    def over(cls, folder: Path, url: str) -> Postgres:
+        """A place on a database that is there, of a server of its own."""
+        place = cls.__new__(cls)
+        place.folder, place.clock, place.stores = folder / "state", ManualClock(NOW), []
+        place.url, place._name = url, ""
+        upgrade(url)
+        create_shared(place.folder)
+        return place
+
     def open(self, folder: Path | None = None, **options):
         store = open_store(
             folder or self.folder, clock=self.clock, database=self.url, **({"verify": describe} | options)
@@ -82,7 +92,8 @@ class Postgres:
     def close(self) -> None:
         for store in self.stores:
             store.close()
-        self._cluster.drop(self._name)
+        if self._name:
+            self._cluster.drop(self._name)
 
 
 IMPLEMENTATIONS: dict[str, Callable[[Path, Path, Any], Any]] = {"sqlite": Sqlite, "postgresql": Postgres}

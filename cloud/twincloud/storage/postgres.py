@@ -56,6 +56,14 @@ _OPTIONS = {
     "timezone": "UTC",
     "jit": "off",
 }
+_DIAL: dict[str, Any] = {
+    "application_name": "twincloud",
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 _LOCK_COUNTER = "SELECT value FROM counters WHERE name = 'row' FOR UPDATE"
 _NUMBER = "number"
 _AHEAD = 1 << 19
@@ -189,9 +197,9 @@ class PostgresDatabase:
 
     def _extend(self, connection: Connection) -> None:
         """Sees that there are partitions for the numbers this transaction may take."""
-        wanted = int(connection.info[_NUMBER]) + _AHEAD
-        if wanted >= self._prepared_until:
-            made = connection.exec_driver_sql("SELECT hybridtwin_extend(%(wanted)s)", {"wanted": wanted})
+        number = int(connection.info[_NUMBER])
+        if number + _AHEAD >= self._prepared_until:
+            made = connection.exec_driver_sql("SELECT hybridtwin_extend(%(number)s)", {"number": number})
             self._prepared_until = int(made.scalar_one())
 
     def _engine_of(self, *, pool_size: int, max_overflow: int) -> Engine:
@@ -237,10 +245,7 @@ class PostgresDatabase:
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         options = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
-        connection = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, options=options,
-            application_name="twincloud", tcp_user_timeout=10_000, keepalives_idle=5, keepalives_interval=2, keepalives_count=3,
-        )  # fmt: skip
+        connection = psycopg.connect(self._url, autocommit=True, options=options, **_DIAL)
         connection.adapters.register_dumper(str, PlainText)
         return connection
 

@@ -28,6 +28,7 @@ def upgrade(url: str) -> bool:
     """
     with contextlib.closing(PostgresDatabase(url, role="")) as database, database.write() as connection:
         connection.exec_driver_sql(_LOCK)
+        rights.make_role(connection, ROLE)
         found = migrate.version(connection)
         migrate.check_known(found)
         encoding, collation = connection.exec_driver_sql(
@@ -39,7 +40,6 @@ def upgrade(url: str) -> bool:
                 f"the database is {encoding} and sorts by {collation}; names must sort alike everywhere",
                 hint="CREATE DATABASE hybridtwin TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
             )
-        rights.make_role(connection, ROLE)
         migrate.upgrade(connection)
         partitions.arrange(connection)
         rights.secure(connection, metadata, ROLE)
