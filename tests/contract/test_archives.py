@@ -131,7 +131,11 @@ def test_a_crash_at_any_step_leaves_every_sample_in_one_answer_and_no_orphan(pla
     assert count > 9
     kept = [file for file in store.archives() if file.state is FileState.KEPT]
     assert [file.day.day_ns for file in kept] == [DAY, DAY + DAY_NS]
-    task(store, objects, tmp_path).run(LATER + 60 * DAY_NS)
+    edge.send(store, [tick(edge, DAY + 5, 0.5)])
+    compact(store)
+    before = samples(store)
+    for days in (60, 61):
+        assert task(store, objects, tmp_path).run(LATER + days * DAY_NS) == 0
     assert sorted(head.key for head in objects.list()) == sorted(file.key for file in store.archives())
     assert samples(store) == before
     assert not list((tmp_path / "staging").iterdir())

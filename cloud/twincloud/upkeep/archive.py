@@ -81,6 +81,8 @@ class ArchiveTask:
         path = self._staging / f"{draft.worker}{STAGING}"
         try:
             self._staging.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for left in self._staging.glob(f"*{STAGING}"):
+                left.unlink()  # of a process that was killed: a state directory has one at a time
             written = yield from self._write(draft, path)
             if not written.rows or draft.sha256 not in {"", written.sha256}:
                 # The hours changed since an attempt that may have been sent: its key is not used for anything else.
