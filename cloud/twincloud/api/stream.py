@@ -62,6 +62,7 @@ class Watcher:
     twin: str
     holder: str = ""
     delivered: int = 0
+    reset: str = ""
     cursor: int = 0
     pending: dict[Change, Frame] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -210,7 +211,8 @@ class Stream:
     ) -> AsyncIterator[bytes]:
         checked_ns = self._clock.boot_ns()
         try:
-            yield f"retry: {RETRY_MS}\nid: {watcher.delivered}\n\n".encode()
+            reset = f'event: reset\ndata: {{"reason": "{watcher.reset}"}}\n\n' if watcher.reset else ""
+            yield f"retry: {RETRY_MS}\nid: {watcher.delivered}\n\n{reset}".encode()
             while not watcher.closed:
                 try:
                     async with asyncio.timeout(HEARTBEAT_S):
@@ -238,8 +240,12 @@ class Stream:
             return
         watcher.delivered = min(after, newest)
         changes, cursor, everything = await self._threads.run(self._read_outbox, tenant, min(after, newest))
-        # An id from the future is of a coordinator that was since restored: what the client has may be wrong.
-        frames = await self._threads.run(self._render, tenant, changes, everything=everything or after > newest)
+        # An id from the future is of a coordinator that was since restored: what the client has may be wrong. Of what
+        # happened before the oldest event that is kept, nobody knows what it was.
+        oldest = await self._threads.run(self._store.first_event)
+        watcher.reset = "restored" if after > newest else "pruned" if 0 < after < oldest else ""
+        everything = everything or bool(watcher.reset)
+        frames = await self._threads.run(self._render, tenant, changes, everything=everything)
         watcher.put(frames, cursor, older=True)
 
     async def _publish(self, tenant: str, changes: set[Change], *, everything: bool, sweep: bool) -> None:

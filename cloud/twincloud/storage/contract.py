@@ -228,6 +228,10 @@ class Twins(Protocol):
         """Outbox rows after an id."""
         ...
 
+    def first_event(self) -> int:
+        """The id of the oldest outbox row that is kept, 0 when there is none."""
+        ...
+
     def last_event(self) -> int:
         """The id of the newest outbox row, 0 when there is none."""
         ...

@@ -25,6 +25,11 @@ class OutboxStore(Part):
             rows = connection.execute(_AFTER, {"tenant": tenant, "after": after, "limit": max(1, limit)}).all()
         return tuple(Event(r.id, r.tenant, r.site, r.kind, r.subject, r.t_ns, unpack(r.body)) for r in rows)
 
+    def first_event(self) -> int:
+        """See `Twins.first_event`."""
+        with self._database.read() as connection:
+            return int(connection.execute(_FIRST).scalar() or 0)
+
     def last_event(self) -> int:
         """See `Twins.last_event`."""
         with self._database.read() as connection:
@@ -52,6 +57,7 @@ _AFTER = (
     .order_by(t.events.c.id)
     .limit(bindparam("limit"))
 )
+_FIRST = select(func.min(t.events.c.id))
 _LAST = select(func.max(t.events.c.id))
 _GIVEN = select(t.counters.c.value).where(t.counters.c.name == bindparam("name"))
 _COUNT = select(func.count()).select_from(t.events)

@@ -194,3 +194,33 @@ async def test_one_token_cannot_take_the_streams_of_all_others(plant, api, tank)
         with pytest.raises(TwinError, match="RATE_LIMITED"):
             await stream.watch("acme", holder="wall")
         await open_streams.enter_async_context(aclosing(await stream.watch("globex", holder="desk")))
+
+
+@pytest.mark.parametrize(("after", "reason"), [(1, "pruned"), (10**9, "restored")])
+async def test_resume_beyond_what_is_kept_says_reset_and_brings_everything(
+    plant, api, tank, monkeypatch, after, reason
+):
+    oldest = plant.store.first_event()
+    assert 0 < oldest <= plant.store.last_event()
+    stream = api.app.state.stream
+    if reason == "pruned":
+        monkeypatch.setattr(type(plant.store), "first_event", lambda _: oldest + 5)
+    async with aclosing(await stream.watch("acme", after=after)) as events:
+        first = (await anext(events)).decode()
+        assert first.endswith(f'event: reset\ndata: {{"reason": "{reason}"}}\n\n')
+        found = await collect(stream, events, turn=False)
+        assert [e["event"] for e in found] == ["gateway", "twin", "twin"]
+
+
+async def test_resume_goes_on_at_another_coordinator_of_the_same_store(plant, api, tank):
+    async with aclosing(await api.app.state.stream.watch("acme")) as events:
+        seen = parse(await anext(events))["id"]
+    tank.send({"tank-2-dev.level": 9.0})
+    other = plant.app()
+    try:
+        async with aclosing(await other.state.stream.watch("acme", after=int(seen))) as events:
+            assert "reset" not in (await anext(events)).decode()
+            (event,) = await collect(other.state.stream, events, turn=False)
+            assert json.loads(event["data"])["twin"] == "tank-2"
+    finally:
+        other.state.threads.close()
