@@ -13,9 +13,9 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.lineage import Checkpoint, Ended, lineage_signal, of_text
 
-LOOK_BACK_NS: Final = (3_600 * SECOND_NS, 86_400 * SECOND_NS, 40 * 86_400 * SECOND_NS)
+LOOK_BACK_NS: Final = (700 * SECOND_NS, 7_200 * SECOND_NS, 86_400 * SECOND_NS, 40 * 86_400 * SECOND_NS)
 """How far back a checkpoint is looked for, in steps: there is one each ten minutes while a model runs."""
-LOOK_ON_NS: Final = 7_200 * SECOND_NS
+LOOK_ON_NS: Final = 1_300 * SECOND_NS
 """How far on the end of a span is looked for."""
 
 

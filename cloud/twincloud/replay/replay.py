@@ -24,7 +24,7 @@ from twincloud.replay.segment import Reader, Work
 from twincloud.replay.verdict import Reason, Span, joined
 from twincloud.storage.contract import GatewayKey, Loss, Twin, TwinKey
 from twincloud.storage.tracks import KNOWN_ALL
-from twinmodel.errors import MissingError, StorageError, TwinError
+from twinmodel.errors import ConflictError, MissingError, StorageError, TwinError
 from twinmodel.lineage import Checkpoint
 from twinmodel.package import archive, signing
 from twinmodel.stride import Strides, StridingEstimator
@@ -76,10 +76,10 @@ class Replayer:
     Args:
         store: where history is.
         cache_dir: folder of compiled kernels, see `warmup.cache_folder`.
-        tier: see `Estimator`.
+        tier: see `Estimator`; by default the first replay of a model waits for its kernel to be compiled.
     """
 
-    def __init__(self, store: ReplayStore, *, cache_dir: Path | None = None, tier: str = "auto") -> None:
+    def __init__(self, store: ReplayStore, *, cache_dir: Path | None = None, tier: str = "jit") -> None:
         self.store = store
         self._cache_dir = cache_dir
         self._tier = tier
@@ -166,7 +166,13 @@ class Replayer:
         package = archive.load(self.store.artifact(tenant, digest.hex()), trusted)
         if package.digest != digest:
             raise MissingError("UNKNOWN_MODEL", f"artifact {digest.hex()} is another package")
-        return StridingEstimator(package, tier=self._tier, cache_dir=self._cache_dir)
+        try:
+            return StridingEstimator(package, tier=self._tier, cache_dir=self._cache_dir)
+        except (StorageError, ConflictError) as error:
+            if error.reason == "PARITY_FAILED":
+                raise
+            # No compiler, or no folder for it: a hundred times slower, with the same bits.
+            return StridingEstimator(package, tier="interpreted")
 
     def _give_back(self, tenant: str, digest: bytes, estimator: StridingEstimator) -> None:
         with self._lock:

@@ -43,25 +43,18 @@ class Reader:
         self._store = store
         self._until_ns = until_ns
         self.known = known
-        self._held: dict[str, _Held] = {}
+        self._held: _Held | None = None
 
-    def inputs(self, gateway: GatewayKey, signals: frozenset[str], span_ns: tuple[int, int]) -> Mapping[str, Track]:
-        """Samples of signals in [span_ns[0], span_ns[1])."""
-        return self._tracks("inputs", gateway, signals, span_ns)
-
-    def outputs(self, gateway: GatewayKey, signals: frozenset[str], span_ns: tuple[int, int]) -> Mapping[str, Track]:
-        """The same; read ahead apart from inputs, as their spans differ a little."""
-        return self._tracks("outputs", gateway, signals, span_ns)
-
-    def _tracks(
-        self, kind: str, gateway: GatewayKey, signals: frozenset[str], span_ns: tuple[int, int]
+    def tracks(
+        self, gateway: GatewayKey, signals: frozenset[str], wanted: frozenset[str], span_ns: tuple[int, int]
     ) -> Mapping[str, Track]:
-        held, (from_ns, to_ns) = self._held.get(kind), span_ns
+        """Samples of the wanted ones of some signals, which are read together, in [span_ns[0], span_ns[1])."""
+        held, (from_ns, to_ns) = self._held, span_ns
         if held is None or held[:2] != (gateway, signals) or from_ns < held[2] or to_ns > held[3]:
             end_ns = max(to_ns, min(from_ns + READ_AHEAD_NS, self._until_ns))
             found = self._store.tracks(gateway, sorted(signals), from_ns, end_ns, self.known)
-            held = self._held[kind] = (gateway, signals, from_ns, end_ns, found)
-        return {name: _part(track, from_ns, to_ns) for name, track in held[4].items()}
+            held = self._held = (gateway, signals, from_ns, end_ns, found)
+        return {name: _part(held[4][name], from_ns, to_ns) for name in wanted}
 
 
 def _part(track: Track, from_ns: int, to_ns: int) -> Track:
@@ -88,6 +81,9 @@ class Work:
         self._twin = twin
         self._reader = reader
         self._span_ns = span_ns
+        outputs = self.checkpoint.exponents
+        self._inputs = frozenset(source.signal for source in self.wires.sources)
+        self._said = frozenset(f"{twin}/{output}#{role}" for output in outputs for role in OUTPUT_ROLES)
         self.last_ns = self._last_ns()
 
     @property
@@ -117,8 +113,7 @@ class Work:
 
     def inputs(self, after_ns: int, last_ns: int) -> Mapping[str, Track]:
         """Samples of the inputs in (after_ns, last_ns]."""
-        signals = frozenset(source.signal for source in self.wires.sources)
-        return self._reader.inputs(self.segment.mark.gateway, signals, (after_ns + 1, last_ns + 1))
+        return self._tracks(self._inputs, after_ns + 1, last_ns + 1)
 
     def counts(self, track: Track) -> BOOL:
         """Which samples the ticks saw."""
@@ -222,20 +217,23 @@ class Work:
                 found[at[(rest != 0) | ~equal]] = True
         return found
 
+    def _tracks(self, wanted: frozenset[str], from_ns: int, to_ns: int) -> Mapping[str, Track]:
+        return self._reader.tracks(self.segment.mark.gateway, self._inputs | self._said, wanted, (from_ns, to_ns))
+
     def _outputs(self, first_ns: int, last_ns: int) -> Mapping[str, Track]:
-        names = frozenset(
-            f"{self._twin}/{output}#{role}" for output in self.checkpoint.exponents for role in OUTPUT_ROLES
-        )
-        tracks = self._reader.outputs(self.segment.mark.gateway, names, (first_ns, last_ns + 1))
+        tracks = self._tracks(self._said, first_ns, last_ns + 1)
         return {name: track.take(self._of_boot(track)) for name, track in tracks.items()}
 
     def _last_ns(self) -> int:
         segment, c = self.segment, self.checkpoint
         if segment.ended is not None:
+            # Read from here on, as the frames need it.
+            self._tracks(frozenset(), c.base_ns + 1, segment.ended.tick_ns + 1)
             return segment.ended.tick_ns
         end_ns = self._span_ns[1] if segment.next_ns is None else min(self._span_ns[1], segment.next_ns)
         if end_ns <= c.next_ns:
             return c.next_ns - 1
+        self._tracks(frozenset(), c.base_ns + 1, end_ns)
         ends = [int(track.t_ns[-1]) for track in self._outputs(c.next_ns, end_ns - 1).values() if len(track)]
         return max(ends, default=c.next_ns - 1)
 
