@@ -16,6 +16,8 @@ from tests.contract.conftest import _PARAMS, IMPLEMENTATIONS
 from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
 from twincloud.storage.contract import Arrival
 from twincloud.storage.tiers import Wanted
+from twincloud.twins.buckets import WIDTHS_NS, minutes_of, widened
+from twincloud.twins.history import Columns
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError, StorageError
 from twinmodel.signal import Batch, Kind, Stream
@@ -266,3 +268,32 @@ def test_twin_as_it_was_has_the_values_of_then_and_is_the_newest_one_now(store):
         assert values(store.twin_as_of(TWIN, START + HOUR)) == values(store.twin(TWIN))
         assert store.twin_as_of(TWIN, START - 1).properties[0].reported is None
         compact_all(store)
+
+
+def plain(buckets) -> list:
+    return [bits(getattr(buckets, name)) for name in buckets.__slots__]
+
+
+def test_stored_minutes_are_those_of_the_samples_also_after_late_data(store):
+    edge = ready(store)
+    rng = random.Random(3)
+    edge.send(store, [
+        edge.samples({"plc0.flow": [(START + n * 17 * S + k * S, rng.uniform(-9, 9)) for k in range(17)]},
+                     quality=rng.choice([0, 0, 0x8001]))
+        for n in range(500)
+    ])  # fmt: skip
+    wide = (TWIN, "flow", ["measured"], START + 5 * S, START + 3 * HOUR)
+    for late in (False, True):
+        if late:
+            edge.send(store, [edge.tick(START + 30 * S, 99.0), edge.tick(START + 2 * HOUR, float("nan"))])
+        series = store.history(TWIN, "flow", ["measured"], START, START + 3 * HOUR, 99_999)["measured"]
+        expected = minutes_of(Columns(series.t_ns, series.value, series.quality))
+        for _ in range(2):
+            assert plain(store.buckets(*wide, "1m")["measured"]) == plain(expected)
+            for text, width_ns in WIDTHS_NS.items():
+                assert plain(store.buckets(*wide, text)["measured"]) == plain(widened(expected, width_ns))
+            compact_all(store)
+            while store.bucket(0):
+                pass
+    with pytest.raises(InputError, match="REQUEST_INVALID"):
+        store.buckets(*wide, "7m")

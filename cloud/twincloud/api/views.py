@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from twincloud.api.diagnosis import diagnose_gateway, diagnose_twin
 from twincloud.api.times import to_text, to_text_or_none
 from twincloud.api.v1.holdings import LossView, SampleView, WishView
 from twincloud.api.v1.schemas import (
+    BucketsView,
     DeadLetterView,
     DirectiveView,
     GatewayView,
@@ -34,6 +36,7 @@ from twincloud.storage.contract import (
     Value,
     Wish,
 )
+from twincloud.twins.buckets import Buckets, quality_of
 from twincloud.twins.lifecycle import State
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import describe
@@ -231,6 +234,41 @@ def history_view(prop: Property, series: dict[str, Series], *, from_ns: int, to_
     }
     return HistoryView.model_construct(
         property=prop.name, unit=prop.unit, from_time=to_text(from_ns), to_time=to_text(to_ns), series=columns
+    )
+
+
+def bucket_view(
+    prop: Property, found: Mapping[str, Buckets], resolution: str, points: int, *, from_ns: int, to_ns: int
+) -> HistoryView:
+    """Buckets by role, the newest `points` of them."""
+    series = {}
+    for role, buckets in found.items():
+        cut = slice(max(0, len(buckets) - points), None)
+        low, high, last, mean = (
+            [_finite(v) for v in column[cut].tolist()]
+            for column in (buckets.low, buckets.high, buckets.last, buckets.mean)
+        )
+        series[role] = SeriesView.model_construct(
+            t_ns=buckets.start_ns[cut].tolist(),
+            value=list(mean),
+            quality=quality_of(buckets.worst[cut]).tolist(),
+            truncated=len(buckets) > points,
+            buckets=BucketsView.model_construct(
+                low=low,
+                high=high,
+                last=last,
+                count=buckets.count[cut].tolist(),
+                usable=buckets.usable[cut].tolist(),
+                bad=buckets.bad[cut].tolist(),
+            ),
+        )
+    return HistoryView.model_construct(
+        property=prop.name,
+        unit=prop.unit,
+        from_time=to_text(from_ns),
+        to_time=to_text(to_ns),
+        series=series,
+        resolution=resolution,
     )
 
 

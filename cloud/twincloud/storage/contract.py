@@ -48,6 +48,7 @@ from twincloud.storage.records import (
     Value,
     Wish,
 )
+from twincloud.storage.tiers import KNOWN_ALL
 from twinmodel.errors import TwinError
 from twinmodel.signal import Batch, Catalogue
 
@@ -190,11 +191,18 @@ class Twins(Protocol):
         ...
 
     def history(
-        self, key: TwinKey, prop: str, roles: Sequence[str], from_ns: int, to_ns: int, points_max: int
+        self,
+        key: TwinKey,
+        prop: str,
+        roles: Sequence[str],
+        from_ns: int,
+        to_ns: int,
+        points_max: int,
+        known: int = KNOWN_ALL,
     ) -> Mapping[str, Series]:
         """History of a property by role (`measured`, `estimate`, `sigma`, `prediction`, `innovation`, `drift`).
 
-        Longer runs than `points_max` keep the newest points and say `truncated`.
+        Longer runs than `points_max` keep the newest points and say `truncated`. `known`: the last commit that counts.
         """
         ...
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from twincloud.storage.records import Twin, TwinKey
 from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted
+from twincloud.twins.buckets import Buckets
 
 
 class Hours(Protocol):
@@ -40,4 +41,24 @@ class Hours(Protocol):
 
     def twin_as_of(self, key: TwinKey, as_of_ns: int, known: int = KNOWN_ALL) -> Twin:
         """A twin by what was known at a commit of the time up to `as_of_ns`; raises UNKNOWN_TWIN."""
+        ...
+
+    def bucket(self, now_ns: int) -> int:
+        """A step of upkeep: makes the minutes of one gateway's compacted hour; gives the points it made, 0 for none."""
+        ...
+
+    def buckets(
+        self,
+        key: TwinKey,
+        prop: str,
+        roles: Sequence[str],
+        from_ns: int,
+        to_ns: int,
+        resolution: str,
+        known: int = KNOWN_ALL,
+    ) -> Mapping[str, Buckets]:
+        """History of a property by role in buckets of `1m`, `15m` or `1h` that touch [from_ns, to_ns), whole ones.
+
+        Raises REQUEST_INVALID for another resolution, LIMIT_EXCEEDED for a span that is too long.
+        """
         ...

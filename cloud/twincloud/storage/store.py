@@ -25,6 +25,7 @@ from twincloud.storage.compaction import CompactionStore
 from twincloud.storage.contract import StoreStatus
 from twincloud.storage.database import Database
 from twincloud.storage.directory import ARTIFACTS, Lock, open_database, replica_of
+from twincloud.storage.downsampled import DownsampledStore
 from twincloud.storage.exports import ExportStore
 from twincloud.storage.fleet import FleetStore
 from twincloud.storage.fleets import FleetsStore
@@ -55,6 +56,7 @@ class CoordinatorStore(
     CloudTwinStore,
     CommitStore,
     AsOfStore,
+    DownsampledStore,
     ExportStore,
     CompactionStore,
     AuditStore,

@@ -112,7 +112,7 @@ class TimelineStore(Part):
             raise MissingError("NOT_FOUND", f"twin {binding.twin!r} has no property {prop!r}", hint=f"it has {has}")
         owners = tuple(connection.execute(_OWNERS, {"twin_id": row["id"]}).scalars())
         names: dict[str, dict[int, str]] = {role: {} for role in roles}
-        for schema_id in set(connection.execute(_SCHEMAS, {"gateways": list(owners)}).scalars()):
+        for schema_id in set(connection.execute(SCHEMAS, {"gateways": list(owners)}).scalars()):
             for one in self._catalogue_by_id(connection, schema_id).twins:
                 if one.twin == key.twin:
                     for role in roles:
@@ -186,6 +186,6 @@ def bound(run: Run, name: str, by_schema: Mapping[int, str]) -> Run:
 
 
 _OWNERS = select(t.twin_owners.c.gateway_id).where(t.twin_owners.c.twin_id == bindparam("twin_id"))
-_SCHEMAS = select(t.gateway_schemas.c.schema_id).where(
+SCHEMAS = select(t.gateway_schemas.c.schema_id).where(
     t.gateway_schemas.c.gateway_id.in_(bindparam("gateways", expanding=True))
 )

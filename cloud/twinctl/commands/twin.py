@@ -24,6 +24,18 @@ def twin() -> None:
     """Twins, what is reported and what is said of them. TWIN is SITE/TWIN, or a name that only one site has."""
 
 
+_as_of = click.option("--as-of", default="", help="RFC 3339 or an age: what happened after it does not count.")
+_known_at = click.option(
+    "--known-at", default="", help="RFC 3339 or an age: what became known after it does not count."
+)
+
+
+def _then(as_of: str, known_at: str) -> dict[str, str]:
+    """The times of a question about the past."""
+    now_ns = SystemClock().wall_ns()
+    return {name: time_of(text, now_ns) for name, text in (("as_of", as_of), ("known_at", known_at)) if text}
+
+
 @twin.command("list")
 @click.option("--site", default="", help="Only this site.")
 @click.option("--health", type=click.Choice(["ok", "warn", "bad", "offline"]), help="Only with this health.")
@@ -37,11 +49,15 @@ def list_(ctx: click.Context, site: str, health: str | None, state: str | None) 
 
 @twin.command()
 @click.argument("twin")
+@_as_of
+@_known_at
 @click.pass_context
-def show(ctx: click.Context, twin: str) -> None:
-    """Show what TWIN measures, estimates and predicts now."""
+def show(ctx: click.Context, twin: str, as_of: str, known_at: str) -> None:
+    """Show what TWIN measures, estimates and predicts now, or did at a time."""
     client = client_of(ctx)
-    view = client.twin_view(*client.twin(twin))
+    site, name = client.twin(twin)
+    then = _then(as_of, known_at)
+    view = client.get(twin_path(site, name), **then) if then else client.twin_view(site, name)
     emit(ctx, view, _HEAD)
     options = options_of(ctx)
     if options.output == "table" and not options.fields:
@@ -77,13 +93,34 @@ def watch(ctx: click.Context, twin: str, count: int | None) -> None:
 @click.option("--from", "from_", default="1h", show_default=True, help="RFC 3339, or an age as 90s, 15min, 1h, 7d.")
 @click.option("--to", default="", help="RFC 3339, or an age; now.")
 @click.option("--points", type=click.IntRange(1, 20_000), default=1_000, show_default=True, help="The newest so many.")
+@click.option(
+    "--resolution",
+    type=click.Choice(("auto", "raw", "1m", "15m", "1h")),
+    default="raw",
+    show_default=True,
+    help="Means of buckets; -o json also has low, high, last and count.",
+)
+@_as_of
+@_known_at
 @click.pass_context
-def history(ctx: click.Context, twin: str, property: str, roles: str, from_: str, to: str, points: int) -> None:  # noqa: A002 - the option's name
+def history(
+    ctx: click.Context,
+    twin: str,
+    property: str,  # noqa: A002 - the option's name
+    roles: str,
+    from_: str,
+    to: str,
+    points: int,
+    resolution: str,
+    as_of: str,
+    known_at: str,
+) -> None:
     """Print the history of a PROPERTY of TWIN, a row per time."""
     client = client_of(ctx)
     site, name = client.twin(twin)
     now_ns = SystemClock().wall_ns()
     asked = {"from": time_of(from_, now_ns), "to": time_of(to or "0s", now_ns), "roles": roles, "points": points}
+    asked |= _then(as_of, known_at) | ({"resolution": resolution} if resolution != "raw" else {})
     view = client.get(f"{twin_path(site, name)}/history", property=property, **asked)
     if any(run["truncated"] for run in view["series"].values()):
         say(f"only the newest {points} points of this span; see --points")

@@ -223,6 +223,17 @@ class FleetSummary(Shape):
     server_time: str
 
 
+class BucketsView(Shape):
+    """What else is known of each bucket of a downsampled series; null where no sample is usable."""
+
+    low: list[float | None]
+    high: list[float | None]
+    last: list[float | None]
+    count: list[int]
+    usable: list[int]
+    bad: list[int]
+
+
 class SeriesView(Shape):
     """Columns of one role: event times in ns, values (null where nothing was read), quality codes."""
 
@@ -230,6 +241,7 @@ class SeriesView(Shape):
     value: list[float | int | bool | str | None]
     quality: list[int]
     truncated: bool = False
+    buckets: BucketsView | None = None
 
 
 class HistoryView(Shape):
@@ -240,6 +252,7 @@ class HistoryView(Shape):
     from_time: str
     to_time: str
     series: dict[str, SeriesView]
+    resolution: str = "raw"
 
 
 class InviteRequest(Shape):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
@@ -26,10 +26,12 @@ from twincloud.api.v1.paging import (
 )
 from twincloud.api.v1.schemas import AssignRequest, DirectiveView, HistoryView, TwinList, TwinView
 from twincloud.api.v1.twin_shapes import StateName
-from twincloud.api.views import directive_view, history_view
+from twincloud.api.views import bucket_view, directive_view, history_view
 from twincloud.filters import Filter
 from twincloud.storage.contract import Gateway, Store, Twin, TwinKey
 from twincloud.storage.selection import TWIN_COLUMNS, TWIN_FIELDS
+from twincloud.storage.tiers import KNOWN_ALL
+from twincloud.twins.buckets import WIDTHS_NS
 from twincloud.twins.history import KNOWN_ROLES, ROLES
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError
@@ -38,6 +40,11 @@ POINTS_MAX = 20_000
 SPAN_DEFAULT_NS = 3_600 * SECOND_NS
 
 router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["twins"])
+
+AsOf = Annotated[str, Query(max_length=64, description="event time, RFC 3339: what came after it does not count")]
+KnownAt = Annotated[str, Query(max_length=64, description="RFC 3339: what became known after it does not count")]
+Resolution = Literal["auto", "raw", "1m", "15m", "1h"]
+BUCKETS: tuple[Resolution, ...] = ("1m", "15m", "1h")
 
 Reader = Annotated[Access, Depends(allow("twins.read"))]
 Assigner = Annotated[Access, Depends(allow("models.assign"))]
@@ -78,8 +85,16 @@ def _passes(
 
 
 @router.get("/sites/{s}/twins/{twin}", response_model=TwinView, responses={304: {"description": "unchanged"}})
-async def get_twin(request: Request, access: Reader, s: Site, twin: TwinName) -> Response:
-    """One twin; the ETag changes with its revision and with its health, which also time alone can change."""
+async def get_twin(
+    request: Request, access: Reader, s: Site, twin: TwinName, as_of: AsOf = "", known_at: KnownAt = ""
+) -> Response:
+    """One twin; the ETag changes with its revision and with its health, which also time alone can change.
+
+    With `as_of` or `known_at` its values are those of then; binding, model and health are those of now.
+    """
+    if as_of or known_at:
+        body = await _twin_of_then(request, TwinKey(access.tenant, s, twin), as_of, known_at)
+        return Response(body, headers={"Cache-Control": "private, no-cache"}, media_type="application/json")
     held = await request.app.state.views.twin(TwinKey(access.tenant, s, twin))
     headers = {"ETag": held.tag, "Cache-Control": "private, no-cache"}
     if unchanged(request, held.tag):
@@ -98,8 +113,14 @@ async def get_history(
     from_: Annotated[str, Query(alias="from", max_length=64, description="RFC 3339; an hour before `to`")] = "",
     to: Annotated[str, Query(max_length=64, description="RFC 3339; now")] = "",
     points: Annotated[int, Query(ge=1, le=POINTS_MAX)] = 2_000,
+    resolution: Annotated[Resolution, Query(description="buckets; auto: raw where the points suffice")] = "raw",
+    as_of: AsOf = "",
+    known_at: KnownAt = "",
 ) -> Response:
-    """History of one property by role; longer runs keep the newest points and say so."""
+    """History of one property by role; longer runs keep the newest points and say so.
+
+    In buckets `value` is the mean, `quality` the worst one. With `known_at` the answer is the same for ever.
+    """
     state = request.app.state
     # The end is exclusive: by default the value of this very moment is still inside.
     to_ns = parse(to, "to") if to else state.clock.wall_ns() + 1
@@ -111,14 +132,54 @@ async def get_history(
     if unknown or not wanted:
         named = f"{unknown[0]!r} is unknown" if unknown else "none is given"
         raise InputError("REQUEST_INVALID", f"roles: {named}", hint=f"use {', '.join(KNOWN_ROLES)}", field="roles")
+    if as_of:
+        to_ns = max(from_ns + 1, min(to_ns, parse(as_of, "as_of") + 1))
+    if resolution == "auto":
+        resolution = resolution_for(to_ns - from_ns, points)
     key = TwinKey(access.tenant, s, twin)
-    body = await state.threads.run(_history, state.store, key, prop, wanted, from_ns, to_ns, points)
+    known = await _commit_known_at(request, known_at)
+    span = (from_ns, to_ns)
+    body = await state.threads.run(_history, state.store, key, prop, wanted, span, points, resolution, known)
     return Response(body, media_type="application/json")
 
 
+async def _commit_known_at(request: Request, known_at: str) -> int:
+    """The number of the last commit that counts; raises KNOWN_AT_OPEN."""
+    if not known_at:
+        return KNOWN_ALL
+    state = request.app.state
+    t_ns = parse(known_at, "known_at")
+    number: int = await state.threads.run(state.store.known_at, t_ns, state.clock.wall_ns())
+    return number
+
+
+async def _twin_of_then(request: Request, key: TwinKey, as_of: str, known_at: str) -> str:
+    state = request.app.state
+    known = await _commit_known_at(request, known_at)
+    as_of_ns = parse(as_of, "as_of") if as_of else state.clock.wall_ns()
+    twin = await state.threads.run(state.store.twin_as_of, key, as_of_ns, known)
+    (view,) = await state.fleet.twin_views(key.tenant, [twin])
+    body: str = view.model_dump_json()
+    return body
+
+
+def resolution_for(span_ns: int, points: int) -> Resolution:
+    """The finest resolution of which the points cover a span, samples taken as one a second."""
+    fitting: tuple[tuple[Resolution, int], ...] = (("raw", SECOND_NS), *((r, WIDTHS_NS[r]) for r in BUCKETS))
+    return next((name for name, width_ns in fitting if span_ns <= points * width_ns), "1h")
+
+
 def _history(
-    store: Store, key: TwinKey, prop: str, roles: tuple[str, ...], from_ns: int, to_ns: int, points: int
+    store: Store,
+    key: TwinKey,
+    prop: str,
+    roles: tuple[str, ...],
+    span: tuple[int, int],
+    points: int,
+    resolution: Resolution,
+    known_to: int,
 ) -> str:
+    from_ns, to_ns = span
     known = {p.name: p for p in store.twin(key).properties}
     if prop not in known:
         raise MissingError(
@@ -126,8 +187,12 @@ def _history(
             f"twin {key.twin} has no property {prop!r}",
             hint=f"use one of {', '.join(sorted(known)) or 'none: it has no properties yet'}",
         )
-    series = store.history(key, prop, roles, from_ns, to_ns, points)
-    return history_view(known[prop], dict(series), from_ns=from_ns, to_ns=to_ns).model_dump_json()
+    if resolution == "raw":
+        series = store.history(key, prop, roles, from_ns, to_ns, points, known=known_to)
+        return history_view(known[prop], dict(series), from_ns=from_ns, to_ns=to_ns).model_dump_json()
+    found = store.buckets(key, prop, roles, from_ns, to_ns, resolution, known=known_to)
+    view = bucket_view(known[prop], found, resolution, points, from_ns=from_ns, to_ns=to_ns)
+    return view.model_dump_json()
 
 
 @router.put("/sites/{s}/twins/{twin}/model", status_code=status.HTTP_202_ACCEPTED)
