@@ -48,7 +48,11 @@ function header() {
   health.className = `tag ${shown.health}`;
   put(health, shown.health);
   const skew = model.desired && model.running !== model.desired;
-  put($("f-gateway"), `${site} / ${shown.gateway}`);
+  put($("f-gateway"), `${site} / ${shown.gateway || "no gateway"}`);
+  const apart = properties.filter((p) => p.differs).length;
+  put($("f-state"), `${shown.state ?? "active"}${shown.definition ? ` · ${shown.definition}` : ""}${apart ? ` · ${apart} not as desired` : ""}`);
+  $("f-state").title = Object.entries(shown.tags ?? {}).map(([name, value]) => `${name}=${value}`).join("\n");
+  $("f-state").className = apart ? "warn" : "";
   put($("f-model"), model.running ? `${model.running} ${model.tier && `(${model.tier})`}${skew ? `, desired ${model.desired}` : ""}` : model.desired ? `none, desired ${model.desired}` : "none");
   $("f-model").className = skew ? "warn" : "";
   const lags = properties.map((p) => p.reported).filter(Boolean).map((v) => (Date.parse(v.t_committed) - Date.parse(v.t_event)) / 1000);
@@ -81,7 +85,7 @@ function age() {
 }
 
 function values() {
-  const lines = shown.properties.flatMap((p) => ["reported", "replaced", "estimated", "predicted"].filter((role) => p[role]).map((role) => [p, p[role]]));
+  const lines = shown.properties.flatMap((p) => ["reported", "replaced", "estimated", "predicted", "desired"].filter((role) => p[role]).map((role) => [p, p[role]]));
   const body = $("values");
   if (body.childElementCount !== lines.length) {
     body.replaceChildren(...lines.map(() => el("tr", {}, el("th", { scope: "row" }), ...["", "num", "num", "", "", "", "num", "num", ""].map((c) => el("td", { class: c })), el("td", {}, el("button", { type: "button", class: "why-value" }, "why this value")))));
@@ -90,7 +94,7 @@ function values() {
     const cells = body.children[i].children;
     const at = Date.parse(v.t_event);
     const lag = seconds((Date.parse(v.t_committed) - at) / 1000);
-    const source = v.model || p.signal;
+    const source = v.origin === "commanded" ? `by ${v.by}` : v.model || p.signal;
     [p.name, v.origin, withSigma(v.value, v.sigma), v.sigma == null ? "" : number(v.sigma, 2), v.unit, v.quality, moment(at), cells[7].textContent, lag, source]
       .forEach((text, k) => put(cells[k], text));
     cells[7].dataset.at = at;
@@ -103,14 +107,18 @@ function values() {
 
 function modelPairs() {
   const { model } = shown;
-  const pairs = { Desired: model.desired, Running: model.running, Digest: model.running_digest, Tier: model.tier, Definition: shown.definition, Directive: model.directive && `${model.directive} ${model.outcome || "open"} ${model.reason}`, Revision: shown.revision };
+  const pairs = { Desired: model.desired, Running: model.running, Digest: model.running_digest, Tier: model.tier, Definition: shown.definition, State: shown.state, Record: shown.record_revision, Directive: model.directive && `${model.directive} ${model.outcome || "open"} ${model.reason}`, Revision: shown.revision };
   const list = $("model");
   if (!list.childElementCount) list.replaceChildren(...Object.keys(pairs).map((name) => el("div", {}, el("dt", {}, name), el("dd"))));
   Object.values(pairs).forEach((text, i) => put(list.children[i].lastElementChild, String(text || "–")));
 }
 
 async function readAround() {
-  const gateway = shown && await get(`/${path("sites", site, "gateways", shown.gateway)}`).catch(() => null);
+  // Only a twin that people have described can be related to others.
+  const around = shown?.record_revision ? await get(`${here}/relationships?direction=both&page_size=200`).catch(() => ({ items: [] })) : { items: [] };
+  const ends = (r) => el("tr", {}, ...[`${r.site}/${r.twin}`, r.type, `${r.target_site}/${r.target}`, Object.entries(r.properties).map(([name, value]) => `${name} ${value}`).join(", "), r.updated_by].map((text) => el("td", {}, text)));
+  $("relations").replaceChildren(...(around.items.length ? around.items.map(ends) : [el("tr", {}, el("td", { colspan: 5, class: "muted" }, "None."))]));
+  const gateway = shown?.gateway && await get(`/${path("sites", site, "gateways", shown.gateway)}`).catch(() => null);
   put($("f-clock"), gateway?.clock.toLowerCase() ?? "–");
   $("f-clock").title = CLOCKS[gateway?.clock.toLowerCase()] ?? "";
   $("f-clock").className = ["SYNCED", "synced", undefined].includes(gateway?.clock) ? "" : "warn";
