@@ -15,7 +15,23 @@ from pydantic import BaseModel
 
 from twincloud.api import health
 from twincloud.api.metrics import Metrics
-from twincloud.api.v1 import definitions, directives, events, fleet, gateways, models, records, session, twins
+from twincloud.api.v1 import (
+    backtests,
+    cloud_twins,
+    definitions,
+    directives,
+    events,
+    exports,
+    fleet,
+    fleets,
+    gateways,
+    models,
+    operations,
+    records,
+    replay,
+    session,
+    twins,
+)
 from twincloud.config import Settings, load_settings
 from twincloud.identity.policy import POLICY
 from twinedge.config import schema as site_schema
@@ -154,7 +170,8 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
 
 def test_the_page_of_the_api_lists_every_route_with_its_role():
     real = {}
-    for module in (health, session, fleet, gateways, twins, records, definitions, models, directives, events):
+    others = (backtests, cloud_twins, exports, fleets, operations, replay)
+    for module in (health, session, fleet, gateways, twins, records, definitions, models, directives, events, *others):
         for route in module.router.routes:
             verbs = [
                 inspect.getclosurevars(d.call).nonlocals["verb"]
