@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from twincloud.api.filtering import Facts, left, scan, twin_facts
 from twincloud.api.fleet import every
@@ -28,6 +28,7 @@ T = TypeVar("T")
 KEEP_NS: Final = SECOND_NS
 MEMBERS_NS: Final = 5 * SECOND_NS
 KEPT_MAX: Final = 32
+VIEWS_MAX: Final = 64
 FLEETS_OF_TWIN_MAX: Final = 50
 """Fleets looked through for the peers of a twin, when none is named."""
 
@@ -43,6 +44,7 @@ class Kept:
     settled_ns: int = 0
     members: tuple[TwinKey, ...] | None = None
     members_boot_ns: int = 0
+    views: dict[object, Any] = field(default_factory=dict)
 
 
 class Fleets:
@@ -65,14 +67,28 @@ class Fleets:
         page = self._scan(tenant, rest, limit=limit, token=token)
         return Page(tuple(twin.key for twin in page.items), page.next_token)
 
-    def read(self, tenant: str, name: str, view: Callable[[FleetStanding, int], T]) -> T:
-        """What `view(standing, now_ns)` makes of a fleet, at most a second old; raises UNKNOWN_FLEET."""
+    def read(self, tenant: str, name: str, view: Callable[[FleetStanding, int], T], asked: object = None) -> T:
+        """What `view(standing, now_ns)` makes of a fleet, at most a second old; raises UNKNOWN_FLEET.
+
+        Args:
+            tenant: whose.
+            name: of the fleet.
+            view: a pure function.
+            asked: what tells this view from others; those who ask the same within a second share one, None for none.
+        """
         record = self._store.fleet(tenant, name)
         kept = self._keep(tenant, name)
         with kept.lock:
             now_ns = self._refresh(record, kept)
             assert kept.muster is not None, "it was just refreshed"
-            return view(kept.muster.standing, now_ns)
+            if asked is None:
+                return view(kept.muster.standing, now_ns)
+            known: T | None = kept.views.get(asked)
+            if known is None:
+                known = view(kept.muster.standing, now_ns)
+                if len(kept.views) < VIEWS_MAX:
+                    kept.views[asked] = known
+            return known
 
     def fleets_of(self, key: TwinKey) -> list[str]:
         """Names of the fleets a twin is a member of, among the first of the tenant."""
@@ -112,6 +128,7 @@ class Fleets:
         for prop in kept.muster.standing.properties:
             prop.standing.settle(now_ns - self.stale_ns)
         kept.taken_boot_ns, kept.settled_ns = boot_ns, now_ns
+        kept.views.clear()
         return now_ns
 
     def _matching(self, tenant: str, chosen: Filter) -> tuple[TwinKey, ...]:

@@ -195,8 +195,8 @@ def _outliers(standing: FleetStanding, one: PropertyStanding) -> Iterator[Outlie
 def _sentence(one: PropertyStanding, value: float, z: float, middle: Middle) -> str:
     unit = f" {one.unit}" if one.unit else ""
     side = "above" if z > 0 else "below"
-    what = f"{one.role} {one.name} {value:.5g}{unit} is {abs(z):.3g} robust sigmas {side} the median {middle.median:.5g}{unit}"
-    return f"{what} of {middle.count} twins (limit {middle.limit:.3g})"
+    what = f"{one.role} {one.name} {value:.5g}{unit} is {abs(z):.3g} robust sigmas {side} the median"
+    return f"{what} {middle.median:.5g}{unit} of {middle.count} twins (limit {middle.limit:.3g})"
 
 
 def _peer(

@@ -122,7 +122,9 @@ async def get_aggregate(
     """A fleet in numbers by property and role: with its uncertainty, and who is missing from them and why."""
     fleets = request.app.state.fleets
     view = partial(aggregate_view, f, stale_ns=fleets.stale_ns, prop=prop, role=role or "")
-    found: FleetAggregate = await request.app.state.threads.run(fleets.read, access.tenant, f, view)
+    found: FleetAggregate = await request.app.state.threads.run(
+        fleets.read, access.tenant, f, view, ("aggregate", prop, role)
+    )
     return found
 
 
@@ -133,7 +135,9 @@ async def list_outliers(
     """Members too far from the others, the farthest first; stale ones and noisy ones are none."""
     fleets = request.app.state.fleets
     view = partial(outliers_view, f, prop=prop, role=role or "")
-    found: OutlierList = await request.app.state.threads.run(fleets.read, access.tenant, f, view)
+    found: OutlierList = await request.app.state.threads.run(
+        fleets.read, access.tenant, f, view, ("outliers", prop, role)
+    )
     return found
 
 
