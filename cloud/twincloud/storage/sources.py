@@ -9,6 +9,8 @@ from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.part import Part
 from twincloud.storage.readings import twin_row
+from twincloud.storage.schema_hours import hour_parts
+from twinmodel.clock import SECOND_NS
 from twinmodel.signal import Catalogue, TwinBinding
 
 
@@ -27,12 +29,20 @@ class SourceStore(Part):
         """A text that changes with every commit of the gateway that has samples in a span."""
         with self._database.read(gateway.tenant) as connection:
             wanted = {"of": self._gateway_id(connection, gateway), "from_ns": from_ns, "to_ns": to_ns}
-            count, newest = connection.execute(_COMMITS, wanted).one()
-        return f"{count}:{newest or 0}"
+            blocks = connection.execute(_COMMITS, wanted).one()
+            # What was compacted keeps the numbers of its blocks; a move between the tiers makes it another text.
+            parts = connection.execute(_PARTS, {**wanted, "since_ns": from_ns - HOUR_NS}).one()
+        return ":".join(str(number or 0) for number in (*blocks, *parts))
 
 
+HOUR_NS = 3_600 * SECOND_NS
 _COMMITS = select(func.count(), func.max(t.blocks.c.commit_no)).where(
     t.blocks.c.gateway_id == bindparam("of"),
     t.blocks.c.t_max_ns >= bindparam("from_ns"),
     t.blocks.c.t_min_ns < bindparam("to_ns"),
+)
+_PARTS = select(func.count(), func.sum(hour_parts.c.samples), func.max(hour_parts.c.block_max)).where(
+    hour_parts.c.gateway_id == bindparam("of"),
+    hour_parts.c.hour_ns > bindparam("since_ns"),
+    hour_parts.c.hour_ns < bindparam("to_ns"),
 )
