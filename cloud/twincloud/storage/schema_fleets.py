@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ForeignKey, Index, String, Table
 
-from twincloud.storage.schema import big, metadata, text
+from twincloud.storage.schema import big, metadata, running, text, twins
+from twincloud.storage.schema_twins import twin_records
 
 fleets = Table(
     "fleets",
@@ -29,3 +30,8 @@ fleet_members = Table(
     Column("twin", String, primary_key=True),
     Index(None, "tenant", "site", "twin"),
 )
+
+# Whether anything changed that fleets are made of is asked at each refresh.
+Index(None, twins.c.tenant, twins.c.revision)
+Index(None, twin_records.c.tenant, twin_records.c.revision)
+Index(None, running.c.tenant, running.c.at_ns)
