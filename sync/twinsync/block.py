@@ -41,8 +41,9 @@ T = TypeVar("T", bound=np.generic)
 
 # Head of the columns: number of runs, form. The form's bits belong to times, values and qualities.
 _HEAD = struct.Struct("<IB")
-_QUALITIES = 16
-_FORMS = ANCHORED | ON_CHANGE | BELOW_STEP | PLAIN_FLOATS | _QUALITIES
+QUALITIES = 16
+"""Form of the qualities, a bit of the block's head: not all are good."""
+_FORMS = ANCHORED | ON_CHANGE | BELOW_STEP | PLAIN_FLOATS | QUALITIES
 _PLACES = (1 << PLACE_BITS) - 1
 
 
@@ -94,13 +95,11 @@ def decode(payload: bytes, catalogue: Catalogue, *, count_max: int = limits.BLOC
         return block_v1.read_columns(raw, count, catalogue)
     scales = scales_of(catalogue)
     reader = ColumnReader(raw)
-    run_count, form = _HEAD.unpack(reader.take(_HEAD.size))
-    if not 1 <= run_count <= count or form & ~_FORMS:
-        corrupt(f"{run_count} runs of {count} samples, form {form}")
+    run_count, form = read_head(reader, count)
     layout = read_layout(reader, run_count, count, scales)
     t_ns = read_times(reader, form, layout, scales)
     values = read_values(reader, form, layout, scales)
-    quality = _read_quality(reader, count) if form & _QUALITIES else layout.good
+    quality = _read_quality(reader, count) if form & QUALITIES else layout.good
     reader.finish()
     return [
         Batch(kind, signal, value, quality[span], t_ns[span])
@@ -125,6 +124,20 @@ def canonical(batches: Sequence[Batch]) -> list[Batch]:
     return [batch.take(np.argsort(batch.signal, kind="stable")) for batch in concat(batches)]
 
 
+def read_head(reader: ColumnReader, count: int) -> tuple[int, int]:
+    """Number of runs and form of a block of `count` samples; raises InputError BLOCK_CORRUPT."""
+    run_count, form = _HEAD.unpack(reader.take(_HEAD.size))
+    if not 1 <= run_count <= count or form & ~_FORMS:
+        corrupt(f"{run_count} runs of {count} samples, form {form}")
+    return run_count, form
+
+
+def read_quality_changes(reader: ColumnReader, count: int) -> tuple[I64, NDArray[np.uint16]]:
+    """Where the quality changes, and the code from there on; raises InputError BLOCK_CORRUPT."""
+    changes = reader.sparse(count)
+    return changes, reader.below(len(changes), 1 << 16, "quality").astype(np.uint16)
+
+
 def _columns(batches: Sequence[Batch], catalogue: Catalogue) -> tuple[bytes, int, I64]:
     """The columns of a block before compression, the number of its samples and their times."""
     scales = scales_of(catalogue)
@@ -147,7 +160,7 @@ def _columns(batches: Sequence[Batch], catalogue: Catalogue) -> tuple[bytes, int
     words.write(writer)
     quality = _joined([batch.quality for batch in batches])
     if np.count_nonzero(quality):
-        form |= _QUALITIES
+        form |= QUALITIES
         _write_quality(writer, quality.take(order))
     return _HEAD.pack(runs.count, form) + writer.bytes(), count, t_ns
 
@@ -200,8 +213,7 @@ def _write_quality(writer: ColumnWriter, quality: NDArray[np.uint16]) -> None:
 
 
 def _read_quality(reader: ColumnReader, count: int) -> NDArray[np.uint16]:
-    changes = reader.sparse(count)
-    codes = reader.below(len(changes), 1 << 16, "quality").astype(np.uint16)
+    changes, codes = read_quality_changes(reader, count)
     codes[1:] -= codes[:-1].copy()
     quality = np.zeros(count, np.uint16)
     quality[changes] = codes

@@ -187,6 +187,27 @@ class ColumnReader:
             corrupt(f"position {int(positions[-1])} of {limit}")
         return positions
 
+    def slices(self, count: int, *, signed: bool = False) -> Slices:
+        """A column of `ColumnWriter.narrow` or, `signed`, of `ColumnWriter.integers`; slices are read on demand."""
+        width = self.byte()
+        if width not in _WIDTHS:
+            corrupt(f"column width {width}")
+        return Slices(self._raw, self._claim(count * width), count, width, signed)
+
+    def signed_slices(self, count: int) -> SignedSlices:
+        """A column that `ColumnWriter.signed` wrote; slices are read on demand."""
+        escapes = self.byte()
+        if escapes > 1:
+            corrupt(f"column form {escapes}")
+        plane = np.frombuffer(self._raw, np.int8, count, self._claim(count))
+        if not escapes:
+            return SignedSlices(plane, ())
+        behind = []
+        for escape, dtype in ((_IN_16_BITS, _INT16), (_IN_64_BITS, _INT64)):
+            large = (plane == escape).nonzero()[0]
+            behind.append((large, self.wide(len(large), dtype.itemsize).view(dtype)))
+        return SignedSlices(plane, tuple(behind))
+
     @property
     def used(self) -> int:
         """How many bytes were read."""
@@ -222,6 +243,48 @@ class ColumnReader:
         if width == 1:
             return plane
         return np.ascontiguousarray(plane.reshape(width, count).T).view(_TYPES[width]).reshape(count)
+
+
+class Slices:
+    """A column in byte planes of which only some slices are wanted."""
+
+    __slots__ = ("_count", "_raw", "_signed", "_start", "_width")
+
+    def __init__(self, raw: bytes, start: int, count: int, width: int, signed: bool) -> None:  # noqa: FBT001 - of this module alone
+        self._raw = raw
+        self._start = start
+        self._count = count
+        self._width = width
+        self._signed = signed
+
+    def of(self, start: int, end: int) -> I64:
+        """The values in [start, end)."""
+        width, length = self._width, end - start
+        if width == 0:
+            return np.zeros(length, np.int64)
+        planes = np.frombuffer(self._raw, np.uint8, self._count * width, self._start).reshape(width, self._count)
+        dtype = np.dtype(f"<{'i' if self._signed else 'u'}{width}")
+        values = np.ascontiguousarray(planes[:, start:end].T).view(dtype).reshape(length)
+        # A narrow column of 8 bytes may use the highest bit: it is read as the same 64 bits.
+        return values.astype(np.int64)
+
+
+class SignedSlices:
+    """A column of one byte per value with escapes, of which only some slices are wanted."""
+
+    __slots__ = ("_escapes", "_plane")
+
+    def __init__(self, plane: NDArray[np.int8], escapes: tuple[tuple[NDArray[np.intp], NDArray[Any]], ...]) -> None:
+        self._plane = plane
+        self._escapes = escapes
+
+    def of(self, start: int, end: int) -> I64:
+        """The values in [start, end)."""
+        values = self._plane[start:end].astype(np.int64)
+        for places, large in self._escapes:
+            low, high = places.searchsorted((start, end)).tolist()
+            values[places[low:high] - start] = large[low:high]
+        return values
 
 
 def _shuffled(values: U64, width: int) -> bytes:

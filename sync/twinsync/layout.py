@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from twinsync.bases import Bases, read_runs
 from twinsync.columns import I64, ColumnReader
 from twinsync.runs import Runs
 from twinsync.scales import Scales
+
+if TYPE_CHECKING:
+    from twinsync.pick import Spot
 
 T = TypeVar("T", bound=np.dtype[Any])
 
@@ -49,6 +52,8 @@ class Layout:
         length = runs.total // runs.count
         self.even = length if runs.total == runs.count * length and not (runs.length != length).any() else 0
         """Samples of every run, 0 when runs differ."""
+        self.spots: dict[int, Spot | None] = {}
+        """Where the runs of signals stand that were picked before."""
 
     @cached_property
     def signal(self) -> NDArray[np.uint32]:

@@ -89,6 +89,11 @@ class Scales:
     def __len__(self) -> int:
         return len(self.signal)
 
+    @cached_property
+    def ranks(self) -> NDArray[np.intp]:
+        """Rank of each signal id."""
+        return np.argsort(self.signal, kind="stable")
+
     def keys(self, kind: Kind) -> Keys:
         """Sorting key by signal id: its rank above `PLACE_BITS` zeros; signals of other kinds sort behind all ranks."""
         found = self._keys.get(kind)

@@ -12,8 +12,8 @@ from twinsync.scales import Scales
 
 # Shorter bases are anchored at their first time instead of their mean: its low bits then take the place of a residual.
 _CENTRED_FROM = 4
-_LOW_BITS = 7
-_LOW_HALF = 1 << (_LOW_BITS - 1)
+LOW_BITS = 7
+_LOW_HALF = 1 << (LOW_BITS - 1)
 
 ANCHORED, ON_CHANGE, BELOW_STEP = 1, 2, 4
 """Forms the times of a block can take, bits of its head: see `write_times`."""
@@ -52,8 +52,8 @@ def write_times(writer: ColumnWriter, bases: Bases, scales: Scales) -> int:
     origin = int(anchor[anchor.argmin()])
     anchor = anchor - origin
     if form & ANCHORED:
-        high = (anchor + _LOW_HALF) >> _LOW_BITS
-        residual[runs.start] = anchor - (high << _LOW_BITS)
+        high = (anchor + _LOW_HALF) >> LOW_BITS
+        residual[runs.start] = anchor - (high << LOW_BITS)
         anchor = high
     writer.put(origin.to_bytes(8, "little", signed=True))
     writer.narrow(anchor.view(np.uint64))
@@ -75,7 +75,7 @@ def read_times(reader: ColumnReader, form: int, layout: Layout, scales: Scales) 
     changed = reader.below(own.count, 2, "time mode") if form & ON_CHANGE else None
     residual = reader.signed(own.total)
     if form & ANCHORED:
-        anchor = (anchor << _LOW_BITS) + residual.take(own.start)
+        anchor = (anchor << LOW_BITS) + residual.take(own.start)
         residual[own.start] = 0
     anchor += np.int64(origin)
     every = anchor if own.count in (1, own.total) else anchor.repeat(own.length)

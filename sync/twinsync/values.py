@@ -16,8 +16,8 @@ from twinsync.runs import Runs
 from twinsync.scales import Scales
 
 # The first difference of a run leaves its low bits in the plane; what is above them stands in a column per run.
-_LOW_BITS = 7
-_LOW_HALF = 1 << (_LOW_BITS - 1)
+LOW_BITS = 7
+_LOW_HALF = 1 << (LOW_BITS - 1)
 
 PLAIN_FLOATS = 8
 """Form of the values, a bit of the block's head: some floats follow as their 64 bits."""
@@ -36,8 +36,8 @@ def write_values(writer: ColumnWriter, runs: Runs, column: I64, float_count: int
         column[:float_count] = code
     steps = differences(column)
     first = column.take(runs.start)
-    high = (first + _LOW_HALF) >> _LOW_BITS
-    steps[runs.start] = first - (high << _LOW_BITS)
+    high = (first + _LOW_HALF) >> LOW_BITS
+    steps[runs.start] = first - (high << LOW_BITS)
     writer.integers(high)
     writer.signed(steps)
     if odd is None or not len(odd):
@@ -52,7 +52,7 @@ def write_values(writer: ColumnWriter, runs: Runs, column: I64, float_count: int
 def read_values(reader: ColumnReader, form: int, layout: Layout, scales: Scales) -> list[NDArray[np.generic]]:
     """The values of each kind that occurs."""
     runs = layout.runs
-    first = reader.integers(runs.count) << _LOW_BITS
+    first = reader.integers(runs.count) << LOW_BITS
     column = reader.signed(runs.total)
     if layout.even == 1:
         column += first

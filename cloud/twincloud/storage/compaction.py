@@ -20,11 +20,14 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select, up
 
 from twincloud.storage import schema as t
 from twincloud.storage import schema_hours as h
+from twincloud.storage.expired import declare_expired
 from twincloud.storage.hours_codec import HOUR_NS, Scale, pack_hour, pack_origins
+from twincloud.storage.kept import since_of
 from twincloud.storage.newest import NewestStore, saved_row
 from twincloud.storage.part import take_numbers
 from twincloud.storage.tier_blocks import HEADS, Head, Stored
-from twincloud.storage.tiers import Run, canonical
+from twincloud.storage.tiers import Run, Wanted, canonical
+from twincloud.twins.buckets import MINUTE_NS
 from twincloud.twins.state import Origin
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError
@@ -112,26 +115,46 @@ class CompactionStore(NewestStore):
 
     def _move(self, connection: Connection, ripe: Ripe, packed: Packed) -> None:
         gateway = {"tenant": ripe.tenant, "gateway_id": ripe.gateway_id}
+        # First of all: it may take a number of the counter of commits, as they do first.
+        packed = self._kept_of(connection, ripe, packed)
+        ids = [head.id for head in ripe.heads]
         # The newest readings are folded out of blocks: what is saved must hold these before they go.
-        last_block = connection.execute(_LAST_BLOCK, {"key": ripe.gateway_id}).scalar_one()
-        latest = self._newest(connection, ripe.gateway_id, last_block, writing=True)
-        self._database.upsert(connection, t.gateway_states, [saved_row(ripe.tenant, ripe.gateway_id, latest)])
+        if (connection.execute(_SAVED, gateway).scalar() or 0) < max(ids):
+            last_block = connection.execute(_LAST_BLOCK, {"key": ripe.gateway_id}).scalar_one()
+            # Packing changes it, and readers look at the one that is held.
+            latest = self._newest(connection, ripe.gateway_id, last_block, writing=True).draft()
+            self._database.upsert(connection, t.gateway_states, [saved_row(ripe.tenant, ripe.gateway_id, latest)])
         part = take_numbers(connection, HOURS, 1)
         points = point_ids(connection, ripe.tenant, ripe.gateway_id, {row[0] for row in packed.rows})
-        connection.execute(insert(h.hours), [
-            {**gateway, "point_id": points[key], "hour_ns": hour_ns, "part": part, "piece": piece,
-             "count": count, "payload": payload}
-            for key, hour_ns, piece, count, payload in packed.rows
-        ])  # fmt: skip
-        connection.execute(insert(h.hour_parts), [{**gateway, **row, "part": part} for row in packed.parts])
-        forget_buckets(connection, gateway, [row["hour_ns"] for row in packed.parts])
-        ids = [head.id for head in ripe.heads]
+        if packed.rows:
+            connection.execute(insert(h.hours), [
+                {**gateway, "point_id": points[key], "hour_ns": hour_ns, "part": part, "piece": piece,
+                 "count": count, "payload": payload}
+                for key, hour_ns, piece, count, payload in packed.rows
+            ])  # fmt: skip
+            connection.execute(insert(h.hour_parts), [{**gateway, **row, "part": part} for row in packed.parts])
+            forget_buckets(connection, gateway, {(key[0], hour_ns) for key, hour_ns, *_ in packed.rows})
         gone = sum(
             connection.execute(_DELETE, {"ids": ids[n : n + 500], "gateway_id": ripe.gateway_id}).rowcount
             for n in range(0, len(ids), 500)
         )
         if gone != len(ids):
             raise ConflictError("STATE_LOCKED", f"compaction: {len(ids) - gone} blocks were moved by another meanwhile")
+
+    def _kept_of(self, connection: Connection, ripe: Ripe, packed: Packed) -> Packed:
+        """Without what came later than retention keeps it, which is declared as lost."""
+        signals = frozenset(key[0] for key, *_ in packed.rows)
+        since = since_of(connection, Wanted(ripe.tenant, (ripe.gateway_id,), signals, 0, 0))
+        late = [row for row in packed.rows if row[1] < since.get((ripe.gateway_id, row[0][0]), 0)]
+        if not late:
+            return packed
+        gone: dict[int, int] = {}
+        for _, hour_ns, _, count, _ in late:
+            gone[hour_ns] = gone.get(hour_ns, 0) + count
+        declare_expired(connection, ripe.tenant, ripe.gateway_id, ripe.heads[0], gone)
+        parts = [{**row, "samples": row["samples"] - gone.get(row["hour_ns"], 0)} for row in packed.parts]
+        rows = [row for row in packed.rows if row[1] >= since.get((ripe.gateway_id, row[0][0]), 0)]
+        return Packed(rows, [row for row in parts if row["samples"]])
 
 
 def packed_of(ripe: Ripe, stored: Sequence[Stored], catalogues: Mapping[int, Catalogue]) -> Packed:
@@ -233,26 +256,39 @@ def scale_of_key(key: PointKey) -> Scale:
 def point_ids(connection: Connection, tenant: str, gateway_id: int, keys: set[PointKey]) -> dict[PointKey, int]:
     """Ids of points by their keys; makes those that are new."""
     asked = {"tenant": tenant, "gateway_id": gateway_id}
-    known = {tuple(row[1:]): int(row[0]) for row in connection.execute(_POINTS, asked)}
+    found = connection.execute(_POINTS, asked).all()
+    known = {tuple(row[1:8]): int(row[0]) for row in found}
     fresh = sorted(key for key in keys if key not in known)
     if fresh:
         first = take_numbers(connection, HOURS, len(fresh))
         names = ("signal", "kind", "unit", "exponent", "step", "period_ns", "time_step_ns")
-        rows = [{"id": n, **asked, **dict(zip(names, key, strict=True))} for n, key in enumerate(fresh, first)]
+        # Packed in another way, a signal is still the one of which retention has let go.
+        since = {row.signal: {"raw_from_ns": row.raw_from_ns, "buckets_from_ns": row.buckets_from_ns} for row in found}
+        nothing = {"raw_from_ns": 0, "buckets_from_ns": 0}
+        rows = [
+            {"id": n, **asked, **dict(zip(names, key, strict=True)), **since.get(key[0], nothing)}
+            for n, key in enumerate(fresh, first)
+        ]
         connection.execute(insert(h.points), rows)
         known |= {key: first + n for n, key in enumerate(fresh)}
     return {key: known[key] for key in keys}
 
 
-def forget_buckets(connection: Connection, gateway: Mapping[str, object], hours_ns: Sequence[int]) -> None:
-    """Deletes what was derived from hours that change, and has it made again."""
-    day_ns = 24 * HOUR_NS
-    starts = sorted({*hours_ns, *(hour // day_ns * day_ns for hour in hours_ns)})
-    for n in range(0, len(starts), 500):
-        connection.execute(_FORGET, {**gateway, "starts": starts[n : n + 500]})
+def forget_buckets(connection: Connection, gateway: Mapping[str, object], changed: set[tuple[str, int]]) -> None:
+    """Deletes what was derived from hours of signals, (signal, hour) each, that change, and has it made again.
+
+    Buckets of other signals in the same hours stay: their samples may be archived, or kept no more.
+    """
+    by_hour: dict[int, list[str]] = {}
+    for signal, hour_ns in sorted(changed):
+        by_hour.setdefault(hour_ns, []).append(signal)
+    for hour_ns, signals in by_hour.items():
+        for n in range(0, len(signals), 500):
+            connection.execute(_FORGET, {**gateway, "start_ns": hour_ns, "signals": signals[n : n + 500]})
+    hours_ns = sorted(by_hour)
     for n in range(0, len(hours_ns), 500):
         connection.execute(_AGAIN, {"of_tenant": gateway["tenant"], "of_gateway": gateway["gateway_id"],
-                                    "hours": list(hours_ns[n : n + 500])})  # fmt: skip
+                                    "hours": hours_ns[n : n + 500]})  # fmt: skip
 
 
 def together(runs: Sequence[Run]) -> Run:
@@ -295,17 +331,28 @@ _RIPE = (
     .limit(STEP_BLOCKS)
 )
 _LAST_BLOCK = select(t.gateways.c.last_block).where(t.gateways.c.id == bindparam("key"))
+_SAVED = select(t.gateway_states.c.through).where(
+    t.gateway_states.c.tenant == bindparam("tenant"), t.gateway_states.c.gateway_id == bindparam("gateway_id")
+)
 _DELETE = delete(t.blocks).where(
     t.blocks.c.id.in_(bindparam("ids", expanding=True)), t.blocks.c.gateway_id == bindparam("gateway_id")
 )
 _POINTS = select(
     h.points.c.id, h.points.c.signal, h.points.c.kind, h.points.c.unit, h.points.c.exponent, h.points.c.step,
-    h.points.c.period_ns, h.points.c.time_step_ns,
+    h.points.c.period_ns, h.points.c.time_step_ns, h.points.c.raw_from_ns, h.points.c.buckets_from_ns,
 ).where(h.points.c.tenant == bindparam("tenant"), h.points.c.gateway_id == bindparam("gateway_id"))  # fmt: skip
 _FORGET = delete(h.buckets).where(
     h.buckets.c.tenant == bindparam("tenant"),
     h.buckets.c.gateway_id == bindparam("gateway_id"),
-    h.buckets.c.start_ns.in_(bindparam("starts", expanding=True)),
+    h.buckets.c.point_id.in_(
+        select(h.points.c.id).where(
+            h.points.c.tenant == bindparam("tenant"),
+            h.points.c.gateway_id == bindparam("gateway_id"),
+            h.points.c.signal.in_(bindparam("signals", expanding=True)),
+        )
+    ),
+    h.buckets.c.width_ns == MINUTE_NS,
+    h.buckets.c.start_ns == bindparam("start_ns"),
 )
 _AGAIN = (
     update(h.hour_parts)
