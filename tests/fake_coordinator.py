@@ -19,9 +19,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from twincloud.api.auth import COOKIE
+from twincloud.api.principals import Principals
 from twincloud.api.threads import Threads
 from twincloud.api.v1 import holdings as h
 from twincloud.api.v1 import schemas as s
+from twincloud.identity.ledger import Content
 from twincloud.identity.tokens import hash_of
 from twincloud.storage.contract import Principal
 from twinmodel.clock import SystemClock
@@ -77,6 +79,12 @@ PROPERTIES = {  # name -> unit, mean, swing, what it is
 
 class NoLedger:
     """A ledger nobody has written to."""
+
+    def __init__(self) -> None:
+        self._content = Content()
+
+    def content(self) -> Content:
+        return self._content
 
     def token(self, token_hash: bytes) -> None:
         return None
@@ -321,7 +329,7 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
     # what the console's pages use of the real coordinator
     app.state.threads = Threads(2)
     app.state.principal_of = fake.principal_of
-    app.state.clock, app.state.ledger, app.state.store = SystemClock(), NoLedger(), fake
+    app.state.principals = Principals(fake, NoLedger(), app.state.threads, SystemClock())
 
     @app.middleware("http")
     async def authenticate(request: Request, call_next):
