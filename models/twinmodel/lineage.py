@@ -4,16 +4,18 @@
 
 A checkpoint is taken between two ticks: at every start, swap, fall-back, new alignment and leap in time, and each ten
 minutes. Up to the next one every tick follows the one before by dt, on one model. Which samples a tick saw follows from
-a rule (`Rule`) and from a few exceptions, told with the checkpoint that ends their span. It holds the seal (the hash
-of the estimator's state) of the span it ends, so that whoever computes a span again can prove every bit.
+a rule (`follows_rule`) and from a few exceptions, told with the checkpoint that ends their span. It holds the seal (the
+hash of the estimator's state) of the span it ends, and its trace (the hash of all that its ticks were given), so that
+whoever computes a span again can prove every bit: a filter forgets, so that its state alone proves only its end.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgpack
@@ -32,10 +34,30 @@ EXCEPTIONS_MAX: Final = 500
 """Samples a checkpoint may name for which the rule is wrong; were there more, its span says so."""
 TEXT_MAX: Final = 48 << 10
 RAW_MAX: Final = 1 << 20
-_VERSION: Final = 1
+_VERSION: Final = 2
 _REASON: Final = 0xFF
 _UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 _CLOCK: Final = bad(QualityReason.CLOCK)
+
+Passed = tuple[str, int, bool, int]
+"""(signal, time, used, count): so many samples of that time, the last ones, were used or not against the rule."""
+
+
+class Trace:
+    """A running hash of what ticks are given: the same for the same bits, however many are told at once."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, t_ns: NDArray[np.int64], u: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        """Ticks with their inputs and measurements, shapes (ticks,), (ticks, m) and (ticks, p)."""
+        given = np.concatenate([u, y], axis=1)
+        given = np.where(np.isfinite(given), given, np.nan)  # whatever is no number is missing
+        self._hash.update(np.concatenate([t_ns[:, None], given.view(np.int64)], axis=1).astype("<i8").tobytes())
+
+    def digest(self) -> bytes:
+        """The hash so far."""
+        return self._hash.digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +67,18 @@ class Ended:
     Attributes:
         tick_ns: the last one.
         seal: hash of the estimator's state after it, empty when it failed in that tick.
-        passed: samples (signal, time) for which the rule is wrong, in this span or a later one.
+        passed: samples for which the rule is wrong; those ahead of `tick_ns` are told again by a later one.
         complete: False when there were more, or when samples were dropped for want of room.
         foreign: ticks whose published values are another model's: this one failed there in its soak.
+        trace: see `Trace`, over all ticks of the span.
     """
 
     tick_ns: int
     seal: bytes
-    passed: tuple[tuple[str, int], ...] = ()
+    passed: tuple[Passed, ...] = ()
     complete: bool = True
     foreign: tuple[int, ...] = ()
+    trace: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +87,7 @@ class Checkpoint:
 
     Attributes:
         number: counts the checkpoints of the twin since the start of the agent, from 1.
-        cause: `start`, `period`, `swap`, `alignment`, `leap` or `catalogue`.
+        cause: `start`, `period`, `swap`, `alignment`, `leap`, `catalogue`, or `pause` after ticks without lineage.
         base_ns: of samples up to here only `held` counts.
         next_ns: the first tick after it.
         dt_ns: distance of ticks.
@@ -100,9 +124,14 @@ class Checkpoint:
 def follows_rule(
     t_ns: NDArray[np.int64], quality: NDArray[np.uint16], floors_ns: NDArray[np.int64] | int
 ) -> NDArray[np.bool_]:
-    """The rule: ticks see all samples but those stamped LATE, those of a wrong time, and what came before the floor."""
-    late, clock = (quality & _REASON) == int(QualityReason.LATE), quality == _CLOCK
-    return np.asarray(~late & ~clock & (t_ns > floors_ns))
+    """The rule: ticks see all samples but those of a wrong time, those from before the floor, and late ones.
+
+    Late are samples that say LATE, and those that a device or broker had kept (BACKFILLED): these are so old that
+    hardly any is in time, while a gateway may bring thousands at once.
+    """
+    reason = quality & _REASON
+    late = (reason == int(QualityReason.LATE)) | (reason == int(QualityReason.BACKFILLED))
+    return np.asarray(~late & (quality != _CLOCK) & (t_ns > floors_ns))
 
 
 def lineage_signal(twin: str) -> str:
@@ -111,18 +140,27 @@ def lineage_signal(twin: str) -> str:
 
 
 def to_text(checkpoint: Checkpoint) -> str:
-    """A checkpoint as the value of a signal; without its state when that makes it too long."""
-    text = _to_text(checkpoint, checkpoint.state)
-    return text if len(text) <= TEXT_MAX else _to_text(checkpoint, b"")
+    """A checkpoint as the value of a signal, at most `TEXT_MAX` characters: what does not fit is left out.
+
+    Its state goes first, which means that nothing can be computed from it; then the exceptions, then all but times.
+    """
+    c, nothing = checkpoint, replace(checkpoint, state=b"")
+    brief = None if c.ended is None else replace(c.ended, passed=(), foreign=(), complete=False)
+    bare = replace(nothing, inputs={}, outputs={}, limits_ns={}, units={}, exponents={}, held={}, floors_ns={})
+    for one in (c, nothing, replace(nothing, ended=brief)):
+        text = _to_text(one)
+        if len(text) <= TEXT_MAX:
+            return text
+    return _to_text(replace(bare, ended=brief))
 
 
-def _to_text(c: Checkpoint, state: bytes) -> str:
+def _to_text(c: Checkpoint) -> str:
     ended = c.ended
     end = None if ended is None else [
-        ended.tick_ns, ended.seal, [list(p) for p in ended.passed], ended.complete, list(ended.foreign)
+        ended.tick_ns, ended.seal, [list(p) for p in ended.passed], ended.complete, list(ended.foreign), ended.trace
     ]  # fmt: skip
     body = [
-        _VERSION, c.number, c.cause, c.base_ns, c.next_ns, c.dt_ns, c.model, c.digest, state,
+        _VERSION, c.number, c.cause, c.base_ns, c.next_ns, c.dt_ns, c.model, c.digest, c.state,
         dict(c.inputs), dict(c.outputs), dict(c.limits_ns), dict(c.units),
         {output: list(digits) for output, digits in c.exponents.items()},
         {signal: list(one) for signal, one in c.held.items()}, dict(c.floors_ns), end,
@@ -151,13 +189,14 @@ def _checkpoint(body: Any) -> Checkpoint:
     inputs, outputs, limits, units, exponents, held, floors = maps
     ended = None
     if end is not None:
-        tick_ns, seal, passed, complete, foreign = end
+        tick_ns, seal, passed, complete, foreign, trace = end
         ended = Ended(
             int(tick_ns),
             bytes(seal),
-            tuple((str(s), int(t)) for s, t in passed),
+            tuple((str(s), int(t), bool(used), int(count)) for s, t, used, count in passed),
             bool(complete),
             tuple(map(int, foreign)),
+            bytes(trace),
         )
     if int(dt_ns) <= 0 or int(next_ns) <= int(base_ns):
         raise ValueError("its times contradict each other")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,7 +49,7 @@ class Segment:
         ended: how the ticks before the next known checkpoint ended, None when there is none.
         direct: whether that is the very next one; where one is missing between, a leap may hide.
         next_ns: first tick after the next known checkpoint of the same agent, None when there is none.
-        passed: samples for which the rule of `twinmodel.lineage` is wrong.
+        passed: (signal, time, used) -> for how many of its samples the rule of `twinmodel.lineage` is wrong.
         complete: whether these are all of them.
     """
 
@@ -57,7 +58,7 @@ class Segment:
     ended: Ended | None
     direct: bool
     next_ns: int | None
-    passed: frozenset[tuple[str, int]]
+    passed: Mapping[tuple[str, int, bool], int]
     complete: bool
 
 
@@ -100,11 +101,19 @@ def _chain(marks: Sequence[Mark], from_ns: int, to_ns: int) -> list[Segment]:
     """Segments of one start of an agent."""
     known = [(mark.checkpoint, mark) for mark in marks if mark.checkpoint is not None]
     known.sort(key=lambda one: (one[0].number, one[1].t_ns))
-    found = []
-    for place, (checkpoint, mark) in enumerate(known):
-        later = [one for one, _ in known[place + 1 :]]
-        follower = later[0] if later else None
+    found: list[Segment] = []
+    passed: Counter[tuple[str, int, bool]] = Counter()
+    follower, complete = None, True
+    # From the last one on: what is told with a checkpoint concerns all spans before it.
+    for checkpoint, mark in reversed(known):
         ended = None if follower is None else follower.ended
+        if ended is not None:
+            complete = complete and ended.complete
+            last = not passed and all(s.ended is None for s in found)
+            # What lies ahead of a span is told again by the next one.
+            now = {p[:3]: p[3] for p in ended.passed if last or p[1] <= ended.tick_ns}
+            if now:
+                passed = passed + Counter(now)
         found.append(
             Segment(
                 mark,
@@ -112,8 +121,10 @@ def _chain(marks: Sequence[Mark], from_ns: int, to_ns: int) -> list[Segment]:
                 ended,
                 follower is not None and follower.number == checkpoint.number + 1,
                 None if follower is None else follower.next_ns,
-                frozenset(passed for one in later if one.ended is not None for passed in one.ended.passed),
-                ended is not None and ended.complete,
+                passed,
+                ended is not None and complete,
             )
         )
+        follower = checkpoint
+    found.reverse()
     return [s for s in found if s.mark.t_ns < to_ns and (s.next_ns is None or s.next_ns > from_ns)]

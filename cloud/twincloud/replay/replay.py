@@ -20,12 +20,12 @@ import numpy as np
 
 from twincloud.replay.chains import Segment, segments_of
 from twincloud.replay.frames import Tracks
-from twincloud.replay.segment import Reader, Work
+from twincloud.replay.segment import Reader, Work, of_boot
 from twincloud.replay.verdict import Reason, Span, joined
 from twincloud.storage.contract import GatewayKey, Loss, Twin, TwinKey
 from twincloud.storage.tracks import KNOWN_ALL
 from twinmodel.errors import ConflictError, MissingError, StorageError, TwinError
-from twinmodel.lineage import Checkpoint
+from twinmodel.lineage import Checkpoint, Trace
 from twinmodel.package import archive, signing
 from twinmodel.stride import Strides, StridingEstimator
 
@@ -96,10 +96,12 @@ class Replayer:
         gateways = self.store.gateways_of(key)
         reader = Reader(self.store, to_ns, known)
         found: list[Span] = []
+        reached: dict[tuple[GatewayKey, bytes], list[Span]] = {}
         for segment in segments_of(self.store, gateways, key.twin, from_ns, to_ns, known):
-            found += self.compute(key, segment, reader, (from_ns, to_ns)).spans
-        known_spans = joined(found)
-        return joined([*known_spans, *self._bare(key, gateways, known_spans, (from_ns, to_ns), known)])
+            spans = self.compute(key, segment, reader, (from_ns, to_ns)).spans
+            reached.setdefault((segment.mark.gateway, segment.mark.boot), []).extend(spans)
+            found += spans
+        return joined([*found, *self._bare(key, gateways, reached, (from_ns, to_ns), known)])
 
     def compute(self, key: TwinKey, segment: Segment, reader: Reader, span_ns: tuple[int, int]) -> Computed:
         """One segment run again as a whole and judged, as far as it lies in [span_ns[0], span_ns[1])."""
@@ -107,16 +109,19 @@ class Replayer:
         work = Work(segment, key.twin, reader, span_ns)
         if work.last_ns < checkpoint.next_ns:
             return Computed(())
-        if abs(segment.mark.t_ns - checkpoint.next_ns) >= checkpoint.dt_ns:
+        if segment.mark.t_ns != checkpoint.next_ns:
             return Computed(work.failed(Reason.CLOCK_SET))
         estimator = self._standing(key.tenant, checkpoint)
         if isinstance(estimator, tuple):
             return Computed(work.failed(*estimator))
-        strides = tuple(estimator.stride(f.t_ns, f.u, f.y) for f in work.frames(estimator))
-        seal = estimator.state_hash()
+        strides, trace = [], Trace()
+        for frames in work.frames(estimator):
+            trace.add(frames.t_ns, frames.u, frames.y)
+            strides.append(estimator.stride(frames.t_ns, frames.u, frames.y))
+        proof = estimator.state_hash(), trace.digest()
         self._give_back(key.tenant, checkpoint.digest, estimator)
         outputs = [port.name for port in estimator.outputs]
-        return Computed(work.judged(outputs, strides, seal, self.store.losses(segment.mark.gateway)), strides)
+        return Computed(work.judged(outputs, strides, proof, self.store.losses(segment.mark.gateway)), tuple(strides))
 
     def _standing(self, tenant: str, checkpoint: Checkpoint) -> StridingEstimator | tuple[Reason, str]:
         """An estimator that stands where the checkpoint was taken, or why there is none."""
@@ -126,6 +131,8 @@ class Replayer:
             estimator = self._borrow(tenant, checkpoint.digest)
         except TwinError as error:
             return Reason.MODEL_UNKNOWN, error.message
+        if estimator.dt_ns != checkpoint.dt_ns:
+            return Reason.CHECKPOINT_UNREADABLE, f"the model ticks each {estimator.dt_ns} ns, not {checkpoint.dt_ns}"
         try:
             estimator.restore(checkpoint.state)
         except StorageError as error:
@@ -140,20 +147,24 @@ class Replayer:
         self,
         key: TwinKey,
         gateways: Sequence[GatewayKey],
-        found: Sequence[Span],
+        reached: Mapping[tuple[GatewayKey, bytes], Sequence[Span]],
         span_ns: tuple[int, int],
         known: int,
     ) -> Iterator[Span]:
-        """Ticks that are stored, but that no segment reaches."""
+        """Ticks that are stored, but that no segment of the same start of the same agent reaches."""
         names = [f"{key.twin}/{p.name}#estimate" for p in self.store.twin(key).properties]
         for gateway in gateways:
-            tracks = self.store.tracks(gateway, names, *span_ns, known).values()
-            ticks = np.unique(np.concatenate([np.empty(0, np.int64), *(track.t_ns for track in tracks)]))
-            for span in found:
-                ticks = ticks[(ticks < span.from_ns) | (ticks > span.to_ns)]
-            for part in np.split(ticks, np.searchsorted(ticks, [span.from_ns for span in found])):
-                if len(part):
-                    yield Span(int(part[0]), int(part[-1]), len(part), Reason.NO_CHECKPOINT)
+            tracks = [track for track in self.store.tracks(gateway, names, *span_ns, known).values() if len(track)]
+            for boot in dict.fromkeys(origin.boot for track in tracks for origin in track.origins):
+                its = (track.t_ns[of_boot(track, boot)] for track in tracks)
+                ticks = np.unique(np.concatenate([np.empty(0, np.int64), *its]))
+                spans = reached.get((gateway, boot), ())
+                for span in spans:
+                    ticks = ticks[(ticks < span.from_ns) | (ticks > span.to_ns)]
+                starts = sorted(span.from_ns for span in spans)
+                for part in np.split(ticks, np.unique(np.searchsorted(ticks, starts))):
+                    if len(part):
+                        yield Span(int(part[0]), int(part[-1]), len(part), Reason.NO_CHECKPOINT)
 
     def _borrow(self, tenant: str, digest: bytes) -> StridingEstimator:
         """An estimator of a package; raises TwinError when it cannot be had."""

@@ -14,8 +14,9 @@ from twincloud.replay.verdict import Reason, Span
 from twincloud.storage.contract import GatewayKey, Loss
 from twincloud.storage.tracks import Track
 from twinmodel.clock import SECOND_NS
+from twinmodel.errors import InputError
 from twinmodel.importers.dataset import Ports
-from twinmodel.lineage import Checkpoint, follows_rule
+from twinmodel.lineage import EVERY_NS, Checkpoint, follows_rule
 from twinmodel.signal import OUTPUT_ROLES, Kind
 from twinmodel.stride import Strides
 
@@ -23,10 +24,13 @@ I64 = NDArray[np.int64]
 BOOL = NDArray[np.bool_]
 READ_AHEAD_NS: Final = 4 * 3_600 * SECOND_NS
 """History that is read at once for many short segments."""
+TICKS_MAX: Final = 1_000_000
+"""Ticks of one segment."""
 LANES: Final = frozenset({"STORE_FULL", "INTERNAL"})
 """Reasons under which an agent declares what its models saw, but what it could not keep."""
 
 
+_WHY: Final = {"THINNED": Reason.INPUT_COARSENED, "EXPIRED": Reason.HISTORY_EXPIRED}
 _Held = tuple[GatewayKey, frozenset[str], int, int, Mapping[str, Track]]
 
 
@@ -52,7 +56,12 @@ class Reader:
         held, (from_ns, to_ns) = self._held, span_ns
         if held is None or held[:2] != (gateway, signals) or from_ns < held[2] or to_ns > held[3]:
             end_ns = max(to_ns, min(from_ns + READ_AHEAD_NS, self._until_ns))
-            found = self._store.tracks(gateway, sorted(signals), from_ns, end_ns, self.known)
+            try:
+                found = self._store.tracks(gateway, sorted(signals), from_ns, end_ns, self.known)
+            except InputError:
+                # It holds too much: no more is read than is needed now.
+                end_ns = to_ns
+                found = self._store.tracks(gateway, sorted(signals), from_ns, end_ns, self.known)
             held = self._held = (gateway, signals, from_ns, end_ns, found)
         return {name: _part(held[4][name], from_ns, to_ns) for name in wanted}
 
@@ -87,6 +96,12 @@ class Work:
         self.last_ns = self._last_ns()
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether the next checkpoint tells how its ticks ended."""
+        ended = self.segment.ended
+        return ended is not None and bool(ended.seal) and self.segment.direct and ended.tick_ns == self.last_ns
+
+    @property
     def wires(self) -> Wires:
         """What feeds the model."""
         c, gateway = self.checkpoint, self.segment.mark.gateway
@@ -117,12 +132,15 @@ class Work:
 
     def counts(self, track: Track) -> BOOL:
         """Which samples the ticks saw."""
-        mine = self._of_boot(track)
+        mine = of_boot(track, self.segment.mark.boot)
         floor_ns = max(self.checkpoint.floors_ns.get(track.signal, self.checkpoint.base_ns), self.checkpoint.base_ns)
         rule = follows_rule(track.t_ns, track.quality, floor_ns)
-        wrong = [t_ns for signal, t_ns in self.segment.passed if signal == track.signal]
-        if wrong:
-            rule ^= np.isin(track.t_ns, wrong)
+        for (signal, t_ns, used), count in self.segment.passed.items():
+            if signal == track.signal:
+                first, end = np.searchsorted(track.t_ns, (t_ns, t_ns + 1))
+                # Of samples of one time those that came last are the exceptions.
+                wrong = first + np.flatnonzero(mine[first:end] & (rule[first:end] != used))[-count:]
+                rule[wrong] = used
         return mine & rule
 
     def pieces(self) -> Iterator[I64]:
@@ -140,44 +158,46 @@ class Work:
         return tuple(span for ticks, every in pieces for span in self._spans(ticks, every, reason, detail))
 
     def judged(
-        self, outputs: Sequence[str], strides: Sequence[Strides], seal: bytes, losses: Sequence[Loss]
+        self, outputs: Sequence[str], strides: Sequence[Strides], proof: tuple[bytes, bytes], losses: Sequence[Loss]
     ) -> tuple[Span, ...]:
         """The verdict over its ticks.
 
         Args:
             outputs: names of the outputs, in the order of the columns of `strides`.
             strides: what the model said at them.
-            seal: hash of its state after the last.
+            proof: hash of its state after the last, and of all that it was given.
             losses: what the gateway declared.
         """
         ended = self.segment.ended
         ticks = np.concatenate([one.t_ns for one in strides])
         foreign = np.isin(ticks, ended.foreign if ended is not None else ())
-        differs = np.concatenate([self._differs(outputs, one) for one in strides]) & ~foreign
-        sealed = ended is not None and bool(ended.seal)
-        proven = ended is not None and sealed and ended.seal == seal
+        compared = [self._compared(outputs, one) for one in strides]
+        differs, told = (np.concatenate(column) & ~foreign for column in zip(*compared, strict=True))
         spans = [*self._spans(ticks, foreign, Reason.FELL_BACK)]
-        rest = ~foreign
-        if proven or not (sealed or differs.any()):
-            proof = "kernel" if proven else "outputs"
-            spans += self._spans(ticks, rest & differs, Reason.OUTPUT_DIFFERS)
-            return (*spans, *self._spans(ticks, rest & ~differs, None, proof=proof))
+        proven = self.is_sealed and ended is not None and (ended.seal, ended.trace) == proof
+        if proven:
+            spans += self._spans(ticks, ~foreign & differs, Reason.OUTPUT_DIFFERS)
+            return (*spans, *self._spans(ticks, ~foreign & ~differs, None, proof="kernel"))
         lost = self._lost(losses)
-        if lost is not None and not differs[ticks < lost[0]].any():
-            before = ticks < lost[0]
-            spans += self._spans(ticks, rest & before, None, proof="outputs")
-            return (*spans, *self._spans(ticks, rest & ~before, lost[1], lost[2]))
-        return (*spans, *self._spans(ticks, rest, *self._unexplained(ticks, differs, sealed=sealed)))
+        before = ticks < (lost[0] if lost is not None else ticks[-1] + 1)
+        if (self.is_sealed and lost is None) or (differs & before).any():
+            # Where it began nobody can say.
+            return (*spans, *self._spans(ticks, ~foreign, *self._unexplained(ticks, differs)))
+        # Nothing but what is stored can be compared: where nothing is, nothing is known.
+        spans += self._spans(ticks, before & told, None, proof="outputs")
+        bare = before & ~told & ~foreign
+        spans += self._spans(ticks, bare, Reason.NO_ESTIMATE, "none is stored that could be compared")
+        return (*spans, *self._spans(ticks, ~before & ~foreign, *(lost[1:] if lost is not None else (None,))))
 
-    def _unexplained(self, ticks: I64, differs: BOOL, *, sealed: bool) -> tuple[Reason, str]:
-        """Why ticks differ for which no loss is declared; where it began nobody can say."""
+    def _unexplained(self, ticks: I64, differs: BOOL) -> tuple[Reason, str]:
+        """Why ticks differ for which no loss is declared."""
         segment = self.segment
+        if segment.next_ns is not None and not segment.direct:
+            return Reason.NO_CHECKPOINT, "a checkpoint within these ticks is missing"
         if segment.ended is not None and not segment.complete:
             return Reason.INPUT_DROPPED, ""
         if not any(len(track) for track in self.inputs(self.checkpoint.base_ns, self.last_ns).values()):
             return Reason.HISTORY_EXPIRED, ""
-        if sealed and not segment.direct:
-            return Reason.NO_CHECKPOINT, "a checkpoint within these ticks is missing"
         if differs.any():
             return Reason.OUTPUT_DIFFERS, f"first at tick {int(ticks[differs][0])}"
         return Reason.CHECKPOINT_MISMATCH, "what is stored of its outputs is equal"
@@ -194,13 +214,12 @@ class Work:
             from_ns, to_ns = loss.from_ns or self.checkpoint.next_ns, loss.to_ns or self.last_ns
             if from_ns > self.last_ns or to_ns <= self.checkpoint.base_ns:
                 continue
-            reason = Reason.INPUT_COARSENED if loss.kind == "THINNED" else Reason.INPUT_LOST
-            found.append((from_ns, reason, f"{loss.kind} {loss.reason}".strip()))
+            found.append((from_ns, _WHY.get(loss.kind, Reason.INPUT_LOST), f"{loss.kind} {loss.reason}".strip()))
         return min(found) if found else None
 
-    def _differs(self, outputs: Sequence[str], said: Strides) -> BOOL:
-        """At which ticks something else is stored than was computed."""
-        found = np.zeros(len(said), np.bool_)
+    def _compared(self, outputs: Sequence[str], said: Strides) -> tuple[BOOL, BOOL]:
+        """At which ticks something else is stored than was computed, and at which an estimate is stored at all."""
+        differs, told = np.zeros(len(said), np.bool_), np.zeros(len(said), np.bool_)
         stored = self._outputs(int(said.t_ns[0]), int(said.t_ns[-1]))
         columns = (said.estimate, said.sigma, said.prediction, said.innovation, said.drift)
         for place, output in enumerate(outputs):
@@ -214,33 +233,34 @@ class Work:
                 at, rest = np.divmod(track.t_ns - said.t_ns[0], self.checkpoint.dt_ns)
                 expected = _rounded(column[:, place], exponent)[at]
                 equal = (expected == track.value) | (np.isnan(expected) & np.isnan(track.value.astype(np.float64)))
-                found[at[(rest != 0) | ~equal]] = True
-        return found
+                differs[at[(rest != 0) | ~equal]] = True
+                if role == "estimate":
+                    told[at] = True
+        return differs, told
 
     def _tracks(self, wanted: frozenset[str], from_ns: int, to_ns: int) -> Mapping[str, Track]:
         return self._reader.tracks(self.segment.mark.gateway, self._inputs | self._said, wanted, (from_ns, to_ns))
 
     def _outputs(self, first_ns: int, last_ns: int) -> Mapping[str, Track]:
         tracks = self._tracks(self._said, first_ns, last_ns + 1)
-        return {name: track.take(self._of_boot(track)) for name, track in tracks.items()}
+        return {name: track.take(of_boot(track, self.segment.mark.boot)) for name, track in tracks.items()}
 
     def _last_ns(self) -> int:
         segment, c = self.segment, self.checkpoint
-        if segment.ended is not None:
+        # An agent takes one at least so often; what claims more is torn, or hostile.
+        until_ns = c.next_ns + min(max(EVERY_NS, c.dt_ns), TICKS_MAX * c.dt_ns)
+        if segment.ended is not None and segment.direct and segment.ended.tick_ns < until_ns:
             # Read from here on, as the frames need it.
             self._tracks(frozenset(), c.base_ns + 1, segment.ended.tick_ns + 1)
             return segment.ended.tick_ns
-        end_ns = self._span_ns[1] if segment.next_ns is None else min(self._span_ns[1], segment.next_ns)
+        end_ns = min(self._span_ns[1], until_ns)
+        if segment.next_ns is not None:
+            end_ns = min(end_ns, segment.next_ns)
         if end_ns <= c.next_ns:
             return c.next_ns - 1
         self._tracks(frozenset(), c.base_ns + 1, end_ns)
         ends = [int(track.t_ns[-1]) for track in self._outputs(c.next_ns, end_ns - 1).values() if len(track)]
         return max(ends, default=c.next_ns - 1)
-
-    def _of_boot(self, track: Track) -> BOOL:
-        boot = self.segment.mark.boot
-        mine = np.array([origin.boot == boot for origin in track.origins], np.bool_)
-        return mine[track.origin] if len(mine) else np.zeros(len(track), np.bool_)
 
     def _held(self, signal: str) -> Run:
         at = self.checkpoint.held.get(signal)
@@ -259,6 +279,12 @@ class Work:
                 first, last = int(ticks[part[0]]), int(ticks[part[-1]])
                 found.append(Span(first, last, len(part), reason, proof, c.next_ns, c.model, detail, c.dt_ns))
         return found
+
+
+def of_boot(track: Track, boot: bytes) -> BOOL:
+    """Which samples one start of an agent has told."""
+    mine = np.array([origin.boot == boot for origin in track.origins], np.bool_)
+    return mine[track.origin] if len(mine) else np.zeros(len(track), np.bool_)
 
 
 def _continued(before: Run, run: Run) -> Run:

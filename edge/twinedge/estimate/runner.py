@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 LATENESS_NS = 2 * SECOND_NS
 """How long a tick waits for a sample that does not come."""
+AGE_NS = 3 * SECOND_NS
+"""Age limit of signals for which the wiring names none."""
 AHEAD_MAX_NS = 60 * SECOND_NS
 """A sample further ahead of the wall clock has a wrong time: it would close ticks that nothing else has reached."""
 BEHIND_MAX_NS = 7 * 86_400 * SECOND_NS
@@ -71,10 +73,11 @@ class TwinRunner:
         self.late = 0
         self.last: Estimate | None = None
         self.substitution = Substitution(wiring.twin, wiring.substitutes)
-        self.lineage = Lineage(wiring.twin, (wiring.inputs, wiring.outputs, wiring.age_limits_ns))
+        mine = [*wiring.inputs.values(), *wiring.outputs.values()]
+        self._limits_ns = {signal: wiring.age_limits_ns.get(signal, AGE_NS) for signal in mine}
+        self.lineage = Lineage(wiring.twin, (wiring.inputs, wiring.outputs, self._limits_ns))
         self._bound: Estimator | None = None
         self._aligner: Aligner | None = None
-        mine = [*wiring.inputs.values(), *wiring.outputs.values()]
         self._reads = np.zeros(max(mine, default=-1) + 2, np.bool_)  # the last one stands for all beyond
         self._reads[mine] = True
         self._tick_ns: int | None = None
@@ -151,7 +154,9 @@ class TwinRunner:
             if self._tick_ns is None or frame.t_ns > self._tick_ns:
                 self.lineage.before(estimator, frame, last, self._used)
                 stepped = (estimator, self._shadow())
-                return [self._due(e, frame) for e in stepped if e is not None]
+                dues = [self._due(e, frame) for e in stepped if e is not None]
+                self.lineage.given(frame.t_ns, dues[0].u, dues[0].y)
+                return dues
         return []
 
     def take(self, dues: Sequence[Due], results: Sequence[Estimate | Exception]) -> list[Batch]:
@@ -244,14 +249,12 @@ class TwinRunner:
 
     def _align(self, estimator: Estimator, both: Sequence[Estimator]) -> None:
         """A new alignment for all that these models read; samples of the old one are given up."""
-        limits = self.wiring.age_limits_ns
         self._used = sorted(set().union(*(self._signals(e) for e in both)))
         self._frames.clear()
         self._before = None
         self.lineage.aligned()
-        self._aligner = Aligner(
-            estimator.dt_ns, [AlignInput(s, "hold", limits.get(s, 3 * SECOND_NS)) for s in self._used], LATENESS_NS
-        )
+        inputs = [AlignInput(signal, "hold", self._limits_ns[signal]) for signal in self._used]
+        self._aligner = Aligner(estimator.dt_ns, inputs, LATENESS_NS)
 
     def _columns(self, estimator: Estimator) -> tuple[_Columns, _Columns]:
         units, wiring = self.wiring.units, self.wiring

@@ -29,6 +29,7 @@ from twinmodel.package.signing import key_id, public_pem, sign
 from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 from twinsync import block
 from twinsync.item import Block, Boot, Gap, Item
+from twinsync.kept import pack_kept
 
 S = 1_000_000_000
 T0 = 2_000_000_000 * S
@@ -169,6 +170,20 @@ class Edge:
         count = item.last_seq - item.first_seq + 1
         gap = Gap("STORE_FULL", count, item.content.t_min_ns, item.content.t_max_ns)
         self.items[place] = replace(item, content=gap)
+
+    def thin(self, place):
+        """A full gateway kept every second sample of one item only."""
+        item = self.items[place]
+        batches, mask, at = [], np.zeros(item.last_seq - item.first_seq + 1, bool), 0
+        for batch in block.decode(item.content.payload, self.catalogue):
+            kept = np.arange(at, at + len(batch)) % 2 == 0
+            kept[0] = True
+            mask[at : at + len(batch)] = kept
+            batches.append(batch.take(kept))
+            at += len(batch)
+        packed = block.encode(batches, self.catalogue)
+        content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns, pack_kept(mask))
+        self.items[place] = replace(item, content=content)
 
     def alter(self, place, signal, change):
         """The stored samples of a signal in one item are other ones than the agent saw."""

@@ -19,7 +19,6 @@ from twincloud.replay.replay import Replayer
 from twincloud.replay.verdict import Reason
 from twincloud.storage import open_store
 from twincloud.storage.tracks import KNOWN_ALL
-from twinedge.estimate import lineage
 from twinedge.ports import Delivery
 from twinmodel.clock import ManualClock
 from twinmodel.errors import MissingError
@@ -28,34 +27,11 @@ from twinmodel.quality import QualityReason, good, uncertain
 from twinmodel.signal import Batch, Kind
 from twinmodel.stride import StridingEstimator
 
-
-@pytest.fixture
-def clock():
-    return ManualClock(T0)
-
-
-@pytest.fixture
-def store(tmp_path, clock):
-    shutil.copytree(template(), tmp_path / "state")
-    made = open_store(tmp_path / "state", clock=clock)
-    prepare(made)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(7)
+pytestmark = pytest.mark.usefixtures("often")
 
 
 def spans_of(store, clock):
     return Replayer(store, tier="interpreted").spans(TANK, T0 - 60 * S, clock.wall_ns() + 60 * S)
-
-
-@pytest.fixture(autouse=True)
-def often(monkeypatch):
-    """Checkpoints each half minute, so that few ticks do."""
-    monkeypatch.setattr(lineage, "EVERY_NS", 30 * S)
 
 
 def verdicts(spans):
