@@ -2,6 +2,7 @@
 
     BACKUP/manifest.json      what is in it: program, schema, time, and the SHA-256 of every file
     BACKUP/coordinator.db     the database, a consistent snapshot taken while it is in use
+    BACKUP/database/          instead of it, one that coordinators share (`backup_shared`)
     BACKUP/artifacts/         model packages by digest
     BACKUP/identity/          keys of the authority, ledger of tokens and certificates: guard it like a key
 
@@ -18,8 +19,8 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ from sqlalchemy.pool import NullPool
 
 from twincloud.registry.blobs import Blobs
 from twincloud.storage.directory import ARTIFACTS, DATABASE, Lock
+from twincloud.storage.dump import check_readable
 from twincloud.storage.scrub import scrub
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import ConflictError, InputError, MissingError, StorageError
@@ -37,6 +39,7 @@ from twinmodel.files import storage_error, sync_folder, write_durably
 from twinsync import block
 
 MANIFEST: Final = "manifest.json"
+DUMP: Final = "database"
 FORMAT: Final = 1
 FOLDERS: Final = (ARTIFACTS, "identity")
 CHUNK_BYTES: Final = 1 << 20
@@ -55,6 +58,8 @@ class Manifest:
         schema: version of the database's tables.
         taken_ns: wall clock when it was begun.
         files: SHA-256 by path in the folder.
+        namespace: schema of a shared database that it comes from, "" for a file.
+        rows: how many each table of a shared database had.
     """
 
     format: int
@@ -63,6 +68,8 @@ class Manifest:
     schema: str
     taken_ns: int
     files: dict[str, str]
+    namespace: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -79,27 +86,44 @@ def backup(state: Path, target: Path, clock: Clock) -> Manifest:
     """
     if not (state / DATABASE).exists():
         raise ConflictError("NOT_INITIALISED", f"{state} holds no coordinator", hint="run `twincloud init`")
-    if target.exists():
-        raise ConflictError("ALREADY_EXISTS", f"{target} exists already", hint="name a folder that does not exist yet")
-    draft = target.with_name(f".{target.name}.new")
     taken_ns = clock.wall_ns()
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(mode=0o700, parents=True)
+    with drafted(target) as draft:
         schema = _copy_database(state / DATABASE, draft / DATABASE)
         for name in FOLDERS:
             if (state / name).is_dir():
-                _copy_folder(state / name, draft / name)
+                copy_folder(state / name, draft / name)
         engine = f"sqlite {sqlite3.sqlite_version}"
-        manifest = Manifest(FORMAT, version("hybridtwin"), engine, schema, taken_ns, _digests(draft))
-        write_durably(draft / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+        manifest = Manifest(FORMAT, version("hybridtwin"), engine, schema, taken_ns, digests(draft))
+        write_manifest(draft, manifest)
+    return manifest
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its place when the block ends, and is gone when it raises.
+
+    Raises:
+        ConflictError: ALREADY_EXISTS.
+        StorageError: STORE_FULL and the like.
+    """
+    if target.exists():
+        raise ConflictError("ALREADY_EXISTS", f"{target} exists already", hint="name a folder that does not exist yet")
+    draft = target.with_name(f".{target.name}.new")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700, parents=True)
+        yield draft
         draft.rename(target)
         sync_folder(target.parent)
     except OSError as error:
         raise storage_error(error, target) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return manifest
+
+
+def write_manifest(draft: Path, manifest: Manifest) -> None:
+    """The last file of a backup."""
+    write_durably(draft / MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
 
 
 def read_manifest(source: Path) -> Manifest:
@@ -126,8 +150,20 @@ def faults(source: Path) -> Iterator[str]:
             yield f"{name} is not of this backup"
         elif _digest(source / name) != manifest.files[name]:
             yield f"{name} was changed or is damaged"
+    if (source / DUMP).is_dir() and (told := check_readable(source / DUMP)):
+        yield f"{DUMP}: {told}"
     if DATABASE in present:
         yield from _faults_of_database(source / DATABASE, Blobs(source / ARTIFACTS), how="mode=ro&immutable=1")
+
+
+def sound_manifest(source: Path) -> Manifest:
+    """The manifest of a backup without a fault; raises InputError SOURCE_INVALID, MissingError NOT_FOUND."""
+    found = list(faults(source))
+    if found:
+        raise InputError(
+            "SOURCE_INVALID", f"{source}: {'; '.join(found[:5])}", hint="take an older backup; this one is not restored"
+        )
+    return read_manifest(source)
 
 
 def restore(source: Path, state: Path, *, replace: bool) -> Path | None:
@@ -146,10 +182,9 @@ def restore(source: Path, state: Path, *, replace: bool) -> Path | None:
         InputError: SOURCE_INVALID when the backup is damaged.
         StorageError: the disk refuses; the state is as it was then.
     """
-    found = list(faults(source))
-    if found:
+    if sound_manifest(source).namespace:
         raise InputError(
-            "SOURCE_INVALID", f"{source}: {'; '.join(found[:5])}", hint="take an older backup; this one is not restored"
+            "SOURCE_INVALID", f"{source} is of a shared database", hint="name it by `database:` or TWINCLOUD_DATABASE"
         )
     holds = (state / DATABASE).exists()
     if holds and not replace:
@@ -161,7 +196,7 @@ def restore(source: Path, state: Path, *, replace: bool) -> Path | None:
         with Lock(state):
             draft = state / ".restore.new"
             shutil.rmtree(draft, ignore_errors=True)
-            _copy_folder(source, draft)
+            copy_folder(source, draft)
             aside = _set_aside(state, read_manifest(source)) if holds else None
             for name in (DATABASE, *FOLDERS):
                 if (draft / name).exists():
@@ -208,11 +243,12 @@ def _copy_database(source: Path, target: Path) -> str:
     return str(schema)
 
 
-def _copy_folder(source: Path, target: Path) -> None:
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies a folder durably, without drafts and locks."""
     target.mkdir(mode=0o700)
     for path in sorted(source.iterdir()):
         if path.is_dir():
-            _copy_folder(path, target / path.name)
+            copy_folder(path, target / path.name)
         elif not path.name.endswith((".new", ".lock")):
             _copy_file(path, target / path.name)
     sync_folder(target)
@@ -238,7 +274,8 @@ def _files(folder: Path) -> Sequence[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file by its path in the folder."""
     return {str(path.relative_to(folder)): _digest(path) for path in _files(folder)}
 
 

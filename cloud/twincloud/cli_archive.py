@@ -6,16 +6,12 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from twincloud.cli_options import output_option, places, say, settings_of, show
 from twinmodel.clock import SECOND_NS, SystemClock
-from twinmodel.errors import ConflictError, Exit, InputError
-
-if TYPE_CHECKING:
-    from twincloud.storage.records_archives import Archive
+from twinmodel.errors import Exit, InputError
 
 _DAY_S = 86_400
 
@@ -30,9 +26,11 @@ def archive() -> None:
 @output_option
 def status(config: Path | None, state: Path | None, output: str) -> None:
     """Files of each tenant and state; works beside a running service."""
+    from twincloud.upkeep.inspection import files_of  # noqa: PLC0415 start-up time
+
     settings = settings_of(config, state)
     sums: dict[tuple[str, str], list[int]] = {}
-    for file in _files(settings):
+    for file in files_of(settings):
         found = sums.setdefault((file.day.tenant, file.state.name.lower()), [0, 0, 0, file.day.day_ns, 0])
         found[0] += 1
         found[1] += file.samples
@@ -57,13 +55,13 @@ def status(config: Path | None, state: Path | None, output: str) -> None:
 def verify(config: Path | None, state: Path | None, output: str, *, quick: bool) -> None:
     """Reads every file back and compares its checksum; ends with 3 when one is missing or damaged."""
     from twincloud.archive.objects import open_objects  # noqa: PLC0415 start-up time
-    from twincloud.upkeep.inspection import DAMAGED, MISSING, inspect  # noqa: PLC0415 start-up time
+    from twincloud.upkeep.inspection import DAMAGED, MISSING, files_of, inspect  # noqa: PLC0415 start-up time
 
     settings = settings_of(config, state)
     objects = open_objects(settings.archive, settings.state / "archive")
     rows = [
         {"file": key, "verdict": verdict, "detail": detail}
-        for key, verdict, detail in inspect(_files(settings), objects, quick=quick)
+        for key, verdict, detail in inspect(files_of(settings), objects, quick=quick)
     ]
     show(rows, output)
     bad = sum(row["verdict"] in {MISSING, DAMAGED} for row in rows)
@@ -85,7 +83,7 @@ def run(config: Path | None, state: Path | None, days: float | None) -> None:
     age_days = settings.archive_days if days is None else days
     if not age_days:
         raise InputError("REQUEST_INVALID", "archive_days is 0: nothing is ever moved", hint="give --days")
-    store = open_store(settings.state, clock=clock)
+    store = open_store(settings.state, clock=clock, database=settings.database_url)
     try:
         objects = open_objects(settings.archive, settings.state / "archive")
         store.use_archive(objects)
@@ -96,23 +94,6 @@ def run(config: Path | None, state: Path | None, days: float | None) -> None:
     finally:
         store.close()
     say(f"{task.moved} days moved to {objects.name}")
-
-
-def _files(settings: Any) -> tuple[Archive, ...]:
-    """All rows, of a store that a service may hold."""
-    from twincloud.storage import open_store  # noqa: PLC0415 start-up time
-    from twincloud.storage.archives import peek  # noqa: PLC0415 start-up time
-
-    try:
-        store = open_store(settings.state, clock=SystemClock())
-    except ConflictError as error:
-        if error.reason != "STATE_LOCKED":
-            raise
-        return peek(settings.state)
-    try:
-        return store.archives()
-    finally:
-        store.close()
 
 
 def _date(day_ns: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -63,38 +64,45 @@ def _upgrade_shared(url: str) -> None:
     say(f"the tables have version {newest()}, their rights and policies are in place")
 
 
-@db.command()
+@db.command("backup")
 @places
 @click.argument("target", type=_folder)
-def backup(config: Path | None, state: Path | None, target: Path) -> None:
+def backup_(config: Path | None, state: Path | None, target: Path) -> None:
     """Copies database, artifacts and identity into the new folder TARGET, while the service runs or not.
 
     The copy holds the authority's keys: guard it like a key. Archived files stay where they are.
     """
-    from twincloud.backup import backup as copy  # noqa: PLC0415 start-up time
+    from twincloud import backup, backup_shared  # noqa: PLC0415 start-up time
 
-    manifest = copy(settings_of(config, state).state, target, SystemClock())
+    settings, clock = settings_of(config, state), SystemClock()
+    if settings.database_url:
+        manifest = backup_shared.backup(settings.database_url, settings.state, target, clock)
+    else:
+        manifest = backup.backup(settings.state, target, clock)
     say(f"{len(manifest.files)} files of schema {manifest.schema} in {target}")
 
 
-@db.command()
+@db.command("restore")
 @places
 @click.argument("source", type=_folder)
 @click.option("--replace", is_flag=True, help="set a coordinator that is there aside")
-def restore(config: Path | None, state: Path | None, source: Path, *, replace: bool) -> None:
+def restore_(config: Path | None, state: Path | None, source: Path, *, replace: bool) -> None:
     """Puts the backup SOURCE in place, when every file of it is whole; the service must not run.
 
     Gateways see that the coordinator knows less than it acknowledged, and send their tails again.
     """
-    from twincloud.backup import read_manifest  # noqa: PLC0415 start-up time
-    from twincloud.backup import restore as put  # noqa: PLC0415 start-up time
+    from twincloud import backup, backup_shared  # noqa: PLC0415 start-up time
 
-    place = settings_of(config, state).state
-    aside = put(source, place, replace=replace)
-    taken_s = read_manifest(source).taken_ns // SECOND_NS
-    say(f"{place} is as it was at {datetime.fromtimestamp(taken_s, UTC):%Y-%m-%dT%H:%M:%SZ}")
-    if aside is not None:
-        say(f"what was there is in {aside}")
+    settings = settings_of(config, state)
+    if settings.database_url:
+        aside = backup_shared.restore(settings.database_url, source, settings.state, replace=replace)
+    else:
+        found = backup.restore(source, settings.state, replace=replace)
+        aside = (str(found),) if found else ()
+    taken_s = backup.read_manifest(source).taken_ns // SECOND_NS
+    say(f"all is as it was at {datetime.fromtimestamp(taken_s, UTC):%Y-%m-%dT%H:%M:%SZ}")
+    if aside:
+        say(f"what was there is in {' and '.join(aside)}")
     say("next: twincloud serve")
 
 
@@ -103,10 +111,20 @@ def restore(config: Path | None, state: Path | None, source: Path, *, replace: b
 @click.argument("source", type=_folder, required=False)
 @output_option
 def verify(config: Path | None, state: Path | None, source: Path | None, output: str) -> None:
-    """Reads every page, block and artifact, of the service or of the backup SOURCE; ends with 3 when one is damaged."""
-    from twincloud import backup as backups  # noqa: PLC0415 start-up time
+    """Reads all history and every artifact, of the service or of the backup SOURCE; ends with 3 when one is damaged.
 
-    found = backups.faults_of_state(settings_of(config, state).state) if source is None else backups.faults(source)
+    Of the service it also looks whether every archived file is in its place (`archive verify` reads them).
+    """
+    from twincloud import backup, backup_shared  # noqa: PLC0415 start-up time
+    from twincloud.upkeep.inspection import faults_of_archive  # noqa: PLC0415 start-up time
+
+    settings = settings_of(config, state)
+    if source is not None:
+        found = backup.faults(source)
+    elif settings.database_url:
+        found = chain(backup_shared.faults_of_shared(settings.database_url), faults_of_archive(settings))
+    else:
+        found = chain(backup.faults_of_state(settings.state), faults_of_archive(settings))
     rows = [{"fault": line} for line in found]
     if rows:
         show(rows, output)

@@ -177,6 +177,7 @@ REASONS: dict[str, Reason] = {
     "STATE_INVALID": _reason(_STORAGE, "see docs/runbook.md"),
     "NOT_INITIALISED": _reason(_CONFLICT, "run the `init` command first"),
     "EXTRA_MISSING": _reason(_CONFLICT, "install the extra named"),
+    "TOOL_MISSING": _reason(_CONFLICT, "install the program named, of the version named or newer"),
     # storage
     "STORE_FULL": _reason(_STORAGE, "free disk space; the agent goes on and heals by itself"),
     "STORE_SYNC_FAILED": _reason(_STORAGE, "check the disk; the store is reopened by itself"),

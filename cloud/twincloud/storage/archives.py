@@ -34,6 +34,7 @@ from sqlalchemy import (
 from twincloud.archive.objects import ObjectStore, day_key
 from twincloud.archive.runs import Written
 from twincloud.storage import schema as t
+from twincloud.storage.database import Database
 from twincloud.storage.directory import DATABASE
 from twincloud.storage.part import Part
 from twincloud.storage.records_archives import DAY_NS, Archive, Day, Draft, FileState, archive_of, pack_groups
@@ -152,7 +153,7 @@ class ArchiveStore(Part):
 
     def archives(self, tenant: str = "*", *, limit: int = 1_000_000) -> tuple[Archive, ...]:
         """See `Archives.archives`."""
-        statement = select(a).order_by(a.c.tenant, a.c.gateway_id, a.c.day_ns, a.c.generation).limit(limit)
+        statement = _ALL.limit(limit)
         if tenant != "*":
             statement = statement.where(a.c.tenant == tenant)
         with self._database.read(tenant) as connection:
@@ -173,10 +174,16 @@ def peek(state_dir: Path) -> tuple[Archive, ...]:
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as plain:
             plain.row_factory = sqlite3.Row
-            rows = plain.execute(str(select(a).order_by(a.c.tenant, a.c.gateway_id, a.c.day_ns, a.c.generation)))
+            rows = plain.execute(str(_ALL))
             return tuple(archive_of(dict(row)) for row in rows)
     except sqlite3.Error as error:
         raise StorageError("STORE_CORRUPT", f"{path}: {error}", path=str(path)) from error
+
+
+def peek_shared(database: Database) -> tuple[Archive, ...]:
+    """The rows of a database that coordinators share."""
+    with database.read() as connection:
+        return tuple(archive_of(dict(row)) for row in connection.execute(_ALL).mappings())
 
 
 def _parts(connection: Connection, day: Day) -> tuple[tuple[int, ...], ...]:
@@ -217,6 +224,7 @@ def _within(table: Table, day: Day) -> tuple[ColumnElement[bool], ...]:
     return (*of, c.hour_ns >= day.day_ns, c.hour_ns < day.day_ns + DAY_NS)
 
 
+_ALL = select(a).order_by(a.c.tenant, a.c.gateway_id, a.c.day_ns, a.c.generation)
 _OF_DAY = select(a).where(
     a.c.tenant == bindparam("tenant"), a.c.gateway_id == bindparam("gateway_id"), a.c.day_ns == bindparam("day_ns")
 )

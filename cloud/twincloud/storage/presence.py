@@ -14,7 +14,7 @@ import psycopg
 import structlog
 from sqlalchemy import Connection
 
-from twinmodel.errors import TwinError
+from twinmodel.errors import ConflictError, TwinError
 
 Open = Callable[[], contextlib.AbstractContextManager[psycopg.Connection[tuple[Any, ...]]]]
 """`PostgresDatabase.session`."""
@@ -26,6 +26,9 @@ AGAIN_S: Final = 0.5
 LOOK_S: Final = 1.0
 """How long the end of listening may take."""
 _TRY: Final = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+_TRY_SHARED: Final = "SELECT pg_try_advisory_lock_shared(hashtextextended(%s, 0))"
+_SERVICE: Final = "hybridtwin:service"
+"""Shared by all coordinators that run; alone with it, one may change what none of them expects to change."""
 _FREE: Final = "SELECT pg_try_advisory_xact_lock(hashtextextended(%(name)s, 0))"
 
 _log = structlog.get_logger("twincloud")
@@ -57,6 +60,25 @@ def announce(session: Open, replica: str, ring: Callable[[], None]) -> Iterator[
         thread.join()
 
 
+@contextlib.contextmanager
+def claim(session: Open, place: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A session that has the database for itself; raises ConflictError STATE_LOCKED while a coordinator runs on it."""
+    with session() as connection:
+        if not _take(connection, _SERVICE):
+            raise _busy(place)
+        yield connection
+
+
+def check_alone(connection: Connection, place: str) -> None:
+    """Raises ConflictError STATE_LOCKED while a coordinator runs; none is present before the transaction ends then."""
+    if not connection.exec_driver_sql(_FREE, {"name": _SERVICE}).scalar_one():
+        raise _busy(place)
+
+
+def _busy(place: str) -> ConflictError:
+    return ConflictError("STATE_LOCKED", f"coordinators run on {place}", hint="stop all of them first", path=place)
+
+
 def _listen(session: Open, replica: str, ring: Callable[[], None], stop: threading.Event) -> None:
     away = False
     while not stop.is_set():
@@ -70,7 +92,9 @@ def _listen(session: Open, replica: str, ring: Callable[[], None], stop: threadi
                 ring()
                 while not stop.is_set():
                     # A server that has not noticed yet that the one before is gone still holds its lock.
-                    held = held or _take(connection, _presence(replica))
+                    held = held or (
+                        _take(connection, _presence(replica)) and _take(connection, _SERVICE, how=_TRY_SHARED)
+                    )
                     if any(True for _ in connection.notifies(timeout=LOOK_S, stop_after=1)):
                         ring()
         except (TwinError, psycopg.Error) as error:
@@ -80,8 +104,8 @@ def _listen(session: Open, replica: str, ring: Callable[[], None], stop: threadi
             stop.wait(AGAIN_S)
 
 
-def _take(connection: psycopg.Connection[tuple[Any, ...]], name: str) -> bool:
-    row = connection.execute(_TRY, [name]).fetchone()
+def _take(connection: psycopg.Connection[tuple[Any, ...]], name: str, *, how: str = _TRY) -> bool:
+    row = connection.execute(how.encode(), [name]).fetchone()
     return row is not None and bool(row[0])
 
 

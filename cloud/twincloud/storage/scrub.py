@@ -8,8 +8,10 @@ from sqlalchemy import Connection, func, select
 
 from twincloud.registry.blobs import Blobs
 from twincloud.storage import schema as t
+from twincloud.storage.artifacts import SharedBlobs
 from twincloud.storage.packing import unpack_catalogue
 from twincloud.storage.part import Decode, Recent
+from twincloud.storage.scrub_hours import DAMAGE, scrub_hours
 from twincloud.storage.span import span_ns_of, span_of
 from twinmodel.errors import TwinError
 from twinmodel.signal import Catalogue
@@ -17,16 +19,17 @@ from twinmodel.signal import Catalogue
 CATALOGUES_MAX = 64
 
 
-def scrub(connection: Connection, blobs: Blobs, decode: Decode) -> Iterator[str]:
-    """Decodes every block and reads every artifact; a line for each fault, in one snapshot.
+def scrub(connection: Connection, blobs: Blobs | SharedBlobs, decode: Decode) -> Iterator[str]:
+    """Decodes every block and compacted hour and reads every artifact; a line for each fault, in one snapshot.
 
     Args:
         connection: a read transaction.
-        blobs: artifacts beside the database.
+        blobs: artifacts beside the database, or in it.
         decode: block codec.
     """
     yield from _blocks(connection, decode)
     yield from _marks(connection)
+    yield from scrub_hours(connection)
     yield from _artifacts(connection, blobs)
 
 
@@ -41,7 +44,7 @@ def _blocks(connection: Connection, decode: Decode) -> Iterator[str]:
                 catalogue = catalogues.put(row.schema_id, unpack_catalogue(content))
             batches = decode(row.payload, catalogue)
             found = span_of(span_ns_of(batches))
-        except (TwinError, ValueError) as error:
+        except DAMAGE as error:
             yield f"{named}: it cannot be read: {error}"
             continue
         if (found["t_min_ns"], found["t_max_ns"]) != (row.t_min_ns, row.t_max_ns):
@@ -56,7 +59,7 @@ def _marks(connection: Connection) -> Iterator[str]:
         yield f"block {row.id}: the mark of its stream says {row.next_seq}, its samples end with {row.last_seq}"
 
 
-def _artifacts(connection: Connection, blobs: Blobs) -> Iterator[str]:
+def _artifacts(connection: Connection, blobs: Blobs | SharedBlobs) -> Iterator[str]:
     for row in connection.execute(_MODELS):
         try:
             blobs.get(row.digest)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from twincloud.storage import migrate, partitions, rights
+from sqlalchemy import Connection
+
+from twincloud.storage import migrate, partitions, presence, rights
 from twincloud.storage.postgres import ROLE, PostgresDatabase
 from twincloud.storage.schema import metadata
 from twinmodel.errors import ConflictError, StorageError, TwinError
@@ -13,17 +15,19 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('hybridtwin:upgrade', 0))
 _SOUND = ("C", "C.UTF-8", "C.utf8", "POSIX")
 
 
-def upgrade(url: str) -> bool:
+def upgrade(url: str, *, alone: bool = False) -> bool:
     """Makes the tables, or brings them to this version, and puts rights and policies on them.
 
     Args:
         url: of a user that owns the database (or its tables).
+        alone: the caller has seen to it already that no coordinator runs.
 
     Returns:
         whether there were no tables yet.
 
     Raises:
-        ConflictError: STATE_INVALID when the user may not make the application's role.
+        ConflictError: STATE_INVALID when the user may not make the application's role, STATE_LOCKED while coordinators
+            run on tables that are older.
         StorageError: STATE_INVALID for a database that sorts text by a language, or of a newer program.
     """
     with contextlib.closing(PostgresDatabase(url, role="")) as database, database.write() as connection:
@@ -31,19 +35,26 @@ def upgrade(url: str) -> bool:
         rights.make_role(connection, ROLE)
         found = migrate.version(connection)
         migrate.check_known(found)
-        encoding, collation = connection.exec_driver_sql(
-            "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()"
-        ).one()
-        if encoding != "UTF8" or collation not in _SOUND:
-            raise StorageError(
-                "STATE_INVALID",
-                f"the database is {encoding} and sorts by {collation}; names must sort alike everywhere",
-                hint="CREATE DATABASE hybridtwin TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
-            )
+        check_sorting(connection)
+        if found and found != migrate.newest() and not alone:
+            presence.check_alone(connection, database.place)
         migrate.upgrade(connection)
         partitions.arrange(connection)
         rights.secure(connection, metadata, ROLE)
     return not found
+
+
+def check_sorting(connection: Connection) -> None:
+    """Raises StorageError STATE_INVALID for a database that does not sort text by its bytes."""
+    encoding, collation = connection.exec_driver_sql(
+        "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = current_database()"
+    ).one()
+    if encoding != "UTF8" or collation not in _SOUND:
+        raise StorageError(
+            "STATE_INVALID",
+            f"the database is {encoding} and sorts by {collation}; names must sort alike everywhere",
+            hint="CREATE DATABASE hybridtwin TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
+        )
 
 
 def open_shared(url: str) -> PostgresDatabase:

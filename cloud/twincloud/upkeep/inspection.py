@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from twincloud.archive.objects import ObjectStore, verify, whole
+from twincloud.archive.objects import ObjectStore, open_objects, verify, whole
+from twincloud.config import Settings
+from twincloud.storage.archives import peek, peek_shared
+from twincloud.storage.directory import DATABASE
 from twincloud.storage.records_archives import Archive, FileState
-from twinmodel.errors import MissingError, StorageError
+from twincloud.storage.shared import open_shared
+from twinmodel.errors import ConflictError, MissingError, StorageError
 
 SOUND, MISSING, DAMAGED, UNKNOWN = "sound", "missing", "damaged", "unknown"
+
+
+def files_of(settings: Settings) -> tuple[Archive, ...]:
+    """All rows of a coordinator's table, beside a running service too; raises what opening the store raises."""
+    if not settings.database_url:
+        if not (settings.state / DATABASE).exists():
+            raise ConflictError(
+                "NOT_INITIALISED", f"{settings.state} holds no coordinator", hint="run `twincloud init`"
+            )
+        return peek(settings.state)
+    with contextlib.closing(open_shared(settings.database_url)) as database:
+        return peek_shared(database)
+
+
+def faults_of_archive(settings: Settings) -> Iterator[str]:
+    """Archived files that are not in their place or have another length, for people; objects are not read."""
+    files = files_of(settings)
+    if any(file.state is FileState.KEPT for file in files):
+        objects = open_objects(settings.archive, settings.state / "archive")
+        for key, verdict, detail in inspect(files, objects, quick=True):
+            if verdict in {MISSING, DAMAGED}:
+                yield f"archive: {key} is {verdict}: {detail}"
 
 
 def inspect(files: Sequence[Archive], objects: ObjectStore, *, quick: bool = False) -> Iterator[tuple[str, str, str]]:
