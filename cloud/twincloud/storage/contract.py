@@ -17,6 +17,7 @@ from twincloud.storage.contract_fleets import Fleets
 from twincloud.storage.contract_hours import Hours
 from twincloud.storage.contract_operations import Operations
 from twincloud.storage.contract_requests import Requests
+from twincloud.storage.contract_retention import Retention
 from twincloud.storage.contract_sharing import Sharing
 from twincloud.storage.contract_tracks import Tracks
 from twincloud.storage.contract_twins import TwinsOfPeople
@@ -335,6 +336,7 @@ class Store(
     Archives,
     Exports,
     Hours,
+    Retention,
     TwinsOfPeople,
     Fleets,
     Sharing,

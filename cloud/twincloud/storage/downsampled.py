@@ -45,11 +45,13 @@ class DownsampledStore(TimelineStore):
                 signals = {point.id: point.signal for point in points[start : start + STEP_POINTS]}
                 span = Wanted(part.tenant, (part.gateway_id,), frozenset(signals.values()), part.hour_ns,
                               part.hour_ns + HOUR_NS)  # fmt: skip
-                runs = self._hours_tier.read(connection, span)
                 by_signal: dict[str, list[Any]] = {}
-                for run in runs:
-                    by_signal.setdefault(run.signal, []).append(run)
-                first = {name: point_id for point_id, name in sorted(signals.items(), reverse=True)}
+                # Late data reach days that are archived: what is there counts too.
+                for tier in (self._hours_tier, self._archive_tier):
+                    for run in tier.read(connection, span):
+                        by_signal.setdefault(run.signal, []).append(run)
+                asked = {"tenant": part.tenant, "gateway_id": part.gateway_id, "signals": sorted(span.signals)}
+                first = {row.signal: row.id for row in connection.execute(_OF_SIGNAL, asked)}
                 rows += [
                     {"tenant": part.tenant, "gateway_id": part.gateway_id, "point_id": first[name],
                      "width_ns": MINUTE_NS, "start_ns": part.hour_ns, "payload": pack(minutes_of(columns_of(some)))}
@@ -201,19 +203,26 @@ _DONE = (
     )
     .values(bucketed=True)
 )
-_KEPT = select(h.buckets.c.start_ns, h.buckets.c.payload).where(
-    h.buckets.c.tenant == bindparam("tenant"),
-    h.buckets.c.gateway_id == bindparam("gateway_id"),
-    h.buckets.c.point_id.in_(
-        select(func.min(h.points.c.id))
-        .where(
-            h.points.c.tenant == bindparam("tenant"),
-            h.points.c.gateway_id == bindparam("gateway_id"),
-            h.points.c.signal.in_(bindparam("signals", expanding=True)),
-        )
-        .group_by(h.points.c.signal)
-    ),
-    h.buckets.c.width_ns == MINUTE_NS,
-    h.buckets.c.start_ns >= bindparam("from_ns"),
-    h.buckets.c.start_ns < bindparam("to_ns"),
+_OF_SIGNAL = (
+    # A signal has several points where its packing has changed; its buckets are those of the first.
+    select(h.points.c.signal, func.min(h.points.c.id).label("id"))
+    .where(
+        h.points.c.tenant == bindparam("tenant"),
+        h.points.c.gateway_id == bindparam("gateway_id"),
+        h.points.c.signal.in_(bindparam("signals", expanding=True)),
+    )
+    .group_by(h.points.c.signal)
+)
+_KEPT = (
+    select(h.buckets.c.start_ns, h.buckets.c.payload)
+    .join(h.points, h.points.c.id == h.buckets.c.point_id)
+    .where(
+        h.buckets.c.tenant == bindparam("tenant"),
+        h.buckets.c.gateway_id == bindparam("gateway_id"),
+        h.buckets.c.point_id.in_(select(_OF_SIGNAL.subquery().c.id)),
+        h.points.c.buckets_from_ns <= h.buckets.c.start_ns,
+        h.buckets.c.width_ns == MINUTE_NS,
+        h.buckets.c.start_ns >= bindparam("from_ns"),
+        h.buckets.c.start_ns < bindparam("to_ns"),
+    )
 )

@@ -40,11 +40,10 @@ points = Table(
     big("step", 1),
     big("period_ns"),
     big("time_step_ns"),
-    # Event times before which retention has deleted: samples, and buckets of each width.
+    # Event times before which retention keeps no samples, and no buckets: equal for all points of a signal, multiples
+    # of a day. They only grow; what lies before them is in no answer, deleted or not.
     big("raw_from_ns"),
-    big("minutes_from_ns"),
-    big("quarters_from_ns"),
-    big("hours_from_ns"),
+    big("buckets_from_ns"),
     UniqueConstraint("tenant", "gateway_id", "signal", "kind", "unit", "exponent", "step", "period_ns", "time_step_ns"),
 )
 
@@ -113,11 +112,10 @@ retention = Table(
     metadata,
     _tenant(),
     Column("pattern", String, primary_key=True),
-    # Days each tier keeps, 0 for ever.
+    # See `twins.retention.Policy`.
     big("raw_days"),
-    big("minutes_days"),
-    big("quarters_days"),
-    big("hours_days"),
+    big("buckets_days"),
+    big("archive_days"),
     big("changed_ns"),
     text("changed_by"),
 )

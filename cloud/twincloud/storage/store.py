@@ -38,6 +38,7 @@ from twincloud.storage.part import Decode
 from twincloud.storage.people import PeopleStore
 from twincloud.storage.relations import RelationStore
 from twincloud.storage.requests import RequestStore
+from twincloud.storage.retention_plan import RetentionPlanStore
 from twincloud.storage.sessions import SessionStore
 from twincloud.storage.shared import open_shared
 from twincloud.storage.sharing import SharingStore
@@ -58,6 +59,7 @@ class CoordinatorStore(
     AsOfStore,
     DownsampledStore,
     ExportStore,
+    RetentionPlanStore,
     CompactionStore,
     AuditStore,
     CommitTimeStore,

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from twincloud.archive.objects import ObjectStore
 from twincloud.archive.runs import ArchivedRun, Group
+from twincloud.storage.kept import since_of
 from twincloud.storage.records_archives import DAY_NS, Archive, FileState, archive_of
 from twincloud.storage.schema_archives import archives as a
-from twincloud.storage.schema_hours import points as p
 from twincloud.storage.tiers import Run, Wanted
 from twincloud.twins.state import Origin
 from twinmodel.errors import InputError, MissingError, StorageError, UnreachableError
@@ -63,9 +63,9 @@ class ArchiveTier:
             raise InputError(
                 "LIMIT_EXCEEDED", f"the span holds {samples} archived samples", hint="ask for a shorter span"
             )
-        since = self._since(connection, wanted) if samples else {}
+        since = since_of(connection, wanted) if samples else {}
         runs = (run for file, groups in found if groups for run in self.runs(file, groups))
-        cut = (_cut(run, wanted, since.get((run.gateway, run.signal), wanted.from_ns)) for run in runs)
+        cut = (_cut(run, wanted, since.get((run.gateway, run.signal), 0)) for run in runs)
         return [run for run in cut if len(run)]
 
     def runs(self, file: Archive, groups: list[Group]) -> list[Run]:
@@ -75,12 +75,6 @@ class ArchiveTier:
         footer, origins = self._footer(file)
         fetch = partial(self._fetch, file)
         return [_run(one, file.day.gateway_id, origins) for one in read_groups(fetch, footer, groups)]
-
-    def _since(self, connection: Connection, wanted: Wanted) -> dict[tuple[int, str], int]:
-        """The time before which retention has deleted, where it has, by gateway and signal."""
-        asked = {"tenant": wanted.tenant, "gateways": list(wanted.gateways), "signals": sorted(wanted.signals)}
-        rows = connection.execute(_SINCE, asked).all()
-        return {(row.gateway_id, row.signal): int(row.since_ns) for row in rows}
 
     def _footer(self, file: Archive) -> tuple[Footer, tuple[Origin, ...]]:
         key = (file.key, file.sha256)
@@ -156,14 +150,4 @@ _KEPT = (
     )
     .order_by(a.c.gateway_id, a.c.day_ns)
     .limit(bindparam("limit"))
-)
-_SINCE = (
-    select(p.c.gateway_id, p.c.signal, func.min(p.c.raw_from_ns).label("since_ns"))
-    .where(
-        p.c.tenant == bindparam("tenant"),
-        p.c.gateway_id.in_(bindparam("gateways", expanding=True)),
-        p.c.signal.in_(bindparam("signals", expanding=True)),
-        p.c.raw_from_ns > 0,
-    )
-    .group_by(p.c.gateway_id, p.c.signal)
 )

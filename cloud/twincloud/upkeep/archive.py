@@ -69,7 +69,7 @@ class ArchiveTask:
 
     def steps(self, now_ns: int) -> Iterator[None]:
         """All there is to do now, in small steps."""
-        yield from self._clean(now_ns)
+        yield from cleaned(self._store, self._objects, now_ns)
         for day in self._store.archive_days(now_ns - self._age_ns, now_ns, DAYS_MAX):
             draft = self._store.begin_archive(day, self._worker, now_ns)
             if draft is not None:
@@ -133,25 +133,27 @@ class ArchiveTask:
         if footer.rows != written.rows or footer.content.num_row_groups != len(written.groups):
             raise StorageError("ARCHIVE_DAMAGED", f"{draft.key} has {footer.rows} samples, {written.rows} were sent")
 
-    def _clean(self, now_ns: int) -> Iterator[None]:
-        """Deletes files that were superseded or given up; one whose content is not ours is left alone."""
-        for file in self._store.archive_leftovers(now_ns, LEFTOVERS_MAX):
-            if file.sha256 and self._is_ours(file):
-                self._objects.delete(file.key)
-            self._store.forget_archive(file)
-            yield
 
-    def _is_ours(self, file: Archive) -> bool:
-        """Whether an object may be deleted: what was given up may never have been sent, and its key be another's."""
-        if file.state is FileState.SUPERSEDED:
-            return True
-        head = self._objects.head(file.key)
-        if head is None:
-            return False
-        try:
-            whole(verify(self._objects, file.key, head.size, file.sha256))
-        except StorageError as error:
-            if error.reason != "ARCHIVE_DAMAGED":
-                raise
-            return False
+def cleaned(store: Archives, objects: ObjectStore, now_ns: int) -> Iterator[None]:
+    """Deletes files that were superseded or given up, one a step; one whose content is not ours is left alone."""
+    for file in store.archive_leftovers(now_ns, LEFTOVERS_MAX):
+        if file.sha256 and _is_ours(objects, file):
+            objects.delete(file.key)
+        store.forget_archive(file)
+        yield
+
+
+def _is_ours(objects: ObjectStore, file: Archive) -> bool:
+    """Whether an object may be deleted: what was given up may never have been sent, and its key be another's."""
+    if file.state is FileState.SUPERSEDED:
         return True
+    head = objects.head(file.key)
+    if head is None:
+        return False
+    try:
+        whole(verify(objects, file.key, head.size, file.sha256))
+    except StorageError as error:
+        if error.reason != "ARCHIVE_DAMAGED":
+            raise
+        return False
+    return True

@@ -10,6 +10,7 @@ from twincloud.config import Settings
 from twincloud.storage.contract import Store
 from twincloud.upkeep.archive import ArchiveTask
 from twincloud.upkeep.history import Compaction
+from twincloud.upkeep.retention import RetentionTask
 from twincloud.upkeep.task import Task
 from twinmodel.clock import SECOND_NS, Clock
 
@@ -24,10 +25,12 @@ def tasks_of(settings: Settings, store: Store, clock: Clock) -> tuple[Task, ...]
     """
     objects = open_objects(settings.archive, settings.state / "archive")
     store.use_archive(objects)
-    if not settings.archive_days:
-        return (Compaction(store),)
+    archiving = settings.archive_days > 0
+    always = (Compaction(store), RetentionTask(store, store, objects, archiving=archiving, clock=clock))
+    if not archiving:
+        return always
     return (
-        Compaction(store),
+        *always,
         ArchiveTask(
             store, objects, settings.state / "staging", round(settings.archive_days * DAY_S) * SECOND_NS,
             f"{socket.gethostname()}-{os.getpid()}", clock,
