@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,15 +11,20 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, func, select
 
 from twincloud.storage import schema as t
+from twincloud.storage.kept import since_of
 from twincloud.storage.span import WIDE_NS
 from twincloud.storage.tiers import Run, Wanted, canonical
 from twincloud.twins.history import Decoded, DecodedBlocks
 from twincloud.twins.state import Origin
 from twinmodel.errors import InputError
 from twinmodel.signal import DTYPES, Batch, Catalogue, Signal
+from twinsync.pick import Picked, pick
 
 BLOCKS_MAX = 40_960
 """Blocks one answer looks at, at most."""
+
+FEW = 16
+"""Signals are picked where a catalogue has so many times as many of them."""
 
 _FETCH = 500
 
@@ -54,9 +59,7 @@ class BlocksTier:
     def count(self, connection: Connection, gateways: Sequence[int], from_ns: int, to_ns: int) -> int:
         """How many blocks `read` would look at; by indexes alone."""
         span = {"gateways": list(gateways), "from_ns": from_ns, "to_ns": to_ns, "since_ns": from_ns - WIDE_NS}
-        return int(connection.execute(_COUNT_NARROW, span).scalar_one()) + int(
-            connection.execute(_COUNT_WIDE, span).scalar_one()
-        )
+        return int(connection.execute(_COUNT, span).scalar_one())
 
     def read(self, connection: Connection, wanted: Wanted) -> list[Run]:
         """See `Tier.read`."""
@@ -75,15 +78,26 @@ class BlocksTier:
 
     def runs(self, connection: Connection, rows: Sequence[Head], wanted: Wanted) -> list[Run]:
         """The runs of some blocks, rows of `HEADS`."""
+        asked = {schema_id: self._asked(connection, schema_id, wanted) for schema_id in {row.schema_id for row in rows}}
+        rows = [row for row in rows if asked[row.schema_id].signals]
         gathered: dict[tuple[int, int, str], Gathered] = {}
-        for stored in self.load(connection, rows):
+        held = self._held.take([row.id for row in rows])
+        few = [row for row in rows if row.id not in held and asked[row.schema_id].few]
+        apart = {row.id for row in few}
+        for stored in self.load(connection, [row for row in rows if row.id not in apart]):
             key = (stored.row.gateway_id, stored.row.schema_id)
-            catalogue = self._catalogue_of(connection, stored.row.schema_id)
-            for name in wanted.signals:
-                signal = catalogue.by_name.get(name)
-                if signal is not None:
-                    gathered.setdefault((*key, name), Gathered(key[0], signal)).add(stored)
-        runs = (one.run(wanted.from_ns, wanted.to_ns) for one in gathered.values())
+            for signal in asked[key[1]].signals:
+                gathered.setdefault((*key, signal.name), Gathered(key[0], signal)).add(stored)
+        for row, payload in self._payloads(connection, few):
+            one = asked[row.schema_id]
+            for signal, picked in one.pick(payload):
+                key = (row.gateway_id, row.schema_id)
+                gathered.setdefault((*key, signal.name), Gathered(key[0], signal)).add_picked(row, picked)
+        since = since_of(connection, wanted) if gathered else {}
+        runs = (
+            one.run(max(wanted.from_ns, since.get((gateway, name), 0)), wanted.to_ns)
+            for (gateway, _, name), one in gathered.items()
+        )
         return [run for run in runs if run is not None]
 
     def load(self, connection: Connection, rows: Sequence[Head], *, hold: bool = True) -> list[Stored]:
@@ -93,26 +107,43 @@ class BlocksTier:
         """
         found = self._held.take([row.id for row in rows])
         missing = [row for row in rows if row.id not in found]
-        for start in range(0, len(missing), _FETCH):
-            some = missing[start : start + _FETCH]
-            payloads = {row.id: row.payload for row in connection.execute(_PAYLOADS, {"ids": [row.id for row in some]})}
-            for row in some:
-                catalogue = self._catalogue_of(connection, row.schema_id)
-                order = (row.counter, row.boot, row.stream, row.first_seq)
-                found[row.id] = Decoded(order, row.schema_id, tuple(self._decode(payloads[row.id], catalogue)))
-                if hold:
-                    self._held.put(row.id, found[row.id])
-        stored = [
-            Stored(
-                row,
-                Origin(
-                    row.counter, row.boot, row.stream, row.first_seq, row.received_ns, row.committed_ns, row.schema_id
-                ),
-                found[row.id],
-            )
-            for row in rows
-        ]
+        for row, payload in self._payloads(connection, missing):
+            catalogue = self._catalogue_of(connection, row.schema_id)
+            order = (row.counter, row.boot, row.stream, row.first_seq)
+            found[row.id] = Decoded(order, row.schema_id, tuple(self._decode(payload, catalogue)))
+            if hold:
+                self._held.put(row.id, found[row.id])
+        stored = [Stored(row, origin_of(row), found[row.id]) for row in rows]
         return sorted(stored, key=lambda one: one.origin)
+
+    def _payloads(self, connection: Connection, rows: Sequence[Head]) -> Iterator[tuple[Head, bytes]]:
+        for start in range(0, len(rows), _FETCH):
+            some = rows[start : start + _FETCH]
+            payloads = dict(connection.execute(_PAYLOADS, {"ids": [row.id for row in some]}).tuples().all())
+            yield from ((row, payloads[row.id]) for row in some)
+
+    def _asked(self, connection: Connection, schema_id: int, wanted: Wanted) -> Asked:
+        catalogue = self._catalogue_of(connection, schema_id)
+        by_name = catalogue.by_name
+        return Asked(catalogue, tuple(by_name[name] for name in sorted(wanted.signals) if name in by_name))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is wanted of the blocks of one catalogue."""
+
+    catalogue: Catalogue
+    signals: tuple[Signal, ...]
+
+    @property
+    def few(self) -> bool:
+        """Whether to pick them out of a block costs less than to decode it, which others then find done."""
+        return FEW * len(self.signals) <= len(self.catalogue)
+
+    def pick(self, payload: bytes) -> list[tuple[Signal, Picked]]:
+        """Their samples in a block."""
+        found = pick(payload, self.catalogue, [signal.id for signal in self.signals])
+        return [(self.catalogue.signals[picked.signal], picked) for picked in found]
 
 
 class Gathered:
@@ -122,7 +153,7 @@ class Gathered:
         self._gateway = gateway
         self._signal = signal
         self._places: dict[int, tuple[NDArray[np.uint32], slice | NDArray[np.intp]]] = {}
-        self._parts: list[tuple[Batch, slice | NDArray[np.intp], int, int, Stored]] = []
+        self._parts: list[tuple[Batch, slice | NDArray[np.intp], int, int, Head]] = []
 
     def add(self, stored: Stored) -> None:
         """Takes what a block has of it."""
@@ -132,8 +163,14 @@ class Gathered:
                 place = self._place(batch)
                 count = place.stop - place.start if isinstance(place, slice) else len(place)
                 if count:
-                    self._parts.append((batch, place, count, stored.row.first_seq + before, stored))
+                    self._parts.append((batch, place, count, stored.row.first_seq + before, stored.row))
             before += len(batch)
+
+    def add_picked(self, row: Head, picked: Picked) -> None:
+        """Takes its samples of a block that was not decoded whole."""
+        batch = picked.batch
+        if batch.kind is self._signal.kind:
+            self._parts.append((batch, slice(0, len(batch)), len(batch), row.first_seq + picked.first, row))
 
     def run(self, from_ns: int, to_ns: int) -> Run | None:
         """All of them in [from_ns, to_ns), None when there are none."""
@@ -153,9 +190,9 @@ class Gathered:
                 DTYPES[self._signal.kind], copy=False
             ),
             np.concatenate([batch.quality[place] for batch, place, _, _, _ in self._parts]),
-            np.repeat(np.array([part[4].row.commit_no for part in self._parts], np.int64), counts),
+            np.repeat(np.array([part[4].commit_no for part in self._parts], np.int64), counts),
             np.repeat(np.arange(len(counts), dtype=np.int32), counts),
-            tuple(part[4].origin for part in self._parts), seq.astype(np.int64, copy=False),
+            tuple(origin_of(part[4]) for part in self._parts), seq.astype(np.int64, copy=False),
         )  # fmt: skip
         inside = (run.t_ns >= from_ns) & (run.t_ns < to_ns)
         if not inside.all():
@@ -172,6 +209,13 @@ class Gathered:
         place = slice(int(at[0]), int(at[-1]) + 1) if together else at
         self._places[id(batch.signal)] = (batch.signal, place)  # held, so that no other gets its id
         return place
+
+
+def origin_of(row: Head) -> Origin:
+    """Where the samples of a block came from."""
+    return Origin(
+        row.counter, row.boot, row.stream, row.first_seq, row.received_ns, row.committed_ns, row.schema_id
+    )  # fmt: skip
 
 
 HEADS = select(
@@ -191,8 +235,11 @@ _WIDE_SPAN = (t.blocks.c.wide.is_(True), t.blocks.c.t_min_ns < bindparam("to_ns"
 _KNOWN = (t.blocks.c.t_max_ns >= bindparam("from_ns"), t.blocks.c.commit_no <= bindparam("known"))
 _NARROW = HEADS.where(_AMONG, *_NARROW_SPAN, *_KNOWN).limit(bindparam("limit"))
 _WIDE = HEADS.where(_AMONG, *_WIDE_SPAN, *_KNOWN).limit(bindparam("limit"))
-_COUNT_NARROW = select(func.count()).select_from(t.blocks).where(_AMONG, *_NARROW_SPAN)
-_COUNT_WIDE = (
-    select(func.count()).select_from(t.blocks).where(_AMONG, *_WIDE_SPAN, t.blocks.c.t_max_ns >= bindparam("from_ns"))
+_COUNT = select(
+    select(func.count()).select_from(t.blocks).where(_AMONG, *_NARROW_SPAN).scalar_subquery()
+    + select(func.count())
+    .select_from(t.blocks)
+    .where(_AMONG, *_WIDE_SPAN, t.blocks.c.t_max_ns >= bindparam("from_ns"))
+    .scalar_subquery()
 )
 _PAYLOADS = select(t.blocks.c.id, t.blocks.c.payload).where(t.blocks.c.id.in_(bindparam("ids", expanding=True)))

@@ -15,8 +15,8 @@ from twincloud.storage.hours_codec import HOUR_NS, Origins, Scale, unpack_hour, 
 from twincloud.storage.tiers import KNOWN_ALL, Run, Wanted
 from twinmodel.signal import Kind
 
-ROWS_MAX = 40_960
-"""Point-hours one answer looks at, at most; the newest count."""
+RUN_BYTES_HELD = 64 << 20
+"""Bytes of decoded point-hours kept in memory; the numbers of their parts are never given again."""
 PARTS_HELD = 512
 BOOTS_HELD = 100_000
 
@@ -30,28 +30,31 @@ class HoursTier:
     name = "hours"
 
     def __init__(self) -> None:
+        self._runs: Recent[tuple[int, int, int, int], Run] = Recent(RUN_BYTES_HELD, _bytes_of)
         self._parts: Recent[tuple[int, int, int], Origins] = Recent(PARTS_HELD)
         self._boots: Recent[int, tuple[int, bytes]] = Recent(BOOTS_HELD)
 
     def read(self, connection: Connection, wanted: Wanted) -> list[Run]:
-        """See `Tier.read`; a run per point, hour and part."""
+        """See `Tier.read`; a run per point, hour, part and piece."""
+        first_ns = wanted.from_ns // HOUR_NS * HOUR_NS
         asked = {"tenant": wanted.tenant, "gateways": list(wanted.gateways), "signals": sorted(wanted.signals)}
         points = {row.id: row for row in connection.execute(_POINTS, asked)}
         if not points:
             return []
-        first_ns = wanted.from_ns // HOUR_NS * HOUR_NS
         span = {"tenant": wanted.tenant, "gateways": list(wanted.gateways), "points": list(points),
                 "from_ns": first_ns, "to_ns": wanted.to_ns}  # fmt: skip
-        rows = connection.execute(_HOURS, span).all()
-        if not rows:
-            return []
-        origins = self.origins(connection, wanted.tenant, {(row.gateway_id, row.hour_ns, row.part) for row in rows})
+        # What retention let go begins and ends where hours do; a step of it may not have deleted it yet.
+        rows = [row for row in connection.execute(_HOURS, span) if row.hour_ns >= points[row.point_id].raw_from_ns]
+        found: list[Run | None] = [self._runs.get((row.point_id, row.hour_ns, row.part, row.piece)) for row in rows]
+        missing = {(row.gateway_id, row.hour_ns, row.part) for row, run in zip(rows, found, strict=True) if run is None}
+        origins = self.origins(connection, wanted.tenant, missing) if missing else {}
         runs = []
-        for row in rows:
-            point = points[row.point_id]
-            run = run_of(point, row.payload, origins[row.gateway_id, row.hour_ns, row.part])
-            inner = first_ns < row.hour_ns and row.hour_ns + HOUR_NS <= wanted.to_ns
-            if not inner:
+        for row, held in zip(rows, found, strict=True):
+            run = held
+            if run is None:
+                run = _fixed(run_of(points[row.point_id], row.payload, origins[row.gateway_id, row.hour_ns, row.part]))
+                self._runs.put((row.point_id, row.hour_ns, row.part, row.piece), run)
+            if not (wanted.from_ns <= row.hour_ns and row.hour_ns + HOUR_NS <= wanted.to_ns):
                 inside = (run.t_ns >= wanted.from_ns) & (run.t_ns < wanted.to_ns)
                 run = run if inside.all() else run.take(inside)
             if wanted.known != KNOWN_ALL:
@@ -107,11 +110,23 @@ def run_of(point: Point, payload: bytes, origins: Origins) -> Run:
     )  # fmt: skip
 
 
+def _fixed(run: Run) -> Run:
+    """The run, which many readers may look at and none may write to."""
+    for column in (run.t_ns, run.value, run.quality, run.commit_no, run.origin, run.seq):
+        column.flags.writeable = False
+    return run
+
+
+def _bytes_of(run: Run) -> int:
+    return 1_000 + 48 * len(run)
+
+
 _POINTS = select(h.points).where(
     h.points.c.tenant == bindparam("tenant"),
     h.points.c.gateway_id.in_(bindparam("gateways", expanding=True)),
     h.points.c.signal.in_(bindparam("signals", expanding=True)),
 )
+# Not joined with the points: SQLite would look at all points of an hour.
 _HOURS = (
     select(h.hours)
     .where(

@@ -109,11 +109,11 @@ class History:
     def __init__(self, tiers: Sequence[Tier]) -> None:
         self.tiers = tuple(tiers)
 
-    def pieces(self, connection: Connection, wanted: Wanted) -> dict[str, list[Run]]:
-        """Signal -> its runs as the tiers hold them; signals without samples are left out."""
+    def pieces(self, connection: Connection, wanted: Wanted, *, without: Sequence[Tier] = ()) -> dict[str, list[Run]]:
+        """Signal -> its runs as the tiers hold them, but those `without`; signals without samples are left out."""
         found: dict[str, list[Run]] = {}
         for tier in self.tiers:
-            for run in tier.read(connection, wanted):
+            for run in tier.read(connection, wanted) if tier not in without else ():
                 found.setdefault(run.signal, []).append(run)
         return found
 

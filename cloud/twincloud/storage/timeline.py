@@ -1,6 +1,6 @@
 """History of a property: reads the tiers window by window, the newest first, until there are points enough.
 
-    [to - 1 h, to) ─▶ [to - 3 h, to - 1 h) ─▶ ... each twice as long ─▶ from
+    [to - 1 h, to) ─▶ the span that should hold the points still missing, by what the last one held ─▶ ... ─▶ from
 
 A window with many blocks that are not compacted yet is halved before anything of it is read.
 """
@@ -27,6 +27,8 @@ from twinmodel.errors import InputError, MissingError
 
 WINDOW_NS = 3_600 * SECOND_NS
 WINDOW_NS_MIN = 60 * SECOND_NS
+GROWTH_MAX = 64
+"""A window is at most so many times as long as the one before it."""
 STEP_BLOCKS = 4_096
 """Blocks of one window, where it can be made shorter."""
 
@@ -53,6 +55,11 @@ class Search:
         """Whether every role that has samples has enough of them."""
         points = [self.points(role) for role in self.names]
         return any(points) and all(count >= points_max for count in points if count)
+
+    def share(self, points_max: int) -> float:
+        """How much of the points wanted is there, for the role that has least; 0 when none has any."""
+        points = [count for role in self.names if (count := self.points(role))]
+        return min(points) / points_max if points else 0.0
 
 
 class TimelineStore(Part):
@@ -131,6 +138,7 @@ class TimelineStore(Part):
             search.take(runs)
             if search.filled(points_max):
                 return windows.left
+            windows.lengthen(search.share(points_max))
         return windows.left
 
     def _windows(self, connection: Connection, wanted: Wanted) -> Windows:
@@ -153,6 +161,13 @@ class Windows(Iterator[dict[str, list[Run]]]):
         self._length_ns = WINDOW_NS
         self._seen = 0
 
+    def lengthen(self, share: float) -> None:
+        """Makes the next window as long as it must be for the rest, by the share of all that was found so far."""
+        if share > 0:
+            seen_ns = self._wanted.to_ns - self._end_ns
+            rest_ns = min(int(seen_ns * (1.0 / share - 1.0) * 1.1), self._length_ns * (GROWTH_MAX // 2))
+            self._length_ns = max(self._length_ns, rest_ns)
+
     @property
     def left(self) -> bool:
         """See the class."""
@@ -171,7 +186,7 @@ class Windows(Iterator[dict[str, list[Run]]]):
         if self._seen > BLOCKS_MAX:
             raise StopIteration
         window = Wanted(wanted.tenant, wanted.gateways, wanted.signals, start_ns, end_ns, wanted.known)
-        found = self._history.pieces(self._connection, window)
+        found = self._history.pieces(self._connection, window, without=() if count else (self._blocks,))
         self._length_ns = 2 * max(end_ns - start_ns, WINDOW_NS_MIN)
         self._end_ns = start_ns
         return found
@@ -180,6 +195,9 @@ class Windows(Iterator[dict[str, list[Run]]]):
 def bound(run: Run, name: str, by_schema: Mapping[int, str]) -> Run:
     """The samples of a run whose catalogue names their signal so; where the catalogue is not known, all of them."""
     schemas = schemas_of(run.origins)
+    first = int(schemas[0])
+    if (first == 0 or by_schema.get(first) == name) and bool((schemas == first).all()):
+        return run  # as nearly always
     fitting = [schema for schema in np.unique(schemas).tolist() if schema == 0 or by_schema.get(schema) == name]
     fits = np.isin(schemas, fitting)
     return run if fits.all() else run.take(fits[run.origin])
