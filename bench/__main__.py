@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Modules that others build on; everything else in this folder is a bench with `run(*, quick) -> figures`.
-_NOT_BENCHES = {"__main__", "telemetry", "coordinator", "fleet", "gorilla", "peers"}
+_NOT_BENCHES = {"__main__", "telemetry", "fleet", "gorilla", "peers", "served"}
 
 
 def names() -> list[str]:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bench.coordinator import FACTS, key_of
+from bench.served import FACTS, key_of
 from twincloud.identity.ca import Authority
 from twinmodel.clock import SECOND_NS, ClockQuality, SystemClock
 from twinmodel.signal import Catalogue, Stream
@@ -69,7 +69,7 @@ def coordinator(folder: Path, gateways: int, *, core: int | None = None) -> Iter
     """Runs a coordinator for this many gateways, on one core when one is named."""
     folder.mkdir()
     state = folder / "coordinator"
-    command = [sys.executable, "-m", "bench.coordinator", str(state), str(gateways)]
+    command = [sys.executable, "-m", "bench.served", str(state), str(gateways)]
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
     with subprocess.Popen(

@@ -163,6 +163,7 @@ class Fleet:
         self._clock = clock
         self.stale_ns = stale_ns
         self._kept: OrderedDict[str, Snapshot] = OrderedDict()
+        self._gateways: OrderedDict[str, tuple[int, Mapping[GatewayName, Gateway]]] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def snapshot(self, tenant: str, *, fresh: bool = False) -> Snapshot:
@@ -183,8 +184,19 @@ class Fleet:
         return (await self.snapshot(tenant)).summary
 
     async def gateways(self, tenant: str) -> Mapping[GatewayName, Gateway]:
-        """Gateways by (site, gateway)."""
-        return (await self.snapshot(tenant)).gateways
+        """Gateways by (site, gateway), at most a second old; a page of twins must not wait for a look at all twins."""
+        async with self._locks.setdefault(f"{tenant}/gateways", asyncio.Lock()):
+            boot_ns, known = self._gateways.get(tenant, (0, None))
+            if known is None or self._clock.boot_ns() - boot_ns >= KEEP_NS:
+                boot_ns, known = self._clock.boot_ns(), await self._threads.run(self._read_gateways, tenant)
+                self._gateways[tenant] = boot_ns, known
+                while len(self._gateways) > TENANTS_MAX:
+                    old, _ = self._gateways.popitem(last=False)
+                    self._locks.pop(f"{old}/gateways", None)
+            return known
+
+    def _read_gateways(self, tenant: str) -> Mapping[GatewayName, Gateway]:
+        return {(g.key.site, g.key.gateway): g for g in every(self._store.gateways, tenant)}
 
     async def twin_views(self, tenant: str, twins: Iterable[Twin]) -> list[TwinView]:
         """Views of a page of twins."""

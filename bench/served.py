@@ -1,4 +1,4 @@
-"""A coordinator's gRPC side in a process of its own, for benches: `python -m bench.coordinator STATE GATEWAYS`.
+"""A coordinator's gRPC side in a process of its own, for benches: `python -m bench.served STATE GATEWAYS`.
 
 It makes the state, an authority and as many active gateways, each at a site of its own; writes `fleet.json` with the
 port and `identity/` for certificates; and serves until its input ends. A line on its input is answered by one line of
