@@ -205,10 +205,10 @@ class Stepper:
         outputs = [port.name for port in estimator.outputs]
         # In pieces that a block holds; all of them are one commit.
         arrivals, start = [], voice.next_seq
-        for one in said:
-            arrivals += arrivals_of(voice, batch_of(twin.key.twin, outputs, one, voice.catalogue))
-            voice.next_seq = arrivals[-1].item.last_seq + 1
         try:
+            for one in said:
+                arrivals += arrivals_of(voice, batch_of(twin.key.twin, outputs, one, voice.catalogue))
+                voice.next_seq = arrivals[-1].item.last_seq + 1
             commit = self._store.keep_cloud_step(
                 twin, ended, (voice.gateway, voice.session, arrivals), checkpoints, now_ns
             )

@@ -12,7 +12,7 @@ from twincloud.estimate.stepping import Stepper
 from twincloud.storage.contract import Store
 from twincloud.storage.records_cloud import CloudTwin
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import ConflictError, StorageError, TwinError
+from twinmodel.errors import ConflictError, TwinError
 
 STEP_NS: Final = SECOND_NS
 """Work of one step of the task, about."""
@@ -59,17 +59,13 @@ class CloudTwins:
         name = f"{twin.key.site}/{twin.key.twin}"
         try:
             more = self._stepper.step(twin, peers, now_ns)
-        except StorageError as error:
-            if error.reason != "STATE_INVALID":
-                raise
-            self._tell(twin, error, now_ns)
         except ConflictError as error:
             # Another replica, or a person, was faster: the next round begins with what they have left.
             self._stepper.forget(twin.key.tenant, twin.key.site)
             if error.reason == "FENCED":
                 return 1
             self._tell(twin, error, now_ns)
-        except TwinError as error:
+        except Exception as error:  # noqa: BLE001 whatever is wrong with one twin is told with it; the others go on
             self._tell(twin, error, now_ns)
         else:
             if self._lost.pop(twin.key, None) is not None:
@@ -77,14 +73,21 @@ class CloudTwins:
             return int(more)
         return 0
 
-    def _tell(self, twin: CloudTwin, error: TwinError, now_ns: int) -> None:
-        """Says once why a twin stands still, in the log and with the twin."""
-        if self._lost.get(twin.key) == error.reason:
+    def _tell(self, twin: CloudTwin, error: Exception, now_ns: int) -> None:
+        """Says once why a twin stands still, in the log and with the twin.
+
+        Raises StorageError when the store takes nothing at all: then no twin can go on.
+        """
+        reason = error.reason if isinstance(error, TwinError) else "INTERNAL"
+        detail = error.message if isinstance(error, TwinError) else f"{type(error).__name__}: {error}"
+        if self._lost.get(twin.key) == reason:
             return
-        self._lost[twin.key] = error.reason
+        try:
+            self._store.keep_cloud_step(twin, replace(twin, reason=reason, detail=detail), None, {}, now_ns)
+        except ConflictError:
+            return  # it was changed meanwhile: the next round tries what it is now
+        self._lost[twin.key] = reason
         _log.warning(
             "cloud twin stands still", tenant=twin.key.tenant, twin=f"{twin.key.site}/{twin.key.twin}",
-            reason=error.reason, detail=error.message,
+            reason=reason, detail=detail, exc_info=None if isinstance(error, TwinError) else error,
         )  # fmt: skip
-        stopped = replace(twin, reason=error.reason, detail=error.message)
-        self._store.keep_cloud_step(twin, stopped, None, {}, now_ns)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twincloud.operations.task import Task
-from twincloud.replay.frames import Frames, Wires, frames_of, wires_of
+from twincloud.replay.frames import LOOK_BACK_NS, Frames, Wires, frames_of, wires_of
 from twincloud.storage.contract import ModelVersion, Store, TwinKey
 from twincloud.storage.records_operations import Json, Question
 from twinmodel.clock import SECOND_NS
@@ -62,8 +62,7 @@ def question(store: Store, asked: Asked) -> Question:
     against = store.model(tenant, present) if present else None
     models = [candidate] if against is None or against.digest == candidate.digest else [candidate, against]
     packages = [_package(store, tenant, model) for model in models]
-    for package in packages:
-        _wires(store, asked.twin, package)
+    wires = [_wires(store, asked.twin, package) for package in packages]
     warm_up_ns = _warm_up_ns(packages) if asked.warm_up_ns is None else asked.warm_up_ns
     if not 0 <= warm_up_ns <= WARM_UP_NS_MAX:
         raise InputError("REQUEST_INVALID", "warm_up_s: is negative or longer than a week", field="warm_up_s")
@@ -77,8 +76,10 @@ def question(store: Store, asked: Asked) -> Question:
         "to_ns": asked.to_ns,
         "warm_up_ns": warm_up_ns,
     }
-    history = store.commits_in(gateway, asked.from_ns - warm_up_ns, asked.to_ns)
-    text = json.dumps([KIND, _METHOD, tenant, request, history], sort_keys=True)
+    # What the first tick holds is older than the period; and a twin may get other signals for its ports.
+    oldest_ns = max(source.age_limit_ns or LOOK_BACK_NS for one in wires for source in one.sources)
+    history = store.commits_in(gateway, asked.from_ns - warm_up_ns - oldest_ns, asked.to_ns)
+    text = json.dumps([KIND, _METHOD, tenant, request, history, [repr(one) for one in wires]], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Question(KIND, f"{asked.twin.site}/{asked.twin.twin}", digest, request)
 

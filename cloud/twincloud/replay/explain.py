@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from twincloud.replay.chains import Segment, segments_of
-from twincloud.replay.replay import Replayer, ReplayStore
+from twincloud.replay.replay import CHECKPOINT_NS, Replayer, ReplayStore
 from twincloud.replay.segment import Reader, Work
 from twincloud.replay.verdict import WORDS, Reason, Span
 from twincloud.storage.contract import Directive, Gateway, GatewayKey, Loss, ModelVersion, Page, TwinKey
@@ -21,6 +21,7 @@ from twincloud.storage.tracks import KNOWN_ALL, Track
 from twinmodel.align import NEVER_NS
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import MissingError, TwinError
+from twinmodel.lineage import lineage_signal
 from twinmodel.quality import QualityReason, class_of, describe
 from twinmodel.signal import OUTPUT_ROLES
 
@@ -150,6 +151,10 @@ def explain(replayer: Replayer, store: ExplainStore, key: TwinKey, prop: str, at
     gateways = store.gateways_of(key)
     gateway, said = _said(store, gateways, names, at_ns)
     if gateway is None:
+        since_ns = max((store.kept_of_signals(one, sorted(set(names.values()))).raw_ns for one in gateways), default=0)
+        if at_ns < since_ns:
+            detail = f"{prop} of {key.twin}: retention has let go of that time"
+            raise MissingError("HISTORY_EXPIRED", detail, kept_from_ns=since_ns)
         raise MissingError("NOT_FOUND", f"{prop} of {key.twin} has no value at that time")
     estimate = said.get("estimate")
     t_ns = (estimate or said["measured"]).t_ns
@@ -202,7 +207,7 @@ def _said(
         for gateway in reversed(gateways):
             tracks = store.tracks(gateway, sorted(set(names.values())), at_ns - back_ns, at_ns + 1, KNOWN_ALL)
             found = {}
-            estimate = tracks[names["estimate"]]
+            estimate = _with_sigma(tracks[names["estimate"]], tracks[names["sigma"]])
             tick_ns = int(estimate.t_ns[-1]) if len(estimate) else NEVER_NS
             for role, name in names.items():
                 track = tracks[name]
@@ -215,13 +220,21 @@ def _said(
     return None, {}
 
 
+def _with_sigma(estimate: Track, sigma: Track) -> Track:
+    """Estimates with a sigma of their tick: without it nobody could tell what they are worth."""
+    value = np.asarray(sigma.value, np.float64)
+    return estimate.take(np.isin(estimate.t_ns, sigma.t_ns[np.isfinite(value) & (value >= 0)]))
+
+
 def _replayed(
     replayer: Replayer, store: ExplainStore, key: TwinKey, gateway: GatewayKey, estimate: Seen, t_ns: int
 ) -> tuple[Segment | None, Span, tuple[Seen, ...]]:
     boot = estimate.block.partition("/")[0]
     segments = segments_of(store, [gateway], key.twin, t_ns, t_ns + 1, KNOWN_ALL)
     mine = [s for s in segments if s.mark.boot.hex() == boot and s.checkpoint.next_ns <= t_ns]
-    bare = Span(t_ns, t_ns, 1, Reason.NO_CHECKPOINT)
+    told_ns = store.kept_of_signals(gateway, [lineage_signal(key.twin)]).raw_ns
+    gone = told_ns > 0 and t_ns < told_ns + CHECKPOINT_NS
+    bare = Span(t_ns, t_ns, 1, Reason.HISTORY_EXPIRED if gone else Reason.NO_CHECKPOINT)
     if not mine:
         return None, bare, ()
     segment, reader = mine[-1], Reader(store, t_ns + 1, KNOWN_ALL)

@@ -23,13 +23,17 @@ from twincloud.replay.frames import Tracks
 from twincloud.replay.segment import Reader, Work, of_boot
 from twincloud.replay.verdict import Reason, Span, joined
 from twincloud.storage.contract import GatewayKey, Loss, Twin, TwinKey
+from twincloud.storage.kept import Kept
 from twincloud.storage.tracks import KNOWN_ALL
+from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, MissingError, StorageError, TwinError
-from twinmodel.lineage import Checkpoint, Trace
+from twinmodel.lineage import Checkpoint, Trace, lineage_signal
 from twinmodel.package import archive, signing
 from twinmodel.stride import Strides, StridingEstimator
 
 ESTIMATORS_MAX: Final = 8
+CHECKPOINT_NS: Final = 700 * SECOND_NS
+"""While a model runs, no longer than this passes from one checkpoint to the next."""
 _SAME_STATE: Final = frozenset({"period", "catalogue", "leap"})
 
 
@@ -42,6 +46,10 @@ class ReplayStore(Tracks, Protocol):
 
     def twin(self, key: TwinKey) -> Twin:
         """One twin; raises UNKNOWN_TWIN."""
+        ...
+
+    def kept_of_signals(self, gateway: GatewayKey, signals: Sequence[str]) -> Kept:
+        """From when on all of some signals is kept; raises UNKNOWN_GATEWAY."""
         ...
 
     def losses(self, key: GatewayKey) -> tuple[Loss, ...]:
@@ -111,6 +119,9 @@ class Replayer:
             return Computed(())
         if segment.mark.t_ns != checkpoint.next_ns:
             return Computed(work.failed(Reason.CLOCK_SET))
+        inputs = sorted({source.signal for source in work.wires.sources})
+        if checkpoint.base_ns + 1 < self.store.kept_of_signals(segment.mark.gateway, inputs).raw_ns:
+            return Computed(work.failed(Reason.HISTORY_EXPIRED))
         estimator = self._standing(key.tenant, checkpoint)
         if isinstance(estimator, tuple):
             return Computed(work.failed(*estimator))
@@ -154,6 +165,11 @@ class Replayer:
         """Ticks that are stored, but that no segment of the same start of the same agent reaches."""
         names = [f"{key.twin}/{p.name}#estimate" for p in self.store.twin(key).properties]
         for gateway in gateways:
+            since_ns = self.store.kept_of_signals(gateway, names).raw_ns
+            if span_ns[0] < since_ns:
+                # Nobody can say any more how many ticks there were.
+                yield Span(span_ns[0], min(span_ns[1], since_ns) - 1, 0, Reason.HISTORY_EXPIRED)
+            told_ns = self.store.kept_of_signals(gateway, [lineage_signal(key.twin)]).raw_ns + CHECKPOINT_NS
             tracks = [track for track in self.store.tracks(gateway, names, *span_ns, known).values() if len(track)]
             for boot in dict.fromkeys(origin.boot for track in tracks for origin in track.origins):
                 its = (track.t_ns[of_boot(track, boot)] for track in tracks)
@@ -164,7 +180,9 @@ class Replayer:
                 starts = sorted(span.from_ns for span in spans)
                 for part in np.split(ticks, np.unique(np.searchsorted(ticks, starts))):
                     if len(part):
-                        yield Span(int(part[0]), int(part[-1]), len(part), Reason.NO_CHECKPOINT)
+                        gone = told_ns > CHECKPOINT_NS and int(part[0]) < told_ns
+                        reason = Reason.HISTORY_EXPIRED if gone else Reason.NO_CHECKPOINT
+                        yield Span(int(part[0]), int(part[-1]), len(part), reason)
 
     def _borrow(self, tenant: str, digest: bytes) -> StridingEstimator:
         """An estimator of a package; raises TwinError when it cannot be had."""

@@ -12,12 +12,15 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select
 from twincloud.storage import schema as t
 from twincloud.storage.commits import CommitStore
 from twincloud.storage.contract import Arrival, Commit, GatewayKey, TwinKey
+from twincloud.storage.hours_codec import HOUR_NS
 from twincloud.storage.packing import pack, unpack
 from twincloud.storage.part import NUMBERS, News, record
 from twincloud.storage.records_cloud import CloudTwin, Feed, Fresh, Wiring
 from twincloud.storage.schema_cloud import cloud_checkpoints as k
 from twincloud.storage.schema_cloud import cloud_twins as c
+from twincloud.storage.schema_hours import hour_parts
 from twincloud.storage.schema_twins import twin_records
+from twincloud.storage.tiers import Wanted
 from twinmodel.errors import ConflictError, InputError, MissingError, TwinError
 
 CLOUD_TWINS_MAX = 10_000
@@ -84,7 +87,7 @@ class CloudTwinStore(CommitStore):
         with self._database.read() as connection:
             through = int(connection.execute(_THROUGH).scalar() or 0)
             ids = {self._gateway_id(connection, gateway): gateway for gateway in signals}
-            asked = {"gateways": list(ids), "after": after, "limit": BLOCKS_MAX + 1}
+            asked = {"gateways": list(ids), "after": after, "until": through, "limit": BLOCKS_MAX + 1}
             rows = connection.execute(_NEWS, asked).all()
             if len(rows) > BLOCKS_MAX:
                 # The last commit may lie only half within: it is left for the next look, unless it is all there is.
@@ -93,7 +96,27 @@ class CloudTwinStore(CommitStore):
                 rows, through = (whole, through) if whole else (rows, rows[-1].commit_no)
             for row in rows:
                 found += self._times(connection, row, ids[row.gateway_id], signals[ids[row.gateway_id]])
+            # After the blocks: what is compacted between the two looks is seen twice rather than never.
+            for gateway_id, gateway in ids.items():
+                found += self._compacted(connection, gateway_id, gateway, signals[gateway], (after, through))
         return found, through
+
+    def _compacted(
+        self,
+        connection: Connection,
+        gateway_id: int,
+        gateway: GatewayKey,
+        names: Sequence[str],
+        numbers: tuple[int, int],
+    ) -> Iterable[Fresh]:
+        """What became hours before it was looked at: of a task that stood still, or of a block that came late."""
+        asked = {"of_tenant": gateway.tenant, "of_gateway": gateway_id, "after": numbers[0]}
+        for hour_ns in connection.execute(_HOURS, asked).scalars():
+            wanted = Wanted(gateway.tenant, (gateway_id,), frozenset(names), hour_ns, hour_ns + HOUR_NS, numbers[1])
+            for run in self._hours_tier.read(connection, wanted):
+                new = run.commit_no > numbers[0]
+                if new.any():
+                    yield Fresh(gateway, run.signal, run.t_ns[new])
 
     def _times(self, connection: Connection, row: Any, gateway: GatewayKey, names: Sequence[str]) -> Iterable[Fresh]:
         catalogue = self._catalogue_by_id(connection, row.schema_id)
@@ -220,12 +243,26 @@ _BEFORE = (
     .order_by(k.c.tick_ns.desc())
     .limit(1)
 )
+_HOURS = (
+    select(hour_parts.c.hour_ns)
+    .where(
+        hour_parts.c.tenant == bindparam("of_tenant"),
+        hour_parts.c.gateway_id == bindparam("of_gateway"),
+        hour_parts.c.block_max > bindparam("after"),
+    )
+    .distinct()
+    .order_by(hour_parts.c.hour_ns)
+)
 _OLDEST = select(k.c.tick_ns).where(*_ITS).order_by(k.c.tick_ns.desc()).offset(CHECKPOINTS_MAX).limit(1)
 _UNTIL = delete(k).where(*_ITS, k.c.tick_ns <= bindparam("until_ns"))
 _THROUGH = select(t.counters.c.value).where(t.counters.c.name == NUMBERS)
 _NEWS = (
     select(t.blocks.c.id, t.blocks.c.gateway_id, t.blocks.c.schema_id, t.blocks.c.commit_no, t.blocks.c.payload)
-    .where(t.blocks.c.gateway_id.in_(bindparam("gateways", expanding=True)), t.blocks.c.commit_no > bindparam("after"))
+    .where(
+        t.blocks.c.gateway_id.in_(bindparam("gateways", expanding=True)),
+        t.blocks.c.commit_no > bindparam("after"),
+        t.blocks.c.commit_no <= bindparam("until"),
+    )
     .order_by(t.blocks.c.id)
     .limit(bindparam("limit"))
 )

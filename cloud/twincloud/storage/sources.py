@@ -9,6 +9,8 @@ from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.part import Part
 from twincloud.storage.readings import twin_row
+from twincloud.storage.records_archives import FileState
+from twincloud.storage.schema_archives import archives
 from twincloud.storage.schema_hours import hour_parts
 from twinmodel.clock import SECOND_NS
 from twinmodel.signal import Catalogue, TwinBinding
@@ -32,7 +34,8 @@ class SourceStore(Part):
             blocks = connection.execute(_COMMITS, wanted).one()
             # What was compacted keeps the numbers of its blocks; a move between the tiers makes it another text.
             parts = connection.execute(_PARTS, {**wanted, "since_ns": from_ns - HOUR_NS}).one()
-        return ":".join(str(number or 0) for number in (*blocks, *parts))
+            days = connection.execute(_DAYS, wanted).one()
+        return ":".join(str(number or 0) for number in (*blocks, *parts, *days))
 
 
 HOUR_NS = 3_600 * SECOND_NS
@@ -45,4 +48,10 @@ _PARTS = select(func.count(), func.sum(hour_parts.c.samples), func.max(hour_part
     hour_parts.c.gateway_id == bindparam("of"),
     hour_parts.c.hour_ns > bindparam("since_ns"),
     hour_parts.c.hour_ns < bindparam("to_ns"),
+)
+_DAYS = select(func.count(), func.sum(archives.c.samples), func.max(archives.c.commit_max)).where(
+    archives.c.gateway_id == bindparam("of"),
+    archives.c.state == int(FileState.KEPT),
+    archives.c.to_ns >= bindparam("from_ns"),
+    archives.c.from_ns < bindparam("to_ns"),
 )

@@ -1,4 +1,4 @@
-"""Runs tasks beside the service: one step at a time, each under its lease; one that fails is tried again, later.
+"""Runs tasks beside the service, each in a thread of its own and under its lease; one that fails is tried again, later.
 
     wait a period ─▶ lease? ─▶ step in a thread ─▶ more to do? rest as long as the step took, then go on
          ▲             │ no        │ fails
@@ -49,7 +49,8 @@ class Runner:
 
     async def run(self) -> None:
         """Runs until cancelled; a step that runs then is waited for."""
-        with ThreadPoolExecutor(1, "upkeep") as threads:
+        # A thread for each: twins in the cloud must not wait for a step that moves a day to the archive.
+        with ThreadPoolExecutor(max(len(self._tasks), 1), "upkeep") as threads:
             async with asyncio.TaskGroup() as group:
                 for task in self._tasks:
                     group.create_task(self._repeat(task, threads), name=f"upkeep {task.name}")

@@ -19,7 +19,34 @@ from twinmodel.signal import OUTPUT_ROLES, Batch, Catalogue, Kind, Signal, Strea
 from twinsync import block
 from twinsync.item import Block, Boot, Item
 
-SOURCE = Path(__file__).resolve().parents[3] / "examples" / "plants" / "two-tanks.yaml"
+# Two tanks in a row whose drains are linear: its kernel costs a tenth of one with roots, also interpreted.
+SOURCE = """
+model: two-tanks
+version: 1.0.0
+description: Two tanks with linear drains; level1 is virtual.
+family: linear
+dt: 1s
+states:
+  h1: {unit: m, start: 0.2, sigma: 0.2}
+  h2: {unit: m, start: 0.2, sigma: 0.2}
+inputs:
+  pump: {unit: V, min: 0, max: 10, nominal: 5}
+params:
+  k1: {value: 0.04, unit: 1/s}
+  k3: {value: 0.04, unit: 1/s}
+  k4: {value: 0.002, unit: m/(V s)}
+equations:
+  h1': k4*pump - k1*h1
+  h2': k1*h1 - k3*h2
+outputs:
+  level1: {value: h1, unit: m, min: 0, max: 2, nominal: 0.25, resolution: 0.0001}
+  level2: {value: h2, unit: m, min: 0, max: 2, nominal: 0.25, resolution: 0.0001}
+noise:
+  process: {h1: 0.0002, h2: 0.0002}
+  measurement: {level1: 0.002, level2: 0.002}
+regime:
+  box: {pump: [0, 10]}
+"""
 GATEWAY = GatewayKey("acme", "mill", "gw-1")
 TWIN = TwinKey("acme", "mill", "tanks")
 TICKS = 600
@@ -29,12 +56,12 @@ TICKS = 600
 def packages():
     """The right model, one that drains too fast, and the key that signed them."""
     key = generate_key()
-    text = SOURCE.read_text()
-    wrong = text.replace("version: 1.0.0", "version: 0.9.0").replace("k3: {value: 0.02", "k3: {value: 0.03")
-    assert wrong != text
-    folder = template().parent
-    (folder / "wrong.yaml").write_text(wrong)
-    blobs = {"right": sign(build(SOURCE), key), "wrong": sign(build(folder / "wrong.yaml"), key)}
+    wrong = SOURCE.replace("version: 1.0.0", "version: 0.9.0").replace("k3: {value: 0.04", "k3: {value: 0.06")
+    blobs = {}
+    for name, text in (("right", SOURCE), ("wrong", wrong)):
+        path = template().parent / f"{name}.yaml"
+        path.write_text(text)
+        blobs[name] = sign(build(path), key)
     return blobs, public_pem(key.public_key())
 
 
@@ -46,7 +73,7 @@ def truth(ticks: int = TICKS, seed: int = 1):
         volts = 4.0 + 2.0 * (tick // 120 % 2)
         rows.append((volts, round(float(h[1] + 0.002 * g.normal()), 4)))
         for _ in range(4):
-            flow = 0.02 * np.sqrt(np.maximum(h, 0))
+            flow = 0.04 * h
             h = h + 0.25 * np.array([0.002 * volts - flow[0], flow[0] - flow[1]])
         h = h + 2e-4 * g.normal(size=2)
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,20 @@ def test_same_question_has_the_same_digest_until_history_or_question_change(site
     assert question(site.store, asked(site, to_ns=END_NS - SECOND_NS)).digest != first
     late = START_NS + 30 * SECOND_NS + 500_000_000
     site.send({"plc.level2": [0.1]}, [late])
+    second = question(site.store, asked(site)).digest
+    assert second != first
+    # What the first tick holds is a little older than the warm-up.
+    before = {"from_ns": START_NS + 300 * SECOND_NS, "warm_up_ns": 60 * SECOND_NS}
+    first = question(site.store, asked(site, **before)).digest
+    site.send({"plc.level2": [0.1]}, [START_NS + 239 * SECOND_NS + 500_000_000])
+    assert question(site.store, asked(site, **before)).digest != first
+
+
+def test_twin_with_other_signals_is_another_question(site, monkeypatch):
+    first = question(site.store, asked(site)).digest
+    gateway, binding, plan = site.store.binding(TWIN)
+    other = replace(binding, properties={**binding.properties, "pump": "plc.level2"})
+    monkeypatch.setattr(site.store, "binding", lambda _key: (gateway, other, plan))
     assert question(site.store, asked(site)).digest != first
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from random import Random
 
 from structlog.testing import capture_logs
@@ -62,3 +63,15 @@ async def test_steps_follow_each_other_while_there_is_more_and_end_with_the_serv
         await done.wait()
         work.cancel()
     assert task.calls >= 3
+
+
+async def test_task_does_not_wait_for_a_long_step_of_another():
+    loop, done, over = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    slow, quick = Scripted(0), Scripted(0, then=lambda: loop.call_soon_threadsafe(done.set))
+    slow.name, slow.run = "slow", lambda _now: int(over.wait())
+    both = Runner((slow, quick), lambda _: contextlib.nullcontext(True), ManualClock(), Random(1))
+    async with asyncio.TaskGroup() as group:
+        work = group.create_task(both.run(), name="upkeep")
+        await done.wait()
+        over.set()
+        work.cancel()

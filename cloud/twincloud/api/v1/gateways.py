@@ -31,6 +31,7 @@ from twincloud.api.v1.schemas import (
     InviteView,
 )
 from twincloud.api.views import loss_view, sample_views, wish_view
+from twincloud.estimate.publishing import GATEWAY
 from twincloud.filters import Filter
 from twincloud.identity.tokens import INVITE_PREFIX, hash_of, new_secret
 from twincloud.storage.contract import Gateway, GatewayKey, Store, Wish
@@ -157,6 +158,9 @@ async def invite_gateway(request: Request, access: Inviter, wanted: InviteReques
     if state.ca is None:
         raise ConflictError("NOT_INITIALISED", "this coordinator has no certificate authority")
     token = new_secret(INVITE_PREFIX)
+    if wanted.gateway == GATEWAY:
+        message = f"gateway: {GATEWAY!r} is the name under which twins in the cloud speak, no machine may have it"
+        raise InputError("REQUEST_INVALID", message, hint="choose another name", field="gateway")
     now_ns = state.clock.wall_ns()
     expires_ns = now_ns + wanted.ttl_s * SECOND_NS
     key = GatewayKey(access.tenant, wanted.site, wanted.gateway)
