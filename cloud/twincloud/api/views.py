@@ -29,6 +29,7 @@ from twincloud.storage.contract import (
     Gateway,
     Loss,
     ModelVersion,
+    Origin,
     Property,
     Series,
     Twin,
@@ -62,13 +63,17 @@ def _finite(value: float | None) -> float | None:
 
 
 def value_view(value: Value | None) -> ValueView | None:
-    """The value envelope."""
+    """The value envelope; None for nothing, and for an estimate without its sigma."""
     if value is None:
+        return None
+    sigma = _finite(value.sigma)
+    if sigma is None and value.origin is Origin.ESTIMATED:
+        # Whatever store or stage it comes from: nobody could tell what such an estimate is worth.
         return None
     return ValueView(
         value=scalar(value.value),
         unit=value.unit,
-        sigma=_finite(value.sigma),
+        sigma=sigma,
         quality=describe(value.quality),
         t_event=to_text(value.t_event_ns),
         t_received=to_text(value.t_received_ns),

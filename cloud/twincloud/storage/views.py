@@ -93,7 +93,7 @@ def _property(facts: Facts, name: str) -> Property:
     pair = paired(state, output)
     if pair is not None:
         # An estimate without its sigma is not shown: nobody could tell what it is worth.
-        sigma = _number(pair[1].value)
+        sigma = _sigma(pair[1].value)
         if sigma is not None:
             estimated = _value(
                 pair[0], _unit(by_name, f"{output}#estimate") or unit, Origin.ESTIMATED, label, sigma=sigma
@@ -164,7 +164,7 @@ def _stand_in(facts: Facts, output: str, measured: Sequence[Reading]) -> tuple[R
     if said.quality == _STALE:
         return said, None
     sigmas = facts.state.get(f"{output}#sigma", ())
-    sigma = next((_number(s.value) for s in sigmas if s.t_ns == said.t_ns), None)
+    sigma = next((_sigma(s.value) for s in sigmas if s.t_ns == said.t_ns), None)
     # As with an estimate: without its sigma nobody could tell what it is worth.
     return None if sigma is None else (said, sigma)
 
@@ -210,6 +210,12 @@ def _unit(by_name: Mapping[str, Signal], signal: str) -> str:
 
 def _first(readings: Iterable[Reading] | None) -> float | None:
     return next((_number(reading.value) for reading in readings or ()), None)
+
+
+def _sigma(value: object) -> float | None:
+    """A standard deviation, None for what is none: not finite, or below 0."""
+    sigma = _number(value)
+    return sigma if sigma is not None and sigma >= 0 else None
 
 
 def _number(value: object) -> float | None:

@@ -112,7 +112,7 @@ def estimated(raw: I64, at: I64, conversion: Conversion, model: NDArray[np.int32
     newer = _pairs(cells, sigmas[0])
     sigma = conversion.differences(_numbers(np.where(newer[:, None], sigmas[0], sigmas[1])))
     # An estimate without its sigma is not shown, here as anywhere.
-    shown = (older | newer) & np.isfinite(sigma)
+    shown = (older | newer) & np.isfinite(sigma) & (sigma >= 0)
     cells = np.where(shown[:, None], cells, _EMPTY)
     value = conversion.values(_numbers(cells))
     grade = _grades(cells, value)
