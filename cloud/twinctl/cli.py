@@ -16,6 +16,7 @@ from twinctl.commands.gateway import gateway
 from twinctl.commands.model import model
 from twinctl.commands.operation import operation
 from twinctl.commands.profile import profile
+from twinctl.commands.retention import retention
 from twinctl.commands.twin import twin
 from twinctl.commands.twin_export import export
 from twinctl.commands.twin_replay import explain as explain_value
@@ -79,7 +80,7 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "twinctl", "_TWINCTL_COMPLETE").source())
 
 
-for _part in (context, login, fleet, twin, gateway, model, profile, directive, deadletter, operation):
+for _part in (context, login, fleet, twin, gateway, model, profile, directive, deadletter, operation, retention):
     cli.add_command(_part)
 
 twin.add_command(export)

@@ -88,6 +88,11 @@ class Client:
         """Reads one resource; tried again when the coordinator does not answer."""
         return self._object(self._ask("GET", path, query=query, tries=TRIES))
 
+    def get_tagged(self, path: str) -> tuple[Json, str]:
+        """Reads one document, and the ETag that a change of it has to name."""
+        answer = self._ask("GET", path, tries=TRIES)
+        return self._object(answer), answer.headers.get("etag", "")
+
     def pages(self, path: str, *, limit: int = 0, **query: object) -> Iterator[Json]:
         """All items of a listing, page after page; `limit` 0 means all."""
         token, given = "", 0
@@ -118,13 +123,19 @@ class Client:
         """Reads bytes; tried again when the coordinator does not answer."""
         return self._ask("GET", path, tries=TRIES).content
 
-    def stream(self, path: str, **query: object) -> Iterator[bytes]:
-        """Reads bytes as they come; one that ends early is COORDINATOR_UNREACHABLE, and what came is not all."""
+    def stream(
+        self, path: str, heads: Callable[[Mapping[str, str]], None] = lambda _: None, **query: object
+    ) -> Iterator[bytes]:
+        """Reads bytes as they come; one that ends early is COORDINATOR_UNREACHABLE, and what came is not all.
+
+        `heads` is given the headers of the answer.
+        """
         try:
             with self._http.stream("GET", path, params=_query(query), timeout=httpx.Timeout(120, connect=10)) as answer:
                 if not answer.is_success:
                     answer.read()
                     self._refuse(answer)
+                heads(answer.headers)
                 yield from answer.iter_bytes()
         except httpx.TransportError as cause:
             raise self._unreachable(cause) from cause

@@ -153,6 +153,12 @@ REASONS: dict[str, Reason] = {
     "TWIN_CYCLE": _reason(_CONFLICT, "let one of the twins named be fed by measurements instead"),
     "OPERATION_LOST": _reason(_CONFLICT, "ask for less at once; see the log of the coordinator"),
     "KNOWN_AT_OPEN": _reason(_INPUT, "name a time that is over; what is known at it never changes"),
+    "KNOWN_AT_EXPIRED": _reason(
+        _MISSING, "name a later time: of what was known then, retention keeps no more; see `twinctl retention show`"
+    ),
+    "HISTORY_EXPIRED": _reason(
+        _MISSING, "ask for a later time; `twinctl retention show` tells how long history is kept"
+    ),
     "REQUEST_INVALID": _reason(_INPUT, "correct the field named"),
     "FILTER_INVALID": _reason(_INPUT, "correct the filter at the column named; its grammar is in docs/api.md"),
     "METHOD_NOT_ALLOWED": _reason((Exit.USAGE, 405, "UNIMPLEMENTED"), "use a method that the answer's Allow names"),

@@ -66,6 +66,7 @@ from twincloud.api.v1 import (
     operations,
     records,
     replay,
+    retention,
     session,
     twins,
 )
@@ -154,6 +155,7 @@ def create_app(
         backtests,
         cloud_twins,
         replay,
+        retention,
     ):
         app.include_router(module.router)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))

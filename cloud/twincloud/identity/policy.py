@@ -23,6 +23,7 @@ POLICY: Mapping[str, str] = {
     "directives.read": "viewer",
     "events.read": "viewer",
     "operations.read": "viewer",
+    "retention.read": "viewer",
     "operations.cancel": "operator",
     "twins.backtest": "operator",
     "samples.read": "operator",
@@ -36,6 +37,7 @@ POLICY: Mapping[str, str] = {
     "twins.write": "engineer",
     "twins.run": "engineer",
     "definitions.publish": "engineer",
+    "retention.write": "engineer",
     "models.push": "engineer",
     "signers.add": "admin",
 }

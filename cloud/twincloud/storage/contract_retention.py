@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twincloud.storage.kept import Kept
 from twincloud.storage.records import GatewayKey, TwinKey
+from twincloud.storage.records_exports import Plan
 from twincloud.storage.records_retention import Holder, RetentionPlan
 from twincloud.twins.retention import Policy
 
@@ -61,6 +62,10 @@ class Retention(Protocol):
 
     def kept_of_twin(self, key: TwinKey) -> Kept:
         """From when on all of a twin is kept; raises UNKNOWN_TWIN."""
+        ...
+
+    def kept_of_plan(self, plan: Plan) -> Kept:
+        """From when on all that an export reads is kept."""
         ...
 
     def kept_of_signals(self, gateway: GatewayKey, signals: Sequence[str]) -> Kept:

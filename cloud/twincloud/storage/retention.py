@@ -21,6 +21,7 @@ from twincloud.storage.kept import Kept, kept_of
 from twincloud.storage.part import take_numbers
 from twincloud.storage.readings import twin_row
 from twincloud.storage.records_archives import DAY_NS, FileState, archive_of
+from twincloud.storage.records_exports import Plan
 from twincloud.storage.records_retention import Holder
 from twincloud.storage.schema_archives import archives as a
 from twincloud.storage.timeline import TimelineStore
@@ -155,6 +156,12 @@ class RetentionStore(TimelineStore):
             catalogue = self._catalogue_by_id(connection, row["schema_id"])
             names = {catalogue.signals[signal].name for signal in signals_of(catalogue).get(key.twin, ())}
             return kept_of(connection, key.tenant, self._owners(connection, row["id"]), names)
+
+    def kept_of_plan(self, plan: Plan) -> Kept:
+        """See `Retention.kept_of_plan`."""
+        wanted = plan.wanted
+        with self._database.read(wanted.tenant) as connection:
+            return kept_of(connection, wanted.tenant, wanted.gateways, wanted.signals)
 
     def kept_of_signals(self, gateway: GatewayKey, signals: Sequence[str]) -> Kept:
         """See `Retention.kept_of_signals`."""

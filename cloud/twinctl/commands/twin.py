@@ -58,6 +58,8 @@ def show(ctx: click.Context, twin: str, as_of: str, known_at: str) -> None:
     site, name = client.twin(twin)
     then = _then(as_of, known_at)
     view = client.get(twin_path(site, name), **then) if then else client.twin_view(site, name)
+    if view.get("expired"):
+        say(f"not all of its history is kept from before {instant(view['kept_from'])}; see `twinctl retention show`")
     emit(ctx, view, _HEAD)
     options = options_of(ctx)
     if options.output == "table" and not options.fields:
@@ -124,6 +126,9 @@ def history(
     view = client.get(f"{twin_path(site, name)}/history", property=property, **asked)
     if any(run["truncated"] for run in view["series"].values()):
         say(f"only the newest {points} points of this span; see --points")
+    kept = [run["kept_from"] for run in view["series"].values() if run.get("kept_from")]
+    if kept:
+        say(f"not all of it is kept from before {instant(max(kept))}; see `twinctl retention show`")
     if options_of(ctx).output == "json":
         emit(ctx, view, [])
         return

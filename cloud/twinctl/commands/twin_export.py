@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from twinctl.options import FileVerb, client_of
 from twinctl.paths import twin_path
-from twinctl.render import say
+from twinctl.render import instant, say
 from twinctl.spans import time_of
 from twinmodel.clock import SystemClock
 from twinmodel.errors import ConflictError, StorageError
@@ -44,7 +45,8 @@ def export(
     draft = path.with_name(f".{path.name}.part")
     try:
         with draft.open("wb") as file:
-            for chunk in client.stream(f"{twin_path(site, name)}/export", **asked, properties=properties, roles=roles):
+            path_of = f"{twin_path(site, name)}/export"
+            for chunk in client.stream(path_of, _say_expired, **asked, properties=properties, roles=roles):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
@@ -56,3 +58,9 @@ def export(
     finally:
         draft.unlink(missing_ok=True)
     say(f"{path}: {path.stat().st_size} bytes")
+
+
+def _say_expired(headers: Mapping[str, str]) -> None:
+    since = headers.get("kept-from")
+    if since:
+        say(f"warning: not all of it is kept from before {instant(since)}; see `twinctl retention show`")

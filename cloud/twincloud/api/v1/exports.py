@@ -23,12 +23,21 @@ from twinmodel.errors import InputError, TwinError, UnreachableError
 
 SPAN_DEFAULT_NS = 86_400 * SECOND_NS
 PROPERTIES_MAX = 1_000
+KEPT_FROM = "Kept-From"
 EXPORTS_MAX = 4
 """Exports at once; each reads as fast as its client takes it."""
 
 _MEDIA = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 _ANSWER: dict[int | str, dict[str, Any]] = {
-    200: {"content": {media: {"schema": {"type": "string"}} for media in _MEDIA.values()}}
+    200: {
+        "content": {media: {"schema": {"type": "string"}} for media in _MEDIA.values()},
+        "headers": {
+            KEPT_FROM: {
+                "description": "of what lies before retention has let go; only where the span begins earlier",
+                "schema": {"type": "string"},
+            }
+        },
+    }
 }
 
 _log = structlog.get_logger("twincloud.api")
@@ -71,6 +80,9 @@ async def export_twin(
         first = await state.threads.run(next, chunks, b"")
     name = f"{twin}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    since_ns = (await state.threads.run(state.store.kept_of_plan, plan)).raw_ns
+    if from_ns < since_ns:
+        headers[KEPT_FROM] = to_text(since_ns)
     body = _sent(state.threads, running, first, chunks, name)
     return StreamingResponse(body, media_type=_MEDIA[format], headers=headers)
 

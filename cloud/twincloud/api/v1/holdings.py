@@ -12,7 +12,7 @@ from twincloud.api.v1.schemas import Shape
 class LossView(Shape):
     """One declared hole."""
 
-    kind: Literal["GAP", "THINNED", "OUTAGE", "NOT_ACQUIRED"]
+    kind: Literal["GAP", "THINNED", "OUTAGE", "NOT_ACQUIRED", "EXPIRED"]
     reason: str
     device: str
     boot: str

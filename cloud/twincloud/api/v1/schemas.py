@@ -129,6 +129,10 @@ class TwinView(Shape):
     run: Literal["edge", "cloud"] = "edge"
     tags: dict[str, str] = Field(default_factory=dict)
     record_revision: int = 0
+    expired: bool = Field(
+        default=False, description="with `as_of`: whether retention has let go of what some values may have been"
+    )
+    kept_from: str | None = Field(default=None, description="then from when on all of its history is kept")
 
 
 class TwinList(Shape):
@@ -242,6 +246,8 @@ class SeriesView(Shape):
     quality: list[int]
     truncated: bool = False
     buckets: BucketsView | None = None
+    expired: bool = Field(default=False, description="whether retention has let go of the beginning of the span")
+    kept_from: str | None = Field(default=None, description="then from when on there is all of it")
 
 
 class HistoryView(Shape):
@@ -253,6 +259,7 @@ class HistoryView(Shape):
     to_time: str
     series: dict[str, SeriesView]
     resolution: str = "raw"
+    expired: bool = Field(default=False, description="whether any of the series is")
 
 
 class InviteRequest(Shape):

@@ -12,7 +12,7 @@ from twincloud.api.auth import Access, allow
 from twincloud.api.conditional import unchanged
 from twincloud.api.filtering import filter_of, left, scan, twin_facts
 from twincloud.api.fleets import twin_place
-from twincloud.api.times import parse
+from twincloud.api.times import parse, to_text
 from twincloud.api.v1.paging import (
     FilterText,
     PageSize,
@@ -29,10 +29,12 @@ from twincloud.api.v1.twin_shapes import StateName
 from twincloud.api.views import bucket_view, directive_view, history_view
 from twincloud.filters import Filter
 from twincloud.storage.contract import Gateway, Store, Twin, TwinKey
+from twincloud.storage.kept import Kept
 from twincloud.storage.selection import TWIN_COLUMNS, TWIN_FIELDS
 from twincloud.storage.tiers import KNOWN_ALL
 from twincloud.twins.buckets import WIDTHS_NS
 from twincloud.twins.history import KNOWN_ROLES, ROLES
+from twincloud.twins.retention import DAY_NS
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError, MissingError
 
@@ -134,12 +136,21 @@ async def get_history(
         raise InputError("REQUEST_INVALID", f"roles: {named}", hint=f"use {', '.join(KNOWN_ROLES)}", field="roles")
     if as_of:
         to_ns = max(from_ns + 1, min(to_ns, parse(as_of, "as_of") + 1))
-    if resolution == "auto":
-        resolution = resolution_for(to_ns - from_ns, points)
     key = TwinKey(access.tenant, s, twin)
     known = await _commit_known_at(request, known_at)
-    span = (from_ns, to_ns)
-    body = await state.threads.run(_history, state.store, key, prop, wanted, span, points, resolution, known)
+    span, of_prop = (from_ns, to_ns), (prop, wanted)
+    # Retention keeps a day at least: the charts of now need not ask.
+    kept: Mapping[str, Kept] = {}
+    if from_ns < state.clock.wall_ns() - DAY_NS:
+        kept = await state.threads.run(state.store.kept, key, prop, wanted)
+    if known_at:
+        _refuse_expired(parse(known_at, "known_at"), max((one.raw_ns for one in kept.values()), default=0))
+        kept = {role: Kept(one.raw_ns, one.raw_ns) for role, one in kept.items()}
+    if resolution == "auto":
+        resolution = resolution_for(to_ns - from_ns, points)
+        if resolution == "raw" and any(one.buckets_ns <= from_ns < one.raw_ns for one in kept.values()):
+            resolution = "1m"  # minutes outlive their samples
+    body = await state.threads.run(_history, state.store, key, of_prop, span, points, resolution, known, kept)
     return Response(body, media_type="application/json")
 
 
@@ -159,8 +170,23 @@ async def _twin_of_then(request: Request, key: TwinKey, as_of: str, known_at: st
     as_of_ns = parse(as_of, "as_of") if as_of else state.clock.wall_ns()
     twin = await state.threads.run(state.store.twin_as_of, key, as_of_ns, known)
     (view,) = await state.fleet.twin_views(key.tenant, [twin])
+    since_ns = (await state.threads.run(state.store.kept_of_twin, key)).raw_ns
+    missing = [one for one in view.properties if one.reported is None and one.estimated is None]
+    if known_at and len(missing) == len(view.properties):
+        _refuse_expired(parse(known_at, "known_at"), since_ns)
+    if since_ns and (as_of_ns < since_ns or missing):
+        view.expired, view.kept_from = True, to_text(since_ns)
     body: str = view.model_dump_json()
     return body
+
+
+def _refuse_expired(known_ns: int, since_ns: int) -> None:
+    if known_ns < since_ns:
+        raise MissingError(
+            "KNOWN_AT_EXPIRED",
+            f"known_at: retention keeps history from {to_text(since_ns)} on, nothing of what was known before",
+            field="known_at",
+        )
 
 
 def resolution_for(span_ns: int, points: int) -> Resolution:
@@ -172,14 +198,14 @@ def resolution_for(span_ns: int, points: int) -> Resolution:
 def _history(
     store: Store,
     key: TwinKey,
-    prop: str,
-    roles: tuple[str, ...],
+    of_prop: tuple[str, tuple[str, ...]],
     span: tuple[int, int],
     points: int,
     resolution: Resolution,
     known_to: int,
+    kept: Mapping[str, Kept],
 ) -> str:
-    from_ns, to_ns = span
+    (prop, roles), (from_ns, to_ns) = of_prop, span
     known = {p.name: p for p in store.twin(key).properties}
     if prop not in known:
         raise MissingError(
@@ -189,9 +215,15 @@ def _history(
         )
     if resolution == "raw":
         series = store.history(key, prop, roles, from_ns, to_ns, points, known=known_to)
-        return history_view(known[prop], dict(series), from_ns=from_ns, to_ns=to_ns).model_dump_json()
-    found = store.buckets(key, prop, roles, from_ns, to_ns, resolution, known=known_to)
-    view = bucket_view(known[prop], found, resolution, points, from_ns=from_ns, to_ns=to_ns)
+        view = history_view(known[prop], dict(series), from_ns=from_ns, to_ns=to_ns)
+    else:
+        found = store.buckets(key, prop, roles, from_ns, to_ns, resolution, known=known_to)
+        view = bucket_view(known[prop], found, resolution, points, from_ns=from_ns, to_ns=to_ns)
+    for role, one in kept.items():
+        since_ns = one.raw_ns if resolution == "raw" else one.buckets_ns
+        if from_ns < since_ns:
+            view.series[role].expired, view.series[role].kept_from = True, to_text(since_ns)
+            view.expired = True
     return view.model_dump_json()
 
 
