@@ -9,6 +9,8 @@ import pytest
 
 from tests.cloud.plant import START_NS
 from tests.cloud.replay.tanks import Site, catalogue, truth
+from tests.cloud.replay.tier import TIER
+from twincloud.estimate.publishing import Member, arrivals_of, batch_of, open_voice
 from twincloud.estimate.stepping import Stepper
 from twincloud.estimate.task import CloudTwins
 from twincloud.estimate.wiring import check, load_package
@@ -21,6 +23,7 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, InputError
 from twinmodel.estimator import Estimator
 from twinmodel.signal import Batch, Kind
+from twinmodel.stride import Strides
 
 CLOUD = GatewayKey("acme", "mill", "cloud")
 KEY = TwinKey("acme", "mill", "tanks-cloud")
@@ -51,7 +54,7 @@ def define(site, key=KEY, inputs=None, outputs=None, **changes):
 
 def settle(site, stepper=None):
     """Rounds of the background task until there is nothing more to do."""
-    stepper = stepper or Stepper(site.store, tier="interpreted")
+    stepper = stepper or Stepper(site.store, tier=TIER)
     task = CloudTwins(site.store, site.clock, stepper)
     for _ in range(50):
         before = site.store.newest_commit()
@@ -74,12 +77,12 @@ def everything(site):
     return sum(len(batch) for _, batch in site.store.samples(CLOUD, limit=10**9).items)
 
 
-def on_the_edge(site, rows):
+def on_the_edge(site, rows, tier=TIER):
     """What an agent says of the same rows: signal -> time -> value, and the hash of its kernel."""
     plan = catalogue()
     package = load_package(site.store, "acme", site.store.model("acme", site.references["right"]).digest)
     slot = Slot("tanks")
-    slot.offer(Estimator(package, tier="interpreted"))
+    slot.offer(Estimator(package, tier=tier))
     ids = {name: plan.by_name[f"plc.{name}"].id for name in ("pump", "level2")}
     wiring = EdgeWiring("tanks", {"pump": ids["pump"]}, {"level2": ids["level2"]}, {})
     runner = TwinRunner(wiring, slot)
@@ -100,14 +103,14 @@ def test_cloud_says_the_bits_the_edge_says(site):
     define(site)
     site.run_plant(ROWS)
     settle(site)
-    edge, kernel_hash = on_the_edge(site, ROWS)
+    edge, kernel_hash = on_the_edge(site, ROWS, "interpreted")
     for role in ("estimate", "sigma", "prediction"):
         mine, theirs = series(site, f"tanks-cloud/level1#{role}"), edge[f"tanks/level1#{role}"]
         assert len(theirs) == len(ROWS)
         assert mine == theirs
     twin = site.store.cloud_twin(KEY)
     assert twin.tick_ns == START_NS + 179 * SECOND_NS
-    estimator = Estimator(load_package(site.store, "acme", twin.digest), tier="interpreted")
+    estimator = Estimator(load_package(site.store, "acme", twin.digest), tier=TIER)
     estimator.restore(twin.state)
     assert estimator.state_hash() == kernel_hash
 
@@ -130,7 +133,7 @@ def test_restart_and_another_replica_repeat_nothing(site):
     site.run_plant(ROWS[:120])
     settle(site)
     first = everything(site)
-    stale, twin = Stepper(site.store, tier="interpreted"), site.store.cloud_twin(KEY)
+    stale, twin = Stepper(site.store, tier=TIER), site.store.cloud_twin(KEY)
     site.run_plant(ROWS[120:180], first=120)
     settle(site)  # a fresh stepper is what a restart leaves
     assert everything(site) == first + 60 * first // 120
@@ -250,7 +253,7 @@ def test_feed_that_is_gone_is_told_with_the_twin_and_the_log(site):
     gone = Wiring({"pump": Feed("mill", "gone", "pump", "measured")}, twin.wiring.outputs)
     site.store.put_cloud_twin(replace(twin, wiring=gone), 1)
     site.run_plant(ROWS[:60])
-    CloudTwins(site.store, site.clock, Stepper(site.store, tier="interpreted")).run(site.clock.wall_ns())
+    CloudTwins(site.store, site.clock, Stepper(site.store, tier=TIER)).run(site.clock.wall_ns())
     assert site.store.cloud_twin(KEY).reason == "UNKNOWN_TWIN"
     site.store.put_cloud_twin(twin, 1)
     settle(site)
@@ -285,7 +288,7 @@ def test_defect_in_one_twin_is_told_with_it_and_the_others_go_on(site):
     other = TwinKey("acme", "mill", "zz-other")
     define(site, other)
     site.run_plant(ROWS[:20])
-    stepper = Stepper(site.store, tier="interpreted")
+    stepper = Stepper(site.store, tier=TIER)
     step = stepper.step
 
     def broken(twin, peers, now_ns):
@@ -297,3 +300,26 @@ def test_defect_in_one_twin_is_told_with_it_and_the_others_go_on(site):
     CloudTwins(site.store, site.clock, stepper).run(site.clock.wall_ns())
     assert site.store.cloud_twin(KEY).reason == "INTERNAL"
     assert site.store.cloud_twin(other).tick_ns == START_NS + 19 * SECOND_NS
+
+
+def test_an_estimate_of_the_cloud_whose_sigma_came_to_nothing_is_not_shown(site):
+    package = load_package(site.store, "acme", site.store.model("acme", site.references["right"]).digest)
+    member = Member("tanks-cloud", "", package, {})
+    voice = open_voice(site.store, "acme", "mill", [member], site.clock.wall_ns())
+    outputs = [port.name for port in package.outputs]
+
+    def say(t_ns, sigma):
+        one = np.full((1, len(outputs)), 1.0)
+        flags = np.zeros(1, np.bool_)
+        said = Strides(
+            np.array([t_ns]), one, one * sigma, one, one, one, one, drifting=flags, settling=flags, in_regime=~flags
+        )
+        arrivals = arrivals_of(voice, batch_of("tanks-cloud", outputs, said, voice.catalogue))
+        site.store.commit(voice.gateway, voice.session, arrivals, t_ns)
+        voice.next_seq = arrivals[-1].item.last_seq + 1
+
+    now_ns = site.clock.wall_ns()
+    say(now_ns - 2 * SECOND_NS, np.nan)
+    assert {p.name: p.estimated for p in site.store.twin(KEY).properties} == dict.fromkeys(outputs)
+    say(now_ns - SECOND_NS, 0.5)
+    assert {p.estimated.sigma for p in site.store.twin(KEY).properties} == {0.5}

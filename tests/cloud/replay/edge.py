@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.cloud.replay.tier import TIER
 from tests.edge.downlink.packages import KEY, PLANTS
 from twincloud.storage.contract import Arrival, GatewayKey, Hello, TwinKey
 from twinedge.estimate.runner import TwinRunner, Wiring
@@ -87,7 +88,7 @@ class Edge:
         self.boots = before
         self.boot = Boot(ident, previous, counter, clock.wall_ns(), ClockQuality.SYNCED)
         self.slot = Slot("tank")
-        self.slot.offer(Estimator(package(version), tier="interpreted"))
+        self.slot.offer(Estimator(package(version), tier=TIER))
         wiring = Wiring(
             "tank", {"hot_in": 0, "cold_in": 2}, {"hot_out": 1}, dict.fromkeys(range(3), 3 * S),
             {0: "degC", 1: "K", 2: "degC"},
@@ -145,7 +146,7 @@ class Edge:
                 await self.pipeline.commit(everything=True)
 
     async def swap(self, version):
-        self.slot.offer(Estimator(package(version), tier="interpreted"))
+        self.slot.offer(Estimator(package(version), tier=TIER))
 
     async def end(self, *, crash=False):
         """Nothing is flushed in a crash."""

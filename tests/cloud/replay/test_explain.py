@@ -8,6 +8,7 @@ import pytest
 
 from tests.cloud.plant import Plant
 from tests.cloud.replay.edge import T0, TANK, Edge, S, prepare
+from tests.cloud.replay.tier import TIER
 from twincloud.replay.explain import explain
 from twincloud.replay.replay import Replayer
 from twincloud.storage import open_store
@@ -30,7 +31,7 @@ async def plant(tmp_path):
 
 
 async def test_estimate_names_inputs_of_its_tick_model_and_verdict(plant):
-    found = explain(Replayer(plant.store, tier="interpreted"), plant.store, TANK, "cold_out", T0 + 10 * S + S // 2)
+    found = explain(Replayer(plant.store, tier=TIER), plant.store, TANK, "cold_out", T0 + 10 * S + S // 2)
     assert found.t_ns == T0 + 10 * S
     assert {one.port: one.t_ns - T0 for one in found.inputs} == {
         "hot_in": 9_700_000_000, "hot_out": 9_900_000_000, "cold_in": 9_800_000_000,
@@ -42,7 +43,7 @@ async def test_estimate_names_inputs_of_its_tick_model_and_verdict(plant):
 
 
 async def test_property_that_is_none_and_a_time_before_all_values_are_refused(plant):
-    replayer = Replayer(plant.store, tier="interpreted")
+    replayer = Replayer(plant.store, tier=TIER)
     with pytest.raises(MissingError, match="no property 'depth'"):
         explain(replayer, plant.store, TANK, "depth", T0 + 10 * S)
     with pytest.raises(MissingError, match="has no value"):
@@ -51,7 +52,7 @@ async def test_property_that_is_none_and_a_time_before_all_values_are_refused(pl
 
 async def test_rest_tells_explanation_and_replay(plant):
     app = plant.app()
-    app.state.replayer = Replayer(plant.store, tier="interpreted")
+    app.state.replayer = Replayer(plant.store, tier=TIER)
     headers, base = {"Authorization": f"Bearer {plant.token()}"}, "/api/v1/tenants/acme/sites/mill/twins/tank"
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://test", headers=headers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from dataclasses import replace
 from itertools import groupby
 
@@ -12,12 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cloud.plant import template
-from tests.cloud.replay.edge import GATEWAY, T0, TANK, Edge, S, package, prepare
+from tests.cloud.replay.edge import GATEWAY, T0, TANK, Edge, S, package
+from tests.cloud.replay.tier import TIER
 from twincloud.replay.chains import _marks
 from twincloud.replay.replay import Replayer
 from twincloud.replay.verdict import Reason
-from twincloud.storage import open_store
 from twincloud.storage.tracks import KNOWN_ALL
 from twinedge.ports import Delivery
 from twinmodel.clock import ManualClock
@@ -31,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("often")
 
 
 def spans_of(store, clock):
-    return Replayer(store, tier="interpreted").spans(TANK, T0 - 60 * S, clock.wall_ns() + 60 * S)
+    return Replayer(store, tier=TIER).spans(TANK, T0 - 60 * S, clock.wall_ns() + 60 * S)
 
 
 def verdicts(spans):
@@ -142,7 +140,7 @@ async def test_altered_checkpoint_is_found(store, clock, rng):
     edge = await Edge(store, clock).start()
     await edge.run(75, rng=rng)
     await edge.end()
-    other = StridingEstimator(package("1.0.0"), tier="interpreted")
+    other = StridingEstimator(package("1.0.0"), tier=TIER)
 
     def altered(text):
         found = of_text(text)
@@ -165,26 +163,24 @@ async def test_model_that_is_gone_and_ticks_before_any_checkpoint_are_told(store
     await edge.end()
     edge.alter(0, lineage_signal("tank"), lambda text: "torn" + text)
     edge.deliver()
-    replayer = Replayer(store, tier="interpreted")
+    replayer = Replayer(store, tier=TIER)
     spans = replayer.spans(TANK, T0, clock.wall_ns())
     assert [s.reason for s in spans] == [Reason.NO_CHECKPOINT, None]
     monkeypatch.setattr(type(store), "artifact", lambda *_: (_ for _ in ()).throw(MissingError("NOT_FOUND", "gone")))
-    spans = Replayer(store, tier="interpreted").spans(TANK, T0, clock.wall_ns())
+    spans = Replayer(store, tier=TIER).spans(TANK, T0, clock.wall_ns())
     assert [s.reason for s in spans] == [Reason.NO_CHECKPOINT, Reason.MODEL_UNKNOWN]
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1))
-def test_any_order_of_arrival_is_exact(tmp_path_factory, seed):
-    asyncio.run(any_order(tmp_path_factory.mktemp("any"), seed))
+def test_any_order_of_arrival_is_exact(open_prepared, seed):
+    asyncio.run(any_order(open_prepared, seed))
 
 
-async def any_order(folder, seed):
+async def any_order(open_prepared, seed):
     """Samples late or lost at random, blocks of two starts of the agent delivered the later one first."""
     rng, clock = np.random.default_rng(seed), ManualClock(T0)
-    shutil.copytree(template(), folder / "state")
-    store = open_store(folder / "state", clock=clock)
-    prepare(store)
+    store = open_prepared(clock)
     edges = []
     for counter in (1, 2):
         edge = await Edge(store, clock, counter, tuple(e.boot for e in edges)).start()
@@ -196,6 +192,5 @@ async def any_order(folder, seed):
     for edge in reversed(edges):
         edge.deliver()
     spans = spans_of(store, clock)
-    store.close()
     assert {s.verdict for s in spans} == {"exact"}
     assert sum(s.ticks for s in spans) == sum(edge.runner.steps for edge in edges)

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.cloud.replay.edge import GATEWAY, T0, TANK, Edge, S
+from tests.cloud.replay.tier import TIER
 from twincloud.replay.replay import Replayer
 from twincloud.replay.verdict import Reason
 from twincloud.storage.contract import GatewayKey
@@ -25,7 +26,7 @@ INPUTS = {"d.hot_in", "d.hot_out", "d.cold_in"}
 
 
 def spans_of(store, clock):
-    return Replayer(store, tier="interpreted").spans(TANK, T0 - 60 * S, clock.wall_ns() + 60 * S)
+    return Replayer(store, tier=TIER).spans(TANK, T0 - 60 * S, clock.wall_ns() + 60 * S)
 
 
 def told(spans):
@@ -195,6 +196,7 @@ async def test_what_another_gateway_said_at_that_time_is_not_proven_by_the_first
 
     seen = Seen(store, two)
     seen.gateways_of = lambda _key: (GATEWAY, OTHER)
+    seen.kept_of_signals = lambda _gateway, signals: store.kept_of_signals(GATEWAY, signals)
     spans = spans_of(seen, clock)
     ticks = {reason: sum(s.ticks for s in spans if s.reason == reason) for reason in (None, Reason.NO_CHECKPOINT)}
     assert ticks == {None: edge.runner.steps, Reason.NO_CHECKPOINT: edge.runner.steps}
