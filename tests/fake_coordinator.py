@@ -1,7 +1,8 @@
 """A small coordinator for tests of its clients: the shapes of the REST API over values that move with the clock.
 
 `FakeCoordinator` holds what was pushed, assigned and invited, so that a test can look at it; `Server` runs it on a free
-loopback port. Knobs: `frozen_s` stops all values (what stale looks like), `streaming` ends event streams.
+loopback port. Knobs: `frozen_s` stops all values (what stale looks like), `streaming` ends event streams,
+`described` gives twins a record, desired values and relationships.
 """
 
 from __future__ import annotations
@@ -14,18 +15,24 @@ import threading
 import time
 from datetime import UTC, datetime
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from tests import fake_described
 from twincloud.api.auth import COOKIE
 from twincloud.api.principals import Principals
 from twincloud.api.threads import Threads
 from twincloud.api.v1 import holdings as h
 from twincloud.api.v1 import schemas as s
+from twincloud.api.v1.twins import resolution_for
+from twincloud.api.views import bucket_view
 from twincloud.identity.ledger import Content
 from twincloud.identity.tokens import hash_of
-from twincloud.storage.contract import Principal
+from twincloud.storage.contract import Principal, Property
+from twincloud.twins.buckets import WIDTHS_NS, joined, minutes_of, widened
+from twincloud.twins.history import Columns
 from twinmodel.clock import SystemClock
 from twinmodel.errors import REASONS, DeniedError, MissingError, TwinError
 from twinmodel.quality import QualityReason, bad, describe, good, uncertain
@@ -101,6 +108,7 @@ class FakeCoordinator:
         self.substituted = False
         self.kick = 0.0
         self.streaming = True
+        self.described = False
         self.streams = 0
         self.requests: list[str] = []
         self.wishes: list[h.WishView] = []
@@ -215,11 +223,12 @@ class FakeCoordinator:
     def find(self, site: str, twin: str) -> s.TwinView:
         for row in self.twins:
             if row[:2] == (site, twin):
-                return self.view(*row)
+                view = self.view(*row)
+                return fake_described.describe(view) if self.described else view
         raise MissingError("UNKNOWN_TWIN", f"no twin {twin!r} at site {site!r}")
 
     def history(
-        self, site: str, twin: str, prop: str, roles: list[str], span: tuple[int, int], points: int
+        self, site: str, twin: str, prop: str, roles: list[str], span: tuple[int, int], points: int, asked: str = "raw"
     ) -> s.HistoryView:
         health = next(row[3] for row in self.twins if row[:2] == (site, twin))
         if prop not in PROPERTIES:
@@ -229,6 +238,10 @@ class FakeCoordinator:
         ks = range(max(first, until // (S // 2) - points + 1), until // (S // 2) + 1)
         rows = [self.point(twin, prop, health, k) for k in ks]
         series = {}
+        if asked not in ("", "raw"):
+            resolution = resolution_for(span[1] - span[0], points) if asked == "auto" else asked
+            if resolution != "raw":
+                return self.buckets(twin, prop, roles, span, (first, until // (S // 2)), resolution, health)
         for role in roles:
             kept = [(k, row) for k, row in zip(ks, rows, strict=True) if row[role] is not None]
             series[role] = s.SeriesView(
@@ -240,6 +253,22 @@ class FakeCoordinator:
         return s.HistoryView(
             property=prop, unit=PROPERTIES[prop][0], from_time=stamp(span[0]), to_time=stamp(span[1]), series=series
         )
+
+    def buckets(self, twin, prop, roles, span, ks, resolution, health) -> s.HistoryView:
+        """Four points for each bucket, as if that were all."""
+        step = WIDTHS_NS[resolution] // (S // 2)
+        places = [
+            k for start in range(ks[0] // step * step, ks[1] + 1, step) for k in range(start, start + step, step // 4)
+        ]
+        rows = [(k, self.point(twin, prop, health, k)) for k in places if ks[0] <= k <= ks[1]]
+        found = {}
+        for role in roles:
+            kept = [(k, row[role]) for k, row in rows if row[role] is not None]
+            t_ns = np.array([k * (S // 2) for k, _ in kept], np.int64)
+            columns = Columns(t_ns, np.array([v for _, v in kept], float), np.zeros(len(kept), np.uint16))
+            found[role] = widened(minutes_of(columns), WIDTHS_NS[resolution]) if kept else joined([])
+        of = Property(prop, PROPERTIES[prop][0], "")
+        return bucket_view(of, found, resolution, 20_000, from_ns=span[0], to_ns=span[1])
 
     def gateways(self) -> list[s.GatewayView]:
         rows = []
@@ -419,7 +448,8 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
         roles = (q.get("roles") or "measured,estimate,sigma").split(",")
         now = time.time_ns()
         span = nanoseconds(q["from"]) if "from" in q else now - 3_600 * S, nanoseconds(q["to"]) if "to" in q else now
-        return fake.history(site, twin, q["property"], roles, span, int(q.get("points") or 1_000))
+        points, asked = int(q.get("points") or 1_000), q.get("resolution") or "raw"
+        return fake.history(site, twin, q["property"], roles, span, points, asked)
 
     @app.put(base + "/sites/{site}/twins/{twin}/model")
     def assign(t: str, site: str, twin: str, body: s.AssignRequest) -> s.DirectiveView:
@@ -458,6 +488,8 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
         fake.settle()
         return s.DirectiveList(items=[d for d in reversed(fake.directives) if target in ("", d.target)])
 
+    fake_described.add_routes(app, base)
+
     @app.get(base + "/deadLetters")
     def dead_letters(t: str) -> s.DeadLetterList:
         return s.DeadLetterList(items=fake.dead_letters)
@@ -481,7 +513,8 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
                         if row[3] == "offline" or site not in ("", row[0]) or twin not in ("", row[1]):
                             continue
                         number += 1
-                        yield f"id: {number}\nevent: twin\ndata: {fake.view(*row).model_dump_json()}\n\n"
+                        view = fake.find(*row[:2])
+                        yield f"id: {number}\nevent: twin\ndata: {view.model_dump_json()}\n\n"
                     await asyncio.sleep(0.25)
             finally:
                 fake.streams -= 1

@@ -307,9 +307,24 @@ def test_the_cursor_tells_measured_and_model_at_its_time(visit):
 def test_a_range_shows_its_span_and_says_what_is_cut(visit):
     page = visit().open(TWIN)
     live(page)
-    page.locator("[data-range='24h']").click()
+    page.locator("[data-range='1h']").click()
     expect(page.locator("#range-note")).to_contain_text("Only the newest 4000 points")
-    expect(page.locator("[data-range='24h']")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-range='1h']")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_long_range_is_shown_whole_in_buckets(visit):
+    visitor = visit()
+    page = visitor.open(TWIN)
+    live(page)
+    for name, resolution in (("24h", "1m"), ("7d", "15m"), ("live", "raw")):
+        page.locator(f"[data-range='{name}']").click()
+        expect(page.locator("#charts")).to_have_attribute("data-resolution", resolution)
+    page.locator("[data-range='7d']").click()
+    expect(page.locator("#range-note")).to_be_empty()
+    page.locator(".plot.band").first.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".at").first).to_contain_text("measured")
+    assert visitor.complaints == []
 
 
 def test_history_is_saved_as_csv(visit):

@@ -12,6 +12,8 @@ export const view = { from: 0, to: 1, stale: false };
 const paint = (name) => () => css(view.stale ? "stale" : name);
 /** Bands let the grid, the line and the points shine through, also where they are old. */
 const wash = (name) => () => view.stale ? css("stale") + css(name).slice(-2) : css(name);
+/** What lies between extremes: so thin that all else is seen through it. */
+const veil = () => css(view.stale ? "stale" : "ink") + "2a";
 const FONT = '11px "Segoe UI", system-ui, sans-serif';
 const AXIS_PX = 58;
 const dots = (name, { size = 4, hollow = false } = {}) => ({
@@ -39,9 +41,9 @@ const unseen = { stroke: "transparent", width: 0, points: { show: false } };
 const KINDS = {
   band: {
     height: 216,
-    series: [unseen, unseen, unseen, unseen, stroke("model", 1.5), specks("ink"), specks("bad", 4), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true })],
-    bands: [{ series: [1, 2], fill: wash("wide") }, { series: [3, 4], fill: wash("band") }],
-    columns: ({ model, points }) => uPlot.join([model, points], [[2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1]]),
+    series: [unseen, unseen, unseen, unseen, stroke("model", 1.5), specks("ink"), specks("bad", 4), dots("ink", { size: 5, hollow: true }), dots("faint", { size: 5, hollow: true }), unseen, unseen],
+    bands: [{ series: [1, 2], fill: wash("wide") }, { series: [3, 4], fill: wash("band") }, { series: [10, 11], fill: veil }],
+    columns: ({ model, points }) => uPlot.join([model, points], [[2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1, 1, 1]]),
   },
   residual: {
     height: 76,
@@ -56,7 +58,7 @@ const KINDS = {
     range: (u, low, high) => [0, Math.max(1.25, (high ?? 0) * 1.1)],
     columns: (columns) => columns,
   },
-  input: { height: 92, series: [stroke("line", 1), dots("faint", { size: 5, hollow: true })], columns: (columns) => columns },
+  input: { height: 92, series: [stroke("line", 1), dots("faint", { size: 5, hollow: true }), unseen, unseen], bands: [{ series: [3, 4], fill: veil }], columns: (columns) => columns },
 };
 
 /** Time labels: hours and minutes, seconds when zoomed in, the date where a day begins. */

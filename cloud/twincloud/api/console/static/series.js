@@ -1,5 +1,6 @@
 // The history of one property in the browser: a column of times, values and qualities per role, merged and trimmed.
 const POINTS_MAX = 4_000;
+const WIDTHS_S = { "1m": 60, "15m": 900, "1h": 3_600 };
 const BACKFILLED = 12;
 const STEPS_MIN = 12;
 const Z90 = 1.645; // 90 % of a normal distribution
@@ -10,6 +11,10 @@ const USUAL = 0.95; // and so much of all points; what lies beyond stands at the
 export class Track {
   roles = {};
   truncated = false;
+  /** Of the first answer: later ones go on in it. */
+  resolution = null;
+  /** Milliseconds before which not all is kept, 0 where it is. */
+  keptFrom = 0;
   /** Sigma of the noise in measured minus predicted, by the median of its steps: deaf to outliers and to drift; null while too few are known to judge. */
   spread = null;
 
@@ -17,20 +22,28 @@ export class Track {
     this.roles = {};
     this.spread = null;
     this.truncated = false;
+    this.resolution = null;
+    this.keptFrom = 0;
   }
 
-  /** Takes a HistoryView; a point known already is replaced, a late one finds its place. */
+  /** Takes a HistoryView; a point known already is replaced, a late one finds its place. A bucket stands in its middle. */
   merge(history) {
+    this.resolution = history.resolution ?? "raw";
+    const middle = (WIDTHS_S[this.resolution] ?? 0) / 2;
     for (const [role, run] of Object.entries(history.series)) {
-      const mine = this.roles[role] ??= { t: [], v: [], q: [] };
+      const mine = this.roles[role] ??= run.buckets ? { t: [], v: [], q: [], low: [], high: [] } : { t: [], v: [], q: [] };
+      if (run.expired) this.keptFrom = Math.max(this.keptFrom, Date.parse(run.kept_from));
       const last = mine.t.at(-1) ?? -Infinity;
       let late = false;
       run.t_ns.forEach((ns, i) => {
-        const t = Math.round(ns / 1e6) / 1e3;
+        const t = Math.round(ns / 1e6) / 1e3 + middle;
         if (t <= last) late = true;
         mine.t.push(t);
         mine.v.push(typeof run.value[i] === "boolean" ? Number(run.value[i]) : run.value[i]);
-        mine.q.push(run.quality[i]);
+        // A mean is of what is usable: it is as good as that.
+        mine.q.push(run.buckets?.usable[i] ? 0 : run.quality[i]);
+        mine.low?.push(run.buckets?.low[i]);
+        mine.high?.push(run.buckets?.high[i]);
       });
       if (late) Object.assign(mine, sorted(mine));
       const spare = mine.t.length - POINTS_MAX;
@@ -68,7 +81,7 @@ export class Track {
 
   /**
    * Columns `t, high and low of what may be measured, high and low of the model's 90 %, estimate`, and
-   * `t, inside, outside, late, bad` of what was measured.
+   * `t, inside, outside, late, bad, highest, lowest` of what was measured; the last two in buckets only.
    */
   band() {
     const { estimate, sigma, measured } = this.roles;
@@ -82,7 +95,7 @@ export class Track {
       const wide = measured ? FAR * Math.max(sigmaAt(t) ?? 0, this.spread) : 0;
       push(model, t, ...[wide, -wide, sigma90, -sigma90, 0].map((add) => v == null ? null : v + add));
     });
-    const points = [[], [], [], [], []];
+    const points = [[], [], [], [], [], [], []];
     const estimateAt = stepper(estimate);
     const spreadAt = stepper(sigma);
     let outside = 0;
@@ -94,20 +107,21 @@ export class Track {
       const out = !bad && e != null && this.spread != null && Math.abs(v - e) > FAR * Math.max(spreadAt(t) ?? Infinity, this.spread);
       const late = !bad && !out && (q & 255) === BACKFILLED;
       outside += out;
-      push(points, t, bad || out || late ? null : v, out ? v : null, late ? v : null, bad ? v : null);
+      if (measured.low && i && t - measured.t[i - 1] > step) push(points, t - step / 2, null, null, null, null, null, null);
+      push(points, t, bad || out || late ? null : v, out ? v : null, late ? v : null, bad ? v : null, measured.high?.[i] ?? null, measured.low?.[i] ?? null);
     });
     return { model, points, outside, total: measured?.t.length ?? 0 };
   }
 
-  /** Columns `t, value, bad` of an input. */
+  /** Columns `t, value, bad, highest, lowest` of an input. */
   line() {
-    const columns = [[], [], []];
+    const columns = [[], [], [], [], []];
     const { measured } = this.roles;
     const step = 6 * this.period;
     measured?.t.forEach((t, i) => {
-      if (i && t - measured.t[i - 1] > step) push(columns, t - step / 2, null, null);
+      if (i && t - measured.t[i - 1] > step) push(columns, t - step / 2, null, null, null, null);
       const bad = measured.q[i] >> 8 > 0;
-      push(columns, t, bad ? null : measured.v[i], bad ? measured.v[i] : null);
+      push(columns, t, bad ? null : measured.v[i], bad ? measured.v[i] : null, measured.high?.[i] ?? null, measured.low?.[i] ?? null);
     });
     return columns;
   }
@@ -151,8 +165,7 @@ function push(columns, ...row) {
 function sorted(run) {
   const at = new Map(run.t.map((t, i) => [t, i]));
   const order = [...at.keys()].sort((a, b) => a - b);
-  const pick = (column) => order.map((t) => column[at.get(t)]);
-  return { t: order, v: pick(run.v), q: pick(run.q) };
+  return Object.fromEntries(Object.entries(run).map(([name, column]) => [name, name === "t" ? order : order.map((t) => column[at.get(t)])]));
 }
 
 /** Value of a run at rising times: the newest point not after `t`, else the first. */

@@ -5,6 +5,8 @@ import { $, clock, el, moment, number, put, withSigma } from "./format.js";
 import { Track } from "./series.js";
 
 const SPANS_S = { live: 300, "1h": 3_600, "24h": 86_400, "7d": 604_800 };
+/** Longer ranges are read in buckets, which show every extreme of the span instead of its newest points. */
+const RAW_MAX_S = 3_600;
 const WINDOW_MIN_S = 60;
 const POINTS = 4_000;
 const ROLES = { output: "measured,estimate,sigma,innovation,drift", virtual: "estimate,sigma", input: "measured" };
@@ -94,7 +96,8 @@ export function showReadings(properties) {
 
 async function load(row, from) {
   const until = now() + 5_000;
-  const history = await get(`${where}/history`, { property: row.property.name, roles: ROLES[row.kind], from: stamp(from), to: stamp(until), points: POINTS });
+  const resolution = row.track.resolution ?? (SPANS_S[range] > RAW_MAX_S ? "auto" : "raw");
+  const history = await get(`${where}/history`, { property: row.property.name, roles: ROLES[row.kind], from: stamp(from), to: stamp(until), points: POINTS, resolution });
   row.track.merge(history);
 }
 
@@ -125,8 +128,10 @@ function tellRange() {
   const cut = [...rows.values()].filter((row) => row.track.truncated);
   const oldest = Math.min(...cut.map((row) => row.track.oldest));
   const newest = Math.max(0, ...[...rows.values()].map((row) => row.track.newest));
+  const since = Math.max(0, ...[...rows.values()].map((row) => row.track.keptFrom));
+  const kept = since ? ` Not all of it is kept from before ${moment(since)}.` : "";
   put($("range-note"), !newest ? "No values in this range." : cut.length && Number.isFinite(oldest) && range !== "live"
-    ? `Only the newest ${POINTS} points of this range are shown, since ${moment(oldest * 1000)}. Download the rest under History.` : "");
+    ? `Only the newest ${POINTS} points of this range are shown, since ${moment(oldest * 1000)}. Download the rest under History.` : kept);
 }
 
 /** Start of the window: of the range, or where a history that is younger than it begins. */
@@ -144,13 +149,15 @@ export function redraw() {
     view.from = begin(view.to);
     let points = 0;
     let newest = 0;
+    let resolution = "raw";
     for (const { track, charts } of rows.values()) {
       track.trim(view.to - SPANS_S[range] * 1.2);
       const facts = { band: () => track.band(), residual: () => track.residual(), drift: () => track.drift(), input: () => track.line() };
       for (const plot of charts) { plot.draw(facts[plot.kind]()); points += plot.points; }
       newest = Math.max(newest, track.newest);
+      resolution = track.resolution ?? resolution;
     }
-    Object.assign($("charts").dataset, { points, newest, span: Math.round(view.to - view.from), frames: Number($("charts").dataset.frames ?? 0) + 1 });
+    Object.assign($("charts").dataset, { points, newest, resolution, span: Math.round(view.to - view.from), frames: Number($("charts").dataset.frames ?? 0) + 1 });
   });
 }
 
