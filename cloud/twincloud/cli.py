@@ -77,6 +77,7 @@ def init(
 @click.option("--enrol-port", type=int, help="enrolment [8422]")
 @click.option("--name", "names", multiple=True, help="public name or address; repeatable")
 @click.option("--database", help="postgresql:// URI of the database this coordinator shares with others")
+@click.option("--role", type=click.Choice(["all", "api", "ingest"]), help="what this process serves [all]")
 @click.option("--log", type=click.Choice(["debug", "info", "warning", "error"]), help="lowest level logged [info]")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="written with the real addresses once it serves")
 def serve(config: Path | None, state: Path | None, ready_file: Path | None, **flags: object) -> None:

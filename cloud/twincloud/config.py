@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -37,12 +38,14 @@ class Settings(BaseModel):
         threads: workers that read the store for REST.
         watchers_max: event streams served at once.
         model_bytes_max: largest model package accepted.
-        archive: where days of history go as Parquet, `file:///FOLDER` or `s3://BUCKET/PREFIX?endpoint=URL`; `archive` in
-            the state directory by default.
+        archive: where days of history go as Parquet, `file:///FOLDER` or `s3://BUCKET/PREFIX?endpoint=URL`; `archive`
+            in the state directory by default.
         archive_days: age at which a day goes there, 0 for never.
         database: URI of the PostgreSQL that several coordinators share; "" for a file of this one alone. Its password
             may stand in it, in PGPASSFILE, in PGPASSWORD or in the next one.
         database_password_file: holds the password of the database's user.
+        role: what this process serves: `api` people and their long work, `ingest` gateways and their enrolment, `all`
+            both. Several processes with roles share one PostgreSQL.
         log: `debug`, `info`, `warning` or `error`.
     """
 
@@ -65,7 +68,28 @@ class Settings(BaseModel):
     archive_days: float = Field(30.0, ge=0, le=36_500)
     database: SecretStr = SecretStr("")
     database_password_file: Path | None = None
+    role: Literal["all", "api", "ingest"] = "all"
     log: str = Field("info", pattern="^(debug|info|warning|error)$")
+
+    @property
+    def serves_people(self) -> bool:
+        """Whether REST, console, operations and upkeep run here."""
+        return self.role != "ingest"
+
+    @property
+    def serves_gateways(self) -> bool:
+        """Whether gateways and their enrolment are served here."""
+        return self.role != "api"
+
+    def check_role(self) -> None:
+        """Raises InputError VALUE_INVALID for a part of the work where nobody could do the rest."""
+        if self.role != "all" and not self.database.get_secret_value():
+            raise InputError(
+                "VALUE_INVALID",
+                f"role: {self.role} shares a PostgreSQL with other processes, a file has one process alone",
+                hint="leave `role:` out, or set `database:`; see docs/scaling.md",
+                field="role",
+            )
 
     @property
     def database_url(self) -> str:

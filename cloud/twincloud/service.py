@@ -1,4 +1,4 @@
-"""The coordinator as one process: it joins the stages, starts the listeners and ends them cleanly.
+"""The coordinator as one process: it starts the listeners of its role and ends them cleanly.
 
     gateway ═gRPC═▶ ingest ─▶ store ─▶ twins ─▶ api ─▶ people
        ▲              │ rings                   ▲ │
@@ -17,51 +17,29 @@ import contextlib
 import json
 import os
 import signal
-import socket
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from random import Random
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 
 from twincloud.api.addresses import Addresses, bracketed
-from twincloud.api.app import create_app
-from twincloud.api.connections import EnrolmentProtocol, ImpatientProtocol
-from twincloud.api.enrolment import create_enrolment_app
-from twincloud.api.metrics import Metrics
+from twincloud.api.connections import ImpatientProtocol
 from twincloud.config import Settings
 from twincloud.downlink.mailbox import Mailbox
-from twincloud.estimate.stepping import Stepper
-from twincloud.estimate.task import CloudTwins
-from twincloud.events.bus import Bus
-from twincloud.events.neighbours import Neighbours
 from twincloud.identity.ca import LOOPBACK_NAMES, Authority
-from twincloud.identity.ledger import Ledger
-from twincloud.identity.shared_ledger import SharedLedger
 from twincloud.ingest.servicer import SyncServicer, serve
-from twincloud.operations.pool import Pool
-from twincloud.operations.task import Work
-from twincloud.replay import backtest
+from twincloud.joining import Parts, join, ledger_of, neighbours_of
+from twincloud.listening import Listener, bound, enrolment_config, rest_config
 from twincloud.storage import open_store
 from twincloud.storage.contract import Commit, GatewayKey, Store
-from twincloud.upkeep.runner import Runner
-from twincloud.upkeep.tasks import tasks_of
 from twinmodel.clock import Clock
-from twinmodel.errors import ConflictError, StorageError, TwinError
+from twinmodel.errors import StorageError, TwinError
 from twinmodel.process import notify, watchdog_period_s
 from twinsync.channel import Credentials
 
 FACTS = "service.json"
-KINDS: Mapping[str, Work] = {backtest.KIND: backtest.work}
-"""Kinds of operations and how they are done."""
-CONNECTIONS_MAX = 2_000
-ENROLMENTS_MAX = 200
-GRACE_S = 3
 LOOK_S = 1.0
 RENEW_LOOK_S = 3_600.0
 STORE_TIMEOUT_S = 5.0
@@ -69,38 +47,11 @@ STORE_TIMEOUT_S = 5.0
 _log = structlog.get_logger("twincloud")
 
 
-class Listener(uvicorn.Server):
-    """A uvicorn server that leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals end the whole service, not one listener."""
-        yield
-
-
-@dataclass(slots=True)
-class Parts:
-    """All stages of one service."""
-
-    settings: Settings
-    clock: Clock
-    store: Store
-    ca: Authority
-    ledger: Ledger
-    bus: Bus
-    metrics: Metrics
-    app: FastAPI
-    pool: Pool
-    enrolment: FastAPI
-    upkeep: Runner
-    servicer: SyncServicer | None = None
-
-
 def run(settings: Settings, clock: Clock, *, ready_file: Path | None = None) -> None:
     """Serves until SIGTERM or SIGINT; for the main thread of a process.
 
     Raises:
-        TwinError: NOT_INITIALISED, STATE_LOCKED, PORT_IN_USE and what the store raises.
+        TwinError: VALUE_INVALID, NOT_INITIALISED, STATE_LOCKED, PORT_IN_USE and what the store raises.
     """
     asyncio.run(_run_until_signal(settings, clock, ready_file))
 
@@ -131,16 +82,17 @@ async def run_service(
         on_ready: called at the same moment.
 
     Raises:
-        TwinError: NOT_INITIALISED, STATE_LOCKED, PORT_IN_USE and what the store raises.
+        TwinError: VALUE_INVALID, NOT_INITIALISED, STATE_LOCKED, PORT_IN_USE and what the store raises.
     """
+    settings.check_role()
     ca = Authority.load(settings.state, clock)
     settings = settings.model_copy(update={"names": settings.names or ca.server_names()})
     ca.server_pair(settings.names)
     store = await asyncio.to_thread(open_store, settings.state, clock=clock, database=settings.database_url)
     try:
         await asyncio.to_thread(_forget_sessions, store, clock)
-        ledger = await asyncio.to_thread(_ledger_of, settings, store)
-        parts = _join(settings, clock, store, ca, ledger)
+        ledger = await asyncio.to_thread(ledger_of, settings, store)
+        parts = join(settings, clock, store, ca, ledger)
         async with parts.app.router.lifespan_context(parts.app):
             await _serve(parts, stop, ready_file, on_ready)
     except BaseExceptionGroup as group:
@@ -165,91 +117,53 @@ def _leave(store: Store, files: Sequence[Path | None]) -> None:
     store.close()
 
 
-def _ledger_of(settings: Settings, store: Store) -> Ledger:
-    return SharedLedger(store.documents()) if settings.database_url else Ledger(settings.state)
-
-
-def _join(settings: Settings, clock: Clock, store: Store, ca: Authority, ledger: Ledger) -> Parts:
-    bus, metrics = Bus(), Metrics()
-    loop = asyncio.get_running_loop()
-
-    def wake(gateway: GatewayKey) -> None:
-        loop.call_soon_threadsafe(_notify_directive, parts, gateway)
-
-    app = create_app(
-        store, clock=clock, bus=bus, ca=ca, settings=settings, on_directive=wake, ledger=ledger, metrics=metrics
-    )
-    enrolment = create_enrolment_app(
-        store,
-        clock=clock,
-        ca=ca,
-        ledger=ledger,
-        addresses=app.state.addresses,
-        threads=app.state.threads,
-        bus=bus,
-        metrics=metrics,
-        leaf_days=settings.leaf_days,
-        renew_grace_days=settings.renew_grace_days,
-    )
-    pool = Pool(store, clock, KINDS)
-    app.state.wake_operations = pool.wake
-    cloud_twins = CloudTwins(store, clock, Stepper(store, on_commit=bus.notify_twins))
-    upkeep = Runner((*tasks_of(settings, store, clock), cloud_twins), store.lease, clock, Random())  # noqa: S311 it spreads work
-    app.state.upkeep = upkeep
-    parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment, upkeep)
-    return parts
-
-
-def _neighbours_of(parts: Parts) -> Neighbours:
-    return Neighbours(parts.store, parts.bus, partial(_notify_directive, parts), parts.pool.wake, parts.clock)
-
-
-def _notify_directive(parts: Parts, gateway: GatewayKey) -> None:
-    if parts.servicer is not None:
-        parts.servicer.notify_directive(gateway)
-
-
 async def _serve(
     parts: Parts, stop: asyncio.Event, ready_file: Path | None, on_ready: Callable[[Addresses], None] | None
 ) -> None:
     settings = parts.settings
-    with (
-        _bound(settings.host, settings.port, "port") as rest_socket,
-        _bound(settings.gateway_host, settings.enrol_port, "enrol_port") as enrol_socket,
-    ):
-        rest = Listener(_config(parts.app, CONNECTIONS_MAX, ImpatientProtocol))
-        enrol = Listener(_tls_config(parts))
-        sync_port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    with contextlib.ExitStack() as sockets:
+        rest_socket = sockets.enter_context(bound(settings.host, settings.port, "port"))
+        servers = [(Listener(rest_config(parts.app, ImpatientProtocol)), rest_socket)]
+        ports = {"port": rest_socket.getsockname()[1]}
         async with asyncio.TaskGroup() as group:
-            listeners = [
-                group.create_task(rest.serve([rest_socket]), name="rest"),
-                group.create_task(enrol.serve([enrol_socket]), name="enrolment"),
-            ]
-            sync = group.create_task(_sync_forever(parts, enrol.config, sync_port), name="sync")
-            addresses = Addresses.of(
-                settings,
-                port=rest_socket.getsockname()[1],
-                sync_port=await sync_port,
-                enrol_port=enrol_socket.getsockname()[1],
-            )
+            watching = []
+            if settings.serves_gateways:
+                enrol_socket = sockets.enter_context(bound(settings.gateway_host, settings.enrol_port, "enrol_port"))
+                enrol = enrolment_config(parts.enrolment, *parts.ca.server_pair(settings.names))
+                servers.append((Listener(enrol), enrol_socket))
+                sync_port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+                watching.append(group.create_task(_sync_forever(parts, enrol, sync_port), name="sync"))
+                ports |= {"sync_port": await sync_port, "enrol_port": enrol_socket.getsockname()[1]}
+            addresses = Addresses.of(settings, **ports)
             parts.app.state.addresses = parts.enrolment.state.addresses = addresses
-            while not (rest.started and enrol.started):  # noqa: ASYNC110 uvicorn has a flag and no event
-                await asyncio.sleep(0.01)
-            watching = [
-                group.create_task(_follow_ledger(parts), name="revocations"),
-                group.create_task(_feed_watchdog(parts), name="watchdog"),
-                group.create_task(parts.upkeep.run(), name="upkeep"),
-                group.create_task(parts.pool.run(), name="operations"),
-                group.create_task(_neighbours_of(parts).run(), name="neighbours"),
+            listeners = [
+                group.create_task(server.serve([socket]), name=f"listener {number}")
+                for number, (server, socket) in enumerate(servers)
             ]
+            while not all(server.started for server, _ in servers):  # noqa: ASYNC110 uvicorn has a flag and no event
+                await asyncio.sleep(0.01)
+            watching += _background(parts, group)
             _tell_ready(parts, addresses, ready_file, on_ready)
             await stop.wait()
             notify("STOPPING=1")
             parts.app.state.stream.close()
-            for task in (sync, *watching):
+            for task in watching:
                 task.cancel()
-            rest.should_exit = enrol.should_exit = True
+            for server, _ in servers:
+                server.should_exit = True
             await asyncio.wait(listeners)
+
+
+def _background(parts: Parts, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    """What goes on beside the listeners; work that people wait for is done where they are served."""
+    work = {
+        "revocations": _follow_ledger(parts),
+        "watchdog": _feed_watchdog(parts),
+        "neighbours": neighbours_of(parts).run(),
+    }
+    if parts.settings.serves_people:
+        work |= {"upkeep": parts.upkeep.run(), "operations": parts.pool.run()}
+    return [group.create_task(task, name=name) for name, task in work.items()]
 
 
 def _tell_ready(
@@ -343,51 +257,6 @@ async def _feed_watchdog(parts: Parts) -> None:
         except (TimeoutError, TwinError) as error:
             _log.warning("watchdog not fed: the store does not answer", detail=str(error))
         await asyncio.sleep(period_s)
-
-
-@contextlib.contextmanager
-def _bound(host: str, port: int, setting: str) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, socket.IPPROTO_TCP) as listener:
-        # Named TCP, so that asyncio switches Nagle's delay off: an answer in two writes waited 40 ms for a late ACK.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise ConflictError(
-                "PORT_IN_USE",
-                f"cannot listen on {bracketed(host)}:{port}: {error.strerror}",
-                hint=f"stop the other process or set `{setting}`",
-                port=port,
-            ) from error
-        yield listener
-
-
-def _config(app: FastAPI, connections_max: int, protocol: type[ImpatientProtocol]) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http=protocol,
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=connections_max,
-        timeout_keep_alive=20,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-
-
-def _tls_config(parts: Parts) -> uvicorn.Config:
-    chain, key = parts.ca.server_pair(parts.settings.names)
-    config = _config(parts.enrolment, ENROLMENTS_MAX, EnrolmentProtocol)
-    config.ssl_certfile, config.ssl_keyfile = str(chain), str(key)
-    config.load()
-    assert config.ssl is not None
-    config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
-    return config
 
 
 def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> BaseException:

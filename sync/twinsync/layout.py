@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from twinsync.columns import I64, ColumnReader
 from twinsync.runs import Runs
 from twinsync.scales import Scales
 
-if TYPE_CHECKING:
-    from twinsync.pick import Spot
-
 T = TypeVar("T", bound=np.dtype[Any])
 
 WEIGHT_MAX = 1 << 21
@@ -33,6 +30,18 @@ WEIGHT_MAX = 1 << 21
 
 _SAMPLES_EACH_MAX = 1 << 16
 _KINDS = tuple(Kind)
+
+
+class Spot(NamedTuple):
+    """Where the run of a signal stands in a layout: its rank, run, samples; its base, and the base's samples."""
+
+    rank: int
+    run: int
+    start: int
+    end: int
+    base: int
+    base_start: int
+    base_end: int
 
 
 # Not slotted: every array is made at its first use. None may be written to, many batches show the same one.

@@ -19,7 +19,7 @@ from twinmodel.signal import Batch, Catalogue, Kind
 from twinsync import block, limits
 from twinsync.columns import I64, ColumnReader, corrupt
 from twinsync.frame import opened
-from twinsync.layout import Layout, read_layout
+from twinsync.layout import Layout, Spot, read_layout
 from twinsync.scales import Scales, scales_of
 from twinsync.times import ANCHORED, BELOW_STEP, ON_CHANGE
 from twinsync.times import LOW_BITS as TIME_BITS
@@ -40,18 +40,6 @@ class Picked(NamedTuple):
     signal: int
     first: int
     batch: Batch
-
-
-class Spot(NamedTuple):
-    """Where the run of a signal stands in a layout: its rank, run, samples; its base, and the base's samples."""
-
-    rank: int
-    run: int
-    start: int
-    end: int
-    base: int
-    base_start: int
-    base_end: int
 
 
 def pick(
