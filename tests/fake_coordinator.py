@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from tests import fake_described
+from tests import fake_described, fake_retention
 from twincloud.api.auth import COOKIE
 from twincloud.api.principals import Principals
 from twincloud.api.threads import Threads
@@ -489,6 +489,7 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
         return s.DirectiveList(items=[d for d in reversed(fake.directives) if target in ("", d.target)])
 
     fake_described.add_routes(app, base)
+    fake_retention.add_routes(app, base)
 
     @app.get(base + "/deadLetters")
     def dead_letters(t: str) -> s.DeadLetterList:

@@ -67,7 +67,7 @@ def value_view(value: Value | None) -> ValueView | None:
     if value is None:
         return None
     sigma = _finite(value.sigma)
-    if sigma is None and value.origin is Origin.ESTIMATED:
+    if value.origin is Origin.ESTIMATED and (sigma is None or sigma < 0):
         # Whatever store or stage it comes from: nobody could tell what such an estimate is worth.
         return None
     return ValueView(

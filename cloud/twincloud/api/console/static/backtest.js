@@ -51,7 +51,7 @@ function fill({ id, result }) {
   const share = (x) => (x === null ? "\u2013" : `${(100 * x).toFixed(1)} %`);
   const rows = [result.candidate, result.against].filter(Boolean).flatMap((run) =>
     Object.entries(run.outputs).map(([output, f]) => [run.model, output, ...[f.rmse, f.mae, f.bias, f.nll, f.nis].map((x) => (x === null ? "\u2013" : number(x, 4))), share(f.coverage[1]), f.white ? "yes" : "no", run.drift_alarms, share(run.regime_coverage), f.count]));
-  $("b-figures").replaceChildren(...rows.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, String(cell))))));
+  $("b-figures").replaceChildren(...rows.map((cells) => el("tr", {}, ...cells.map((cell, i) => el("td", { class: i > 1 ? "num" : null }, String(cell))))));
   $("b-plot").src = `${base}/operations/${id}/plot.svg`;
   $("b-result").hidden = false;
 }

@@ -50,9 +50,9 @@ function header() {
   const skew = model.desired && model.running !== model.desired;
   put($("f-gateway"), `${site} / ${shown.gateway || "no gateway"}`);
   const apart = properties.filter((p) => p.differs).length;
-  put($("f-state"), `${shown.state ?? "active"}${shown.definition ? ` · ${shown.definition}` : ""}${apart ? ` · ${apart} not as desired` : ""}`);
+  put($("f-said"), `${shown.state ?? "active"}${shown.definition ? ` · ${shown.definition}` : ""}`);
+  put($("f-apart"), apart ? ` · ${apart} not as desired` : "");
   $("f-state").title = Object.entries(shown.tags ?? {}).map(([name, value]) => `${name}=${value}`).join("\n");
-  $("f-state").className = apart ? "warn" : "";
   put($("f-model"), model.running ? `${model.running} ${model.tier && `(${model.tier})`}${skew ? `, desired ${model.desired}` : ""}` : model.desired ? `none, desired ${model.desired}` : "none");
   $("f-model").className = skew ? "warn" : "";
   const lags = properties.map((p) => p.reported).filter(Boolean).map((v) => (Date.parse(v.t_committed) - Date.parse(v.t_event)) / 1000);

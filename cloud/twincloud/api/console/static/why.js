@@ -1,8 +1,9 @@
 // Why a twin says what it says: the explanation of one value, beside the table of values.
 import { get } from "./api.js";
-import { $, ago, el, number, withSigma } from "./format.js";
+import { $, ago, el, moment, number, withSigma } from "./format.js";
 
 const { site, twin } = document.body.dataset;
+const at = (text) => moment(Date.parse(text));
 
 $("values").addEventListener("click", (event) => {
   const { property, at } = event.target.closest("button.why-value")?.dataset ?? {};
@@ -33,10 +34,10 @@ function fill(found) {
     Sigma: said.sigma && `${number(said.sigma.value, 2)} ${said.sigma.unit}`,
     Innovation: said.innovation && `${number(said.innovation.value, 2)} ${said.innovation.unit}`,
     Drift: said.drift && `${number(said.drift.value, 2)} of 1`,
-    Time: found.time,
+    Time: at(found.time),
     Model: found.running && `${found.running}${model ? `, signed by ${model.signer}` : ", not held here"}`,
-    Assigned: assigned ? `by ${assigned.created_by} at ${assigned.created}` : found.running && "the gateway\u2019s first choice",
-    Checkpoint: found.checkpoint && `${found.checkpoint} (${found.checkpoint_cause})`,
+    Assigned: assigned ? `by ${assigned.created_by} at ${at(assigned.created)}` : found.running && "the gateway\u2019s first choice",
+    Checkpoint: found.checkpoint && `${at(found.checkpoint)} (${found.checkpoint_cause})`,
     Replay: replay && `${replay.verdict}: ${replay.words}`,
     Block: (said.estimate ?? said.measured)?.block,
     Gateway: `${found.gateway}, clock ${found.clock}`,
@@ -46,5 +47,5 @@ function fill(found) {
     el("div", {}, el("dt", {}, name), el("dd", name === "Replay" ? { class: replay.reason ? "bad" : "" } : {}, text))));
   $("seen").replaceChildren(...found.inputs.map((one) => el("tr", {},
     el("th", { scope: "row" }, one.port), el("td", {}, one.signal), el("td", { class: "num" }, number(one.value)),
-    el("td", {}, one.unit), el("td", {}, one.words), el("td", { class: "num" }, one.time), el("td", { class: "num" }, ago(one.age_s)))));
+    el("td", {}, one.unit), el("td", {}, one.words), el("td", { class: "num", title: one.time }, at(one.time)), el("td", { class: "num" }, ago(one.age_s)))));
 }
