@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def test_every_operation_has_a_unique_id_and_a_summary(plant):
     operations = [o for methods in plant.app().openapi()["paths"].values() for o in methods.values()]
     assert len({o["operationId"] for o in operations}) == len(operations)
     assert all(o["summary"] for o in operations)
+
+
+def test_every_reference_of_the_document_leads_somewhere(plant):
+    document = plant.app().openapi()
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
 
 
 if __name__ == "__main__":

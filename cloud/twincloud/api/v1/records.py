@@ -40,6 +40,12 @@ _CHANGED: dict[int | str, dict[str, Any]] = {
     412: {"description": "it has changed meanwhile; the answer carries the ETag of now"},
     415: {"description": "the body is of another type"},
 }
+_MADE: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "made",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TwinRecordView"}}},
+    }
+}
 
 
 def _body(shape: dict[str, Any], *kinds: str) -> dict[str, Any]:
@@ -84,7 +90,9 @@ async def get_twin_record(request: Request, access: Reader, s: Site, twin: TwinN
     return _answer(record)
 
 
-@router.put("/sites/{s}/twins/{twin}/record", response_model=TwinRecordView, responses=_CHANGED, openapi_extra=_PUT)
+@router.put(
+    "/sites/{s}/twins/{twin}/record", response_model=TwinRecordView, responses=_CHANGED | _MADE, openapi_extra=_PUT
+)
 async def put_twin_record(request: Request, access: Writer, s: Site, twin: TwinName) -> Response:
     """Makes a record (`If-None-Match: *`) or replaces it (`If-Match`); what is left out is as at the beginning."""
     demand = demand_of(condition_of(request, required=True))
