@@ -29,7 +29,7 @@ from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 TWINS = 10_000
 OF_GATEWAY = 100
 POINTS = 200_000
-OF_TWIN = 20
+OF_TWIN = 100
 FLEET = "all"
 STALE_NS = 30 * SECOND_NS
 
@@ -44,7 +44,7 @@ def run(folder: Path, server: Postgres | None, *, quick: bool) -> Figures:
         if not quick:
             figures |= {f"{name}_pg": value for name, value in _aggregate(folder / "pg", server).items()}
     figures |= _peers(folder / "peers", server)
-    return figures | many_twins(folder / "many", 20_000 if quick else 100_000)
+    return figures | many_twins(folder / "many", 10_000 if quick else 100_000)
 
 
 def pumps(store: CoordinatorStore, twins: int, now_ns: int) -> list[Plant]:
@@ -71,6 +71,8 @@ def _aggregate(state: Path, server: Postgres | None) -> Figures:
     with opened(state, clock, server) as store:
         plants = pumps(store, TWINS, clock.wall_ns())
         say(store, plants, clock.wall_ns())
+        if server is not None:
+            server.analyze()
         store.put_fleet(
             TENANT, FLEET, FleetSpec("", 'twin ^= "pump"'), by="bench", now_ns=clock.wall_ns(), demand=ANYTHING
         )
@@ -97,7 +99,7 @@ def _aggregate(state: Path, server: Postgres | None) -> Figures:
 
 
 def wide_catalogue(prefix: str, twins: int) -> Catalogue:
-    """Twins with twenty measured points each."""
+    """Twins with a hundred measured points each."""
     names = [[f"{prefix}t{twin}.p{n}" for n in range(OF_TWIN)] for twin in range(twins)]
     flat = [name for own in names for name in own]
     signals = tuple(Signal(n, name, Kind.FLOAT, "", Stream.STATE, 3, 1, SECOND_NS) for n, name in enumerate(flat))
@@ -117,6 +119,8 @@ def _last_values(state: Path, server: Postgres | None) -> Figures:
             Plant(store, GatewayKey(TENANT, "mill", f"gw-{n}"), wide_catalogue(f"g{n}", count // OF_TWIN), start_ns())
             for n in range(POINTS // count)
         ]
+        if server is not None:
+            server.analyze()
         record = store.put_fleet(
             TENANT, FLEET, FleetSpec("", 'site = "mill"'), by="bench", now_ns=clock.wall_ns(), demand=ANYTHING
         )

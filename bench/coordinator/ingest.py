@@ -102,7 +102,7 @@ def run(folder: Path, server: Postgres | None, *, quick: bool) -> Figures:
             contenders.append(Contender(stack.enter_context(opened(folder / "pg", clock, server)), "pg"))
         others = peers(folder / "peers", server)
         rates: dict[str, list[float]] = {name: [] for name in others}
-        rounds, blocks = (3, 3) if quick else (8, 6)
+        rounds, blocks = (2, 3) if quick else (8, 6)
         stored = 0
         for turn in range(rounds):
             rows = rows_of(turn, 1, PEER_GATEWAYS)

@@ -30,9 +30,10 @@ def source() -> Site:
     return site(minutes=10)
 
 
-def site_catalogue(prefix: str) -> Catalogue:
-    """The catalogue of `source` under other names, bound to twins of eight points."""
-    signals = [replace(one, name=f"{prefix}.{one.name.partition('.')[2]}") for one in source().catalogue.signals]
+def site_catalogue(prefix: str, every: int = 1) -> Catalogue:
+    """The catalogue of `source`, or of each `every`th signal, under other names, bound to twins of eight points."""
+    chosen = source().catalogue.signals[::every]
+    signals = [replace(one, id=n, name=f"{prefix}.{one.name.partition('.')[2]}") for n, one in enumerate(chosen)]
     twins = []
     for first in range(0, len(signals), POINTS_OF_TWIN):
         points = {f"p{n}": one.name for n, one in enumerate(signals[first : first + POINTS_OF_TWIN])}
@@ -77,25 +78,29 @@ class Plant:
         content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns)
         return Item(self.boot.id, Stream.TELEMETRY, first, first + packed.count - 1, content)
 
-    def site_items(self, start: int, count: int) -> list[Item]:
+    def site_items(self, start: int, count: int, every: int = 1) -> list[Item]:
         """Blocks `start` and on of a gateway with a `site_catalogue`: ten minutes that come again and again."""
-        return [self.item(site_batches(number)) for number in range(start, start + count)]
+        return [self.item(site_batches(number, every)) for number in range(start, start + count)]
 
     def arrivals(self, items: Sequence[Item]) -> list[Arrival]:
         """What ingest makes of them: verified and decoded."""
         return arrivals_of(self._store, self.key, items)
 
 
-def site_batches(number: int) -> list[Batch]:
-    """Ten seconds of `source`."""
+def site_batches(number: int, every: int = 1) -> list[Batch]:
+    """Ten seconds of `source`, or of each `every`th signal of it."""
     parts = len(source()) // SAMPLES
     later_ns = number // parts * (parts * BLOCK_S * SECOND_NS)
-    return [replace(one, t_ns=one.t_ns + later_ns) for one in _part(number % parts)]
+    return [replace(one, t_ns=one.t_ns + later_ns) for one in _part(number % parts, every)]
 
 
 @functools.cache
-def _part(number: int) -> tuple[Batch, ...]:
-    return tuple(source().batches(number * SAMPLES, (number + 1) * SAMPLES))
+def _part(number: int, every: int) -> tuple[Batch, ...]:
+    whole = source().batches(number * SAMPLES, (number + 1) * SAMPLES)
+    if every == 1:
+        return tuple(whole)
+    some = (one.take(np.flatnonzero(one.signal % every == 0)) for one in whole)
+    return tuple(replace(one, signal=one.signal // np.uint32(every)) for one in some)
 
 
 def pump_arrival(plant: Plant, rng: np.random.Generator, at_ns: int) -> Arrival:

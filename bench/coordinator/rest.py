@@ -37,7 +37,7 @@ CONNECTIONS = 32
 GATEWAYS = 64
 INGEST_PER_S = 1_000_000
 READ_PER_S = 100
-_START_S = 30.0
+_START_S = 120.0
 
 Figures = dict[str, float | None]
 
@@ -77,8 +77,8 @@ def answer_of(client: subprocess.Popen[str]) -> dict[str, Any]:
 
 def run(folder: Path, server: Postgres | None, *, quick: bool) -> Figures:
     """Figures of REST."""
-    seconds = 2.0 if quick else 10.0
-    figures = _rates(folder / "sqlite", None, seconds) | _under_ingest(folder / "ingest", None, 3 * seconds)
+    seconds = 1.0 if quick else 10.0
+    figures = _rates(folder / "sqlite", None, seconds) | _under_ingest(folder / "ingest", None, 4 * seconds)
     if server is not None:
         pg = _rates(folder / "pg", server, seconds)
         if not quick:
@@ -97,7 +97,7 @@ def _rates(state: Path, server: Postgres | None, seconds: float) -> Figures:
         twins = [f"/api/v1/tenants/{TENANT}/sites/site-0/twins/pump-{n}" for n in range(200)]
         records = [f"{path}/record" for path in twins]
         for name, kind, paths in (("reads", "read", twins), ("conditional_updates", "change", records)):
-            answer_of(rest.load(0.5, kind, paths, max(cores)))
+            answer_of(rest.load(0.3 if seconds < 2 else 2.0, kind, paths, max(cores)))
             used = cpu_s(rest.process.pid)
             found = answer_of(rest.load(seconds, kind, paths, max(cores)))
             figures[f"{name}_per_s"] = found["done"] / found["seconds"]
