@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinmodel.estimator import AGE_MAX, Estimate, Estimator
+from twinmodel.kernel.arena import RUN, WATCH
 from twinmodel.kernel.machine import bind
 
 F64 = NDArray[np.float64]
@@ -93,6 +94,7 @@ class StridingEstimator(Estimator):
         call = bind(step, plan.integers, plan.reals, self._models, self._state, row, self._results, self._scratch, 1)
         state, said, bad = self._state, self._results, self._layout.bad
         done, first, before = 0, self._place(), state.copy()
+        began = self._runs_of(state[None])[0].copy()
         for k in range(count):
             row[:] = coming[k]
             before[:] = state
@@ -108,7 +110,14 @@ class StridingEstimator(Estimator):
             self._muted = bool(muted[done - 1])
             self._last_ns = int(t_ns[part][done - 1])
             self._tell(found, slice(part.start, part.start + done), (u[:done], muted[:done]), (states, results, first))
+            runs = np.concatenate([began[None], self._runs_of(states[:done])])
+            self.rejections += int(np.count_nonzero(runs[1:] > runs[:-1]))
         return done
+
+    def _runs_of(self, states: F64) -> F64:
+        """How many measurements in a row were kept out of the state, by output, shape (ticks, p)."""
+        watched = states[:, self._layout.drift : self._layout.flag]
+        return watched.reshape(len(states), self._layout.p, WATCH)[:, :, RUN]
 
     def _tell(self, found: Strides, at: slice, said: tuple[F64, NDArray[np.bool_]], rows: tuple[F64, F64, F64]) -> None:
         (u, muted), (states, results, first) = said, rows

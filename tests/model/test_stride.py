@@ -41,6 +41,7 @@ def same(estimator, strider, t_ns, u, y):
     for name in ("drifting", "settling", "in_regime"):
         assert getattr(found, name).tolist() == [getattr(one, name) for one in said], name
     assert strider.state_hash() == estimator.state_hash()
+    assert strider.rejections == estimator.rejections
 
 
 @pytest.mark.parametrize("name", ["two-tanks", "pump", "exchanger"])
@@ -54,6 +55,7 @@ def test_many_ticks_in_one_go_have_the_bits_of_tick_by_tick(packages, name):
     y = y.copy()
     y[80:84] *= 1e6
     same(estimator, strider, t_ns[60:], u[60:], y[60:])
+    assert strider.rejections > 0
 
 
 @settings(max_examples=12, deadline=None)
