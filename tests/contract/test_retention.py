@@ -164,6 +164,8 @@ def archive(store, objects, tmp_path, now_ns=LATER) -> None:
 def test_archived_days_are_kept_by_the_days_of_the_archive_alone(store, objects, edge, tmp_path):
     archive(store, objects, tmp_path)
     assert len(list(objects.list())) == 3
+    listed = sum(len(batch) for _, batch in store.samples(KEY).items)
+    assert (listed, store.archived_samples(KEY)) == (12, 36)
     keep(store, Policy("*", raw_days=1))
     # Also where nothing more is archived: what is there was put there to be kept.
     expire(store, objects)

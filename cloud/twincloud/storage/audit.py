@@ -1,4 +1,4 @@
-"""Every stored sample in the order of commits, out of all tiers: what audits and tests count.
+"""Every sample in the database in the order of commits: what audits and tests count; of archived ones the number.
 
     parts of hours ─┬─▶ samples by number of their block ─┬─▶ pages of whole blocks
     blocks ─────────┘   (after, bound]                    ┘
@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from twincloud.storage import schema as t
 from twincloud.storage import schema_hours as h
 from twincloud.storage.contract import GatewayKey, Page
 from twincloud.storage.hours_codec import Origins
 from twincloud.storage.part import Part
+from twincloud.storage.records_archives import FileState
+from twincloud.storage.schema_archives import archives
 from twincloud.storage.tier_hours import run_of
 from twincloud.storage.tiers import Run
 from twinmodel.signal import Batch
@@ -68,6 +70,12 @@ class AuditStore(Part):
                 if taken >= limit:
                     return Page(tuple(found), str(after))
                 after = bound
+
+    def archived_samples(self, gateway: GatewayKey) -> int:
+        """See `Archives.archived_samples`."""
+        with self._database.read(gateway.tenant) as connection:
+            of = {"tenant": gateway.tenant, "gateway_id": self._gateway_id(connection, gateway)}
+            return int(connection.execute(_ARCHIVED, of).scalar_one() or 0)
 
     def _of_parts(
         self, connection: Connection, span: dict[str, Any], parts: Sequence[Any], after: int, bound: int
@@ -128,6 +136,11 @@ def _parts(connection: Connection, span: dict[str, Any], after: int) -> tuple[li
     return first, (rest[0].block_min - 1 if rest else _NO_BOUND)
 
 
+_ARCHIVED = select(func.sum(archives.c.samples)).where(
+    archives.c.tenant == bindparam("tenant"),
+    archives.c.gateway_id == bindparam("gateway_id"),
+    archives.c.state == int(FileState.KEPT),
+)
 _PARTS = (
     select(h.hour_parts.c.hour_ns, h.hour_parts.c.part, h.hour_parts.c.block_min)
     .where(

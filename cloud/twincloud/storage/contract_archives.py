@@ -7,6 +7,7 @@ from typing import Protocol
 
 from twincloud.archive.objects import ObjectStore
 from twincloud.archive.runs import Written
+from twincloud.storage.records import GatewayKey
 from twincloud.storage.records_archives import Archive, Day, Draft, FileState
 from twincloud.storage.tiers import Run
 
@@ -55,6 +56,10 @@ class Archives(Protocol):
 
     def forget_archive(self, file: Archive) -> None:
         """Removes the row of a leftover, once its object is gone."""
+        ...
+
+    def archived_samples(self, gateway: GatewayKey) -> int:
+        """How many samples of a gateway lie in archived files, which `Twins.samples` does not list."""
         ...
 
     def archives(self, tenant: str = "*", *, limit: int = 1_000_000) -> tuple[Archive, ...]:

@@ -70,7 +70,11 @@ class SampleView(Shape):
 
 
 class SampleList(Shape):
-    """Stored samples of a gateway in commit order; pass `next_page_token` as `after`."""
+    """Samples of a gateway in the database, in commit order; pass `next_page_token` as `after`.
+
+    `archived` counts those in archived files, which are not listed: read them there, or by an export.
+    """
 
     items: list[SampleView]
     next_page_token: str = ""
+    archived: int = 0
