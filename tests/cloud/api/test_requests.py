@@ -98,5 +98,5 @@ async def test_parameter_given_twice_page_too_large_and_foreign_token_are_refuse
 
 async def test_name_under_which_twins_in_the_cloud_speak_is_given_to_no_machine(client):
     answer = await client.post(f"{T}/gateways:invite", json={"site": "north", "gateway": "cloud"})
-    assert (answer.status_code, answer.json()["reason"]) == (400, "REQUEST_INVALID")
+    assert (answer.status_code, answer.json()["reason"]) == (422, "REQUEST_INVALID")
     assert answer.json()["hint"] == "choose another name"
