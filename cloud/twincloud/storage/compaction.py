@@ -1,10 +1,10 @@
-"""Compaction: blocks whose hours are over become point-hour blocks, and are deleted in the same transaction.
+"""Compaction: blocks become point-hour blocks minutes after their commit, and are deleted in the same transaction.
 
     ripe blocks of a gateway ─▶ decode ─▶ sort by signal ─▶ cut by hour ─▶ pack ═one transaction═▶ hours, parts
                                  (no lock is held so far)                     └▶ newest readings saved, blocks deleted
 
 A block moves as a whole, whatever hours it spans, so a sample is in one tier at any commit. What a step brings to an
-hour is a *part* of it; late data bring further parts, which are merged when there are several.
+hour is a *part* of it; parts of an hour that is over become one (see `merging`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from twincloud.storage import schema as t
 from twincloud.storage import schema_hours as h
@@ -33,13 +33,16 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError
 from twinmodel.signal import Batch, Catalogue, Kind, concat
 
-GRACE_NS: Final = 600 * SECOND_NS
-"""How long after its end an hour stays as it came: what comes late by less makes no second part."""
-OLD_NS: Final = 6 * HOUR_NS
-"""A block that ends later than others' hours, as with a clock that ran ahead, waits no longer than this."""
+RIPE_NS: Final = 300 * SECOND_NS
+"""Blocks that were committed so long ago are compacted ..."""
+DUE_NS: Final = 900 * SECOND_NS
+"""... once their gateway has one that was committed so long ago: parts of an hour are six or so, not hundreds."""
 STEP_BLOCKS: Final = 2_000
 STEP_SAMPLES: Final = 2_000_000
 """A step takes no more, which bounds its time and, at about 100 bytes a sample, its memory."""
+
+STEP_ROWS: Final = 60_000
+"""Point-hours of one step, where a gateway has many signals of few samples: each takes about 2 kB while it is made."""
 
 HOURS = "hours"
 """The counter that numbers parts and points: one of its own, so that no commit waits for a step of compaction."""
@@ -91,9 +94,9 @@ class CompactionStore(NewestStore):
         return len(ripe.heads)
 
     def _next_ripe(self, connection: Connection, now_ns: int, samples_max: int) -> Ripe | None:
-        times = {"closed_ns": (now_ns - GRACE_NS) // HOUR_NS * HOUR_NS, "old_ns": now_ns - OLD_NS}
+        due_ns = now_ns - DUE_NS
         for after in (self._compacted_to, 0):
-            gateway = connection.execute(_NEXT, {**times, "after": after}).first()
+            gateway = connection.execute(_NEXT, {"due_ns": due_ns, "after": after}).first()
             if gateway is not None:
                 break
         else:
@@ -101,15 +104,18 @@ class CompactionStore(NewestStore):
         self._compacted_to = gateway.id
         heads: list[Head] = []
         samples = 0
-        span = {**times, "gateway_id": gateway.id}
-        rows = [head for wide in (True, False) for head in connection.execute(_RIPE, {**span, "wide": wide})]
-        for head in rows:
-            count = head.last_seq - head.first_seq + 1
+        hours: set[int] = set()
+        signals = 0
+        for head in connection.execute(_RIPE, {"gateway_id": gateway.id, "ripe_ns": now_ns - RIPE_NS}):
+            samples += head.last_seq - head.first_seq + 1
+            last = min(head.t_max_ns // HOUR_NS, head.t_min_ns // HOUR_NS + STEP_ROWS)
             # Whole hours where they fit: an hour that two steps share has two parts.
-            begins = bool(heads) and head.t_min_ns // HOUR_NS != heads[-1].t_min_ns // HOUR_NS
-            if heads and (samples + count > samples_max or (begins and 2 * samples > samples_max)):
+            begins = bool(heads) and head.t_min_ns // HOUR_NS not in hours
+            hours.update(range(head.t_min_ns // HOUR_NS, last + 1))
+            signals = max(signals, len(self._catalogue_by_id(connection, head.schema_id)))
+            rows = min(samples, len(hours) * signals)
+            if heads and (samples > samples_max or rows > STEP_ROWS or (begins and 2 * samples > samples_max)):
                 break
-            samples += count
             heads.append(head)
         return Ripe(gateway.tenant, gateway.id, heads) if heads else None
 
@@ -310,24 +316,25 @@ def _origin_columns(stored: Sequence[Stored]) -> dict[str, NDArray[np.int64]]:
     return {"block": np.array([one.row.id for one in stored], np.int64), **columns}
 
 
-_IS_RIPE = (
-    t.blocks.c.t_min_ns < bindparam("closed_ns"),
-    (t.blocks.c.t_max_ns < bindparam("closed_ns")) | (t.blocks.c.received_ns < bindparam("old_ns")),
+# Numbers of blocks grow with the times of their commits: the first one is the oldest.
+_OLDEST = (
+    select(t.blocks.c.committed_ns)
+    .where(t.blocks.c.gateway_id == t.gateways.c.id)
+    .order_by(t.blocks.c.id)
+    .limit(1)
+    .correlate(t.gateways)
+    .scalar_subquery()
 )
 _NEXT = (
     select(t.gateways.c.id, t.gateways.c.tenant)
-    .where(
-        t.gateways.c.id > bindparam("after"),
-        exists().where(t.blocks.c.gateway_id == t.gateways.c.id, t.blocks.c.wide.is_(False), *_IS_RIPE)
-        | exists().where(t.blocks.c.gateway_id == t.gateways.c.id, t.blocks.c.wide.is_(True), *_IS_RIPE),
-    )
+    .where(t.gateways.c.id > bindparam("after"), bindparam("due_ns") > _OLDEST)
     .order_by(t.gateways.c.id)
     .limit(1)
 )
 _RIPE = (
     HEADS.add_columns(t.blocks.c.last_seq)
-    .where(t.blocks.c.gateway_id == bindparam("gateway_id"), t.blocks.c.wide == bindparam("wide"), *_IS_RIPE)
-    .order_by(t.blocks.c.t_min_ns)
+    .where(t.blocks.c.gateway_id == bindparam("gateway_id"), t.blocks.c.committed_ns < bindparam("ripe_ns"))
+    .order_by(t.blocks.c.id)
     .limit(STEP_BLOCKS)
 )
 _LAST_BLOCK = select(t.gateways.c.last_block).where(t.gateways.c.id == bindparam("key"))

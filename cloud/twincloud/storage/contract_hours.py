@@ -25,9 +25,16 @@ class Hours(Protocol):
         ...
 
     def compact(self, now_ns: int) -> int:
-        """A step of compaction: moves the blocks of hours that are over to point-hour blocks; gives how many.
+        """A step of compaction: moves blocks committed minutes ago to point-hour blocks; gives how many.
 
         Raises StorageError (nothing was moved) and STATE_LOCKED when another moved the same blocks meanwhile.
+        """
+        ...
+
+    def merge(self, now_ns: int) -> int:
+        """A step of upkeep: makes the parts of an hour that is over one row per point; gives the rows, 0 for none.
+
+        Raises StorageError (nothing was changed) and STATE_LOCKED when another changed the same rows meanwhile.
         """
         ...
 

@@ -1,6 +1,6 @@
 """The downsampled tier: minutes of compacted hours, kept packed; wider buckets and what is missing are made of them.
 
-    hour is compacted or changed ─▶ part says `bucketed = false` ─▶ step of upkeep ─▶ row per point and hour
+    hour is over, or changed ─▶ part says `bucketed = false` ─▶ step of upkeep ─▶ row per point and hour
 
 What is derived is deleted in the transaction that changes its hour. An hour without rows is made from its samples.
 """
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from twincloud.storage import schema_hours as h
 from twincloud.storage.contract import TwinKey
 from twincloud.storage.hours_codec import HOUR_NS
+from twincloud.storage.merging import GRACE_NS
 from twincloud.storage.tiers import KNOWN_ALL, Wanted, columns_of
 from twincloud.storage.timeline import SCHEMAS, TimelineStore, bound
 from twincloud.twins.buckets import MINUTE_NS, WIDTHS_NS, Buckets, joined, minutes_of, widened
@@ -31,10 +32,10 @@ _BYTES_MAX: Final = 1 << 20
 class DownsampledStore(TimelineStore):
     """See `Hours`."""
 
-    def bucket(self, _now_ns: int) -> int:
-        """A step of upkeep: makes the minutes of one gateway's hour; gives the points it made, 0 when there is none."""
+    def bucket(self, now_ns: int) -> int:
+        """A step of upkeep: the minutes of one gateway's hour that is over; gives the points it made, 0 for none."""
         with self._database.read() as connection:
-            part = connection.execute(_NEXT).first()
+            part = connection.execute(_NEXT, {"closed_ns": now_ns - GRACE_NS - HOUR_NS}).first()
             if part is None:
                 return 0
             hour = {"tenant": part.tenant, "gateway_id": part.gateway_id, "hour_ns": part.hour_ns}
@@ -179,7 +180,7 @@ _HOUR = (
 )
 _NEXT = (
     select(h.hour_parts.c.tenant, h.hour_parts.c.gateway_id, h.hour_parts.c.hour_ns)
-    .where(h.hour_parts.c.bucketed.is_(False))
+    .where(h.hour_parts.c.bucketed.is_(False), h.hour_parts.c.hour_ns <= bindparam("closed_ns"))
     .order_by(h.hour_parts.c.hour_ns)
     .limit(1)
 )

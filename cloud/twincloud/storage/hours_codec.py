@@ -102,7 +102,7 @@ class _Zstd(threading.local):
 
 
 _thread = _Zstd()
-_ORIGIN_COLUMNS = (
+ORIGIN_COLUMNS = (
     "block", "commit_no", "boot_id", "stream", "first_seq", "schema_id", "received_ns", "committed_ns",
 )  # fmt: skip
 
@@ -111,7 +111,7 @@ def pack_origins(columns: Mapping[str, I64]) -> bytes:
     """The origins of a part."""
     count = len(columns["block"])
     writer = ColumnWriter()
-    for name in _ORIGIN_COLUMNS:
+    for name in ORIGIN_COLUMNS:
         writer.integers(differences(columns[name]))
     return _LENGTH.pack(count) + _thread.pack.compress(writer.bytes())
 
@@ -121,7 +121,7 @@ def unpack_origins(packed: bytes) -> dict[str, I64]:
     (count,) = _LENGTH.unpack_from(packed)
     raw = _thread.unpack.decompress(packed[_LENGTH.size :], max_output_size=_SOURCES_BYTES_MAX)
     reader = ColumnReader(raw)
-    found = {name: reader.integers(count).cumsum() for name in _ORIGIN_COLUMNS}
+    found = {name: reader.integers(count).cumsum() for name in ORIGIN_COLUMNS}
     reader.finish()
     return found
 

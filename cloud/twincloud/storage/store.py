@@ -30,7 +30,9 @@ from twincloud.storage.exports import ExportStore
 from twincloud.storage.fleet import FleetStore
 from twincloud.storage.fleets import FleetsStore
 from twincloud.storage.letters import LetterStore
+from twincloud.storage.listings import ListingStore
 from twincloud.storage.mailbox import MailboxStore
+from twincloud.storage.merging import MergeStore
 from twincloud.storage.models import ModelStore
 from twincloud.storage.operations import OperationStore
 from twincloud.storage.outbox import OutboxStore
@@ -61,11 +63,13 @@ class CoordinatorStore(
     ExportStore,
     RetentionPlanStore,
     CompactionStore,
+    MergeStore,
     AuditStore,
     CommitTimeStore,
     FleetStore,
     FleetsStore,
     LetterStore,
+    ListingStore,
     OutboxStore,
     ModelStore,
     MailboxStore,

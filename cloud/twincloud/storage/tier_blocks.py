@@ -119,7 +119,7 @@ class BlocksTier:
     def _payloads(self, connection: Connection, rows: Sequence[Head]) -> Iterator[tuple[Head, bytes]]:
         for start in range(0, len(rows), _FETCH):
             some = rows[start : start + _FETCH]
-            payloads = dict(connection.execute(_PAYLOADS, {"ids": [row.id for row in some]}).tuples().all())
+            payloads = {row.id: row.payload for row in connection.execute(_PAYLOADS, {"ids": [row.id for row in some]})}
             yield from ((row, payloads[row.id]) for row in some)
 
     def _asked(self, connection: Connection, schema_id: int, wanted: Wanted) -> Asked:

@@ -19,5 +19,6 @@ class Compaction:
         self._store = store
 
     def run(self, now_ns: int) -> int:
-        """A step: of compaction while there is any to do, else of what is made of its hours."""
-        return self._store.compact(now_ns) or self._store.bucket(now_ns) or self._store.pack_commits(now_ns)
+        """A step: of compaction while there is any to do, else of what is made of hours that are over."""
+        store = self._store
+        return store.compact(now_ns) or store.merge(now_ns) or store.bucket(now_ns) or store.pack_commits(now_ns)
