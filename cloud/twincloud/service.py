@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ import structlog
 import uvicorn
 
 from twincloud.api.addresses import Addresses, bracketed
-from twincloud.api.connections import ImpatientProtocol
+from twincloud.api.connections import ImpatientProtocol, express_protocol
 from twincloud.config import Settings
 from twincloud.downlink.mailbox import Mailbox
 from twincloud.identity.ca import LOOPBACK_NAMES, Authority
@@ -40,6 +41,7 @@ from twinmodel.process import notify, watchdog_period_s
 from twinsync.channel import Credentials
 
 FACTS = "service.json"
+SWITCH_S = 0.0005
 LOOK_S = 1.0
 RENEW_LOOK_S = 3_600.0
 STORE_TIMEOUT_S = 5.0
@@ -53,6 +55,9 @@ def run(settings: Settings, clock: Clock, *, ready_file: Path | None = None) -> 
     Raises:
         TwinError: VALUE_INVALID, NOT_INITIALISED, STATE_LOCKED, PORT_IN_USE and what the store raises.
     """
+    # Threads that commit and decode never wait of themselves: who answers people must not wait for each as long as
+    # Python's default, 5 ms.
+    sys.setswitchinterval(SWITCH_S)
     asyncio.run(_run_until_signal(settings, clock, ready_file))
 
 
@@ -123,7 +128,7 @@ async def _serve(
     settings = parts.settings
     with contextlib.ExitStack() as sockets:
         rest_socket = sockets.enter_context(bound(settings.host, settings.port, "port"))
-        servers = [(Listener(rest_config(parts.app, ImpatientProtocol)), rest_socket)]
+        servers = [(Listener(rest_config(parts.app, _protocol(parts))), rest_socket)]
         ports = {"port": rest_socket.getsockname()[1]}
         async with asyncio.TaskGroup() as group:
             watching = []
@@ -152,6 +157,10 @@ async def _serve(
             for server, _ in servers:
                 server.should_exit = True
             await asyncio.wait(listeners)
+
+
+def _protocol(parts: Parts) -> type[asyncio.Protocol]:
+    return express_protocol(parts.app.state.short) if parts.settings.serves_people else ImpatientProtocol
 
 
 def _background(parts: Parts, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:

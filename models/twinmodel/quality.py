@@ -8,6 +8,7 @@ OPC UA Part 8 (Good, Uncertain, Bad).
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 
 
 class QualityClass(IntEnum):
@@ -67,6 +68,7 @@ def class_of(code: int) -> QualityClass:
     return QualityClass(min(code >> 8, 2))
 
 
+@lru_cache(maxsize=4_096)
 def describe(code: int) -> str:
     """Text of a code for people and for REST: `good`, `bad(STALE)` ..."""
     name = class_of(code).name.lower()

@@ -130,6 +130,17 @@ class Catalogue:
         return {s.name: s for s in self.signals}
 
     @cached_property
+    def outputs(self) -> Mapping[str, tuple[str, ...]]:
+        """Outputs that have signals, `TWIN/OUTPUT#ROLE`, by twin, in the order of the signals."""
+        found: dict[str, dict[str, None]] = {}
+        for signal in self.signals:
+            twin, _, rest = signal.name.partition("/")
+            output = rest.rpartition("#")[0]
+            if output:
+                found.setdefault(twin, {})[output] = None
+        return {twin: tuple(outputs) for twin, outputs in found.items()}
+
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 over the canonical msgpack form; the schema hash of blocks."""
         signals = [[s.name, s.kind, s.unit, s.stream, s.exponent, s.step, s.period_ns] for s in self.signals]

@@ -11,6 +11,7 @@ What a route or a page finds in `request.app.state`:
                                              `await state.fleet.gateway_view(key) -> GatewayView`
     views         api.held.HeldViews         `await state.views.twin(key) -> Held`: a twin as encoded JSON
     changes       api.changes.Changes        `await state.changes.make(change)`: committed with what else came
+    short         api.short.Short            answers single twins and changes of records past the framework
     principals    api.principals.Principals  `await state.principals.of(token_hash) -> Principal`
     fleets        api.fleets.Fleets          fleets of twins as they stand; its methods block
     stream        api.stream.Stream          event streams: `state.stream.watch(...)`
@@ -50,6 +51,7 @@ from twincloud.api.lane import Lane
 from twincloud.api.metrics import Metrics
 from twincloud.api.principals import Principals
 from twincloud.api.shell import Shell
+from twincloud.api.short import Short
 from twincloud.api.stream import Stream
 from twincloud.api.threads import Threads
 from twincloud.api.v1 import (
@@ -68,6 +70,7 @@ from twincloud.api.v1 import (
     replay,
     retention,
     session,
+    twin_graph,
     twins,
 )
 from twincloud.config import Settings
@@ -127,6 +130,9 @@ def create_app(
     state.principals = Principals(store, state.ledger, state.threads, clock)
     state.views = HeldViews(store, state.threads, state.fleet, clock)
     state.changes = Changes(store, state.threads, bus, clock)
+    state.short = Short(
+        views=state.views, changes=state.changes, principals=state.principals, clock=clock, metrics=metrics
+    )
     state.fleets = Fleets(store, clock, stale_ns=settings.stale_ns)
     state.replayer = Replayer(store)
     state.stream = Stream(store, state.threads, bus, state.fleet, clock, metrics, watchers_max=settings.watchers_max)
@@ -135,9 +141,7 @@ def create_app(
     app.add_middleware(Fields)
     app.add_middleware(Idempotency)
     app.add_middleware(Shell, clock=clock, metrics=metrics, model_bytes_max=settings.model_bytes_max)
-    app.add_middleware(
-        Lane, views=state.views, changes=state.changes, principals=state.principals, clock=clock, metrics=metrics
-    )
+    app.add_middleware(Lane, short=state.short)
     for module in (
         health,
         session,
@@ -148,6 +152,7 @@ def create_app(
         exports,
         records,
         definitions,
+        twin_graph,
         models,
         directives,
         events,

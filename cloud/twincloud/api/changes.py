@@ -6,6 +6,7 @@ others as they are. When the transaction fails, none of its changes is made, and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from twincloud.api.threads import Threads
@@ -32,6 +33,10 @@ class Changes:
     async def make(self, change: TwinChange) -> TwinRecord | None:
         """The record once the change is committed, None when it was deleted; raises what the store says of it."""
         return await self._together.ask(change)
+
+    def ask(self, change: TwinChange) -> asyncio.Future[TwinRecord | None]:
+        """The same for who does not wait."""
+        return self._together.put(change)
 
     def _make(self, changes: Sequence[TwinChange]) -> list[TwinRecord | Exception | None]:
         places: dict[str, list[int]] = {}

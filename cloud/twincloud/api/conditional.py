@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from twinmodel.errors import ConflictError, InputError
@@ -106,24 +106,28 @@ def condition_of(request: Request, *, required: bool = False) -> Condition:
         InputError: REQUEST_INVALID for a header that is no list of tags.
         ConflictError: PRECONDITION_REQUIRED when it demands nothing and must.
     """
-    condition = Condition(*(_tags(request.headers, name) for name in ("If-Match", "If-None-Match")))
+    condition = Condition(*(_tags(request.headers.getlist(name), name) for name in ("If-Match", "If-None-Match")))
     if required and condition.if_match is None and condition.if_none_match is None:
         raise ConflictError("PRECONDITION_REQUIRED", "the request changes what others may have changed meanwhile")
     return condition
 
 
+def condition_of_tags(if_match: str | None) -> Condition:
+    """What a request with this If-Match alone demands, None for none; raises REQUEST_INVALID."""
+    return Condition(None if if_match is None else _tags([if_match], "If-Match"))
+
+
 def unchanged(request: Request, current: str) -> bool:
     """Whether the client of a GET has this already; a header that is no list of tags is ignored."""
     try:
-        tags = _tags(request.headers, "If-None-Match")
+        tags = _tags(request.headers.getlist("If-None-Match"), "If-None-Match")
     except InputError:
         return False
     return tags is not None and tags.match_weakly(current)
 
 
-def _tags(headers: Headers, name: str) -> Tags | None:
+def _tags(lists: Sequence[str], name: str) -> Tags | None:
     # A header that is sent twice is one list (RFC 9110, 5.3).
-    lists = headers.getlist(name)
     if not lists:
         return None
     text = ", ".join(lists).strip(" \t,")

@@ -16,7 +16,7 @@ from twincloud.api.v1.schemas import Attention, FleetSummary, GatewayView, Healt
 from twincloud.api.views import freshness_s, gateway_view, lag_s, twin_view
 from twincloud.storage.contract import Gateway, GatewayKey, Page, Store, Twin, TwinKey
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import MissingError
+from twinmodel.errors import TwinError
 
 T = TypeVar("T")
 
@@ -210,12 +210,16 @@ class Fleet:
 
     def read_twin(self, key: TwinKey) -> TwinView:
         """The same, blocking."""
-        twin = self._store.twin(key)
-        try:
-            gateway = self._store.gateway(GatewayKey(key.tenant, key.site, twin.gateway))
-        except MissingError:
-            gateway = None
-        return self._view(twin, gateway, self._clock.wall_ns())
+        (view,) = self.read_twins(key.tenant, [key])
+        if isinstance(view, TwinError):
+            raise view
+        return view
+
+    def read_twins(self, tenant: str, keys: Sequence[TwinKey]) -> list[TwinView | TwinError]:
+        """Twins of a tenant at this moment, or UNKNOWN_TWIN in the place of one; blocking."""
+        found = self._store.twins_of(tenant, [(key.site, key.twin) for key in keys])
+        now_ns = self._clock.wall_ns()
+        return [one if isinstance(one, TwinError) else self._view(*one, now_ns) for one in found]
 
     async def gateway_view(self, key: GatewayKey) -> GatewayView:
         """A gateway of this moment; raises UNKNOWN_GATEWAY."""

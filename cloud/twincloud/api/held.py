@@ -9,8 +9,9 @@ changes, such as how old a value is, is at most a second behind.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twincloud.api.conditional import weak_tag
@@ -27,12 +28,13 @@ KEPT_MAX = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An answer: JSON, its tag, the version it was made of, and the second it was made in."""
+    """An answer: JSON, its tag, the version it was made of, the second and the commit (`Store.commits`) it is of."""
 
     body: bytes
     tag: str
     version: tuple[Any, ...]
     second: int
+    commits: int | None
 
 
 class HeldViews:
@@ -45,7 +47,18 @@ class HeldViews:
 
     async def twin(self, key: TwinKey) -> Held:
         """The twin of this moment; raises UNKNOWN_TWIN."""
-        return await self._together.ask(key)
+        return self.now(key) or await self._together.ask(key)
+
+    def now(self, key: TwinKey) -> Held | None:
+        """The same when nothing was committed since it was looked at; None when the store must be asked."""
+        commits, kept = self._store.commits(), self._kept.get(key)
+        if commits is None or kept is None or kept.commits != commits:
+            return None
+        return kept if kept.second == self._clock.wall_ns() // SECOND_NS else None
+
+    def ask(self, key: TwinKey) -> asyncio.Future[Held]:
+        """Asks the store; for who does not wait."""
+        return self._together.put(key)
 
     def _answer(self, keys: Sequence[TwinKey]) -> list[Held | Exception]:
         wanted: dict[str, list[TwinKey]] = {}
@@ -53,20 +66,23 @@ class HeldViews:
             wanted.setdefault(key.tenant, []).append(key)
         found: dict[TwinKey, Held | Exception] = {}
         second = self._clock.wall_ns() // SECOND_NS
+        # Before the versions are read: what is committed after that is looked at again.
+        commits = self._store.commits()
         for tenant, of_tenant in wanted.items():
             versions = self._store.twin_versions(tenant, [(key.site, key.twin) for key in of_tenant])
+            old: list[tuple[TwinKey, tuple[Any, ...] | None]] = []
             for key, version in zip(of_tenant, versions, strict=True):
                 kept = self._kept.get(key)
                 if kept is not None and kept.version == version and kept.second == second:
-                    found[key] = kept
+                    found[key] = self._kept.put(key, replace(kept, commits=commits))
                 else:
-                    found[key] = self._read(key, version, second)
+                    old.append((key, version))
+            views = self._fleet.read_twins(tenant, [key for key, _ in old])
+            for (key, version), view in zip(old, views, strict=True):
+                if isinstance(view, TwinError):
+                    found[key] = view
+                    continue
+                tag = weak_tag(view.revision, view.health)
+                held = Held(view.model_dump_json().encode(), tag, version or (), second, commits)
+                found[key] = self._kept.put(key, held) if version is not None else held
         return [found[key] for key in keys]
-
-    def _read(self, key: TwinKey, version: tuple[Any, ...] | None, second: int) -> Held | Exception:
-        try:
-            view = self._fleet.read_twin(key)
-        except TwinError as error:
-            return error
-        held = Held(view.model_dump_json().encode(), weak_tag(view.revision, view.health), version or (), second)
-        return self._kept.put(key, held) if version is not None else held

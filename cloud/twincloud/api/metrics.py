@@ -8,6 +8,8 @@ from twincloud.storage.contract import StoreStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SERIES_MAX = 2_000
+"""Series found at once; others are looked up each time."""
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -23,6 +25,7 @@ class Metrics:
         self._seconds = Histogram(
             "twincloud_http_request_seconds", "Time to answer", ["route"], buckets=_SECONDS, registry=self.registry
         )
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.watchers = Gauge("twincloud_event_streams", "Event streams open", registry=self.registry)
         self.enrolments = Counter("twincloud_enrolments", "Enrolments by outcome", ["outcome"], registry=self.registry)
         self.ingested = Counter("twincloud_ingested_samples", "Samples committed", registry=self.registry)
@@ -37,9 +40,15 @@ class Metrics:
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts one answer; event streams count, but say nothing of latency."""
         # A method is whatever a stranger sends; each new one would be a series kept for ever.
-        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        counted = self._series.get((method, route, status))
+        if counted is None:
+            named = method if method in _METHODS else "other"
+            counted = (self._requests.labels(named, route, str(status)), self._seconds.labels(route))
+            if named == method and len(self._series) < SERIES_MAX:
+                self._series[method, route, status] = counted
+        counted[0].inc()
         if not route.endswith("/events"):
-            self._seconds.labels(route).observe(seconds)
+            counted[1].observe(seconds)
 
     def text(self, status: StoreStatus) -> bytes:
         """The exposition, with the store's facts of this moment."""

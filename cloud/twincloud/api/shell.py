@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,8 @@ from twincloud.api.problems import problem
 from twinmodel.clock import SECOND_NS, Clock
 
 BODY_BYTES_MAX = 64 << 10
+CLIENT_GONE = 499
+"""Counted for requests whose client hung up before it had said all."""
 HEADERS = {
     "content-security-policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -68,6 +71,8 @@ class Shell:
 
         try:
             await self._guarded(scope, _bounded(receive, bytes_max), sender, bytes_max)
+        except ClientDisconnect:
+            status = status or CLIENT_GONE  # nobody is left to be told, and nothing went wrong here
         except Exception:  # noqa: BLE001 the boundary: whatever went wrong, the caller gets a problem, the log one entry
             _log.exception("request failed", method=scope["method"], path=scope["path"])
             if not status:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import InputError
@@ -18,8 +19,13 @@ _SECOND_MIN = -62_135_596_800
 def to_text(t_ns: int) -> str:
     """RFC 3339 text of a time; a time outside of the years 1..9999 is shown as the nearest one inside."""
     second, rest = divmod(t_ns, SECOND_NS)
-    second = min(max(second, _SECOND_MIN), _SECOND_MAX)
-    return f"{datetime.fromtimestamp(second, UTC).isoformat()[:19]}.{rest:09d}Z"
+    return f"{_whole(min(max(second, _SECOND_MIN), _SECOND_MAX))}.{rest:09d}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _whole(second: int) -> str:
+    # Most times of an answer lie within a few seconds.
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
 def to_text_or_none(t_ns: int) -> str | None:

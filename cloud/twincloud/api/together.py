@@ -53,13 +53,17 @@ class Together(Generic[Question, Answer]):
 
     async def ask(self, question: Question) -> Answer:
         """The answer; raises what the call raised, and RATE_LIMITED when too many wait."""
+        return await self.put(question)
+
+    def put(self, question: Question) -> asyncio.Future[Answer]:
+        """The same for who does not wait; raises RATE_LIMITED at once."""
         if len(self._waiting) >= WAITING_MAX:
             raise UnreachableError("RATE_LIMITED", f"{len(self._waiting)} requests wait for the store already")
         told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, current(), told))
         if not self._busy:
             self._begin()
-        return await told
+        return told
 
     def _begin(self) -> None:
         turn = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max))]

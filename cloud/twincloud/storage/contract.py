@@ -15,6 +15,7 @@ from twincloud.storage.contract_cloud import Clouds
 from twincloud.storage.contract_exports import Exports
 from twincloud.storage.contract_fleets import Fleets
 from twincloud.storage.contract_hours import Hours
+from twincloud.storage.contract_listings import Listings
 from twincloud.storage.contract_operations import Operations
 from twincloud.storage.contract_requests import Requests
 from twincloud.storage.contract_retention import Retention
@@ -50,7 +51,7 @@ from twincloud.storage.records import (
     Wish,
 )
 from twincloud.storage.tiers import KNOWN_ALL
-from twinmodel.errors import TwinError
+from twinmodel.errors import MissingError, TwinError
 from twinmodel.signal import Batch, Catalogue
 
 __all__ = [
@@ -189,6 +190,12 @@ class Twins(Protocol):
 
     def twin(self, key: TwinKey) -> Twin:
         """One twin; raises UNKNOWN_TWIN."""
+        ...
+
+    def twins_of(
+        self, tenant: str, names: Sequence[tuple[str, str]]
+    ) -> list[tuple[Twin, Gateway | None] | MissingError]:
+        """Twins with their gateways, of one moment, (site, name) each; UNKNOWN_TWIN in the place of one."""
         ...
 
     def history(
@@ -336,6 +343,7 @@ class Store(
     Archives,
     Exports,
     Hours,
+    Listings,
     Retention,
     TwinsOfPeople,
     Fleets,

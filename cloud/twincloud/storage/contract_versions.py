@@ -9,6 +9,13 @@ from typing import Any, Protocol
 class Versions(Protocol):
     """Versions of views."""
 
+    def commits(self) -> int | None:
+        """Grows with each transaction; None where other processes commit to the database, too.
+
+        As long as it stays the same, every answer of the store does; whoever waits for a commit goes on after it grew.
+        """
+        ...
+
     def twin_versions(self, tenant: str, names: Sequence[tuple[str, str]]) -> list[tuple[Any, ...] | None]:
         """A value per twin, (site, name) each, that differs whenever its view does; None where there is none.
 

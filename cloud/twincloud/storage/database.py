@@ -36,6 +36,14 @@ class Database(Protocol):
         """
         ...
 
+    @property
+    def commits(self) -> int | None:
+        """How many transactions this process has committed, None where others commit to the database too.
+
+        As long as it stays the same, nothing has changed; it grows before a writer goes on after its commit.
+        """
+        ...
+
     def read(self, tenant: str = ALL) -> AbstractContextManager[Connection]:
         """A snapshot that no writer changes, of one tenant's rows or, with `*`, of all; raises StorageError."""
         ...

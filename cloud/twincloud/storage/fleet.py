@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import RowMapping, Select, bindparam, select, tuple_
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Select, bindparam, select, tuple_
 
 from twincloud.filters import Filter
 from twincloud.storage import schema as t
@@ -32,18 +35,18 @@ class FleetStore(Part):
         if token:
             statement = statement.where(tuple_(c.site, c.gateway) > tuple_(*place_of(token, str, str)))
         statement = limited(statement.order_by(c.site, c.gateway), limit)
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             rows = connection.execute(statement).mappings().all()
-        return page_of([_gateway(row) for row in rows], limit, lambda g: (g.key.site, g.key.gateway))
+        return page_of([gateway_of(row) for row in rows], limit, lambda g: (g.key.site, g.key.gateway))
 
     def gateway(self, key: GatewayKey) -> Gateway:
         """See `Twins.gateway`."""
-        with self._database.read() as connection:
-            return _gateway(gateway_row(connection, key))
+        with self._database.read(key.tenant) as connection:
+            return gateway_of(gateway_row(connection, key))
 
     def losses(self, key: GatewayKey) -> tuple[Loss, ...]:
         """See `Twins.losses`; the newest `LOSSES_MAX` when there are more, in the order they were declared."""
-        with self._database.read() as connection:
+        with self._database.read(key.tenant) as connection:
             wanted = {"gateway_id": self._gateway_id(connection, key), "limit": LOSSES_MAX}
             rows = connection.execute(_LOSSES, wanted).mappings().all()
         return tuple(
@@ -63,11 +66,12 @@ class FleetStore(Part):
         )
 
 
-def _gateway(row: RowMapping) -> Gateway:
+def gateway_of(row: Mapping[Any, Any]) -> Gateway:
+    """The gateway of a row."""
     return Gateway(
         key=GatewayKey(row["tenant"], row["site"], row["gateway"]),
         state=row["state"],
-        connected=row["connected"],
+        connected=bool(row["connected"]),
         session=row["session"],
         boot="" if row["head_boot"] is None else row["head_boot"].hex(),
         boot_counter=row["boot_counter"],

@@ -33,6 +33,7 @@ from twincloud.storage import presence
 from twincloud.storage.arrays import Statements
 from twincloud.storage.database import ALL, Row
 from twincloud.storage.postgres_errors import error_of
+from twincloud.storage.stamps import stamp
 from twinmodel.errors import StorageError, TwinError
 
 ROLE = "hybridtwin_app"
@@ -109,6 +110,11 @@ class PostgresDatabase:
         """See `Database.engine`."""
         return f"postgresql {self._version}"
 
+    @property
+    def commits(self) -> int | None:
+        """See `Database.commits`: other coordinators commit here, too."""
+        return None
+
     @contextlib.contextmanager
     def write(self, tenant: str = ALL) -> Iterator[Connection]:
         """See `Database.write`; waits for other writers, of this process and of other coordinators."""
@@ -118,6 +124,7 @@ class PostgresDatabase:
                 if lock:
                     self._extend(connection)
                 yield connection
+                stamp(connection)
             except BaseException:
                 self._prepared_until = 0  # what was made is rolled back with the rest
                 raise

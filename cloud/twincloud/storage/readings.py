@@ -10,9 +10,10 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, 
 from twincloud.filters import Filter
 from twincloud.storage import schema as t
 from twincloud.storage import schema_twins
-from twincloud.storage.contract import Page, Twin, TwinKey, TwinModel
+from twincloud.storage.contract import Gateway, Page, Twin, TwinKey, TwinModel
 from twincloud.storage.definitions import DefinitionStore
 from twincloud.storage.demands import unknown_twin
+from twincloud.storage.fleet import gateway_of
 from twincloud.storage.newest import NewestStore
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.paging import page_of, place_of
@@ -22,7 +23,7 @@ from twincloud.storage.twin_records import unpack_document
 from twincloud.storage.views import UNBOUND, UNBOUND_CATALOGUE, Facts, twin_view
 from twincloud.twins.lifecycle import LISTED
 from twincloud.twins.state import State, signals_of, state_hash
-from twinmodel.errors import ConflictError
+from twinmodel.errors import ConflictError, MissingError
 
 
 class TwinStore(NewestStore, DefinitionStore):
@@ -47,19 +48,51 @@ class TwinStore(NewestStore, DefinitionStore):
             statement = statement.where(chosen.sql(TWIN_COLUMNS))
         if token:
             statement = statement.where(tuple_(c.site, c.twin) > tuple_(*place_of(token, str, str)))
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             rows = connection.execute(limited(statement.order_by(c.site, c.twin), limit)).mappings().all()
             page = page_of(rows, limit, lambda row: (row["site"], row["twin"]))
             return Page(self._views(connection, tenant, page.items), page.next_token)
 
     def twin(self, key: TwinKey) -> Twin:
         """See `Twins.twin`; a retired twin is still shown."""
-        with self._database.read() as connection:
+        with self._database.read(key.tenant) as connection:
             return self._views(connection, key.tenant, [_row(connection, key)])[0]
+
+    def twins_of(
+        self, tenant: str, names: Sequence[tuple[str, str]]
+    ) -> list[tuple[Twin, Gateway | None] | MissingError]:
+        """See `Twins.twins_of`."""
+        read_many = self._database.read_many
+        with self._database.read(tenant) as connection:
+            asked = [{"of_tenant": tenant, "of_site": site, "of_twin": twin} for site, twin in names]
+            rows = {
+                (row["site"], row["twin"]): row for row in _named(_ONE_TWIN, read_many(connection, _ONE_TWIN, asked))
+            }
+            served = [row for row in rows.values() if row["id"] is not None]
+            targets = [{"of_gateway": row["gateway_id"], "of_target": row["twin"]} for row in served]
+            directives = {
+                (one["gateway_id"], one["target"]): one
+                for one in _named(_DIRECTIVE, read_many(connection, _DIRECTIVE, targets))
+            }
+            digests = sorted({row["running_digest"] for row in served if row["running_digest"]})
+            wanted = [{"of_tenant": tenant, "of_digest": digest} for digest in digests]
+            models = {one["digest"]: one for one in _named(_MODEL, read_many(connection, _MODEL, wanted))}
+            ids = [{"of_gateway": gateway_id} for gateway_id in sorted({row["gateway_id"] for row in served})]
+            gateways = {one["id"]: gateway_of(one) for one in _named(_GATEWAY, read_many(connection, _GATEWAY, ids))}
+            found: list[tuple[Twin, Gateway | None] | MissingError] = []
+            for site, twin in names:
+                row = rows.get((site, twin))
+                if row is None:
+                    found.append(unknown_twin(connection, TwinKey(tenant, site, twin)))
+                    continue
+                directive = directives.get((row["gateway_id"], row["twin"]))
+                view = self._view(connection, row, directive, models.get(row["running_digest"]), None)
+                found.append((view, gateways.get(row["gateway_id"])))
+            return found
 
     def state_hash(self, key: TwinKey) -> str:
         """Hash of a twin's newest readings, the same on every store that holds the same items; raises UNKNOWN_TWIN."""
-        with self._database.read() as connection:
+        with self._database.read(key.tenant) as connection:
             row = twin_row(connection, key)
             latest = self._newest(connection, row["gateway_id"], row["last_block"])
             catalogue = self._catalogue_by_id(connection, row["schema_id"])
@@ -85,9 +118,9 @@ class TwinStore(NewestStore, DefinitionStore):
     def _view(
         self,
         connection: Connection,
-        row: RowMapping,
-        directive: RowMapping | None,
-        model: RowMapping | None,
+        row: Mapping[Any, Any],
+        directive: Mapping[Any, Any] | None,
+        model: Mapping[Any, Any] | None,
         state: State | None,
     ) -> Twin:
         document = unpack_document(row["said"], row["state"], row["run"], row["document"])
@@ -159,11 +192,17 @@ def twin_row(connection: Connection, key: TwinKey) -> RowMapping:
 
 def _row(connection: Connection, key: TwinKey) -> RowMapping:
     """The row of a twin, reported or not; raises MissingError UNKNOWN_TWIN with the nearest name."""
-    asked = {"tenant": key.tenant, "site": key.site, "twin": key.twin}
+    asked = {"of_tenant": key.tenant, "of_site": key.site, "of_twin": key.twin}
     row = connection.execute(_ONE_TWIN, asked).mappings().first()
     if row is None:
         raise unknown_twin(connection, key)
     return row
+
+
+def _named(statement: Select[Any], rows: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Rows of `read_many` by the names of their columns."""
+    names = statement.selected_columns.keys()
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 NO_MODEL = TwinModel("", "", "", "", "", "", "", "")
@@ -202,11 +241,22 @@ _TWIN: Select[Any] = (
     .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))
 )
 _ONE_TWIN = _TWIN.where(
-    _SAID.c.tenant == bindparam("tenant"), _SAID.c.site == bindparam("site"), _SAID.c.twin == bindparam("twin")
+    _SAID.c.tenant == bindparam("of_tenant"), _SAID.c.site == bindparam("of_site"), _SAID.c.twin == bindparam("of_twin")
 )
 _KNOWN = t.twins.c.id.is_(None) | t.twins.c.retired.is_(False) | (_SAID.c.revision > 0)
 _MODELS = select(t.models.c.digest, t.models.c.name, t.models.c.version, t.models.c.model_id).where(
     t.models.c.tenant == bindparam("tenant"), t.models.c.digest.in_(bindparam("digests", expanding=True))
+)
+_MODEL = select(t.models.c.digest, t.models.c.name, t.models.c.version, t.models.c.model_id).where(
+    t.models.c.tenant == bindparam("of_tenant"), t.models.c.digest == bindparam("of_digest")
+)
+_GATEWAY = select(t.gateways).where(t.gateways.c.id == bindparam("of_gateway"))
+_OTHERS = t.directives.alias("others")
+_DIRECTIVE = select(t.directives).where(
+    t.directives.c.number
+    == select(func.max(_OTHERS.c.number))
+    .where(_OTHERS.c.gateway_id == bindparam("of_gateway"), _OTHERS.c.target == bindparam("of_target"))
+    .scalar_subquery()
 )
 _LATEST = (
     select(func.max(t.directives.c.number).label("number"))

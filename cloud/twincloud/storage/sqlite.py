@@ -22,12 +22,14 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from twincloud.storage.database import ALL, Row
+from twincloud.storage.rows import Compiled, compiled_of
 from twincloud.storage.stamps import stamp
 from twinmodel.errors import ConflictError, StorageError, TwinError
 
 READERS_MAX = 16
 READER_WAIT_S = 30.0
 BUSY_TIMEOUT_MS = 5_000
+STATEMENTS_MAX = 512
 FULL = 2
 _WAL_LIMIT_BYTES = 64 << 20
 _CACHE_KIB = 16_384
@@ -56,7 +58,8 @@ class SqliteDatabase:
         self.path = path
         self._lock = threading.RLock()
         self._writer: Connection | None = None
-        self._texts: dict[tuple[ClauseElement, tuple[str, ...]], tuple[str, tuple[str, ...]]] = {}
+        self._texts: dict[tuple[ClauseElement, tuple[str, ...]], Compiled] = {}
+        self._commits = 0
         self._upserts: dict[tuple[str, tuple[str, ...]], Insert] = {}
         self._writers = create_engine("sqlite://", creator=self._connect_writer, poolclass=QueuePool, pool_size=1,
                                       max_overflow=0, pool_reset_on_return=None)  # fmt: skip
@@ -76,6 +79,11 @@ class SqliteDatabase:
         """See `Database.engine`."""
         return f"sqlite {sqlite3.sqlite_version}"
 
+    @property
+    def commits(self) -> int | None:
+        """See `Database.commits`."""
+        return self._commits
+
     @contextlib.contextmanager
     def write(self, tenant: str = ALL) -> Iterator[Connection]:
         """See `Database.write`; waits for other writers of this process."""
@@ -86,6 +94,7 @@ class SqliteDatabase:
                 with connection.begin():
                     yield connection
                     stamp(connection)
+                self._commits += 1
             except (DBAPIError, sqlite3.Error) as error:
                 if _code_of(error.orig if isinstance(error, DBAPIError) else error) == sqlite3.SQLITE_IOERR:
                     # After a failed fsync the kernel may forget dirty pages: only a new connection reads the truth.
@@ -119,25 +128,34 @@ class SqliteDatabase:
         """See `Database.read_many`."""
         if not rows:
             return []
-        text, names = self._compiled(statement, rows[0])
+        known = self._compiled(statement, rows[0])
         execute = _driver(connection).execute
-        return [found for row in rows for found in execute(text, [row[name] for name in names]).fetchall()]
+        values = [[row[name] for name in known.names] for row in rows]
+        if known.many(values):
+            return [found for text, some in known.parts(values) for found in execute(text, some).fetchall()]
+        return [found for some in values for found in execute(known.text, some).fetchall()]
 
     def write_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> None:
         """See `Database.write_many`."""
         if not rows:
             return
-        text, names = self._compiled(statement, rows[0])
-        _driver(connection).executemany(text, [[row[name] for name in names] for row in rows])
+        known = self._compiled(statement, rows[0])
+        values = [[row[name] for name in known.names] for row in rows]
+        driver = _driver(connection)
+        if known.many(values):
+            for text, some in known.parts(values):
+                driver.execute(text, some)
+        else:
+            driver.executemany(known.text, values)
 
-    def _compiled(self, statement: ClauseElement, row: Row) -> tuple[str, tuple[str, ...]]:
+    def _compiled(self, statement: ClauseElement, row: Row) -> Compiled:
         """SQL of a statement of a module, made once: it takes longer to compile, and to bind, than to run."""
         key = (statement, tuple(row))
         known = self._texts.get(key)
         if known is None:
             compiled = statement.compile(dialect=self._writers.dialect, column_keys=list(row), for_executemany=True)
             assert isinstance(compiled, SQLCompiler)
-            known = self._texts[key] = (str(compiled), tuple(compiled.positiontup or ()))
+            known = self._texts[key] = compiled_of(statement, compiled)
         return known
 
     @contextlib.contextmanager
@@ -236,7 +254,12 @@ class SqliteDatabase:
     def _connect(self, *pragmas: str) -> sqlite3.Connection:
         uri = f"{self.path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000
+            uri,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            cached_statements=STATEMENTS_MAX,
         )
         try:
             for pragma in (*pragmas, f"PRAGMA cache_size=-{_CACHE_KIB}", "PRAGMA temp_store=MEMORY"):

@@ -17,6 +17,10 @@ Version = tuple[Any, ...]
 class VersionStore(Part):
     """Reads versions of views; see `Versions`."""
 
+    def commits(self) -> int | None:
+        """See `Versions.commits`."""
+        return self._database.commits
+
     def twin_versions(self, tenant: str, names: Sequence[tuple[str, str]]) -> list[Version | None]:
         """See `Versions.twin_versions`."""
         asked = [{"of_tenant": tenant, "of_site": site, "of_twin": twin} for site, twin in names]

@@ -76,9 +76,7 @@ def twin_view(facts: Facts) -> Twin:
 
 def outputs_of(binding: TwinBinding, catalogue: Catalogue) -> tuple[str, ...]:
     """Outputs of a twin's model: those of its binding, then those that only have signals."""
-    prefix = f"{binding.twin}/"
-    signalled = (s.name[len(prefix) :].rpartition("#")[0] for s in catalogue.signals if s.name.startswith(prefix))
-    return tuple(dict.fromkeys((*binding.outputs, *(name for name in signalled if name))))
+    return tuple(dict.fromkeys((*binding.outputs, *catalogue.outputs.get(binding.twin, ()))))
 
 
 def _property(facts: Facts, name: str) -> Property:

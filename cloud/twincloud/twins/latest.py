@@ -8,6 +8,7 @@ there. A `Latest` that others can see is never changed; `draft` gives one that m
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,8 @@ I64: TypeAlias = NDArray[np.int64]
 NONE_NS: Final = np.iinfo(np.int64).min
 T_NS, SEQ, VALUE, TAG = range(4)
 """Columns of a cell."""
+
+_BITS, _FLOAT = struct.Struct("<q"), struct.Struct("<d")
 
 ORIGINS_MAX: Final = 512
 """Origins held before those that no reading refers to any more are let go."""
@@ -220,19 +223,20 @@ class Latest(Mapping[str, Sequence[Reading]]):
             self.texts.update(zip(slot.tolist(), batch.value[at].tolist(), strict=True))
 
     def _readings(self, slot: int, depth: int) -> list[Reading]:
-        return [self._reading(s) for s in range(slot, slot + depth) if self.cells[s, T_NS] != NONE_NS]
-
-    def _reading(self, slot: int) -> Reading:
-        t_ns, seq, bits, tag = self.cells[slot].tolist()
-        kind = Kind(tag & 0xFF)
-        value: float | int | bool | str
-        if kind is Kind.STRING:
-            value = self.texts[slot]
-        elif kind is Kind.FLOAT:
-            value = float(self.cells[slot, VALUE].view(np.float64))
-        else:
-            value = bool(bits) if kind is Kind.BOOL else bits
-        return Reading(t_ns, seq, value, tag >> 8 & 0xFFFF, self.origins[tag >> 32])
+        found = []
+        for place, (t_ns, seq, bits, tag) in enumerate(self.cells[slot : slot + depth].tolist(), slot):
+            if t_ns == NONE_NS:
+                continue
+            kind = tag & 0xFF
+            value: float | int | bool | str
+            if kind == Kind.FLOAT:
+                (value,) = _FLOAT.unpack(_BITS.pack(bits))
+            elif kind == Kind.STRING:
+                value = self.texts[place]
+            else:
+                value = bool(bits) if kind == Kind.BOOL else bits
+            found.append(Reading(t_ns, seq, value, tag >> 8 & 0xFFFF, self.origins[tag >> 32]))
+        return found
 
     def _write(self, slot: int, reading: Reading) -> None:
         if reading.origin not in self.origins:
