@@ -31,6 +31,7 @@ from twincloud.api.v1 import (
     replay,
     retention,
     session,
+    twin_graph,
     twins,
 )
 from twincloud.config import Settings, load_settings
@@ -171,7 +172,7 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
 
 def test_the_page_of_the_api_lists_every_route_with_its_role():
     real = {}
-    others = (backtests, cloud_twins, exports, fleets, operations, replay, retention)
+    others = (backtests, cloud_twins, exports, fleets, operations, replay, retention, twin_graph)
     for module in (health, session, fleet, gateways, twins, records, definitions, models, directives, events, *others):
         for route in module.router.routes:
             verbs = [

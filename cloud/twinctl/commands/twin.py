@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from twinctl.commands import twin_graph
 from twinctl.commands.backtest import backtest
 from twinctl.commands.cloud_twin import run_in_cloud
 from twinctl.commands.twin_record import COMMANDS, STATES
@@ -137,6 +138,8 @@ def history(
 
 twin.add_command(backtest)
 twin.add_command(run_in_cloud)
+for _command in twin_graph.COMMANDS:
+    twin.add_command(_command)
 
 
 def _states(first: Json, events: Iterator[Json], key: tuple[str, str]) -> Iterator[Json]:
