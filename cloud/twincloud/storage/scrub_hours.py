@@ -57,15 +57,15 @@ def _part(connection: Connection, part: Any, *, exact: bool) -> Iterator[str]:
     key = {name: getattr(part, name) for name in ("tenant", "gateway_id", "hour_ns", "part")}
     for row in connection.execute(_ROWS, key):
         named = str(row.signal)
-        samples += row.count
+        samples += row.counted
         try:
             batch, origin, _ = unpack_hour(scale_of(row), row.payload)
         except DAMAGE as error:
             yield f"{named} cannot be read: {error}"
             continue
         inside = (batch.t_ns >= part.hour_ns) & (batch.t_ns < part.hour_ns + HOUR_NS)
-        if len(batch) != row.count:
-            yield f"{named} has {len(batch)} samples, its row says {row.count}"
+        if len(batch) != row.counted:
+            yield f"{named} has {len(batch)} samples, its row says {row.counted}"
         elif not inside.all():
             yield f"{named} has samples of another hour"
         elif len(origin) and not 0 <= int(origin.min()) <= int(origin.max()) < origins:
@@ -120,7 +120,7 @@ _PARTS = (
     .execution_options(yield_per=64)
 )
 _ROWS = (
-    select(h.hours.c.count, h.hours.c.payload, h.points.c.signal, h.points.c.kind, h.points.c.exponent, h.points.c.step,
+    select(h.hours.c.count.label("counted"), h.hours.c.payload, h.points.c.signal, h.points.c.kind, h.points.c.exponent, h.points.c.step,
            h.points.c.period_ns, h.points.c.time_step_ns)
     .join(h.points, h.points.c.id == h.hours.c.point_id)
     .where(*(h.hours.c[name] == value for name, value in _KEY.items()))

@@ -30,6 +30,7 @@ from twincloud.storage.exports import ExportStore
 from twincloud.storage.fleet import FleetStore
 from twincloud.storage.fleets import FleetsStore
 from twincloud.storage.letters import LetterStore
+from twincloud.storage.listings import ListingStore
 from twincloud.storage.mailbox import MailboxStore
 from twincloud.storage.merging import MergeStore
 from twincloud.storage.models import ModelStore
@@ -68,6 +69,7 @@ class CoordinatorStore(
     FleetStore,
     FleetsStore,
     LetterStore,
+    ListingStore,
     OutboxStore,
     ModelStore,
     MailboxStore,

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from twincloud.api.auth import Access, allow
-from twincloud.api.v1.paging import PageSize, PageToken, seal, unseal
+from twincloud.api.v1.paging import PageSize, PageToken, listing_of, seal, unseal
 from twincloud.api.v1.schemas import DeadLetterList, DirectiveList, RequeueView
 from twincloud.api.views import dead_letter_view, directive_view
 
@@ -20,12 +20,21 @@ Mender = Annotated[Access, Depends(allow("deadletters.requeue"))]
 
 @router.get("/directives")
 async def list_directives(
-    request: Request, access: Reader, target: Annotated[str, Query(max_length=256)] = "", page_size: PageSize = 100
+    request: Request,
+    access: Reader,
+    target: Annotated[str, Query(max_length=256)] = "",
+    page_size: PageSize = 100,
+    page_token: PageToken = "",
 ) -> DirectiveList:
     """The newest directives first, of one target when it is named."""
     state = request.app.state
-    found = await state.threads.run(state.store.directives, access.tenant, target=target, limit=page_size)
-    return DirectiveList(items=[directive_view(d) for d in found])
+    listing = listing_of("directives", access.tenant, target)
+    token = unseal(listing, page_token)
+    page = await state.threads.run(
+        state.store.directive_page, access.tenant, target=target, limit=page_size, token=token
+    )
+    views = [directive_view(one) for one in page.items]
+    return DirectiveList(items=views, next_page_token=seal(listing, page.next_token))
 
 
 @router.get("/deadLetters")

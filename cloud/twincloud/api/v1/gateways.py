@@ -14,6 +14,7 @@ from twincloud.api.filtering import Facts, filter_of, gateway_facts, gateway_pla
 from twincloud.api.times import to_text
 from twincloud.api.v1.holdings import LossList, SampleList, WishList, WishRequest, WishView
 from twincloud.api.v1.paging import (
+    PAGE_MAX,
     FilterText,
     GatewayName,
     PageSize,
@@ -22,6 +23,7 @@ from twincloud.api.v1.paging import (
     SiteFilter,
     listing_of,
     seal,
+    slice_of,
     unseal,
 )
 from twincloud.api.v1.schemas import (
@@ -89,20 +91,40 @@ async def get_gateway(request: Request, access: Reader, s: Site, g: GatewayName)
 
 
 @router.get("/sites/{s}/gateways/{g}/losses")
-async def list_losses(request: Request, access: Reader, s: Site, g: GatewayName) -> LossList:
-    """The loss ledger: every declared hole."""
+async def list_losses(
+    request: Request,
+    access: Reader,
+    s: Site,
+    g: GatewayName,
+    page_size: PageSize = PAGE_MAX,
+    page_token: PageToken = "",
+) -> LossList:
+    """The loss ledger: every declared hole, in the order of declaration."""
     state = request.app.state
-    losses = await state.threads.run(state.store.losses, GatewayKey(access.tenant, s, g))
-    return LossList(items=[loss_view(loss) for loss in losses])
+    listing = f"losses:{access.tenant}:{s}:{g}"
+    token = unseal(listing, page_token)
+    page = await state.threads.run(state.store.loss_page, GatewayKey(access.tenant, s, g), limit=page_size, token=token)
+    return LossList(items=[loss_view(loss) for loss in page.items], next_page_token=seal(listing, page.next_token))
 
 
 @router.get("/sites/{s}/gateways/{g}/wishes")
-async def list_wishes(request: Request, access: Reader, s: Site, g: GatewayName) -> WishList:
+async def list_wishes(
+    request: Request,
+    access: Reader,
+    s: Site,
+    g: GatewayName,
+    page_size: PageSize = PAGE_MAX,
+    page_token: PageToken = "",
+) -> WishList:
     """Coarser periods the gateway is asked for now."""
     state = request.app.state
     now_ns = state.clock.wall_ns()
     wishes = await state.threads.run(state.store.wishes, GatewayKey(access.tenant, s, g), now_ns)
-    return WishList(items=[wish_view(wish) for wish in wishes])
+    listing = f"wishes:{access.tenant}:{s}:{g}"
+    items, following = slice_of(
+        [wish_view(wish) for wish in wishes], lambda one: (one.stream, one.signal), listing, page_size, page_token
+    )
+    return WishList(items=items, next_page_token=following)
 
 
 @router.post("/sites/{s}/gateways/{g}:coarsen")
@@ -135,7 +157,7 @@ async def list_samples(
     after: Annotated[str, Query(max_length=20, description="next_page_token of the page before")] = "",
     limit: Annotated[int, Query(ge=1, le=SAMPLES_MAX)] = 10_000,
 ) -> Response:
-    """Every stored sample in commit order, for audits."""
+    """Every sample in the database in commit order, for audits; `archived` says how many the archive holds beside."""
     state = request.app.state
     if after and (re.fullmatch(r"[0-9]{1,19}", after) is None or int(after) > NUMBER_MAX):
         raise InputError("REQUEST_INVALID", "after: it is no token of this list", field="after")
@@ -148,7 +170,8 @@ def _samples(store: Store, key: GatewayKey, after: int, limit: int) -> str:
     # Serialised in the thread that read them: tens of thousands of samples would hold up the loop.
     page = store.samples(key, after=after, limit=limit)
     items = [view for signal, batch in page.items for view in sample_views(signal, batch)]
-    return SampleList.model_construct(items=items, next_page_token=page.next_token).model_dump_json()
+    archived = store.archived_samples(key)
+    return SampleList.model_construct(items=items, next_page_token=page.next_token, archived=archived).model_dump_json()
 
 
 @router.post("/gateways:invite", status_code=status.HTTP_201_CREATED)

@@ -9,7 +9,16 @@ from fastapi import APIRouter, Depends, Path, Request, Response, status
 
 from twincloud.api.auth import Access, allow
 from twincloud.api.filtering import filter_of
-from twincloud.api.v1.paging import FilterText, PageSize, PageToken, listing_of, seal, unseal
+from twincloud.api.v1.paging import (
+    PAGE_MAX,
+    FilterText,
+    PageSize,
+    PageToken,
+    listing_of,
+    seal,
+    slice_of,
+    unseal,
+)
 from twincloud.api.v1.schemas import ModelList, ModelView, SignerList, SignerRequest, SignerView
 from twincloud.api.views import model_view
 from twincloud.storage.selection import MODEL_FIELDS
@@ -85,11 +94,15 @@ async def get_artifact(
 
 
 @router.get("/signers")
-async def list_signers(request: Request, access: SignerReader) -> SignerList:
+async def list_signers(
+    request: Request, access: SignerReader, page_size: PageSize = PAGE_MAX, page_token: PageToken = ""
+) -> SignerList:
     """All keys the tenant trusts."""
     state = request.app.state
     signers = await state.threads.run(state.store.signers, access.tenant)
-    return SignerList(items=[SignerView(key_id=k, public_key_pem=pem.decode()) for k, pem in sorted(signers.items())])
+    views = [SignerView(key_id=k, public_key_pem=pem.decode()) for k, pem in signers.items()]
+    items, following = slice_of(views, lambda one: (one.key_id,), f"signers:{access.tenant}", page_size, page_token)
+    return SignerList(items=items, next_page_token=following)
 
 
 @router.post("/signers", status_code=status.HTTP_201_CREATED)

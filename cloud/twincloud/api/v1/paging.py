@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeVar
 
 from fastapi import Path, Query
 
 from twincloud.api.v1.schemas import NAME
 from twinmodel.errors import InputError
 
+T = TypeVar("T")
 PAGE_MAX = 1_000
 TOKEN_CHARS_MAX = 1_024
 
@@ -35,6 +37,20 @@ def listing_of(*parts: str) -> str:
     """The name of a listing with its filters, as tokens are bound to it; short, whatever the filter's length."""
     *names, text = parts
     return ":".join((*names, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""))
+
+
+def slice_of(
+    items: Iterable[T], place: Callable[[T], tuple[str, ...]], listing: str, page_size: int, page_token: str
+) -> tuple[list[T], str]:
+    """A page of a list that is small enough to be at hand, by its places, and the token of the next one.
+
+    Raises:
+        InputError: REQUEST_INVALID when the token is not of this list.
+    """
+    after = tuple(unseal(listing, page_token).split("\n")) if page_token else ()
+    rest = sorted((item for item in items if place(item) > after), key=place)
+    shown = rest[:page_size]
+    return shown, seal(listing, "\n".join(place(shown[-1]))) if len(rest) > page_size else ""
 
 
 def unseal(listing: str, token: str) -> str:

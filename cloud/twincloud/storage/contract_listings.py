@@ -1,0 +1,19 @@
+"""The store contract of long listings: page by page, right while rows come and go."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twincloud.storage.records import Directive, GatewayKey, Loss, Page
+
+
+class Listings(Protocol):
+    """What lists read."""
+
+    def directive_page(self, tenant: str, *, target: str = "", limit: int = 100, token: str = "") -> Page[Directive]:
+        """Directives of a tenant, newest first, of one target when it is named; raises REQUEST_INVALID."""
+        ...
+
+    def loss_page(self, key: GatewayKey, *, limit: int = 100, token: str = "") -> Page[Loss]:
+        """The loss ledger of a gateway in the order of declaration; raises UNKNOWN_GATEWAY, REQUEST_INVALID."""
+        ...
