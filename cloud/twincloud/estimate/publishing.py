@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincloud.storage.contract import Arrival, GatewayKey, Hello, Running, Store
+from twincloud.storage.records_cloud import CLOUD
 from twinmodel.clock import SECOND_NS, ClockQuality
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.package.archive import ModelPackage
@@ -25,7 +26,7 @@ from twinmodel.stride import Strides
 from twinsync import block
 from twinsync.item import Block, Boot, Item
 
-GATEWAY: Final = "cloud"
+GATEWAY: Final = CLOUD
 EXPONENT: Final = 6
 EXPONENT_MAX: Final = 9
 SAMPLES_MAX: Final = 20_000

@@ -24,6 +24,7 @@ from twincloud.replay.segment import Reader, Work, of_boot
 from twincloud.replay.verdict import Reason, Span, joined
 from twincloud.storage.contract import GatewayKey, Loss, Twin, TwinKey
 from twincloud.storage.kept import Kept
+from twincloud.storage.records_cloud import CLOUD
 from twincloud.storage.tracks import KNOWN_ALL
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, MissingError, StorageError, TwinError
@@ -32,6 +33,7 @@ from twinmodel.package import archive, signing
 from twinmodel.stride import Strides, StridingEstimator
 
 ESTIMATORS_MAX: Final = 8
+CLOUD_WORDS: Final = "it ran in the coordinator, which tells none: its ticks follow from a commit number"
 CHECKPOINT_NS: Final = 700 * SECOND_NS
 """While a model runs, no longer than this passes from one checkpoint to the next."""
 _SAME_STATE: Final = frozenset({"period", "catalogue", "leap"})
@@ -182,7 +184,8 @@ class Replayer:
                     if len(part):
                         gone = told_ns > CHECKPOINT_NS and int(part[0]) < told_ns
                         reason = Reason.HISTORY_EXPIRED if gone else Reason.NO_CHECKPOINT
-                        yield Span(int(part[0]), int(part[-1]), len(part), reason)
+                        detail = CLOUD_WORDS if gateway.gateway == CLOUD else ""
+                        yield Span(int(part[0]), int(part[-1]), len(part), reason, detail=detail)
 
     def _borrow(self, tenant: str, digest: bytes) -> StridingEstimator:
         """An estimator of a package; raises TwinError when it cannot be had."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twincloud.storage.records import GatewayKey, TwinKey
+
+CLOUD: Final = "cloud"
+"""The gateway of a site through which twins that run in the coordinator speak."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -66,7 +66,8 @@ def _feeds(given: tuple[str, ...]) -> Json:
             hint = "write e.g. pump=mill/tanks.pump or level=tanks.level2#estimate"
             raise InputError("REQUEST_INVALID", f"{text!r} is no PORT=FEED", hint=hint)
         facts = match.groupdict()
-        found[facts.pop("port")] = {key: value for key, value in facts.items() if value}
+        port = facts.pop("port")
+        found[port] = {key: value for key, value in facts.items() if value}
     return found
 
 
