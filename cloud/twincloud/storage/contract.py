@@ -51,7 +51,7 @@ from twincloud.storage.records import (
     Wish,
 )
 from twincloud.storage.tiers import KNOWN_ALL
-from twinmodel.errors import TwinError
+from twinmodel.errors import MissingError, TwinError
 from twinmodel.signal import Batch, Catalogue
 
 __all__ = [
@@ -190,6 +190,12 @@ class Twins(Protocol):
 
     def twin(self, key: TwinKey) -> Twin:
         """One twin; raises UNKNOWN_TWIN."""
+        ...
+
+    def twins_of(
+        self, tenant: str, names: Sequence[tuple[str, str]]
+    ) -> list[tuple[Twin, Gateway | None] | MissingError]:
+        """Twins with their gateways, of one moment, (site, name) each; UNKNOWN_TWIN in the place of one."""
         ...
 
     def history(
