@@ -16,6 +16,7 @@ from tests.cloud.replay.tier import TIER
 from twincloud.replay.chains import _marks
 from twincloud.replay.replay import Replayer
 from twincloud.replay.verdict import Reason
+from twincloud.storage.kept import Kept
 from twincloud.storage.tracks import KNOWN_ALL
 from twinedge.ports import Delivery
 from twinmodel.clock import ManualClock
@@ -194,3 +195,22 @@ async def any_order(open_prepared, seed):
     spans = spans_of(store, clock)
     assert {s.verdict for s in spans} == {"exact"}
     assert sum(s.ticks for s in spans) == sum(edge.runner.steps for edge in edges)
+
+
+async def test_ticks_whose_inputs_retention_has_let_go_say_so(store, clock, rng, monkeypatch):
+    edge = await Edge(store, clock).start()
+    await edge.run(75, rng=rng)
+    await edge.end()
+    edge.deliver()
+    first, second = spans_of(store, clock)
+    since = Kept(first.to_ns)  # within the first span: none of its ticks can be computed without those before
+
+    def kept(_gateway, signals):
+        return since if "d.hot_out" in signals else Kept()
+
+    monkeypatch.setattr(store, "kept_of_signals", kept)
+    assert verdicts(spans_of(store, clock)) == [("NOT_REPLAYABLE(HISTORY_EXPIRED)", ""), ("exact", "outputs")]
+    assert spans_of(store, clock)[0].ticks == first.ticks
+    # Where checkpoints and estimates are gone as well, nobody can say how many ticks there were.
+    monkeypatch.setattr(store, "kept_of_signals", lambda *_: Kept(second.to_ns + S))
+    assert spans_of(store, clock)[0].reason is Reason.HISTORY_EXPIRED
