@@ -93,7 +93,7 @@ class Answering(Noun):
     """A group that answers something when no verb is given, and takes the global options then."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, invoke_without_command=True, **kwargs)
+        super().__init__(*args, **{**kwargs, "invoke_without_command": True})
         self.params += global_options()
 
 

@@ -120,8 +120,8 @@ _PARTS = (
     .execution_options(yield_per=64)
 )
 _ROWS = (
-    select(h.hours.c.count.label("counted"), h.hours.c.payload, h.points.c.signal, h.points.c.kind, h.points.c.exponent, h.points.c.step,
-           h.points.c.period_ns, h.points.c.time_step_ns)
+    select(h.hours.c.count.label("counted"), h.hours.c.payload, h.points.c.signal, h.points.c.kind,
+           h.points.c.exponent, h.points.c.step, h.points.c.period_ns, h.points.c.time_step_ns)
     .join(h.points, h.points.c.id == h.hours.c.point_id)
     .where(*(h.hours.c[name] == value for name, value in _KEY.items()))
     .order_by(h.hours.c.point_id, h.hours.c.piece)

@@ -62,7 +62,7 @@ async def list_twins(
     page_size: PageSize = 100,
     page_token: PageToken = "",
 ) -> TwinList:
-    """Twins by site and name, retired ones only if asked for; with a filter a page may be short and still not be last."""
+    """Twins by site and name, retired ones if asked for; with a filter a page may be short and not be last."""
     wanted, app = state or "", request.app.state
     chosen = filter_of(filter_text, TWIN_FIELDS)
     listing = listing_of("twins", access.tenant, site, wanted, filter_text)
