@@ -99,7 +99,7 @@ def check_call(program: str, rest: str) -> None:
             command = found
         else:
             arguments += 1
-    most = sum(1 for p in command.params if isinstance(p, click.Argument))
+    most = sum(p.nargs if p.nargs > 0 else 100 for p in command.params if isinstance(p, click.Argument))
     assert arguments <= most, f"`{program} {rest}` has {arguments} arguments, {command.name} takes {most}"
 
 
