@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -17,6 +18,7 @@ from cryptography import x509
 from twincloud.config import Settings
 from twincloud.identity.ca import Authority
 from twincloud.identity.shared_ledger import ledger_of
+from twincloud.storage.postgres import PostgresDatabase
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import StorageError, TwinError, UnreachableError
 
@@ -37,6 +39,7 @@ def examine(settings: Settings, clock: Clock) -> list[Row]:
         ("authority", _check_authority),
         ("ledger", _check_ledger),
         ("store", _check_store),
+        ("durability", _check_durability),
     )
     rows = []
     for name, check in checks:
@@ -194,6 +197,23 @@ def _check_store(settings: Settings, clock: Clock) -> str:
     facts = store_facts(settings, clock)
     held = "held by the running service" if facts["running"] else "opens"
     return f"{held}; schema {facts['schema']}, {facts['samples']} samples in {facts['bytes']} bytes"
+
+
+def _check_durability(settings: Settings, _clock: Clock) -> str:
+    """Whether the server of a shared database keeps what it has confirmed, also when its machine loses power."""
+    if not settings.database_url:
+        return "every commit is flushed to the disk"
+    with contextlib.closing(PostgresDatabase(settings.database_url)) as database:
+        facts = database.facts()
+    off = [name for name in ("fsync", "synchronous", "full_page_writes") if facts[name] == "off"]
+    if off:
+        names = ", ".join("synchronous_commit" if name == "synchronous" else name for name in off)
+        raise StorageError(
+            "STATE_INVALID",
+            f"{database.place} has {names} off: a power cut loses or damages what gateways were told is stored",
+            hint=f"set {names} = on in postgresql.conf and restart the server",
+        )
+    return "fsync, synchronous_commit and full_page_writes are on"
 
 
 def _check_port(name: str, host: str, port: int) -> Row:

@@ -68,7 +68,8 @@ class Postgres:
             name = cluster.database()
             upgrade(cluster.url(name))
             template.write_text(name)
-        self._name = cluster.database(template.read_text())
+        self._template = template.read_text()
+        self._name = cluster.borrow(self._template)
         self.url = cluster.url(self._name)
         create_shared(self.folder)
 
@@ -93,7 +94,7 @@ class Postgres:
         for store in self.stores:
             store.close()
         if self._name:
-            self._cluster.drop(self._name)
+            self._cluster.give_back(self._name, self._template)
 
 
 IMPLEMENTATIONS: dict[str, Callable[[Path, Path, Any], Any]] = {"sqlite": Sqlite, "postgresql": Postgres}

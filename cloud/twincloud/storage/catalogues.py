@@ -50,7 +50,7 @@ class CatalogueStore(Part):
         known = None if schema_id is None else self._catalogues.get(schema_id)
         if known is not None:
             return known
-        with self._database.read() as connection:
+        with self._database.read(gateway.tenant) as connection:
             found = self._schema_id(connection, self._gateway_id(connection, gateway), digest)
             if found is None:
                 raise ConflictError(

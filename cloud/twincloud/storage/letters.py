@@ -43,7 +43,7 @@ class LetterStore(NewestStore):
         )
         if token:
             statement = statement.where(c.id < place_of(token, int)[0])
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             rows = connection.execute(limited(statement.order_by(c.id.desc()), limit)).all()
         letters = [
             DeadLetter(r.id, GatewayKey(tenant, r.site, r.gateway), r.boot.hex(), Stream(r.stream), r.first_seq,
@@ -54,7 +54,7 @@ class LetterStore(NewestStore):
 
     def dead_letter_bytes(self, tenant: str, letter: int) -> bytes:
         """The bytes of a dead letter; raises NOT_FOUND."""
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             return bytes(_row(connection, tenant, letter)["payload"])
 
     def requeue_dead_letter(self, tenant: str, letter: int, now_ns: int) -> int:
@@ -66,7 +66,7 @@ class LetterStore(NewestStore):
                 numbers that were taken already.
             InputError: BLOCK_CORRUPT, BLOCK_UNSUPPORTED and the like: it still cannot be read; it is kept.
         """
-        with self._database.write() as connection:
+        with self._database.write(tenant) as connection:
             row = _row(connection, tenant, letter)
             if row["reason"] == "PROTOCOL_VIOLATION":
                 message = f"dead letter {letter} names numbers that were committed already"

@@ -43,17 +43,17 @@ class MailboxStore(Part):
 
     def assign_model(self, key: TwinKey, reference: str, *, by: str, now_ns: int, deadline_ns: int) -> Directive:
         """See `Registry.assign_model`."""
-        with self._database.write() as connection:
+        with self._database.write(key.tenant) as connection:
             return self._assign(connection, key, reference, by=by, now_ns=now_ns, deadline_ns=deadline_ns)
 
     def assign_defaults(self, tenant: str, *, gateway: GatewayKey | None, now_ns: int) -> tuple[Directive, ...]:
         """See `Ingest.assign_defaults`."""
         # Asked at each hello and mostly in vain: a reader holds up nobody.
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             if not any(unpack_binding(binding).model for _, _, binding in self._wanting(connection, tenant, gateway)):
                 return ()
         opened = []
-        with self._database.write() as connection:
+        with self._database.write(tenant) as connection:
             for site, twin, binding in self._wanting(connection, tenant, gateway):
                 reference = unpack_binding(binding).model
                 if not reference:
@@ -121,7 +121,7 @@ class MailboxStore(Part):
 
     def open_directives(self, gateway: GatewayKey) -> tuple[Directive, ...]:
         """See `Ingest.open_directives`; none while the gateway's identity is forked."""
-        with self._database.read() as connection:
+        with self._database.read(gateway.tenant) as connection:
             row = gateway_row(connection, gateway)
             if row["state"] == FORKED:
                 return ()
@@ -137,7 +137,7 @@ class MailboxStore(Part):
         """
         if outcome not in OUTCOMES:
             raise InputError("PROTOCOL_VIOLATION", f"directive_state.outcome: {outcome!r} is none", field="outcome")
-        with self._database.write() as connection:
+        with self._database.write(gateway.tenant) as connection:
             gateway_id = self._gateway_id(connection, gateway)
             row = connection.execute(_BY_ID, {"gateway_id": gateway_id, "id": directive}).mappings().first()
             if row is None:
@@ -161,7 +161,7 @@ class MailboxStore(Part):
         statement = _ALL.where(t.gateways.c.tenant == tenant).limit(max(1, limit))
         if target:
             statement = statement.where(t.directives.c.target == target)
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             rows = connection.execute(statement).mappings().all()
         return tuple(_directive(row, GatewayKey(tenant, row["site"], row["gateway"])) for row in rows)
 

@@ -25,14 +25,14 @@ class ModelStore(Part):
         """See `Registry.add_signer`."""
         key_id = key_id_of(public_pem)
         row = {"tenant": tenant, "key_id": key_id, "name": name, "public_pem": public_pem, "created_ns": now_ns}
-        with self._database.write() as connection:
+        with self._database.write(tenant) as connection:
             check_tenant(connection, tenant)
             self._database.upsert(connection, t.signers, [row])
         return key_id
 
     def signers(self, tenant: str) -> Mapping[str, bytes]:
         """See `Registry.signers`."""
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             rows = connection.execute(_SIGNERS, {"tenant": tenant}).all()
         return {row.key_id: row.public_pem for row in rows}
 
@@ -51,7 +51,7 @@ class ModelStore(Part):
             "ports": pack_ports(described.inputs, described.outputs),
         }
         self._keep(blob)
-        with self._database.write() as connection:
+        with self._database.write(tenant) as connection:
             check_tenant(connection, tenant)
             found = connection.execute(_MODEL, wanted).mappings().first()
             if found is None:
@@ -77,18 +77,18 @@ class ModelStore(Part):
             statement = statement.where(chosen.sql(MODEL_COLUMNS))
         if token:
             statement = statement.where(tuple_(c.name, c.version) > tuple_(*place_of(token, str, str)))
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             rows = connection.execute(limited(statement.order_by(c.name, c.version), limit)).mappings().all()
         return page_of([_version(row) for row in rows], limit, lambda m: (m.name, m.version))
 
     def model(self, tenant: str, reference: str) -> ModelVersion:
         """See `Registry.model`."""
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             return find_model(connection, tenant, reference)
 
     def artifact(self, tenant: str, digest: str) -> bytes:
         """See `Ingest.artifact`; only what belongs to a model of this tenant."""
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             found = connection.execute(_ARTIFACT, {"tenant": tenant, "digest": digest}).first()
         if found is None:
             raise MissingError("NOT_FOUND", f"no artifact {digest}", hint="see `twinctl model list`", digest=digest)

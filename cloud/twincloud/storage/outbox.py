@@ -21,7 +21,7 @@ class OutboxStore(Part):
 
     def events(self, tenant: str, *, after: int, limit: int = 500) -> tuple[Event, ...]:
         """See `Twins.events`."""
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             rows = connection.execute(_AFTER, {"tenant": tenant, "after": after, "limit": max(1, limit)}).all()
         return tuple(Event(r.id, r.tenant, r.site, r.kind, r.subject, r.t_ns, unpack(r.body)) for r in rows)
 

@@ -36,17 +36,17 @@ class PeopleStore(Part):
 
     def create_site(self, tenant: str, site: str, now_ns: int) -> None:
         """See `Identity.create_site`; raises NOT_FOUND for an unknown tenant."""
-        with self._database.write() as connection:
+        with self._database.write(tenant) as connection:
             _make_site(connection, tenant, site, now_ns)
 
     def sites(self, tenant: str) -> tuple[str, ...]:
         """See `Identity.sites`."""
-        with self._database.read() as connection:
+        with self._database.read(tenant) as connection:
             return tuple(connection.execute(_SITES, {"tenant": tenant}).scalars())
 
     def create_invite(self, gateway: GatewayKey, token_hash: bytes, now_ns: int, expires_ns: int) -> None:
         """See `Identity.create_invite`; raises NOT_FOUND for an unknown tenant."""
-        with self._database.write() as connection:
+        with self._database.write(gateway.tenant) as connection:
             _make_site(connection, gateway.tenant, gateway.site, now_ns)
             named = {"tenant": gateway.tenant, "site": gateway.site, "gateway": gateway.gateway}
             row = connection.execute(_GATEWAY, named).first()

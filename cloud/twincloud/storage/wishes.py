@@ -24,7 +24,7 @@ class WishStore(Part):
 
     def wish(self, gateway: GatewayKey, wanted: Wish) -> None:
         """See `Registry.wish`."""
-        with self._database.write() as connection:
+        with self._database.write(gateway.tenant) as connection:
             row = gateway_row(connection, gateway)
             self._check(connection, row, wanted)
             connection.execute(_EXPIRED, {"of": row["id"], "now_ns": wanted.created_ns})
@@ -42,7 +42,7 @@ class WishStore(Part):
 
     def wishes(self, gateway: GatewayKey, now_ns: int) -> tuple[Wish, ...]:
         """See `Ingest.wishes`."""
-        with self._database.read() as connection:
+        with self._database.read(gateway.tenant) as connection:
             wanted = {"of": self._gateway_id(connection, gateway), "now_ns": now_ns}
             return tuple(_wish(row) for row in connection.execute(_HOLDING, wanted).mappings())
 

@@ -10,6 +10,7 @@ from twincloud.config import Settings
 from twincloud.storage.contract import Store
 from twincloud.upkeep.archive import ArchiveTask
 from twincloud.upkeep.history import Compaction
+from twincloud.upkeep.partitions import Reclaim
 from twincloud.upkeep.retention import RetentionTask
 from twincloud.upkeep.task import Task
 from twinmodel.clock import SECOND_NS, Clock
@@ -26,7 +27,8 @@ def tasks_of(settings: Settings, store: Store, clock: Clock) -> tuple[Task, ...]
     objects = open_objects(settings.archive, settings.state / "archive")
     store.use_archive(objects)
     archiving = settings.archive_days > 0
-    always = (Compaction(store), RetentionTask(store, store, objects, archiving=archiving, clock=clock))
+    retention = RetentionTask(store, store, objects, archiving=archiving, clock=clock)
+    always = (Compaction(store), retention, Reclaim(store))
     if not archiving:
         return always
     return (

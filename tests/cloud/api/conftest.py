@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cloud.api.tenants import OF_ALL, Watch
 from tests.cloud.plant import Plant
 
 
 @pytest.fixture
-def plant(tmp_path):
+def plant(tmp_path, monkeypatch):
+    """The plant; whatever a test asks it over REST must name its tenant to the database."""
     plant = Plant(tmp_path / "state")
+    watch = Watch(plant.store._database, monkeypatch)
     yield plant
     plant.close()
+    assert watch.found <= OF_ALL.keys(), "REST reads all tenants: name the tenant, or say in OF_ALL why not"
 
 
 @pytest.fixture

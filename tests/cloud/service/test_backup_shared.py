@@ -13,9 +13,11 @@ import pytest
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
 from tests.services import Cluster
+from twincloud import doctor
 from twincloud.__main__ import run
 from twincloud.backup import faults
 from twincloud.backup_shared import backup, faults_of_shared, restore
+from twincloud.config import Settings
 from twincloud.identity.ca import Authority
 from twincloud.storage import dump, open_store
 from twincloud.storage.directory import create_shared
@@ -232,3 +234,10 @@ def test_the_commands_of_the_database_work_on_a_shared_one(empty, tmp_path, caps
     (tmp_path / "copy" / "database" / "toc.dat").write_bytes(b"torn")
     assert run(["db", "verify", copy, *place]) == 3
     assert "toc.dat was changed" in capsys.readouterr().out
+
+
+def test_doctor_names_what_a_server_does_not_flush(state, owner, clock):
+    settings = Settings(state=state, database=owner)
+    with pytest.raises(StorageError, match="fsync off") as told:
+        doctor._check_durability(settings, clock)  # of the cluster for tests
+    assert "fsync = on" in told.value.hint

@@ -9,6 +9,7 @@ from random import Random
 
 from structlog.testing import capture_logs
 
+from twincloud.upkeep.partitions import Reclaim
 from twincloud.upkeep.runner import Runner
 from twinmodel.clock import ManualClock
 from twinmodel.errors import StorageError
@@ -75,3 +76,16 @@ async def test_task_does_not_wait_for_a_long_step_of_another():
         await done.wait()
         over.set()
         work.cancel()
+
+
+def test_empty_partitions_are_given_back():
+    class Partitioned:
+        dropped = 2
+
+        def reclaim(self) -> int:
+            dropped, self.dropped = self.dropped, 0
+            return dropped
+
+    store = Partitioned()
+    assert Reclaim(store).run(0) == 0
+    assert store.dropped == 0
