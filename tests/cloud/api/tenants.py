@@ -22,6 +22,7 @@ OF_ALL = {
     "first_event": "a number alone, the same for all tenants",
     "last_event": "a number alone, the same for all tenants",
     "newest_commit": "a number alone, the same for all tenants",
+    "known_at": "a number alone, the same for all tenants: commits are of the whole database",
     "remove_damaged": "documents of the coordinator itself",
 }
 """Methods of the store that look at all tenants, and why they may."""
