@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from twincloud.storage.contract import Store, TwinKey
 from twincloud.storage.records_twins import RelationKey, TwinChange
-from twinmodel.definition import dtdl, dtdl_read
+from twinmodel.definition import dtdl, dtdl_read, wot
 from twinmodel.definition.exchange import Bundle, LinkSpec, Refusal, Tally, TwinSpec
 from twinmodel.errors import InputError, TwinError
 
@@ -18,8 +18,8 @@ TWINS_MAX: Final = 5_000
 LINKS_MAX: Final = 50_000
 PAGE: Final = 250
 
-WRITERS: Final[Mapping[str, ModuleType]] = {"dtdl": dtdl}
-READERS: Final[Mapping[str, ModuleType]] = {"dtdl": dtdl_read}
+WRITERS: Final[Mapping[str, ModuleType]] = {"dtdl": dtdl, "wot": wot}
+READERS: Final[Mapping[str, ModuleType]] = {"dtdl": dtdl_read, "wot": wot}
 
 
 @dataclass(frozen=True, slots=True)

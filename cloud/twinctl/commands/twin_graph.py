@@ -12,7 +12,7 @@ from twinctl.options import FileVerb, Verb, client_of
 from twinctl.render import Column, emit, field_of, say
 from twinmodel.errors import ConflictError, InputError
 
-FORMATS = ("dtdl",)
+FORMATS = ("dtdl", "wot")
 _format = click.option("--format", "form", type=click.Choice(FORMATS), default="dtdl", show_default=True)
 
 

@@ -34,7 +34,7 @@ def read(document: object, site: str = "") -> tuple[Bundle, Tally]:
         _twin(one, f"digitalTwins[{at}]", site, definitions, tally)
         for at, one in enumerate(_list(graph, "digitalTwins"))
     ]
-    ours = {one.get("$dtId") for one in _list(graph, "digitalTwins") if isinstance(one, dict) and _is_ours(one)}
+    ours = {str(one.get("$dtId")) for one in _list(graph, "digitalTwins") if isinstance(one, dict) and _is_ours(one)}
     links = [
         _link(one, f"relationships[{at}]", site, ours, tally) for at, one in enumerate(_list(graph, "relationships"))
     ]
@@ -245,12 +245,12 @@ def _all_of(reference: str, definitions: Mapping[str, DefinitionSpec]) -> dict[s
     return found
 
 
-def _link(one: object, place: str, site: str, ours: set[object], tally: Tally) -> LinkSpec | None:
+def _link(one: object, place: str, site: str, ours: set[str], tally: Tally) -> LinkSpec | None:
     def convert() -> LinkSpec:
         if not isinstance(one, dict):
             raise refuse("it is no JSON object")
         source, target = _place_of(one.get("$sourceId"), site), _place_of(one.get("$targetId"), site)
-        own = one.get("$sourceId") in ours
+        own = str(one.get("$sourceId")) in ours
         said = str(one.get("$relationshipName", ""))
         kind = name_of(said) if own else said
         if not _NAME.fullmatch(kind):

@@ -69,3 +69,12 @@ async def test_what_is_no_dtdl_or_not_allowed_is_refused(api, graph):
     assert (await api("engineer").post(path, content=b"{}", headers={"content-type": "text/plain"})).status_code == 415
     refused = await api("engineer").post(path, params={"format": "aas"}, json=[])
     assert (refused.status_code, refused.json()["reason"]) == (422, "REQUEST_INVALID")
+
+
+async def test_as_wot_nothing_is_lost(api, graph):
+    told = await api("engineer").get(f"{BASE.format('acme')}/twinGraph:export", params={"format": "wot"})
+    assert told.headers["ht-not-carried"] == "0"
+    client, base = api("engineer", "other"), BASE.format("other")
+    taken = await client.post(f"{base}/twinGraph:import", params={"format": "wot"}, json=told.json())
+    assert (taken.status_code, taken.json()["items"]) == (200, [])
+    assert (await client.get(f"{base}/sites/mill/twins/P-1/record")).json()["tags"] == {"line": "3"}

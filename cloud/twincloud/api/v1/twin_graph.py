@@ -21,7 +21,9 @@ router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["twins"])
 
 Reader = Annotated[Access, Depends(allow("twins.read"))]
 Publisher = Annotated[Access, Depends(allow("definitions.publish"))]
-Format = Annotated[Literal["dtdl"], Query(description="dtdl: DTDL version 3 and the graph file of its twins")]
+Format = Annotated[
+    Literal["dtdl", "wot"], Query(description="DTDL 3 with its graph file, or WoT Things and Thing Models")
+]
 
 
 class RefusedPart(Shape):
