@@ -272,5 +272,6 @@ def right_requests(names: Mapping[str, str]) -> dict[tuple[str, str], Right]:
         ("PUT", "/twinDefinitions/{d}/versions/{v}"): Right(definition, path={"v": "1.1.0"}),
         ("PUT", "/retention"): Right({"policies": [{"pattern": "*", "raw_days": 400}]}, headers={"If-Match": "*"}),
         ("POST", "/retention:plan"): Right({}),
+        ("POST", "/twinGraph:import"): Right([], query={"dry_run": "true"}),
         ("POST", "/operations/{operation}:cancel"): Right(path={"operation": names["queued"]}),
     }

@@ -73,6 +73,8 @@ VERBS = {
     ("DELETE", f"{TWIN}/run"): "twins.run",
     ("GET", f"{TWIN}/properties/{{property}}/explanation"): "twins.read",
     ("GET", f"{TWIN}/replay"): "twins.read",
+    ("GET", "/twinGraph:export"): "twins.read",
+    ("POST", "/twinGraph:import"): "definitions.publish",
     ("GET", "/retention"): "retention.read",
     ("PUT", "/retention"): "retention.write",
     ("POST", "/retention:plan"): "retention.read",
