@@ -41,7 +41,7 @@ STEP_BLOCKS: Final = 2_000
 STEP_SAMPLES: Final = 2_000_000
 """A step takes no more, which bounds its time and, at about 100 bytes a sample, its memory."""
 
-STEP_ROWS: Final = 60_000
+STEP_ROWS: Final = 20_000
 """Point-hours of one step, where a gateway has many signals of few samples: each takes about 2 kB while it is made."""
 
 HOURS = "hours"
@@ -133,7 +133,7 @@ class CompactionStore(NewestStore):
         part = take_numbers(connection, HOURS, 1)
         points = point_ids(connection, ripe.tenant, ripe.gateway_id, {row[0] for row in packed.rows})
         if packed.rows:
-            connection.execute(insert(h.hours), [
+            self._database.write_many(connection, INSERT_HOURS, [
                 {**gateway, "point_id": points[key], "hour_ns": hour_ns, "part": part, "piece": piece,
                  "count": count, "payload": payload}
                 for key, hour_ns, piece, count, payload in packed.rows
@@ -337,6 +337,7 @@ _RIPE = (
     .order_by(t.blocks.c.id)
     .limit(STEP_BLOCKS)
 )
+INSERT_HOURS = insert(h.hours)
 _LAST_BLOCK = select(t.gateways.c.last_block).where(t.gateways.c.id == bindparam("key"))
 _SAVED = select(t.gateway_states.c.through).where(
     t.gateway_states.c.tenant == bindparam("tenant"), t.gateway_states.c.gateway_id == bindparam("gateway_id")

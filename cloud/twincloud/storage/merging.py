@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, bindparam, delete, distinct, func, insert, select, update
 
 from twincloud.storage import schema_hours as h
-from twincloud.storage.compaction import DUE_NS, HOURS, part_row
+from twincloud.storage.compaction import DUE_NS, HOURS, INSERT_HOURS, part_row
 from twincloud.storage.hours_codec import HOUR_NS, ORIGIN_COLUMNS, Origins, pack_hour, unpack_hour
 from twincloud.storage.part import Part, take_numbers
 from twincloud.storage.tier_hours import scale_of
@@ -61,7 +61,8 @@ class MergeStore(Part):
             if gone != len(rows):
                 raise ConflictError("STATE_LOCKED", f"merging: {len(rows) - gone} rows were changed by another")
             number = take_numbers(connection, HOURS, 1)
-            connection.execute(insert(h.hours), [{**hour, **one, "part": number} for one in merged])
+            rows_made = [{**hour, **one, "part": number} for one in merged]
+            self._database.write_many(connection, INSERT_HOURS, rows_made)
             connection.execute(insert(h.hour_parts), {**hour, **part, "part": number})
             for old in sorted(parts):
                 moved = sum(one.number for one in rows if one.part == old)
