@@ -108,10 +108,10 @@ class Client:
                 return
 
     def send(
-        self, method: str, path: str, body: Json | None = None, *, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, **query: object
     ) -> Json:
         """Changes something; never tried twice by itself. An answer without content is an empty object."""
-        answer = self._ask(method, path, headers=dict(headers or {}), json=body)
+        answer = self._ask(method, path, headers=dict(headers or {}), json=body, query=query)
         return {} if answer.status_code == httpx.codes.NO_CONTENT else self._object(answer)
 
     def upload(self, path: str, blob: bytes) -> Json:

@@ -105,3 +105,19 @@ def test_retired_twins_are_listed_when_asked_for(ctl):
 def test_wrong_use_is_refused(ctl):
     for args in (["set", "T-1"], ["set", "T-1", "--tag", "x"], ["create", "T-5"], ["desired", "T-1", "--clear"]):
         assert ctl("twin", *args).code == 2, args
+
+
+@pytest.mark.parametrize("form", ["dtdl", "wot"])
+def test_a_graph_goes_to_a_file_and_comes_back(ctl, tmp_path, form):
+    path = tmp_path / "graph.json"
+    assert ctl("twin", "export-graph", "--format", form, "-o", path).code == 0
+    assert ctl("twin", "export-graph", "--format", form, "-o", path).code != 0
+    tried = ctl("twin", "import-graph", path, "--format", form, "--dry-run", "-o", "json")
+    assert (tried.code, tried.out.strip()) == (0, "[]"), tried.err
+    assert "would be carried, 0 are not" in tried.err
+    back = ctl("twin", "import-graph", path, "--format", form)
+    assert "carried, 0 are not" in back.err or (form == "dtdl" and "ALREADY_EXISTS" in back.err)
+    path.write_text(json.dumps({"a": 1}))
+    assert ctl("twin", "import-graph", path, "--format", form).code == 2
+    path.write_text("{")
+    assert "no JSON" in ctl("twin", "import-graph", path).err

@@ -11,7 +11,8 @@ from twincloud.storage.contract import Store, TwinKey
 from twincloud.storage.records_twins import RelationKey, TwinChange
 from twinmodel.definition import dtdl, dtdl_read, wot
 from twinmodel.definition.exchange import Bundle, LinkSpec, Refusal, Tally, TwinSpec
-from twinmodel.errors import InputError, TwinError
+from twinmodel.definition.schema import DefinitionSpec
+from twinmodel.errors import InputError, MissingError, TwinError
 
 DEFINITIONS_MAX: Final = 2_000
 TWINS_MAX: Final = 5_000
@@ -90,11 +91,23 @@ def import_graph(
     """
     bundle, tally = READERS[form].read(document, site)
     if not dry:
-        if bundle.definitions:
-            store.publish_definitions(tenant, bundle.definitions, by=by, now_ns=now_ns)
+        new = [spec for spec in bundle.definitions if not _is_there(store, tenant, spec)]
+        if new:
+            store.publish_definitions(tenant, new, by=by, now_ns=now_ns)
         _put_twins(store, tenant, bundle.twins, by, now_ns, tally)
         _put_links(store, tenant, bundle.links, by, now_ns, tally)
     return Imported(bundle, tally)
+
+
+def _is_there(store: Store, tenant: str, spec: DefinitionSpec) -> bool:
+    """Whether it is published already; one parent written as a list of one is the same."""
+    try:
+        known = store.definition(tenant, spec.reference).spec
+    except MissingError:
+        return False
+    return known.model_copy(update={"extends": list(known.parents)}) == spec.model_copy(
+        update={"extends": list(spec.parents)}
+    )
 
 
 def _put_twins(store: Store, tenant: str, twins: tuple[TwinSpec, ...], by: str, now_ns: int, tally: Tally) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from urllib.parse import urlencode
 
 import click
 
@@ -26,7 +25,7 @@ def export_graph(ctx: click.Context, form: str, site: str, path: Path, *, force:
     """Write all definitions, twins and relationships to a file of another system."""
     if path.exists() and not force:
         raise ConflictError("ALREADY_EXISTS", f"{path} exists", hint="choose another name, or --force")
-    found = client_of(ctx).get("/twinGraph:export", format=form, site=site)
+    found = json.loads(b"".join(client_of(ctx).stream("/twinGraph:export", format=form, site=site)))
     path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     say(f"{path}: {path.stat().st_size} bytes")
 
@@ -43,8 +42,9 @@ def import_graph(ctx: click.Context, file: Path, form: str, site: str, *, dry_ru
         document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as wrong:
         raise InputError("VALUE_INVALID", f"{file}: it is no JSON: {wrong}") from None
-    query = urlencode({"format": form, "site": site, "dry_run": str(dry_run).lower()})
-    told = client_of(ctx).send("POST", f"/twinGraph:import?{query}", document)
+    told = client_of(ctx).send(
+        "POST", "/twinGraph:import", document, format=form, site=site, dry_run="true" if dry_run else "false"
+    )
     would = "would be " if dry_run else ""
     say(f"{told['carried']} of {told['found']} parts {would}carried, {told['refused']} are not")
     emit(ctx, told["items"], _REFUSED, empty="everything is carried")
