@@ -106,7 +106,7 @@ class Cluster:
         self.start()
 
     def start(self) -> None:
-        """Starts the server and returns when it answers."""
+        """Starts the server and returns when it answers; it ends with the thread that calls this."""
         settings = (*self._options, "listen_addresses=127.0.0.1", "unix_socket_directories=", f"port={self.port}")
         log = (self.folder / "log").open("ab")
         with log:
