@@ -60,3 +60,16 @@ def test_members_are_found_and_their_values_gathered(place, store, edge):
     found = flow.standing.read(muster.standing.models)
     assert (found.count, found.mean, found.sigma) == (2, 2.0, 2.0)
     assert store.fleet_muster(record, chosen, None).standing.twins == muster.standing.twins == ("pump-0", "pump-1")
+
+
+@pytest.mark.parametrize(
+    "text", ['site = "mill"', 'site = "mill" and gateway = "gw-1"', 'not tags has "spare"', 'site = "none"']
+)
+def test_a_fleet_that_joins_whole_tables_has_the_members_a_listing_finds_by_keys(store, edge, text):
+    chosen = parse(text, TWIN_FIELDS)
+    record = put(store, "some", FleetSpec(filter=text))
+    listed = [twin.key for twin in store.twins("acme", chosen=chosen, limit=100).items]
+    found = store.fleet_muster(record, chosen, None).standing
+    assert list(store.fleet_names(record, chosen, limit=100).items) == listed
+    assert list(zip(found.sites, found.twins, strict=True)) == [(key.site, key.twin) for key in listed]
+    assert bool(listed) == ("none" not in text)

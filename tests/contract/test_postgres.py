@@ -295,3 +295,14 @@ def test_a_server_that_crashes_and_restarts_under_load_loses_nothing_and_all_hea
         place.close()
     finally:
         cluster.close()
+
+
+def test_joins_of_whole_tables_compare_no_pairs_and_only_until_the_block_ends(store):
+    setting = text("SHOW enable_nestloop")
+    plan = text("EXPLAIN SELECT * FROM twin_records r LEFT JOIN twins t ON (t.tenant, t.site, t.twin) = "
+                "(r.tenant, r.site, r.twin) WHERE r.tenant = 'acme' AND r.site = 'mill'")  # fmt: skip
+    with store._database.read("acme") as connection:
+        with store._database.whole(connection):
+            told = "\n".join(connection.execute(plan).scalars())
+        assert connection.execute(setting).scalar() == "on"
+    assert "Nested Loop" not in told

@@ -48,6 +48,14 @@ class Database(Protocol):
         """A snapshot that no writer changes, of one tenant's rows or, with `*`, of all; raises StorageError."""
         ...
 
+    def whole(self, connection: Connection) -> AbstractContextManager[None]:
+        """Joins whole tables until the block ends, whatever the planner believes of their sizes.
+
+        After a bulk load a planner may know nothing of a table, expect one row of it and compare each row of one table
+        with each of the other.
+        """
+        ...
+
     def read_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         """What the statement finds for each of these parameter sets, in their order; for the path of every commit.
 

@@ -32,7 +32,7 @@ from twincloud.storage.records_fleets import FleetRecord, FleetSpec
 from twincloud.storage.records_twins import Demand
 from twincloud.storage.schema_fleets import fleet_members, fleets
 from twincloud.storage.schema_twins import twin_records
-from twincloud.storage.selection import TWIN_COLUMNS, TWIN_FIELDS
+from twincloud.storage.selection import REPORTED, TWIN_COLUMNS, TWIN_FIELDS
 from twincloud.twins.lifecycle import LISTED
 from twinmodel.errors import ConflictError, MissingError
 
@@ -115,7 +115,7 @@ class FleetsStore(MusterStore):
         statement = statement.where(c.tenant == record.tenant, _condition(record, chosen, None))
         if token:
             statement = statement.where(tuple_of(c.site, c.twin) > tuple_of(*place_of(token, str, str)))
-        with self._database.read(record.tenant) as connection:
+        with self._database.read(record.tenant) as connection, self._database.whole(connection):
             rows = connection.execute(limited(statement.order_by(c.site, c.twin), limit)).all()
         return page_of([TwinKey(*row) for row in rows], limit, lambda key: (key.site, key.twin))
 
@@ -169,12 +169,7 @@ def _unknown(connection: Connection, tenant: str, name: str) -> MissingError:
 
 
 _REPORTED = t.twins.c.id.is_(None) | t.twins.c.retired.is_(False) | (twin_records.c.revision > 0)
-_JOINED = twin_records.outerjoin(
-    t.twins,
-    (t.twins.c.tenant == twin_records.c.tenant)
-    & (t.twins.c.site == twin_records.c.site)
-    & (t.twins.c.twin == twin_records.c.twin),
-).outerjoin(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
+_JOINED = twin_records.outerjoin(t.twins, REPORTED).outerjoin(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
 _KNOWN = select(twin_records.c.twin).where(
     twin_records.c.tenant == bindparam("tenant"),
     twin_records.c.site == bindparam("site"),

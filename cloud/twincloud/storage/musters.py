@@ -22,6 +22,7 @@ from twincloud.storage.newest import NewestStore
 from twincloud.storage.part import Recent
 from twincloud.storage.records_fleets import ESTIMATED, MEASURED, Apart, FleetStanding, PropertyStanding
 from twincloud.storage.schema_twins import twin_records
+from twincloud.storage.selection import REPORTED
 from twincloud.twins.aggregate import Standing
 from twincloud.twins.gather import (
     ESTIMATED_CELLS,
@@ -77,7 +78,8 @@ class MusterStore(NewestStore):
         token: tuple[object, ...],
         among: frozenset[tuple[str, str]] | None,
     ) -> Muster:
-        rows = connection.execute(_MEMBERS.where(twin_records.c.tenant == tenant, chosen).order_by(*_ORDER)).all()
+        with self._database.whole(connection):
+            rows = connection.execute(_MEMBERS.where(twin_records.c.tenant == tenant, chosen).order_by(*_ORDER)).all()
         if among is not None:
             rows = [row for row in rows if (row.site, row.twin) in among]
         numbers: dict[str, int] = {}
@@ -208,12 +210,7 @@ _MEMBERS: Select[Any] = (
         func.coalesce(_MODEL, t.running.c.name).label("running"),
     )
     .select_from(twin_records)
-    .outerjoin(
-        t.twins,
-        (t.twins.c.tenant == twin_records.c.tenant)
-        & (t.twins.c.site == twin_records.c.site)
-        & (t.twins.c.twin == twin_records.c.twin),
-    )
+    .outerjoin(t.twins, REPORTED)
     .outerjoin(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
     .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))
 )

@@ -135,6 +135,13 @@ class PostgresDatabase:
         with self._begun(self._readers, _READ_ONLY, tenant) as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def whole(self, connection: Connection) -> Iterator[None]:
+        """See `Database.whole`; when the block raises, the transaction takes the setting with it."""
+        connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
+        yield
+        connection.exec_driver_sql("SET LOCAL enable_nestloop = on")
+
     def read_many(self, connection: Connection, statement: ClauseElement, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
         """See `Database.read_many`; one round trip, whatever the number of rows."""
         if not rows:

@@ -18,7 +18,7 @@ from twincloud.storage.newest import NewestStore
 from twincloud.storage.packing import unpack_binding
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import limited
-from twincloud.storage.selection import TWIN_COLUMNS
+from twincloud.storage.selection import REPORTED, TWIN_COLUMNS
 from twincloud.storage.twin_records import unpack_document
 from twincloud.storage.views import UNBOUND, UNBOUND_CATALOGUE, Facts, twin_view
 from twincloud.twins.lifecycle import LISTED
@@ -233,10 +233,7 @@ _TWIN: Select[Any] = (
         t.running.c.isolation.label("running_isolation"),
     )
     .select_from(_SAID)
-    .outerjoin(
-        t.twins,
-        (t.twins.c.tenant == _SAID.c.tenant) & (t.twins.c.site == _SAID.c.site) & (t.twins.c.twin == _SAID.c.twin),
-    )
+    .outerjoin(t.twins, REPORTED)
     .outerjoin(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
     .outerjoin(t.running, (t.running.c.gateway_id == t.twins.c.gateway_id) & (t.running.c.twin == t.twins.c.twin))
 )

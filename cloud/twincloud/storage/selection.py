@@ -100,6 +100,13 @@ def _tag(path: Path) -> ColumnElement[str]:
     return found
 
 
+REPORTED: Final = (
+    (t.twins.c.tenant == twin_records.c.tenant)
+    & (t.twins.c.site == twin_records.c.site)
+    & (t.twins.c.twin == twin_records.c.twin)
+)
+"""Joins `twins`, what gateways tell, to `twin_records`."""
+
 TWIN_COLUMNS: Final[Columns] = {
     "site": twin_records.c.site,
     "twin": twin_records.c.twin,
