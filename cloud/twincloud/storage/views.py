@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from twincloud.registry.fitness import unit_of
 from twincloud.storage.contract import Origin, Property, Twin, TwinKey, TwinModel, Value
 from twincloud.twins.document import Document
+from twincloud.twins.latest import Latest, outputs_in
 from twincloud.twins.state import Reading, drifts, paired
 from twinmodel import units
 from twinmodel.clock import SECOND_NS
@@ -58,11 +60,12 @@ def twin_view(facts: Facts) -> Twin:
     outputs = outputs_of(facts.binding, facts.catalogue)
     said = facts.definition.properties if facts.definition is not None else ()
     names = dict.fromkeys((*facts.binding.properties, *outputs, *said))
+    modelled = facts.state.outputs if isinstance(facts.state, Latest) else outputs_in(facts.state)
     return Twin(
         key=facts.key,
         gateway=facts.gateway,
         definition=facts.document.definition or facts.binding.definition,
-        properties=tuple(_property(facts, name) for name in names),
+        properties=tuple(_property(facts, name, modelled) for name in names),
         model=facts.model,
         drifting=drifts(facts.state, (f"{facts.binding.twin}/{output}" for output in outputs)),
         revision=facts.revision,
@@ -79,15 +82,42 @@ def outputs_of(binding: TwinBinding, catalogue: Catalogue) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*binding.outputs, *catalogue.outputs.get(binding.twin, ()))))
 
 
-def _property(facts: Facts, name: str) -> Property:
+def _property(facts: Facts, name: str, modelled: AbstractSet[str]) -> Property:
     binding, state, by_name = facts.binding, facts.state, facts.catalogue.by_name
     output = f"{binding.twin}/{name}"
     measured = binding.properties.get(name, "")
     unit = unit_of(binding, facts.catalogue, name) or _unit(by_name, f"{output}#estimate") or _said_unit(facts, name)
+    found = state.get(measured, ())
+    reported = _value(found[0], _unit(by_name, measured), Origin.MEASURED) if found else None
+    said = _Said()
+    if output in modelled:  # most properties have no model, and no look at six signals that are not there
+        said = _said_of_model(facts, output, unit, found)
+    replaced = None
+    if said.stand_in is not None:
+        replaced, reported = reported, said.stand_in
+    desired = _desired(facts, name)
+    delta, differs = _compared(facts, name, reported, desired)
+    return Property(
+        name, unit, measured, reported, said.estimated, said.predicted, innovation=said.innovation, drift=said.drift,
+        replaced=replaced, desired=desired, delta=delta, differs=differs,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a model says of an output."""
+
+    estimated: Value | None = None
+    predicted: Value | None = None
+    stand_in: Value | None = None
+    innovation: float | None = None
+    drift: float | None = None
+
+
+def _said_of_model(facts: Facts, output: str, unit: str, measured: Sequence[Reading]) -> _Said:
+    state, by_name = facts.state, facts.catalogue.by_name
     label = ModelLabel(facts.model.running, facts.model_id)
-    reported = estimated = predicted = None
-    if measured in state:
-        reported = _value(state[measured][0], _unit(by_name, measured), Origin.MEASURED)
+    estimated = predicted = shown_instead = None
     pair = paired(state, output)
     if pair is not None:
         # An estimate without its sigma is not shown: nobody could tell what it is worth.
@@ -96,23 +126,17 @@ def _property(facts: Facts, name: str) -> Property:
             estimated = _value(
                 pair[0], _unit(by_name, f"{output}#estimate") or unit, Origin.ESTIMATED, label, sigma=sigma
             )
-    replaced = None
-    stand_in = _stand_in(facts, output, state.get(measured, ())) if f"{output}#{SUBSTITUTE}" in by_name else None
+    stand_in = _stand_in(facts, output, measured) if f"{output}#{SUBSTITUTE}" in by_name else None
     if stand_in is not None:
         shown = _unit(by_name, f"{output}#{SUBSTITUTE}") or unit
-        replaced, reported = reported, _value(stand_in[0], shown, Origin.SUBSTITUTED, label, sigma=stand_in[1])
+        shown_instead = _value(stand_in[0], shown, Origin.SUBSTITUTED, label, sigma=stand_in[1])
     prediction = state.get(f"{output}#prediction")
     if prediction:
         period_ns = _period_ns(by_name, output)
         shown = _unit(by_name, f"{output}#prediction") or unit
         predicted = _value(prediction[0], shown, Origin.PREDICTED, label, period_ns=period_ns)
-    desired = _desired(facts, name)
-    delta, differs = _compared(facts, name, reported, desired)
-    return Property(
-        name, unit, measured, reported, estimated, predicted,
-        innovation=_first(state.get(f"{output}#innovation")), drift=_first(state.get(f"{output}#drift")),
-        replaced=replaced, desired=desired, delta=delta, differs=differs,
-    )  # fmt: skip
+    innovation, drift = _first(state.get(f"{output}#innovation")), _first(state.get(f"{output}#drift"))
+    return _Said(estimated, predicted, shown_instead, innovation, drift)
 
 
 def _said_unit(facts: Facts, name: str) -> str:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar, overload
 
 import msgpack
 import numpy as np
@@ -22,6 +22,7 @@ from twincloud.twins.state import FUTURE_NS, Origin, Reading, State, depth_of, f
 from twinmodel.signal import Batch, Kind
 
 I64: TypeAlias = NDArray[np.int64]
+T = TypeVar("T")
 NONE_NS: Final = np.iinfo(np.int64).min
 T_NS, SEQ, VALUE, TAG = range(4)
 """Columns of a cell."""
@@ -30,6 +31,11 @@ _BITS, _FLOAT = struct.Struct("<q"), struct.Struct("<d")
 
 ORIGINS_MAX: Final = 512
 """Origins held before those that no reading refers to any more are let go."""
+
+
+def outputs_in(names: Iterable[str]) -> frozenset[str]:
+    """Outputs of models (`twin/output`) that these signals tell of."""
+    return frozenset(name.rpartition("#")[0] for name in names if "#" in name)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ class Layout:
     def size(self) -> int:
         """Slots in all."""
         return int(self.depth.sum(dtype=np.int64))
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        """Outputs of models among the names; see `outputs_in`."""
+        return outputs_in(self.names)
 
     @cached_property
     def held(self) -> dict[int, I64]:
@@ -88,6 +99,20 @@ class Latest(Mapping[str, Sequence[Reading]]):
         if not found:
             raise KeyError(name)
         return found
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> Sequence[Reading] | None: ...
+    @overload
+    def get(self, name: str, default: Sequence[Reading] | T, /) -> Sequence[Reading] | T: ...
+    def get(self, name: str, default: Sequence[Reading] | T | None = None, /) -> Sequence[Reading] | T | None:
+        """As of any mapping, without an exception for each name that is not there."""
+        slot = self.layout.slot.get(name)
+        return default if slot is None else self._readings(slot, depth_of(name)) or default
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Outputs (`twin/output`) that a model may have said something of."""
+        return self.layout.outputs
 
     def __contains__(self, name: object) -> bool:
         slot = self.layout.slot.get(str(name))
