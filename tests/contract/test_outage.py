@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+import psycopg
 import pytest
 
 from tests.cloud.ingest.link import AUTHORITY, Coordinator, dialling
 from tests.cloud.ingest.memory import GATEWAY, MemorySpool, until
+from tests.cloud.plant import template
 from tests.contract.conftest import Postgres
-from tests.contract.plant import invite
+from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
 from tests.services import Cluster
+from twincloud.api.app import create_app
+from twincloud.config import Settings
+from twincloud.events.bus import Bus
+from twincloud.identity.ca import Authority
+from twincloud.identity.ledger import Ledger
+from twincloud.identity.tokens import issue
 from twincloud.ingest.limits import IngestLimits
 from twincloud.storage.contract import GatewayKey
-from twinmodel.clock import MILLISECOND_NS
+from twinmodel.clock import MILLISECOND_NS, ManualClock
 
 pytestmark = [pytest.mark.service("postgresql"), pytest.mark.timeout(180)]
 
 GATEWAYS = [GATEWAY, GatewayKey("acme", "plant-a", "gw-2")]
 LIMITS = IngestLimits(retry_after_ns=200 * MILLISECOND_NS)
 AT_LAST_S = 90.0
+FULL = """
+CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE disk_full USING MESSAGE = 'could not extend file: No space left on device'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION full_disk()
+"""
+"""The server itself refuses rows of a table with the error it has for a disk that is full."""
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +140,71 @@ async def test_gateways_wait_while_the_server_restarts_and_go_on_by_themselves(p
         await fleet.sent()
         assert all(sender.status().connected for sender in fleet.senders)
     fleet.assert_whole()
+
+
+async def test_a_full_disk_of_the_server_makes_gateways_wait_and_loses_nothing(place, cluster):
+    async with Fleet(place.open()).up() as fleet:
+        fleet.measure(2)
+        await fleet.sent()
+        held = [len(numbers(fleet.store, key)) for key in GATEWAYS]
+        with psycopg.connect(place.url, autocommit=True) as server:
+            await asyncio.to_thread(server.execute, FULL.format(table="blocks"))
+            fleet.measure(3)
+            await fleet.told_to_wait()
+            assert all("STORE_FULL" in sender.status().last_error for sender in fleet.senders)
+            assert [len(numbers(fleet.store, key)) for key in GATEWAYS] == held
+            await asyncio.to_thread(server.execute, "DROP TRIGGER full_disk ON blocks")
+        await fleet.sent()
+    fleet.assert_whole()
+
+
+async def test_rest_says_what_is_wrong_while_the_database_is_full_or_away_and_answers_again(
+    tmp_path, place, cluster, thread
+):
+    shutil.copytree(template(), tmp_path / "plant")
+    clock, ledger = ManualClock(NOW), Ledger(tmp_path / "plant")
+    store = place.open()
+    invite(store)
+    edge = Edge(1)
+    edge.connect(store)
+    edge.send(store, [edge.tick(NOW)])
+    app = create_app(
+        store, clock=clock, bus=Bus(), ca=Authority.load(tmp_path / "plant", clock),
+        settings=Settings(state=tmp_path / "plant"), on_directive=lambda _: None,
+    )  # fmt: skip
+    token = issue(ledger, clock, name="t", tenant="acme", role="admin", ttl_s=0)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://twins", headers=headers) as client:
+        base = "/api/v1/tenants/acme"
+
+        async def asked() -> list[httpx.Response]:
+            body = {"site": "mill", "gateway": "gw-2"}
+            return [
+                await client.get(f"{base}/sites/mill/twins/{TWIN.twin}"),
+                await client.get(f"{base}/sites/mill/gateways/{KEY.gateway}"),
+                await client.post(f"{base}/gateways:invite", json=body),
+            ]
+
+        with psycopg.connect(place.url, autocommit=True) as server:
+            server.execute(FULL.format(table="invites"))
+        *read, written = await asked()
+        assert [answer.status_code for answer in read] == [200, 200]
+        assert_problem(written, 507, "STORE_FULL")
+        with psycopg.connect(place.url, autocommit=True) as server:
+            server.execute("DROP TRIGGER full_disk ON invites")
+        await asyncio.to_thread(cluster.stop)
+        try:
+            assert (await client.get("/healthz")).status_code == 200
+            for answer in (*await asked(), await client.get("/readyz")):
+                assert_problem(answer, 503, "STORE_UNAVAILABLE")
+        finally:
+            await asyncio.get_running_loop().run_in_executor(thread, cluster.start)
+        assert [answer.status_code for answer in await asked()] == [200, 200, 201]
+    app.state.threads.close()
+
+
+def assert_problem(answer: httpx.Response, status: int, reason: str) -> None:
+    assert (answer.status_code, answer.json()["status"], answer.json()["reason"]) == (status, status, reason)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["hint"]
