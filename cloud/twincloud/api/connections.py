@@ -81,6 +81,8 @@ class ImpatientProtocol(HttpToolsProtocol):
         self._answers += 1
         if answer is None:
             super().data_received(asked)
+            if self._ends:
+                super().shutdown()
         else:
             self.server_state.total_requests += 1
             self.transport.write(answer)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from twincloud.api.held import Held
@@ -24,7 +23,6 @@ from twincloud.storage.records_twins import TwinRecord
 from twinmodel.errors import TwinError
 
 BYTES_MAX = 64 << 10
-_log = structlog.get_logger("twincloud.api")
 _LINE = re.compile(rb"(GET|PATCH) (/api/v1/tenants/[A-Za-z0-9/_-]{1,300}) HTTP/1\.1")
 _FORBIDDEN = re.compile(rb"[^\t\x20-\x7e\r\n]")
 _FIXED = b"".join(b"%s: %s\r\n" % header for header in FIXED)
@@ -56,7 +54,9 @@ def parse(sent: bytes) -> Plain | None:
         return None
     headers: Headers = []
     for line in lines:
-        name, _, text = line.partition(b":")
+        name, colon, text = line.partition(b":")
+        if not colon:
+            return None
         headers.append((name.lower(), text.strip(b" \t")))
     found = plain(headers, change=named[1] == b"PATCH")
     if found is None or found.get(b"connection", b"keep-alive").lower() != b"keep-alive":
@@ -121,8 +121,7 @@ class Express:
             answered(_encoded(self._short.refusal(error, path, started_ns), default))
         elif made.cancelled() or error is not None:
             # Whether it was made nobody knows: it must not be tried again.
-            _log.error("request failed", method="PATCH", path=path, exc_info=error)
-            answered(_encoded(self._short.failure(path, started_ns), default))
+            answered(_encoded(self._short.failure(error, path, started_ns), default))
         else:
             record = made.result()
             assert record is not None

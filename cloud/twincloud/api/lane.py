@@ -38,7 +38,7 @@ class Lane:
         try:
             found = self._short.read(key)
             answer = found if isinstance(found, Answer) else self._short.held_answer(await found, started_ns)
-        except TwinError:
+        except Exception:  # noqa: BLE001 whatever it is, the usual way meets it again and tells it
             return False
         await _send(send, answer)
         return True
@@ -50,6 +50,8 @@ class Lane:
             record = await self._short.change(key, headers, body, principal)
         except TwinError as error:
             return self._short.refusal(error, path, started_ns)
+        except Exception as error:  # noqa: BLE001 the boundary: the caller gets a problem, the log one entry
+            return self._short.failure(error, path, started_ns)
         assert record is not None
         return self._short.record_answer(record, started_ns)
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import structlog
 from starlette.responses import Response
 
 from twincloud.api.auth import bearer
@@ -32,7 +33,7 @@ from twincloud.identity.tokens import hash_of
 from twincloud.storage.contract import Principal, TwinKey
 from twincloud.storage.records_twins import TwinChange, TwinRecord
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import DeniedError, TwinError
+from twinmodel.errors import TwinError
 
 _NAME = r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})"
 _TWIN = re.compile(rf"/api/v1/tenants/{_NAME}/sites/{_NAME}/twins/{_NAME}(/record)?")
@@ -44,6 +45,8 @@ OF_A_PATCH = frozenset({b"content-type", b"content-length", b"if-match"})
 ACCEPTED = frozenset({b"*/*", b"application/json"})
 PATCHES = frozenset({MERGE_PATCH.encode(), b"application/json"})
 FIXED = [*RAW_HEADERS, (b"content-type", b"application/json"), (b"cache-control", b"private, no-cache")]
+
+_log = structlog.get_logger("twincloud.api")
 
 Headers = Mapping[bytes, bytes]
 
@@ -91,8 +94,8 @@ class Short:
             principal = self._principals.held(hash_of(bearer(headers[b"authorization"].decode("latin-1"))))
             if principal is not None:
                 authorise(principal, key.tenant, "twins.write" if change else "twins.read")
-        except DeniedError:
-            return None
+        except TwinError:
+            return None  # the usual way says why: a refusal, or a ledger that cannot be read
         return principal
 
     def read(self, key: TwinKey) -> Answer | Future[Held]:
@@ -120,8 +123,9 @@ class Short:
         """The answer to a change that is refused."""
         return self._problem(problem_of(error, path), started_ns)
 
-    def failure(self, path: str, started_ns: int) -> Answer:
-        """The answer to a change that broke off for a reason nobody expected."""
+    def failure(self, error: BaseException | None, path: str, started_ns: int) -> Answer:
+        """The answer to a change that broke off for a reason nobody expected, which is logged."""
+        _log.error("request failed", method="PATCH", path=path, exc_info=error)
         return self._problem(problem("INTERNAL", "the coordinator failed at this request", path=path), started_ns)
 
     def boot_ns(self) -> int:

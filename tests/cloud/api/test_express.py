@@ -28,6 +28,7 @@ def test_plain_requests_are_read_whole():
         READ.replace(b"Host: x", b"Host: x\nHost: y"),
         READ.replace(b"Host: x", b"Host: x\rHost: y"),
         READ.replace(b"Host: x", b"Host : x"),
+        READ.replace(b"Host: x", b"Host"),
         READ.replace(b"Host: x", b" Host: x"),
         READ.replace(b"Host: x", b"Host: x\r\nHost: y"),
         READ.replace(b"Host: x", b"Transfer-Encoding: chunked"),
