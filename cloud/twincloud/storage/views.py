@@ -89,7 +89,7 @@ def _property(facts: Facts, name: str, modelled: AbstractSet[str]) -> Property:
     unit = unit_of(binding, facts.catalogue, name) or _unit(by_name, f"{output}#estimate") or _said_unit(facts, name)
     found = state.get(measured, ())
     reported = _value(found[0], _unit(by_name, measured), Origin.MEASURED) if found else None
-    said = _Said()
+    said = _NOTHING
     if output in modelled:  # most properties have no model, and no look at six signals that are not there
         said = _said_of_model(facts, output, unit, found)
     replaced = None
@@ -112,6 +112,9 @@ class _Said:
     stand_in: Value | None = None
     innovation: float | None = None
     drift: float | None = None
+
+
+_NOTHING = _Said()
 
 
 def _said_of_model(facts: Facts, output: str, unit: str, measured: Sequence[Reading]) -> _Said:
