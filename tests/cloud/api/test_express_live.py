@@ -63,11 +63,24 @@ class Connection:
         return await self.answer()
 
 
+class Prompt(Listener):
+    """Begins and ends by events, where uvicorn looks ten times a second."""
+
+    def __init__(self, config) -> None:
+        super().__init__(config)
+        self.began, self.end = asyncio.Event(), asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        self.began.set()
+        await self.end.wait()
+
+
 @dataclass
 class Live:
     """A listener that runs, and what its connections went through."""
 
-    server: Listener
+    server: Prompt
     port: int = 0
     serving: asyncio.Task | None = None
     taken: int = 0
@@ -111,6 +124,7 @@ async def live(plant, tank, caplog):
 
     class Watched(express_protocol(app.state.short)):
         express = Counting(app.state.short)
+        look_s = 600.0  # a machine under load is no silent peer
 
         def data_received(self, data):
             super().data_received(data)
@@ -132,15 +146,17 @@ async def live(plant, tank, caplog):
             ours.told_to_end.set()
 
     listening = socket.create_server(("127.0.0.1", 0))
-    ours.server, ours.port = Listener(rest_config(app, Watched)), listening.getsockname()[1]
+    config = rest_config(app, Watched)
+    config.timeout_keep_alive = config.timeout_graceful_shutdown = 600
+    ours.server, ours.port = Prompt(config), listening.getsockname()[1]
     with capture_logs() as said, caplog.at_level(logging.ERROR):
         ours.serving = asyncio.create_task(ours.server.serve([listening]), name="server")
-        while not ours.server.started:  # noqa: ASYNC110 uvicorn has a flag and no event
-            await asyncio.sleep(0.01)
+        await ours.server.began.wait()
         yield ours
         for writer in ours.open:
             writer.transport.abort()
-        ours.server.should_exit = ours.server.force_exit = True
+        ours.server.force_exit = True
+        ours.server.end.set()
         await ours.serving
         app.state.threads.close()
     assert not [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
@@ -283,7 +299,7 @@ async def test_shutdown_waits_for_the_pending_answer_and_closes_then(live, plant
     await connection.send(asked(token))
     await gate.came.get()
     assert live.taken == 1
-    live.server.should_exit = True
+    live.server.end.set()
     await live.told_to_end.wait()
     gate.lets.release(9)
     assert (await connection.answer()).status == status
