@@ -5,7 +5,8 @@ finds a block, so the primary key stays what it is and such look-ups touch one p
 commit, so that compaction and retention empty the oldest partitions, which are then dropped whole instead of leaving
 holes to clean. By event time that would not be so: a backlog of a month ago may come today. Two partitions are always
 made ahead, by the writer that comes near the end of the last one. Uniqueness of (boot, stream, first number) is kept
-in each partition; across them the marks alone keep it.
+in each partition; across them the marks alone keep it. Blocks have no foreign keys here: each new partition would lock
+the tables they name in the midst of a commit, and gateways, boots and catalogues are never deleted.
 """
 
 from __future__ import annotations

@@ -44,7 +44,18 @@ points = Table(
     # of a day. They only grow; what lies before them is in no answer, deleted or not.
     big("raw_from_ns"),
     big("buckets_from_ns"),
-    UniqueConstraint("tenant", "gateway_id", "signal", "kind", "unit", "exponent", "step", "period_ns", "time_step_ns"),
+    UniqueConstraint(
+        "tenant",
+        "gateway_id",
+        "signal",
+        "kind",
+        "unit",
+        "exponent",
+        "step",
+        "period_ns",
+        "time_step_ns",
+        name="uq_points_tenant",
+    ),
 )
 
 hours = Table(
@@ -58,7 +69,7 @@ hours = Table(
     _key("piece"),
     big("count"),
     blob("payload"),
-    Index(None, "tenant", "gateway_id", "hour_ns"),
+    Index("ix_hours_tenant", "tenant", "gateway_id", "hour_ns"),
 )
 
 hour_parts = Table(
@@ -73,8 +84,8 @@ hour_parts = Table(
     big("block_max"),
     Column("bucketed", Boolean, nullable=False, default=False, server_default="0"),
     blob("payload"),
-    Index(None, "tenant", "gateway_id", "block_max"),
-    Index(None, "bucketed", "hour_ns"),
+    Index("ix_hour_parts_tenant", "tenant", "gateway_id", "block_max"),
+    Index("ix_hour_parts_bucketed", "bucketed", "hour_ns"),
 )
 
 buckets = Table(
