@@ -18,8 +18,9 @@ point_day_uncompacted_ms  the same when nothing of the day was ever compacted
 point_day_archived_ms     the same out of the archive
 compaction_msps, archive_msps, bytes_per_sample_archived   what moving it takes, and leaves
     fleets and values
-last_values_200k_ms       the newest reading of 200,000 points as a fleet gathers it, after all gateways said new ones;
-                          `_first_` by a process that has just begun
+last_values_200k_ms       the newest value of 200,000 points of a fleet as columns (signal, time, value, quality), after
+                          all gateways said new ones; `_first_` by a process that has just begun, `_summed_` with the
+                          exact sums of its hundred properties
 fleet_aggregate_10k_ms    all numbers of a fleet of 10,000 twins, after all of them said new values; `_few_` after a
                           hundred of them did, `_first_` by a process that has just begun
 twins_100k_rss_mb         memory of a process that has gathered 100,000 twins and listed them; a quick run makes 10,000

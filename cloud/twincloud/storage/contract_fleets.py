@@ -57,3 +57,9 @@ class Fleets(Protocol):
             among: the members, where the filter tests what is no column.
         """
         ...
+
+    def newest_values(
+        self, record: FleetRecord, chosen: Filter | None, kept: Muster | None, among: Sequence[TwinKey] | None = None
+    ) -> Muster:
+        """The same with `newest` of this moment alone: its standings stay behind until `fleet_muster` is asked."""
+        ...

@@ -123,9 +123,15 @@ class FleetsStore(MusterStore):
         self, record: FleetRecord, chosen: Filter | None, kept: Muster | None, among: Sequence[TwinKey] | None = None
     ) -> Muster:
         """See `Fleets.fleet_muster`."""
+        return self.reckoned(self.newest_values(record, chosen, kept, among))
+
+    def newest_values(
+        self, record: FleetRecord, chosen: Filter | None, kept: Muster | None, among: Sequence[TwinKey] | None = None
+    ) -> Muster:
+        """See `Fleets.newest_values`."""
         names = None if among is None else frozenset((key.site, key.twin) for key in among)
         token = (record.name, record.revision, names)
-        return self.muster(record.tenant, _condition(record, chosen, names), token, kept, names)
+        return self.gather(record.tenant, _condition(record, chosen, names), token, kept, names)
 
 
 def _condition(

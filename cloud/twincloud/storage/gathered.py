@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twincloud.storage.records_fleets import FleetStanding
-from twincloud.twins.gather import Conversion
-from twincloud.twins.latest import NONE_NS, T_NS, Latest, Layout
+from twincloud.twins.gather import Conversion, NewestValues
+from twincloud.twins.latest import NONE_NS, Latest, Layout
 
 I64 = NDArray[np.int64]
+TOGETHER: Final = 64
+"""Gateways whose cells are taken apart in one go: few enough that these fit in a cache of the processor."""
+EMPTY: Final = np.array([[NONE_NS, 0, 0, 0]], np.int64)
 
 
 @dataclass(slots=True)
 class Source:
-    """A gateway of the fleet: which of its cells go where."""
+    """A gateway of the fleet: rows `start` to `end` of the values are its cells.
+
+    Attributes:
+        names: its signals.
+        name: place of each row's signal in `names`, shape (end - start,).
+        step: which of the signal's cells the row is, 0 for the newest.
+        last_block: of what was taken from it.
+    """
 
     gateway_id: int
     start: int
-    names: list[str] = field(default_factory=list)
-    steps: bytearray = field(default_factory=bytearray)
+    names: Sequence[str]
+    name: NDArray[np.int32]
+    step: NDArray[np.uint8]
     last_block: int = -1
     layout: Layout | None = None
     slots: I64 = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def copy(self, latest: Latest, into: I64) -> None:
-        """Copies its newest cells to their places."""
+    @property
+    def end(self) -> int:
+        """The row behind its last one."""
+        return self.start + len(self.name)
+
+    def cells(self, latest: Latest) -> I64:
+        """Its newest cells, shape (rows, 4)."""
         if self.layout is not latest.layout:
             slot = latest.layout.slot
-            first = np.fromiter((slot.get(name, -1) for name in self.names), np.int64, len(self.names))
-            self.slots = np.where(first < 0, -1, first + np.frombuffer(self.steps, np.uint8))
+            first = np.fromiter((slot.get(name, -1) for name in self.names), np.int64, len(self.names))[self.name]
+            self.slots = np.where(first < 0, -1, first + self.step)
             self.layout = latest.layout
-        here = into[self.start : self.start + len(self.names)]
         if not len(latest.cells):
-            here[:, T_NS] = NONE_NS
-            return
-        np.take(latest.cells, self.slots, axis=0, out=here, mode="clip")
-        here[self.slots < 0, T_NS] = NONE_NS
+            return np.repeat(EMPTY, len(self.name), axis=0)
+        found = latest.cells.take(self.slots, axis=0, mode="clip")
+        found[self.slots < 0] = EMPTY
+        return found
 
 
 @dataclass(slots=True)
@@ -53,11 +70,24 @@ class CellColumn:
 
 @dataclass(slots=True)
 class Muster:
-    """What is kept of a fleet between two refreshes; used by one thread at a time."""
+    """What is kept of a fleet between two refreshes; used by one thread at a time.
+
+    Attributes:
+        newest: the newest values of all members.
+        fresh: gateways whose values are not in the standings yet, by number.
+    """
 
     token: tuple[object, ...]
     standing: FleetStanding
     sources: dict[int, Source]
     columns: list[CellColumn]
-    raw: I64
-    behind: bool = True
+    newest: NewestValues
+    fresh: NDArray[np.bool_]
+
+    def put(self, parts: Sequence[tuple[Source, Latest]]) -> None:
+        """Takes the newest values of some gateways."""
+        for first in range(0, len(parts), TOGETHER):
+            some = sorted(parts[first : first + TOGETHER], key=lambda part: part[0].start)
+            rows = np.concatenate([np.arange(source.start, source.end) for source, _ in some])
+            if len(rows):
+                self.newest.put(rows, np.concatenate([source.cells(latest) for source, latest in some]))

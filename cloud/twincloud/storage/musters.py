@@ -1,7 +1,8 @@
 """A fleet as it stands: who its members are, and the newest reading of each, gathered from their gateways.
 
     structure   members, what each measures and estimates, units, running models     read again when any of it changed
-    readings    cells of gateways whose last block is a newer one                     read again at each refresh
+    values      cells of gateways whose last block is a newer one                     read again at each refresh
+    standings   sums over the members that count                                      from values, of `reckoned` alone
 
 What is kept between two refreshes is a cache and nothing else: all of it follows from the database, so that each
 replica comes to the same, also after a restart.
@@ -9,6 +10,7 @@ replica comes to the same, also after a restart.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -27,12 +29,13 @@ from twincloud.twins.aggregate import Standing
 from twincloud.twins.gather import (
     ESTIMATED_CELLS,
     MEASURED_CELLS,
+    NewestValues,
     common_unit,
     conversion_of,
     estimated,
     measured,
 )
-from twincloud.twins.latest import NONE_NS, T_NS
+from twincloud.twins.latest import Latest
 from twinmodel.signal import Catalogue
 
 SHAPES_MAX: Final = 512
@@ -46,7 +49,7 @@ class MusterStore(NewestStore):
 
     _shapes: Recent[int, dict[str, Shape]]
 
-    def muster(
+    def gather(
         self,
         tenant: str,
         chosen: ColumnElement[bool],
@@ -54,7 +57,7 @@ class MusterStore(NewestStore):
         kept: Muster | None,
         among: frozenset[tuple[str, str]] | None = None,
     ) -> Muster:
-        """The fleet as of this moment, from what is kept of it or anew.
+        """The newest values of a fleet as of this moment, from what is kept of it or anew; its standings stay behind.
 
         Args:
             tenant: whose.
@@ -69,6 +72,18 @@ class MusterStore(NewestStore):
                 kept = self._build(connection, tenant, chosen, whole, among)
             self._refresh(connection, tenant, kept)
         return kept
+
+    @staticmethod
+    def reckoned(muster: Muster) -> Muster:
+        """The same with standings that have all of its values."""
+        muster.standing.changed = 0
+        for column, prop in zip(muster.columns, muster.standing.properties, strict=True):
+            if muster.fresh[muster.newest.gateway[column.at]].any():
+                read = measured if column.role == MEASURED else estimated
+                news = read(muster.newest, column.at, column.conversion, column.model)
+                muster.standing.changed += prop.standing.put_all(news)
+        muster.fresh[:] = False
+        return muster
 
     def _build(
         self,
@@ -94,41 +109,48 @@ class MusterStore(NewestStore):
         sources: dict[int, Source] = {}
         found: dict[tuple[str, str], tuple[list[int], list[int], list[str]]] = {}
         gateway = np.full(len(rows), -1, np.int32)
-        start = 0
+        all_names: list[str] = []
+        name_parts, start = [np.empty(0, np.int32)], 0
         for order, (gateway_id, places) in enumerate(by_gateway.items()):
-            source = sources[gateway_id] = Source(gateway_id, start)
+            names: dict[str, int] = {}
+            name, step = array("i"), bytearray()
             for place in places:
                 gateway[place] = order
-                for name, role, unit, signals in self._shape(connection, rows[place].schema_id).get(
-                    rows[place].twin, ()
-                ):
-                    members, at, units = found.setdefault((name, role), ([], [], []))
+                shape = self._shape(connection, rows[place].schema_id).get(rows[place].twin, ())
+                for prop_name, role, unit, signals in shape:
+                    members, at, units = found.setdefault((prop_name, role), ([], [], []))
                     members.append(place)
-                    at.append(start + len(source.names))
+                    at.append(start + len(name))
                     units.append(unit)
-                    for signal, step in _cells(role, signals):
-                        source.names.append(signal)
-                        source.steps.append(step)
-            start += len(source.names)
+                    for signal, cell in _cells(role, signals):
+                        name.append(names.setdefault(signal, len(names)))
+                        step.append(cell)
+            own = np.array(name, np.int32)
+            sources[gateway_id] = Source(gateway_id, start, tuple(names), own, np.frombuffer(step, np.uint8))
+            name_parts.append(own + np.int32(len(all_names)))
+            all_names += names
+            start += len(own)
         standing = FleetStanding(
             tuple(row.site for row in rows), tuple(row.twin for row in rows), gateway,
             np.zeros(len(sources), bool), np.zeros(len(sources), np.int64), tuple(numbers), (),
         )  # fmt: skip
         columns, properties = [], []
-        for (name, role), (members, at, units) in sorted(found.items()):
+        for (prop_name, role), (members, at, units) in sorted(found.items()):
             unit = common_unit(units)
             conversion = conversion_of(units, unit)
             who = np.array(members, np.intp)
             columns.append(CellColumn(role, np.array(at, np.int64), conversion, model[who]))
             apart = tuple(Apart(members[n], units[n]) for n in np.flatnonzero(conversion.apart).tolist())
-            properties.append(PropertyStanding(name, role, unit, who, Standing(len(who)), apart))
+            properties.append(PropertyStanding(prop_name, role, unit, who, Standing(len(who)), apart))
         standing.properties = tuple(properties)
-        raw = np.zeros((start, 4), np.int64)
-        raw[:, T_NS] = NONE_NS
-        return Muster(token, standing, sources, columns, raw)
+        of_gateway = np.repeat(np.arange(len(sources), dtype=np.int32), [len(one.name) for one in sources.values()])
+        newest = NewestValues.none(all_names, of_gateway, np.concatenate(name_parts))
+        return Muster(token, standing, sources, columns, newest, np.ones(len(sources), bool))
 
     def _refresh(self, connection: Connection, tenant: str, muster: Muster) -> None:
         standing, order = muster.standing, {gateway: n for n, gateway in enumerate(muster.sources)}
+        parts: list[tuple[Source, Latest]] = []
+        taken: list[tuple[int, int]] = []
         for gateway_id, last_block, connected, last_seen_ns in connection.execute(_GATEWAYS, {"tenant": tenant}):
             place = order.get(gateway_id)
             if place is None:
@@ -136,15 +158,12 @@ class MusterStore(NewestStore):
             standing.connected[place], standing.last_seen_ns[place] = connected, last_seen_ns
             source = muster.sources[gateway_id]
             if source.last_block < last_block:
-                source.copy(self._newest(connection, gateway_id, last_block), muster.raw)
-                source.last_block, muster.behind = last_block, True
-        standing.changed = 0
-        if not muster.behind:
-            return
-        for column, prop in zip(muster.columns, standing.properties, strict=True):
-            read = measured if column.role == MEASURED else estimated
-            standing.changed += prop.standing.put_all(read(muster.raw, column.at, column.conversion, column.model))
-        muster.behind = False
+                parts.append((source, self._newest(connection, gateway_id, last_block)))
+                taken.append((place, last_block))
+        muster.put(parts)
+        # Only now: what raises above leaves all of it to be read again.
+        for (source, _), (place, last_block) in zip(parts, taken, strict=True):
+            source.last_block, muster.fresh[place] = last_block, True
 
     def _shape(self, connection: Connection, schema_id: int) -> Mapping[str, Shape]:
         """What each twin of a catalogue has."""

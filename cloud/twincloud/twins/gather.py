@@ -5,8 +5,9 @@ A measured property has one cell; an estimated one has five: two newest estimate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,51 @@ I64: TypeAlias = NDArray[np.int64]
 MEASURED_CELLS: Final = 1
 ESTIMATED_CELLS: Final = 5
 _ESTIMATE, _SIGMA, _INNOVATION = 0, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class NewestValues:
+    """Newest values of signals as columns, a row per cell that somebody looks at; arrays of shape (n,).
+
+    Attributes:
+        names: names of signals, of one gateway after the other.
+        gateway: number of the gateway.
+        name: place in `names`.
+        t_ns: event time, `NONE_NS` where nothing was ever said.
+        value: as a number; 0 for a text.
+        quality: its code.
+        kind: what the value was, see `Kind`.
+    """
+
+    names: Sequence[str]
+    gateway: NDArray[np.int32]
+    name: NDArray[np.int32]
+    t_ns: I64
+    value: F64
+    quality: NDArray[np.uint16]
+    kind: NDArray[np.uint8]
+
+    @classmethod
+    def none(cls, names: Sequence[str], gateway: NDArray[np.int32], name: NDArray[np.int32]) -> Self:
+        """Columns of signals that have said nothing yet."""
+        n = len(name)
+        quality, kind = np.zeros(n, np.uint16), np.zeros(n, np.uint8)
+        return cls(names, gateway, name, np.full(n, NONE_NS), np.zeros(n), quality, kind)
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    def put(self, at: I64, cells: I64) -> None:
+        """Takes cells as `Latest` holds them, shape (len(at), 4), into ascending rows `at`."""
+        first, end = int(at[0]), int(at[-1]) + 1
+        rows = slice(first, end) if end - first == len(at) else at  # neighbours are copied much faster
+        bits, tag = np.ascontiguousarray(cells[:, VALUE]), cells[:, TAG]
+        kind = (tag & 0xFF).astype(np.uint8)
+        value, whole = bits.view(np.float64), kind != Kind.FLOAT
+        if whole.any():
+            value = np.where(whole, bits.astype(np.float64), value)
+        self.t_ns[rows], self.value[rows], self.kind[rows] = cells[:, T_NS], value, kind
+        self.quality[rows] = tag >> 8 & 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,67 +131,58 @@ def _scale_of(unit: str, target: str) -> tuple[float, float, float]:
     return origin.scale, origin.offset, float(origin.dimension != wanted.dimension)
 
 
-def measured(raw: I64, at: I64, conversion: Conversion, model: NDArray[np.int32]) -> Readings:
+def measured(newest: NewestValues, at: I64, conversion: Conversion, model: NDArray[np.int32]) -> Readings:
     """Readings of a measured property.
 
     Args:
-        raw: cells, shape (cells, 4).
-        at: place of each member's cell.
+        newest: values of the members' signals.
+        at: row of each member's cell.
         conversion: to the aggregate's unit.
         model: number of the model version that runs for each member.
     """
-    cells = raw[at]
-    value = conversion.values(_numbers(cells))
-    grade = _grades(cells, value)
-    grade[conversion.apart & (grade != Grade.NEVER)] = Grade.UNIT
+    value = conversion.values(newest.value[at])
     nan = np.full(len(at), np.nan)
-    return Readings(value, nan, nan.copy(), _times(cells), grade, model)
+    t_ns = newest.t_ns[at]
+    grade = _grades(newest, at, t_ns, value, conversion)
+    return Readings(value, nan, nan.copy(), _times(t_ns), grade, model)
 
 
-def estimated(raw: I64, at: I64, conversion: Conversion, model: NDArray[np.int32]) -> Readings:
+def estimated(newest: NewestValues, at: I64, conversion: Conversion, model: NDArray[np.int32]) -> Readings:
     """Readings of an estimated property: the newest estimate that has a sigma of the same tick; see `measured`."""
-    first, second = raw[at + _ESTIMATE], raw[at + _ESTIMATE + 1]
-    sigmas = raw[at + _SIGMA], raw[at + _SIGMA + 1]
-    paired = _pairs(first, sigmas[0]) | _pairs(first, sigmas[1])
-    cells = np.where(paired[:, None], first, second)
-    older = _pairs(cells, sigmas[1])
-    newer = _pairs(cells, sigmas[0])
-    sigma = conversion.differences(_numbers(np.where(newer[:, None], sigmas[0], sigmas[1])))
+    first, sigma_first, sigma_second = at + _ESTIMATE, at + _SIGMA, at + _SIGMA + 1
+    newer_ns, older_ns = newest.t_ns[sigma_first], newest.t_ns[sigma_second]
+    first_ns = newest.t_ns[first]
+    paired = _pairs(first_ns, newer_ns) | _pairs(first_ns, older_ns)
+    chosen = np.where(paired, first, first + 1)
+    t_ns = newest.t_ns[chosen]
+    newer, older = _pairs(t_ns, newer_ns), _pairs(t_ns, older_ns)
+    sigma = conversion.differences(newest.value[np.where(newer, sigma_first, sigma_second)])
     # An estimate without its sigma is not shown, here as anywhere.
     shown = (older | newer) & np.isfinite(sigma) & (sigma >= 0)
-    cells = np.where(shown[:, None], cells, _EMPTY)
-    value = conversion.values(_numbers(cells))
-    grade = _grades(cells, value)
-    grade[conversion.apart & (grade != Grade.NEVER)] = Grade.UNIT
-    said = raw[at + _INNOVATION]
-    innovation = conversion.differences(_numbers(said))
-    innovation[said[:, T_NS] == NONE_NS] = np.nan
-    return Readings(value, np.where(shown, sigma, np.nan), innovation, _times(cells), grade, model)
+    t_ns = np.where(shown, t_ns, NONE_NS)
+    value = conversion.values(np.where(shown, newest.value[chosen], 0.0))
+    grade = _grades(newest, chosen, t_ns, value, conversion)
+    said = at + _INNOVATION
+    innovation = conversion.differences(newest.value[said])
+    innovation[newest.t_ns[said] == NONE_NS] = np.nan
+    return Readings(value, np.where(shown, sigma, np.nan), innovation, _times(t_ns), grade, model)
 
 
-_EMPTY: Final = np.array([NONE_NS, 0, 0, 0], np.int64)
-
-
-def _pairs(one: I64, other: I64) -> NDArray[np.bool_]:
-    matched: NDArray[np.bool_] = (one[:, T_NS] == other[:, T_NS]) & (one[:, T_NS] != NONE_NS)
+def _pairs(one_ns: I64, other_ns: I64) -> NDArray[np.bool_]:
+    matched: NDArray[np.bool_] = (one_ns == other_ns) & (one_ns != NONE_NS)
     return matched
 
 
-def _times(cells: I64) -> I64:
-    return np.where(cells[:, T_NS] == NONE_NS, NEVER_NS, cells[:, T_NS])
+def _times(t_ns: I64) -> I64:
+    return np.where(t_ns == NONE_NS, NEVER_NS, t_ns)
 
 
-def _numbers(cells: I64) -> F64:
-    bits = np.ascontiguousarray(cells[:, VALUE])
-    floating = (cells[:, TAG] & 0xFF) == Kind.FLOAT
-    return np.where(floating, bits.view(np.float64), bits.astype(np.float64))
-
-
-def _grades(cells: I64, value: F64) -> NDArray[np.uint8]:
-    tag = cells[:, TAG]
-    kind, klass = tag & 0xFF, np.minimum(tag >> 16 & 0xFF, Grade.BAD)
-    grade: NDArray[np.uint8] = klass.astype(np.uint8)
+def _grades(newest: NewestValues, at: I64, t_ns: I64, value: F64, conversion: Conversion) -> NDArray[np.uint8]:
+    kind = newest.kind[at]
+    grade: NDArray[np.uint8] = np.minimum(newest.quality[at] >> 8, Grade.BAD).astype(np.uint8)
     grade[~np.isfinite(value)] = Grade.BAD
     grade[(kind == Kind.STRING) | (kind == Kind.BOOL)] = Grade.KIND
-    grade[cells[:, T_NS] == NONE_NS] = Grade.NEVER
+    never = t_ns == NONE_NS
+    grade[never] = Grade.NEVER
+    grade[conversion.apart & ~never] = Grade.UNIT
     return grade

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,10 @@ from twincloud.storage.contract import Running
 from twincloud.storage.records_fleets import FleetSpec
 from twincloud.storage.records_twins import ANYTHING
 from twincloud.storage.selection import TWIN_FIELDS
+from twincloud.twins.gather import NewestValues
+from twincloud.twins.latest import NONE_NS
 from twinmodel.clock import SECOND_NS
+from twinmodel.signal import Kind
 
 TANKS = ("tank-1", "tank-2", "tank-3")
 TEXT = 'twin ^= "tank"'
@@ -98,3 +102,33 @@ def test_a_twin_that_its_gateway_no_longer_binds_leaves_the_fleet(plant):
     smaller = type(gateway)(plant, gateway.key, TANKS[:1])
     smaller.connect()
     assert gathered(plant.store, kept).standing.twins == TANKS[:1]
+
+
+def test_newest_values_come_as_columns_and_the_standings_follow_when_they_are_asked_for(plant):
+    gateway = plant.gateway("acme", "mill", "gw-1", *TANKS)
+    record = plant.store.put_fleet("acme", "tanks", FleetSpec("", TEXT), by="me", now_ns=1, demand=ANYTHING)
+    chosen = parse(TEXT, TWIN_FIELDS)
+    kept = gathered(plant.store)
+    said = {"tank-1-dev.flow": 4.0, "tank-2-dev.flow": -1.5, "tank-1/level#estimate": 1.0, "tank-1/level#sigma": 0.5}
+    t_ns = plant.clock.wall_ns()
+    gateway.send(said, quality=0x102, t_ns=t_ns)
+    kept = plant.store.newest_values(record, chosen, kept)
+    newest = kept.newest
+    rows = [n for n in range(len(newest)) if newest.t_ns[n] != NONE_NS]
+    told_now = {newest.names[newest.name[n]]: (newest.value[n], newest.quality[n], newest.t_ns[n]) for n in rows}
+    assert told_now == {name: (value, 0x102, t_ns) for name, value in said.items()}
+    assert not any(prop.standing.readings.value[0] == 4.0 for prop in kept.standing.properties)
+    assert told(gathered(plant.store, kept)) == told(gathered(plant.store))
+    assert kept.standing.changed == 3
+    assert gathered(plant.store, kept).standing.changed == 0
+
+
+def test_whole_numbers_truths_and_texts_are_taken_apart_from_floats():
+    cells = np.array([[5, 0, 7, Kind.INT], [6, 0, 1, Kind.BOOL], [7, 0, 0, Kind.STRING],
+                      [8, 0, np.float64(-0.1).view(np.int64), 0x305 << 8 | 3 << 32 | Kind.FLOAT]])  # fmt: skip
+    none = np.zeros(6, np.int32)
+    newest = NewestValues.none(["one"], none, none)
+    newest.put(np.array([0, 2, 3, 5]), cells)
+    assert newest.value.tolist() == [7.0, 0.0, 1.0, 0.0, 0.0, -0.1]
+    assert newest.t_ns.tolist() == [5, NONE_NS, 6, 7, NONE_NS, 8]
+    assert newest.quality.tolist() == [0, 0, 0, 0, 0, 0x305]
