@@ -11,7 +11,7 @@ ingest_cpu_us_*           processor time of this process for a block of 4,200 sa
 rows_sqlite_msps, rows_pg_msps, copy_pg_msps, rows_duckdb_msps   row stores; all but COPY store a sample once
 ingest_vs_rows_pg, _copy_pg, _rows_sqlite   ours against them
 bytes_per_sample_stored   growth of the database, the larger of the two; and of the peers
-    history: a day of one such gateway, of 40 points in a quick run
+    history: a day of one such gateway, of 29 points in a quick run
 point_day_ms              one point of 1 Hz over 24 h, 86,400 samples, after compaction
 point_day_live_ms         the same while its last hour is as it came: what a running coordinator has
 point_day_uncompacted_ms  the same when nothing of the day was ever compacted
@@ -23,7 +23,7 @@ last_values_200k_ms       the newest value of 200,000 points of a fleet as colum
                           exact sums of its hundred properties
 fleet_aggregate_10k_ms    all numbers of a fleet of 10,000 twins, after all of them said new values; `_few_` after a
                           hundred of them did, `_first_` by a process that has just begun
-twins_100k_rss_mb         memory of a process that has gathered 100,000 twins and listed them; a quick run makes 10,000
+twins_100k_rss_mb         memory of a process that has gathered 100,000 twins and listed them; a quick run makes 4,000
                           and scales
     computing again
 explain_ms, replay_x_realtime   a linear twin at 1 Hz from stored samples and checkpoints, bit for bit

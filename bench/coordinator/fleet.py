@@ -38,13 +38,14 @@ Figures = dict[str, float | None]
 
 def run(folder: Path, server: Postgres | None, *, quick: bool) -> Figures:
     """Figures of fleets."""
-    figures = _aggregate(folder / "sqlite", None) | _last_values(folder / "last", None)
+    turns = 2 if quick else 5
+    figures = _aggregate(folder / "sqlite", None, turns) | _last_values(folder / "last", None, turns)
     if server is not None:
-        figures |= {f"{name}_pg": value for name, value in _last_values(folder / "last-pg", server).items()}
+        figures |= {f"{name}_pg": value for name, value in _last_values(folder / "last-pg", server, turns).items()}
         if not quick:
-            figures |= {f"{name}_pg": value for name, value in _aggregate(folder / "pg", server).items()}
-    figures |= _peers(folder / "peers", server)
-    return figures | many_twins(folder / "many", 10_000 if quick else 100_000)
+            figures |= {f"{name}_pg": value for name, value in _aggregate(folder / "pg", server, turns).items()}
+    figures |= _peers(folder / "peers", server, turns)
+    return figures | many_twins(folder / "many", 4_000 if quick else 100_000)
 
 
 def pumps(store: CoordinatorStore, twins: int, now_ns: int) -> list[Plant]:
@@ -65,7 +66,7 @@ def say(store: CoordinatorStore, plants: Sequence[Plant], at_ns: int) -> None:
         committed(store, some, [[pump_arrival(one, rng, at_ns)] for one in some], at_ns)
 
 
-def _aggregate(state: Path, server: Postgres | None) -> Figures:
+def _aggregate(state: Path, server: Postgres | None, turns: int) -> Figures:
     clock = ManualClock(start_ns())
     figures: Figures = {}
     with opened(state, clock, server) as store:
@@ -93,8 +94,8 @@ def _aggregate(state: Path, server: Postgres | None) -> Figures:
             return read()
 
         figures["fleet_aggregate_10k_first_ms"] = read()
-        figures["fleet_aggregate_10k_ms"] = statistics.median(after(plants) for _ in range(5))
-        figures["fleet_aggregate_10k_few_ms"] = statistics.median(after(plants[:1]) for _ in range(9))
+        figures["fleet_aggregate_10k_ms"] = statistics.median(after(plants) for _ in range(turns))
+        figures["fleet_aggregate_10k_few_ms"] = statistics.median(after(plants[:1]) for _ in range(2 * turns))
     return figures
 
 
@@ -110,7 +111,7 @@ def wide_catalogue(prefix: str, twins: int) -> Catalogue:
     return Catalogue(signals, tuple(bound))
 
 
-def _last_values(state: Path, server: Postgres | None) -> Figures:
+def _last_values(state: Path, server: Postgres | None, turns: int) -> Figures:
     """The newest value of every point of a fleet as columns, all gateways have told anew; then its sums as well."""
     clock = ManualClock(start_ns())
     count = 1_000
@@ -139,7 +140,7 @@ def _last_values(state: Path, server: Postgres | None) -> Figures:
         muster = store.newest_values(record, chosen, None)
         first_ms = (time.perf_counter() - begin) * 1e3
         spent, summed = [], []
-        for _ in range(5):
+        for _ in range(turns):
             tell()
             begin = time.perf_counter()
             muster = store.newest_values(record, chosen, muster)
@@ -158,7 +159,7 @@ def _last_values(state: Path, server: Postgres | None) -> Figures:
     }
 
 
-def _peers(folder: Path, server: Postgres | None) -> Figures:
+def _peers(folder: Path, server: Postgres | None, turns: int) -> Figures:
     """A table of the newest row of every point, read as columns, and a sum over one property of 10,000 twins."""
     figures: Figures = {}
     gateway = np.repeat(np.arange(POINTS // 1_000), 1_000)
@@ -171,8 +172,8 @@ def _peers(folder: Path, server: Postgres | None) -> Figures:
         if peer is not None:
             peer.put(Rows(gateway, signal, start_ns() + zero, np.sin(signal), zero))
             peer.keep_last()
-            figures[f"last_values_200k_ms_{name}"] = _asked(peer, LAST)
-            figures[f"fleet_aggregate_10k_ms_{name}"] = _asked(peer, _AGGREGATE)
+            figures[f"last_values_200k_ms_{name}"] = _asked(peer, LAST, turns)
+            figures[f"fleet_aggregate_10k_ms_{name}"] = _asked(peer, _AGGREGATE, turns)
             peer.close()
     return figures
 
@@ -183,9 +184,9 @@ _AGGREGATE = (
 )
 
 
-def _asked(peer: Peer, text: str) -> float:
+def _asked(peer: Peer, text: str, turns: int) -> float:
     spent = []
-    for _ in range(5):
+    for _ in range(turns):
         begin = time.perf_counter()
         rows = peer.ask(text)
         if rows and not isinstance(rows[0], np.ndarray):
