@@ -113,7 +113,7 @@ def page(parts: dict[str, Summary], mutants: dict[str, str], commit: str, commit
         "|---|--:|--:|--:|--:|--:|--:|",
         _line("A simulation, virtual time", a), _line("B power cuts at I/O calls", b), _line("C real processes", c),
         "",
-        f"A: seeds from 0 on, at {commits}; B: {b.seeds} cuts, {CUTS_PER_LIFE} of each life; C: {c.seeds} sites.",
+        f"A: {a.seeds} seeds, at {commits}; B: {b.seeds} cuts, {CUTS_PER_LIFE} of each life; C: {c.seeds} sites.",
         "`python -m tests.campaign --layer a --first SEED --seeds 1` repeats one of A byte for byte.",
         "",
         f"Of n power cuts without a loss, the chance of a loss at the next one is below 3/n with 95 %: {_bound(b, c)}.",

@@ -17,7 +17,7 @@ import pytest
 from tests.campaign import world as worlds
 from tests.campaign.checker import check
 from tests.campaign.nemesis import Only
-from tests.cloud.ingest.link import Coordinator, dialling
+from tests.cloud.ingest.link import Coordinator, dialling, impatient
 from tests.cloud.ingest.memory import MemorySpool, until
 from twincloud import service
 from twincloud.ingest.stream import GatewayStream
@@ -173,7 +173,8 @@ def _fed(supervisor: socket.socket) -> bool:
         supervisor.settimeout(30)
 
 
-async def test_three_hundred_silent_sockets_are_cut_while_a_gateway_is_served(record_property):
+async def test_three_hundred_silent_sockets_are_cut_while_a_gateway_is_served(record_property, monkeypatch):
+    impatient(monkeypatch)
     spool = MemorySpool().boot()
     loop = asyncio.get_running_loop()
     async with Coordinator().up() as coordinator, contextlib.AsyncExitStack() as stack:

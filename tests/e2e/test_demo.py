@@ -10,7 +10,8 @@ import pytest
 
 KEYS = {
     "twins", "gateways", "samples_acquired", "samples_stored", "lost", "duplicates", "declared_missing",
-    "first_estimate_s", "freshness_p95_s", "models_swapped",
+    "first_estimate_s", "freshness_p95_s", "models_swapped", "ticks",
+    "ticks_replayed_exactly",
 }  # fmt: skip
 
 
@@ -27,5 +28,6 @@ def test_the_demo_loses_nothing_and_says_so_in_its_last_line(tmp_path):
     assert figures["samples_stored"] == figures["samples_acquired"] > 1000
     assert figures["models_swapped"] == 2
     assert figures["first_estimate_s"] > 0
+    assert figures["ticks_replayed_exactly"] == figures["ticks"] > 100
     assert "/login?code=" in done.stdout
     assert "twinctl fleet" in done.stdout

@@ -18,6 +18,7 @@ from tests.cloud.ingest.memory import (
     running,
 )
 from twincloud.downlink.mailbox import Mailbox
+from twincloud.ingest import servicer
 from twincloud.ingest.limits import IngestLimits
 from twincloud.ingest.servicer import SyncServicer, serve
 from twincloud.storage.contract import Directive
@@ -78,6 +79,13 @@ async def stop(task) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def impatient(monkeypatch) -> None:
+    """Servers begun from now on give a handshake two seconds: production's twenty would only be waited for."""
+    short = {**dict(servicer.SERVER_OPTIONS), "grpc.server_handshake_timeout_ms": 2_000}
+    assert short.keys() == dict(servicer.SERVER_OPTIONS).keys()
+    monkeypatch.setattr(servicer, "SERVER_OPTIONS", tuple(short.items()))
 
 
 def raw_channel(coordinator, options):
