@@ -102,6 +102,14 @@ def test_retired_twins_are_listed_when_asked_for(ctl):
     assert [t["twin"] for t in json.loads(ctl("twin", "list", "--state", "retired", "-o", "json").out)] == ["T-1"]
 
 
+def test_twins_are_listed_by_a_filter_and_a_wrong_one_is_refused(ctl):
+    assert [t["twin"] for t in ctl("twin", "list", "--filter", 'twin = "T-1"', "-o", "json").json] == ["T-1"]
+    assert ctl("twin", "list", "--filter", 'twin = "T-2"', "-o", "json").json == []
+    refused = ctl("twin", "list", "--filter", "twin = T-1")
+    assert "FILTER_INVALID" in refused.err
+    assert "column" in refused.err
+
+
 def test_wrong_use_is_refused(ctl):
     for args in (["set", "T-1"], ["set", "T-1", "--tag", "x"], ["create", "T-5"], ["desired", "T-1", "--clear"]):
         assert ctl("twin", *args).code == 2, args

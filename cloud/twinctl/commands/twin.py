@@ -41,10 +41,14 @@ def _then(as_of: str, known_at: str) -> dict[str, str]:
 @click.option("--site", default="", help="Only this site.")
 @click.option("--health", type=click.Choice(["ok", "warn", "bad", "offline"]), help="Only with this health.")
 @click.option("--state", type=click.Choice(STATES), help="Only in this state; retired ones are not shown otherwise.")
+@click.option(
+    "--filter", "chosen", default=None, help="Only what this filter lets through; its language is in docs/api.md."
+)
 @click.pass_context
-def list_(ctx: click.Context, site: str, health: str | None, state: str | None) -> None:
+def list_(ctx: click.Context, site: str, health: str | None, state: str | None, chosen: str | None) -> None:
     """List twins by site and name."""
-    rows = [r for r in client_of(ctx).pages("/twins", site=site, state=state) if health in (None, r["health"])]
+    found = client_of(ctx).pages("/twins", site=site, state=state, filter=chosen)
+    rows = [r for r in found if health in (None, r["health"])]
     emit(ctx, rows, _LIST, empty="no twins")
 
 
