@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twincloud.archive.objects import Head, check_key, digest_of
 from twinmodel.errors import ConflictError, DeniedError, MissingError, StorageError, UnreachableError
+from twinmodel.files import sync_folder
 
 _DRAFT = ".upload-"
 _CHUNK = 8 << 20
@@ -60,7 +61,7 @@ class DirectoryObjects:
             finally:
                 draft.unlink(missing_ok=True)
             for folder in (target.parent, *target.parent.parents):
-                _sync(folder)
+                sync_folder(folder)
                 if folder == self.folder:
                     break
 
@@ -96,7 +97,7 @@ class DirectoryObjects:
         with self._telling(key):
             path.unlink(missing_ok=True)
             if path.parent.exists():
-                _sync(path.parent)
+                sync_folder(path.parent)
 
     def tidy(self, keep: Collection[str]) -> int:
         """See `ObjectStore.tidy`."""
@@ -155,11 +156,3 @@ def _publish(draft: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(errno.EEXIST, "exists", str(target)) from error
         draft.rename(target)  # a file system without links; one coordinator alone archives at a time
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

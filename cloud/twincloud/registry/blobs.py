@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from twinmodel.errors import InputError, MissingError, StorageError
+from twinmodel.files import sync_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 FILE_MODE = 0o600
@@ -40,7 +41,7 @@ class Blobs:
                 os.fsync(file.fileno())
             draft.rename(path)
             for folder in (path.parent, self.folder):
-                _sync(folder)
+                sync_folder(folder)
         except OSError as error:
             draft.unlink(missing_ok=True)
             reasons = {errno.ENOSPC: "STORE_FULL", errno.EDQUOT: "STORE_FULL", errno.EROFS: "STORE_READ_ONLY"}
@@ -76,11 +77,3 @@ class Blobs:
         if not _DIGEST.fullmatch(digest):
             raise InputError("REQUEST_INVALID", "a digest is 64 lower-case hexadecimal digits", hint="use a digest")
         return self.folder / digest[:2] / digest
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

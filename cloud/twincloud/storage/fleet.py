@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select, tuple_
+from sqlalchemy import RowMapping, Select, bindparam, select, tuple_
 
 from twincloud.filters import Filter
 from twincloud.storage import schema as t
@@ -49,21 +49,23 @@ class FleetStore(Part):
         with self._database.read(key.tenant) as connection:
             wanted = {"gateway_id": self._gateway_id(connection, key), "limit": LOSSES_MAX}
             rows = connection.execute(_LOSSES, wanted).mappings().all()
-        return tuple(
-            Loss(
-                gateway=key,
-                kind=row["kind"],
-                reason=row["reason"],
-                boot=row["boot"].hex(),
-                stream=Stream(row["stream"]),
-                first_seq=row["first_seq"],
-                count=row["count"],
-                from_ns=row["from_ns"],
-                to_ns=row["to_ns"],
-                device=row["device"],
-            )
-            for row in reversed(rows)
-        )
+        return tuple(loss_of(row, key) for row in reversed(rows))
+
+
+def loss_of(row: RowMapping, key: GatewayKey) -> Loss:
+    """The hole that a row with its boot declares."""
+    return Loss(
+        gateway=key,
+        kind=row["kind"],
+        reason=row["reason"],
+        boot=row["boot"].hex(),
+        stream=Stream(row["stream"]),
+        first_seq=row["first_seq"],
+        count=row["count"],
+        from_ns=row["from_ns"],
+        to_ns=row["to_ns"],
+        device=row["device"],
+    )
 
 
 def gateway_of(row: Mapping[Any, Any]) -> Gateway:

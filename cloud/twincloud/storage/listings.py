@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import select
 
 from twincloud.storage import schema as t
 from twincloud.storage.contract import Directive, GatewayKey, Loss, Page
+from twincloud.storage.fleet import loss_of
+from twincloud.storage.mailbox import directive_of
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import Part, limited
-from twinmodel.signal import Stream
 
 
 class ListingStore(Part):
@@ -26,7 +27,10 @@ class ListingStore(Part):
         with self._database.read(tenant) as connection:
             rows = connection.execute(limited(statement.order_by(d.number.desc()), limit)).mappings().all()
         page = page_of(rows, limit, lambda row: (row["number"],))
-        return Page(tuple(_directive(row, tenant) for row in page.items), page.next_token)
+        return Page(
+            tuple(directive_of(row, GatewayKey(tenant, row["site"], row["gateway"])) for row in page.items),
+            page.next_token,
+        )
 
     def loss_page(self, key: GatewayKey, *, limit: int = 100, token: str = "") -> Page[Loss]:
         """See `Listings.loss_page`."""
@@ -40,24 +44,4 @@ class ListingStore(Part):
             )
             rows = connection.execute(limited(statement, limit)).mappings().all()
         page = page_of(rows, limit, lambda row: (row["id"],))
-        return Page(tuple(_loss(row, key) for row in page.items), page.next_token)
-
-
-def _directive(row: RowMapping, tenant: str) -> Directive:
-    names = Directive.__dataclass_fields__.keys() - {"gateway"}
-    return Directive(gateway=GatewayKey(tenant, row["site"], row["gateway"]), **{name: row[name] for name in names})
-
-
-def _loss(row: RowMapping, key: GatewayKey) -> Loss:
-    return Loss(
-        gateway=key,
-        kind=row["kind"],
-        reason=row["reason"],
-        boot=row["boot"].hex(),
-        stream=Stream(row["stream"]),
-        first_seq=row["first_seq"],
-        count=row["count"],
-        from_ns=row["from_ns"],
-        to_ns=row["to_ns"],
-        device=row["device"],
-    )
+        return Page(tuple(loss_of(row, key) for row in page.items), page.next_token)

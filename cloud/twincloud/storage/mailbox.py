@@ -117,7 +117,7 @@ class MailboxStore(Part):
         connection.execute(insert(t.directives), row)
         body: dict[str, object] = {"twin": key.twin, "name": row["name"], "version": row["version"], "outcome": ""}
         record(connection, [News(key.tenant, key.site, "directive", key.twin, now_ns, body)])
-        return _directive(row, GatewayKey(key.tenant, key.site, twin["gateway"]))
+        return directive_of(row, GatewayKey(key.tenant, key.site, twin["gateway"]))
 
     def open_directives(self, gateway: GatewayKey) -> tuple[Directive, ...]:
         """See `Ingest.open_directives`; none while the gateway's identity is forked."""
@@ -126,7 +126,7 @@ class MailboxStore(Part):
             if row["state"] == FORKED:
                 return ()
             rows = connection.execute(_OPEN, {"gateway_id": row["id"]}).mappings().all()
-        return tuple(_directive(row, gateway) for row in rows)
+        return tuple(directive_of(row, gateway) for row in rows)
 
     def settle_directive(
         self, gateway: GatewayKey, directive: str, outcome: str, *, reason: str, detail: str, running: str, now_ns: int
@@ -163,7 +163,7 @@ class MailboxStore(Part):
             statement = statement.where(t.directives.c.target == target)
         with self._database.read(tenant) as connection:
             rows = connection.execute(statement).mappings().all()
-        return tuple(_directive(row, GatewayKey(tenant, row["site"], row["gateway"])) for row in rows)
+        return tuple(directive_of(row, GatewayKey(tenant, row["site"], row["gateway"])) for row in rows)
 
     def _put_digest(
         self, connection: Connection, tenant: str, gateway_id: int, twin: str, digest: str, name: str, now_ns: int
@@ -179,7 +179,8 @@ class MailboxStore(Part):
         self._database.upsert(connection, t.running, [row])
 
 
-def _directive(row: Mapping[str, Any] | RowMapping, gateway: GatewayKey) -> Directive:
+def directive_of(row: Mapping[str, Any] | RowMapping, gateway: GatewayKey) -> Directive:
+    """The directive of a row."""
     names = Directive.__dataclass_fields__.keys() - {"gateway"}
     return Directive(gateway=gateway, **{name: row[name] for name in names})
 

@@ -19,10 +19,10 @@ from twincloud.archive.objects import ObjectStore, verify, whole
 from twincloud.archive.runs import Written
 from twincloud.storage.contract_archives import Archives
 from twincloud.storage.records_archives import Archive, Draft, FileState
-from twinmodel.clock import SECOND_NS, Clock
+from twincloud.upkeep.task import Stepwise
+from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, StorageError
 
-STEP_NS = SECOND_NS
 DAYS_MAX = 64
 LEFTOVERS_MAX = 100
 STAGING = ".staging.parquet"
@@ -30,7 +30,7 @@ STAGING = ".staging.parquet"
 _log = structlog.get_logger("twincloud.archive")
 
 
-class ArchiveTask:
+class ArchiveTask(Stepwise):
     """See `Task`; one of a process.
 
     Args:
@@ -48,24 +48,13 @@ class ArchiveTask:
     def __init__(
         self, store: Archives, objects: ObjectStore, staging: Path, age_ns: int, worker: str, clock: Clock
     ) -> None:
+        super().__init__(clock)
         self._store = store
         self._objects = objects
         self._staging = staging
         self._age_ns = age_ns
         self._worker = worker
-        self._clock = clock
-        self._work: Iterator[None] | None = None
         self.moved = 0
-
-    def run(self, now_ns: int) -> int:
-        """See `Task.run`; after an error the next call begins anew, with what the last one left."""
-        until_ns = self._clock.boot_ns() + STEP_NS
-        work, self._work = self._work or self.steps(now_ns), None
-        for _ in work:
-            if self._clock.boot_ns() >= until_ns:
-                self._work = work
-                return 1
-        return 0
 
     def steps(self, now_ns: int) -> Iterator[None]:
         """All there is to do now, in small steps."""

@@ -12,15 +12,15 @@ from twincloud.storage.contract_archives import Archives
 from twincloud.storage.contract_retention import Retention
 from twincloud.storage.records_retention import Holder
 from twincloud.upkeep.archive import cleaned
-from twinmodel.clock import SECOND_NS, Clock
+from twincloud.upkeep.task import Stepwise
+from twinmodel.clock import Clock
 
 PERIOD_S: Final = 600.0
-STEP_NS: Final = SECOND_NS
 
 _log = structlog.get_logger("twincloud.retention")
 
 
-class RetentionTask:
+class RetentionTask(Stepwise):
     """See `Task`; one of a process.
 
     Args:
@@ -37,23 +37,12 @@ class RetentionTask:
     def __init__(
         self, store: Retention, archives: Archives, objects: ObjectStore, *, archiving: bool, clock: Clock
     ) -> None:
+        super().__init__(clock)
         self._store = store
         self._archives = archives
         self._objects = objects
         self._archiving = archiving
-        self._clock = clock
-        self._work: Iterator[None] | None = None
         self._looked: set[tuple[str, int]] = set()
-
-    def run(self, now_ns: int) -> int:
-        """See `Task.run`; after an error the next call begins anew, with what the last one left."""
-        until_ns = self._clock.boot_ns() + STEP_NS
-        work, self._work = self._work or self.steps(now_ns), None
-        for _ in work:
-            if self._clock.boot_ns() >= until_ns:
-                self._work = work
-                return 1
-        return 0
 
     def steps(self, now_ns: int) -> Iterator[None]:
         """All there is to do now, in small steps."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -106,12 +107,12 @@ class Extractor:
         return batches
 
 
-class _Column:
+class _Column(ABC):
     """Points that are decoded together."""
 
+    @abstractmethod
     def decode(self, raw: bytes, scales: Scales) -> tuple[Values, Codes | None]:
         """Their values, and qualities where not all are good."""
-        raise NotImplementedError
 
 
 class _Singly(_Column):
