@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from twinedge.estimate.runner import TwinRunner
 from twinedge.gate.gate import Gate
 from twinedge.lanes import Flush, Lanes
-from twinedge.ports import Delivery, NotAcquired
+from twinedge.ports import Delivery, NotAcquired, Watcher
 from twinedge.replays import Replays
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.ensemble import Due, Ensemble
@@ -53,7 +53,11 @@ With the fact `refused` the policy for a full disk says so, with `declared` what
 
 
 class Pipeline:
-    """Gate, models and lanes of one agent; all calls come from its event loop."""
+    """Gate, models and lanes of one agent; all calls come from its event loop.
+
+    Attributes:
+        watchers: shown all that goes into the lanes but their own records; may grow before the first catalogue.
+    """
 
     def __init__(
         self,
@@ -73,6 +77,7 @@ class Pipeline:
         self._commit = commit
         self._clock = clock
         self._catalogue = Catalogue(())
+        self.watchers: list[Watcher] = []
         self._due = asyncio.Event()
         self._committing = asyncio.Lock()
         self._ending = False
@@ -105,6 +110,8 @@ class Pipeline:
             self._catalogue = catalogue
             for runner in self._runners:
                 runner.publish_as(catalogue)
+            for watcher in self.watchers:
+                watcher.use(catalogue)
         return True
 
     async def put_right(
@@ -142,6 +149,19 @@ class Pipeline:
         elif self._going_on is None:
             self._going_on = asyncio.get_running_loop().call_later(GATHER_S, self._go_on)
 
+    def record(self, batches: Sequence[Batch]) -> None:
+        """Takes samples of the agent's own making, such as alarms, past gate and models."""
+        self._lanes.add(batches, self._clock.boot_ns())
+        self._due.set()
+
+    def _show(self, batches: Sequence[Batch]) -> None:
+        """Shows the watchers what went into the lanes; a defect in one of them must not stop a sample."""
+        for watcher in self.watchers:
+            try:
+                watcher.see(batches)
+            except Exception as error:  # noqa: BLE001 - see above
+                log.error("watcher failed", watcher=type(watcher).__name__, exc_info=error)
+
     def _go_on(self) -> None:
         """Takes what was gathered through gate and models into the lanes, in the order of its arrival."""
         if self._going_on is not None:
@@ -165,6 +185,8 @@ class Pipeline:
             if any(d.urgent for d in deliveries):
                 self._lanes.hurry()
             fresh += gated
+        if fresh:
+            self._show(fresh)
         # Last, so that whatever a model does, all that came is in the lanes.
         self._estimate(fresh)
 
@@ -202,6 +224,7 @@ class Pipeline:
                 at += len(mine)
                 if found:
                     self._lanes.add(found, self._clock.boot_ns())
+                    self._show(found)
         self._due.set()
 
     def _prepare(self, runner: TwinRunner, arrived: Sequence[Batch], now_ns: int) -> bool:
@@ -245,6 +268,7 @@ class Pipeline:
         withdrawn = runner.withdraw(self._clock.wall_ns())
         if withdrawn:
             self._lanes.add(withdrawn, self._clock.boot_ns())
+            self._show(withdrawn)
         runner.start_over()
 
     async def tick(self) -> None:

@@ -7,11 +7,11 @@ device ─▶ Driver ─▶ Sink ─▶ gate ─▶ align ─▶ estimate ─▶
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from twinmodel.signal import Batch
+from twinmodel.signal import Batch, Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,18 @@ class Sink(Protocol):
 
     async def put(self, item: Delivery | NotAcquired) -> None:
         """Waits while the queue is full (back-pressure); a cancelled put has handed over nothing."""
+        ...
+
+
+class Watcher(Protocol):
+    """Looks at what goes into the lanes: alarms, and what is served on site. Called in the event loop."""
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Another catalogue holds from now on; the ids of signals may differ."""
+        ...
+
+    def see(self, batches: Sequence[Batch]) -> None:
+        """Samples after the gate, or what models say; must neither block nor raise, nor change them."""
         ...
 
 

@@ -347,3 +347,32 @@ async def test_whatever_becomes_of_the_models_all_that_was_gathered_is_stored_an
     assert await pipeline.commit(everything=True)
     assert sorted(name for name, _ in disk.rows) == ["d.slow", "d.slow", "d.state"]
     assert told == [1]
+
+
+async def test_watchers_see_gated_samples_and_a_defect_in_one_stops_nothing(pipeline, clock, disk):
+    class Watcher:
+        def __init__(self):
+            self.seen, self.catalogues = [], []
+
+        def use(self, catalogue):
+            self.catalogues.append(catalogue)
+
+        def see(self, batches):
+            self.seen += [s for b in batches for s in b.signal.tolist()]
+
+    class Broken(Watcher):
+        def see(self, batches):
+            raise KeyError("defect")
+
+    watcher = Watcher()
+    pipeline.watchers += [Broken(), watcher]
+    await pipeline.use(CATALOGUE)
+    await pipeline.put(delivery(clock, 0, 1))
+    await pipeline.commit(everything=True)
+    assert (watcher.seen, watcher.catalogues, len(disk.rows)) == ([0, 1], [CATALOGUE], 2)
+
+
+async def test_records_of_the_agent_itself_go_past_the_gate_to_the_disk(pipeline, clock, disk):
+    pipeline.record([Batch.of(Kind.FLOAT, [0], [1.0], [0], [7])])
+    await pipeline.commit(everything=True)
+    assert disk.rows == [("d.state", 7)]
