@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 
 from twinedge.config.load import LoadedSite, load_site
+from twinedge.control import SOCKET, ControlServer
 from twinedge.downlink.outcomes import Outcomes
 from twinedge.downlink.receiver import Receiver
 from twinedge.drivers.registry import build_drivers
@@ -168,6 +169,7 @@ class _Running:
         self._publication = Publication(self._spooled, self._pipeline)
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
+        self._control = ControlServer(options.state / SOCKET)
         self._progress = -1
         self._stop = asyncio.Event()
 
@@ -197,6 +199,7 @@ class _Running:
             flushing = group.create_task(self._pipeline.flush(), name="flush")
             start(serving, "models", self._follow_models(catalogue))
             start(serving, "status", self._tell())
+            start(serving, "control", self._keep("control", self._control.run))
             if self._uplink is not None and self._receiver is not None:
                 start(serving, "uplink", self._keep("uplink", self._uplink.run))
                 start(serving, "downlink", self._keep("downlink", self._receiver.run))

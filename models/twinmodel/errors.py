@@ -182,6 +182,7 @@ REASONS: dict[str, Reason] = {
     "STATE_LOCKED": _reason(_CONFLICT, "another process uses this state directory; stop it"),
     "STATE_INVALID": _reason(_STORAGE, "see docs/runbook.md"),
     "NOT_INITIALISED": _reason(_CONFLICT, "run the `init` command first"),
+    "AGENT_NOT_RUNNING": _reason(_UNREACHABLE, "see that `twinedge run` is up on this state directory, as this user"),
     "EXTRA_MISSING": _reason(_CONFLICT, "install the extra named"),
     "TOOL_MISSING": _reason(_CONFLICT, "install the program named, of the version named or newer"),
     # storage
