@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,14 +218,18 @@ def _tell_ready(made: Simulation) -> None:
 
 
 @cli.command()
-@click.argument("target")
-@click.argument("kind")
+@click.argument("target", required=False)
+@click.argument("kind", required=False)
 @click.option("--for", "for_s", type=_Duration(), help="End it after this time, e.g. 30s.")
 @click.option("--size", type=float, help="How much: unit, unit/s, share or seconds, as the kind takes it.")
 @click.option("--point", default="", help="Sensor to hit, `*` for all.  [default: the first]")
 @click.option("--to", default="", help="firmware_update: the profile, or the firmware version, it becomes.")
+@click.option("--script", type=click.Path(path_type=Path), help="Play the faults of a YAML file, from now on.")
+@click.option("--dry-run", is_flag=True, help="With --script: look it through and list what would happen when.")
 @_state
-def fault(target: str, kind: str, for_s: float | None, size: float | None, point: str, to: str, state: Path) -> None:
+def fault(
+    target: str | None, kind: str | None, state: Path, script: Path | None, *, dry_run: bool, **plan: Any
+) -> None:
     """Switch on a fault of a device or link: `fault HX-3 stuck`; `fault clear HX-3` ends all of them.
 
     \b
@@ -237,11 +242,31 @@ def fault(target: str, kind: str, for_s: float | None, size: float | None, point
     """  # noqa: D301  # \b is click's mark for a block kept as it is
     from twinsim.control import send_order  # noqa: PLC0415  # --help stays fast
 
+    if script is not None:
+        if target is not None or any(plan.values()):
+            raise click.UsageError("a script says target, kind and all else itself")
+        _play(script, state, dry_run=dry_run)
+        return
+    if target is None or kind is None or dry_run:
+        raise click.UsageError("say which fault of what: TARGET KIND, or --script FILE")
     if target == "clear":
         send_order(state, {"do": "clear", "target": kind})
         return
-    order = {"do": "fault", "target": target, "kind": kind, "point": point, "size": size, "for_s": for_s, "to": to}
-    send_order(state, order)
+    send_order(state, {"do": "fault", "target": target, "kind": kind, **plan})
+
+
+def _play(file: Path, state: Path, *, dry_run: bool) -> None:
+    from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+    from twinsim.script import check_script, describe, play, read_script  # noqa: PLC0415  # --help stays fast
+
+    script = read_script(file)
+    check_script(script, state)
+    if dry_run:
+        for line in describe(script):
+            click.echo(line)
+        return
+    taken = play(script, state, SystemClock(), click.echo, threading.Event().wait)
+    _tell(f"played {taken} faults of {file}")
 
 
 @cli.command("list")

@@ -4,6 +4,8 @@
     <- {"ok": true, "devices": [...], "links": [...]}
     -> {"do": "fault", "target": "HX-3", "kind": "stuck", "point": "hot_out", "size": null, "for_s": 30.0}
     <- {"ok": true}
+    -> {"do": "check", "target": "HX-3", "kind": "stuck"}      would it be taken? nothing begins
+    <- {"ok": true}
     -> {"do": "clear", "target": "HX-3"}
     <- {"ok": true}
     <- {"ok": false, "reason": "UNKNOWN_DEVICE", "message": "...", "hint": "..."}

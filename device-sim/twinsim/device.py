@@ -80,3 +80,9 @@ class Device:
         return self.faults.switch_on(
             kind, now_s=self.age_s, reading=self.reading, point=point, size=size, for_s=for_s, to=to
         )
+
+    def check(
+        self, kind: str, *, point: str = "", size: float | None = None, for_s: float | None = None, to: str = ""
+    ) -> None:
+        """Refuses what `inject` would refuse, and begins nothing; see `FaultPanel.check`."""
+        self.faults.check(kind, point=point, size=size, for_s=for_s, to=to)

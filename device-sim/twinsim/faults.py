@@ -196,7 +196,17 @@ class FaultPanel:
         for_s: float | None = None,
         to: str = "",
     ) -> Fault:
-        """Begins a fault at device time `now_s`.
+        """Begins a fault at device time `now_s`. Raises as `check`."""
+        fault_kind, points = self.check(kind, point=point, size=size, for_s=for_s, to=to)
+        held = {name: reading[name] for name in points if name in reading}
+        fault = Fault(fault_kind, points, size, now_s, None if for_s is None else now_s + for_s, held, to)
+        self._on[fault_kind] = fault
+        return fault
+
+    def check(
+        self, kind: str, *, point: str = "", size: float | None = None, for_s: float | None = None, to: str = ""
+    ) -> tuple[FaultKind, tuple[str, ...]]:
+        """Which fault of which points would begin; nothing does.
 
         Raises:
             InputError: VALUE_INVALID for an unknown kind or size, UNKNOWN_SIGNAL for an unknown point.
@@ -215,11 +225,7 @@ class FaultPanel:
         if bool(to) != (fault_kind is FaultKind.FIRMWARE_UPDATE):
             raise InputError("VALUE_INVALID", "firmware_update, and no other fault, takes a profile or a firmware `to`")
         named = fault_kind in _OF_SENSORS or (fault_kind is FaultKind.REBOOT and bool(point))
-        points = self._points(point) if named else ()
-        held = {name: reading[name] for name in points if name in reading}
-        fault = Fault(fault_kind, points, size, now_s, None if for_s is None else now_s + for_s, held, to)
-        self._on[fault_kind] = fault
-        return fault
+        return fault_kind, self._points(point) if named else ()
 
     def _points(self, point: str) -> tuple[str, ...]:
         if point == ALL_POINTS:

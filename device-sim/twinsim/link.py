@@ -79,19 +79,8 @@ class Link:
         return len(self._pairs)
 
     def set_mode(self, mode: str, *, delay_s: float | None = None, for_s: float | None = None) -> None:
-        """Changes what the link does; after `for_s` seconds it goes back to `up`.
-
-        Raises:
-            InputError: VALUE_INVALID for an unknown mode or a time that makes no sense.
-        """
-        if mode not in tuple(LinkMode):
-            raise InputError(
-                "VALUE_INVALID", f"no link mode is called {mode!r}", hint=f"use one of {', '.join(LinkMode)}"
-            )
-        if delay_s is not None and not 0 <= delay_s <= DELAY_MAX_S:
-            raise InputError("VALUE_INVALID", f"a delay lies between 0 and {DELAY_MAX_S:g} s, not {delay_s}")
-        if for_s is not None and for_s <= 0:
-            raise InputError("VALUE_INVALID", f"a fault cannot last {for_s} s")
+        """Changes what the link does; after `for_s` seconds it goes back to `up`. Raises as `check_mode`."""
+        check_mode(mode, delay_s=delay_s, for_s=for_s)
         if self._restore is not None:
             self._restore.cancel()
             self._restore = None
@@ -204,6 +193,20 @@ class Link:
             writer.write(chunk)
             await writer.drain()
             self.passed_bytes += len(chunk)
+
+
+def check_mode(mode: str, *, delay_s: float | None = None, for_s: float | None = None) -> None:
+    """Refuses what no link can do.
+
+    Raises:
+        InputError: VALUE_INVALID for an unknown mode or a time that makes no sense.
+    """
+    if mode not in tuple(LinkMode):
+        raise InputError("VALUE_INVALID", f"no link mode is called {mode!r}", hint=f"use one of {', '.join(LinkMode)}")
+    if delay_s is not None and not 0 <= delay_s <= DELAY_MAX_S:
+        raise InputError("VALUE_INVALID", f"a delay lies between 0 and {DELAY_MAX_S:g} s, not {delay_s}")
+    if for_s is not None and for_s <= 0:
+        raise InputError("VALUE_INVALID", f"a fault cannot last {for_s} s")
 
 
 def _shut(writer: asyncio.StreamWriter, *, reset: bool) -> None:

@@ -10,16 +10,20 @@ links:
   wan: {listen: "127.0.0.1:8600", to: "127.0.0.1:8421"}
 faults:
   - {at: 60s, target: HX-3, fault: plant_drift, size: 0.4, for: 10min}
-  - {at: 90s, target: wan, fault: cut, for: 30s}
+  - {at: 90s, target: wan, fault: cut, for: 30s, repeat: {every: 5min, times: 12}}
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.profile.load import read_yaml
 from twinmodel.profile.schema import Duration
@@ -28,6 +32,8 @@ from twinsim.firmware import KINDS
 from twinsim.link import LinkMode
 
 PORT_BASE = 8500
+CLEAR = "clear"
+REPEAT_MAX = 100_000
 DEVICES_MAX = 247
 FLEET_MAX = 10_000
 RATE_MAX_HZ = 100.0
@@ -116,16 +122,52 @@ class LinkPlan(_Strict):
     to: Place
 
 
+class Repeat(_Strict):
+    """Again and again: `times` in all, `every` that much later than the time before."""
+
+    every: Annotated[Duration, Field(ge=MILLISECOND_NS)]
+    times: int = Field(ge=1, le=REPEAT_MAX)
+
+
 class FaultPlan(_Strict):
-    """A fault to switch on `at` a time after the start; `target` is a device or a link."""
+    """A fault to switch on `at` a time after the start.
+
+    Attributes:
+        at: when.
+        target: a device or a link.
+        fault: its kind, the mode of a link, or `clear`, which ends all of the target.
+        point, size, to: as the kind takes them.
+        lasting: how long; without it, until it is cleared.
+        repeat: whether it comes again.
+        expect: what should be seen then, in words, for whoever reads along.
+    """
 
     at: Duration
     target: str = Field(validation_alias=AliasChoices("target", "device"))
-    fault: FaultKind | LinkMode
+    fault: FaultKind | LinkMode | Literal["clear"]
     point: str = ""
     size: float | None = None
     to: str = ""
-    lasting: Annotated[Duration | None, Field(alias="for")] = None
+    lasting: Annotated[Duration | None, Field(alias="for", gt=0)] = None
+    repeat: Repeat | None = None
+    expect: str = Field("", max_length=500)
+
+    @property
+    def for_s(self) -> float | None:
+        """How long in seconds."""
+        return None if self.lasting is None else self.lasting / SECOND_NS
+
+    @model_validator(mode="after")
+    def _clears(self) -> FaultPlan:
+        if self.fault == CLEAR and (self.point or self.to or self.size is not None or self.lasting is not None):
+            raise ValueError("`clear` ends all faults of its target and takes nothing else")
+        return self
+
+
+class FaultScript(_Strict):
+    """A file of faults for a simulation that runs: `faults`, as in a scenario."""
+
+    faults: list[FaultPlan] = Field(min_length=1, max_length=10_000)
 
 
 class Scenario(_Strict):
@@ -154,9 +196,19 @@ class Scenario(_Strict):
             known, kinds = (self.links, LinkMode) if plan.target in self.links else (devices, FaultKind)
             if plan.target not in known:
                 raise ValueError(f"faults: {plan.target!r} is neither a device nor a link of this scenario")
-            if plan.fault not in tuple(kinds):
+            if plan.fault not in (*kinds, CLEAR):
                 raise ValueError(f"faults: {plan.target} has no {plan.fault}; use one of {', '.join(kinds)}")
         return self
+
+
+def schedule(plans: Sequence[FaultPlan]) -> Iterator[tuple[int, FaultPlan]]:
+    """Every single time a fault is switched on, as nanoseconds after the start, in order; repeated ones too."""
+    return merge(*(_times(plan) for plan in sorted(plans, key=lambda p: p.at)), key=itemgetter(0))
+
+
+def _times(plan: FaultPlan) -> Iterator[tuple[int, FaultPlan]]:
+    every, times = (0, 1) if plan.repeat is None else (plan.repeat.every, plan.repeat.times)
+    return ((plan.at + number * every, plan) for number in range(times))
 
 
 def device_names(scenario: Scenario) -> list[str]:

@@ -30,8 +30,8 @@ from twinsim.background import background
 from twinsim.control import Order, control_channel
 from twinsim.fleets import AnyDevice, Stage, serve
 from twinsim.image.device import ProfileDevice
-from twinsim.link import Link, LinkMode, link
-from twinsim.scenario import Scenario
+from twinsim.link import Link, LinkMode, check_mode, link
+from twinsim.scenario import CLEAR, Scenario, schedule
 from twinsim.served import ServedLog
 
 READY_NAME = "ready.json"
@@ -80,6 +80,28 @@ class Simulation:
         else:
             self._device(target).inject(kind, point=point, size=size, for_s=for_s, to=to)
         _log.info("fault begins", target=target, kind=kind, point=point, size=size, for_s=for_s, to=to)
+
+    def check(
+        self,
+        target: str,
+        kind: str,
+        *,
+        point: str = "",
+        size: float | None = None,
+        for_s: float | None = None,
+        to: str = "",
+    ) -> None:
+        """Refuses what `fault` (or, for the kind `clear`, `clear`) would refuse, and changes nothing."""
+        if kind == CLEAR:
+            self._known(target)
+        elif target in self.links:
+            check_mode(kind, delay_s=size, for_s=for_s)
+        else:
+            self._device(target).check(kind, point=point, size=size, for_s=for_s, to=to)
+
+    def _known(self, target: str) -> None:
+        if target not in self.links:
+            self._device(target)
 
     def clear(self, target: str) -> None:
         """Ends all faults of a device or brings a link up. Raises MissingError UNKNOWN_DEVICE."""
@@ -135,15 +157,16 @@ class Simulation:
                 return self.describe()
             case {"do": "clear", "target": str(target)}:
                 self.clear(target)
-            case {"do": "fault", "target": str(target), "kind": str(kind)}:
+            case {"do": "fault" | "check" as do, "target": str(target), "kind": str(kind)}:
                 point = order.get("point") or ""
                 to = order.get("to") or ""
                 if not isinstance(point, str) or not isinstance(to, str):
                     raise InputError("REQUEST_INVALID", "point or to is no text")
                 size, for_s = _number(order, "size"), _number(order, "for_s")
-                self.fault(target, kind, point=point, size=size, for_s=for_s, to=to)
+                begin = self.fault if do == "fault" else self.check
+                begin(target, kind, point=point, size=size, for_s=for_s, to=to)
             case _:
-                raise InputError("REQUEST_INVALID", "an order is list, fault (target, kind) or clear (target)")
+                raise InputError("REQUEST_INVALID", "an order is list, fault or check (target, kind), clear (target)")
         return {}
 
 
@@ -230,10 +253,12 @@ async def _flush(log: ServedLog) -> None:
 async def _play(made: Simulation, scenario: Scenario, clock: Clock) -> None:
     """Switches on the faults of the scenario when their time comes."""
     start_ns = clock.boot_ns()
-    for plan in sorted(scenario.faults, key=lambda p: p.at):
-        await asyncio.sleep(max(0.0, (start_ns + plan.at - clock.boot_ns()) / SECOND_NS))
-        for_s = None if plan.lasting is None else plan.lasting / SECOND_NS
-        made.fault(plan.target, str(plan.fault), point=plan.point, size=plan.size, for_s=for_s, to=plan.to)
+    for at, plan in schedule(scenario.faults):
+        await asyncio.sleep(max(0.0, (start_ns + at - clock.boot_ns()) / SECOND_NS))
+        if plan.fault == CLEAR:
+            made.clear(plan.target)
+        else:
+            made.fault(plan.target, str(plan.fault), point=plan.point, size=plan.size, for_s=plan.for_s, to=plan.to)
 
 
 def _place(text: str) -> tuple[str, int]:

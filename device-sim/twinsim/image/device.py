@@ -208,3 +208,11 @@ class ProfileDevice:
         self._next = following or self._next
         self._stale = True
         return fault
+
+    def check(
+        self, kind: str, *, point: str = "", size: float | None = None, for_s: float | None = None, to: str = ""
+    ) -> None:
+        """Refuses what `inject` would refuse of a device that is not away, and begins nothing."""
+        self.faults.check(kind, point=point, size=size, for_s=for_s, to=to)
+        if to:
+            updated(self.source, to)
