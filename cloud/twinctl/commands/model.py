@@ -97,7 +97,7 @@ def inspect(ctx: click.Context, model: str) -> None:
     if "@" in model and not Path(model).exists():
         emit(ctx, client_of(ctx).get(model_path(model)), _VERSION)
         return
-    from twinmodel.alarms import drift_figures  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
+    from twinmodel.detection_figures import drift_figures  # noqa: PLC0415 - numpy takes 100 ms that `--help` does not pay
     from twinmodel.package import archive  # noqa: PLC0415 - as above
     from twinmodel.rom.readable import equations  # noqa: PLC0415 - as above
 

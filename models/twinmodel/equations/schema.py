@@ -148,7 +148,7 @@ class Noise(Strict):
 class Drift(Strict):
     """Detectors on whitened innovations; the defaults alarm once in twenty years an output, healthy and at 1 Hz.
 
-    `twinmodel.alarms` computes what any settings promise.
+    `twinmodel.detection_figures` computes what any settings promise.
 
     Attributes:
         ewma: weight of the newest squared innovation.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from twinmodel.alarms import YEAR_S, drift_figures
+from twinmodel.detection_figures import YEAR_S, drift_figures
 from twinmodel.equations.schema import Drift
 from twinmodel.kernel.drift_reference import observe
 
