@@ -2,7 +2,8 @@
 
 A signal's name says what it is: `device.point` for what a device measures, and
 `twin/output#estimate|sigma|prediction|innovation|drift` for what a model says about it, and `twin/output#substitute`
-for what stands in for a measurement that is missing. `twin#lineage` carries the checkpoints of a twin's model.
+for what stands in for a measurement that is missing. `twin#lineage` carries the checkpoints of a twin's model, and
+`@alarms` the steps of a gateway's alarms.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from twinmodel.errors import ConfigError, InputError
 OUTPUT_ROLES = ("estimate", "sigma", "prediction", "innovation", "drift")
 SUBSTITUTE = "substitute"
 """Role of the signal that stands in for a measurement that is missing, where the site asks for it."""
+ALARMS_SIGNAL = "@alarms"
+"""The one signal of a gateway that carries the records of `twinmodel.alarms`; no device and no twin is called so."""
 SIGNALS_MAX = 1 << 20
 
 
@@ -54,7 +57,7 @@ class Signal:
 
     Attributes:
         id: number inside its catalogue, the position of the entry.
-        name: `device.point` or `twin/output#role`.
+        name: `device.point`, `twin/output#role`, `twin#lineage` or `@alarms`.
         kind: type of its values.
         unit: unit symbol, "" when it has none.
         stream: priority class its samples travel in.
@@ -74,7 +77,9 @@ class Signal:
 
     @property
     def role(self) -> str:
-        """`measured`, one of `OUTPUT_ROLES`, `SUBSTITUTE`, or `lineage` (see `twinmodel.lineage`)."""
+        """`measured`, one of `OUTPUT_ROLES`, `SUBSTITUTE`, `lineage` (see `twinmodel.lineage`), or `alarms`."""
+        if self.name == ALARMS_SIGNAL:
+            return "alarms"
         return self.name.rpartition("#")[2] if "#" in self.name else "measured"
 
 

@@ -15,7 +15,7 @@ from twinmodel.errors import ConfigError, InputError
 from twinmodel.lineage import lineage_signal
 from twinmodel.profile.document import nearest
 from twinmodel.profile.schema import FirmwareProfile, Point, kind_of, stream_of
-from twinmodel.signal import OUTPUT_ROLES, SUBSTITUTE, Catalogue, Kind, Signal, Stream, TwinBinding
+from twinmodel.signal import ALARMS_SIGNAL, OUTPUT_ROLES, SUBSTITUTE, Catalogue, Kind, Signal, Stream, TwinBinding
 
 EXPONENT_DEFAULT = 6
 EXPONENT_MAX = 9
@@ -42,6 +42,8 @@ def build_catalogue(loaded: LoadedSite, models: Mapping[str, ModelPorts] | None 
     """
     builder = _Builder(loaded, models or {})
     builder.measured()
+    # Before those of models, which come and go: its number stays.
+    builder.add((), ALARMS_SIGNAL, Kind.STRING, "", Stream.ALARM)
     for name, twin in loaded.site.twins.items():
         builder.twin(name, twin)
     return Catalogue(tuple(builder.signals), tuple(builder.bindings))

@@ -1,4 +1,4 @@
-"""The record that tells of one step of one alarm: compact JSON, one sample of the text signal `@alarms`.
+"""The record that tells of one step of one alarm: compact JSON, one sample of the text signal `ALARMS_SIGNAL`.
 
     AlarmRecord ── encode ──▶ text ── sample on the alarm lane ──▶ coordinator ── decode ──▶ AlarmRecord
 
@@ -18,8 +18,6 @@ from typing import Any, Final
 from twinmodel.alarms.states import State
 from twinmodel.errors import InputError
 
-ALARMS_SIGNAL: Final = "@alarms"
-"""The one signal of a gateway that carries the records; no device and no twin can be called so."""
 VERSION: Final = 1
 RECORD_CHARS_MAX: Final = 16 << 10
 """Characters of a record that is read; what `encode` writes is shorter."""

@@ -58,7 +58,7 @@ def test_ranges_of_hosts_and_units_become_numbered_devices(site):
         "m-3": ("tcp://10.0.0.21:502", 1),
         "m-4": ("tcp://10.0.0.21:502", 2),
     }
-    assert [s.name for s in build_catalogue(loaded).signals] == ["m-1.w", "m-2.w", "m-3.w", "m-4.w"]
+    assert [s.name for s in build_catalogue(loaded).signals] == ["m-1.w", "m-2.w", "m-3.w", "m-4.w", "@alarms"]
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,10 @@ def test_catalogue_numbers_measured_signals_then_outputs(site):
     catalogue = build_catalogue(load_site(site()), PORTS)
     names = [s.name for s in catalogue.signals]
     assert names[:4] == ["rig.pump", "rig.level1", "rig.level2", "rig.trip"]
-    assert names[4:9] == [f"tank-1/lower#{r}" for r in ("estimate", "sigma", "prediction", "innovation", "drift")]
-    assert names[9] == "tank-1/hidden#estimate"
+    assert names[4] == "@alarms"
+    assert names[5:10] == [f"tank-1/lower#{r}" for r in ("estimate", "sigma", "prediction", "innovation", "drift")]
+    assert names[10] == "tank-1/hidden#estimate"
+    assert (catalogue.signals[4].stream, catalogue.signals[4].role) == (Stream.ALARM, "alarms")
     by_name = catalogue.by_name
     assert by_name["rig.level1"].exponent == 1
     assert by_name["rig.level1"].step == 5
