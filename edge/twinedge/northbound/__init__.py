@@ -1,0 +1,1 @@
+"""Northbound: what is measured and estimated, served on site with its quality and sigma, whether or not a link is up."""
