@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from twinedge import cli_probe
+from twinedge.cli_options import config_option, output_option, state_option
 from twinmodel.errors import REASONS, MissingError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def default_state() -> Path:
-    """/var/lib/twinedge as root, else the XDG state directory."""
-    if os.getuid() == 0:
-        return Path("/var/lib/twinedge")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "twinedge"
-
-
-def default_config() -> Path:
-    """/etc/hybridtwin/twinedge.yaml where it exists or as root, else the XDG configuration."""
-    system = Path("/etc/hybridtwin/twinedge.yaml")
-    if os.getuid() == 0 or system.exists():
-        return system
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hybridtwin" / "twinedge.yaml"
-
-
-_state = click.option(
-    "--state", type=click.Path(file_okay=False, path_type=Path), default=default_state, help="State directory."
-)
-_config = click.option(
-    "--config", type=click.Path(dir_okay=False, path_type=Path), default=default_config, help="The gateway's site.yaml."
-)
-_output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,11 +22,15 @@ def cli() -> None:
     """The gateway agent: reads devices, runs models beside the machine, loses nothing offline."""
 
 
+for _command in cli_probe.COMMANDS:
+    cli.add_command(_command)
+
+
 @cli.command()
 @click.argument("url")
 @click.option("--token", required=True, help="One-time token of the invitation.")
 @click.option("--ca-sha256", required=True, help="Fingerprint of the coordinator's certificate authority.")
-@_state
+@state_option
 def join(url: str, token: str, ca_sha256: str, state: Path) -> None:
     """Enrol this gateway: run the line that `twinctl gateway invite` printed."""
     from twinedge.enrol import join as enrol  # noqa: PLC0415 - --help stays fast
@@ -60,8 +41,8 @@ def join(url: str, token: str, ca_sha256: str, state: Path) -> None:
 
 
 @cli.command()
-@_config
-@_state
+@config_option
+@state_option
 @click.option("--kernel-cache", type=click.Path(file_okay=False, path_type=Path), help="Folder of compiled kernels.")
 @click.option("--offline", is_flag=True, help="Read, model and buffer, but do not look for the coordinator.")
 @click.option("--ready-file", type=click.Path(dir_okay=False, path_type=Path), help="Written once devices are read.")
@@ -73,9 +54,9 @@ def run(config: Path, state: Path, kernel_cache: Path | None, ready_file: Path |
 
 
 @cli.command()
-@_config
-@_state
-@_output
+@config_option
+@state_option
+@output_option
 def status(config: Path, state: Path, output: str) -> None:
     """Ask the running agent how it is."""
     from twinedge.health.client import render, running_status  # noqa: PLC0415 - --help stays fast
@@ -106,7 +87,7 @@ def config_group() -> None:
 
 
 @config_group.command("validate")
-@_config
+@config_option
 def validate(config: Path) -> None:
     """Check site.yaml and every profile it names; silent when all is well."""
     from twinedge.config.catalogue import build_catalogue  # noqa: PLC0415 - --help stays fast
@@ -116,8 +97,8 @@ def validate(config: Path) -> None:
 
 
 @config_group.command("show")
-@_config
-@_output
+@config_option
+@output_option
 def show(config: Path, output: str) -> None:
     """List the signals the configuration gives."""
     from twinedge.config.catalogue import build_catalogue  # noqa: PLC0415 - --help stays fast
@@ -152,8 +133,8 @@ def spool() -> None:
 
 
 @spool.command("status")
-@_state
-@_output
+@state_option
+@output_option
 def spool_status(state: Path, output: str) -> None:
     """What waits, what was lost, how large it is."""
     from twinedge.spool.inspect import status as inspect  # noqa: PLC0415 - --help stays fast
@@ -164,7 +145,7 @@ def spool_status(state: Path, output: str) -> None:
 
 
 @spool.command("export")
-@_state
+@state_option
 @click.option(
     "--to",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -179,7 +160,7 @@ def spool_export(state: Path, to: Path) -> None:
 
 
 @spool.command("verify")
-@_state
+@state_option
 def spool_verify(state: Path) -> None:
     """Check every page, every block and every sequence of the spool."""
     from twinedge.spool.inspect import verify  # noqa: PLC0415 - --help stays fast

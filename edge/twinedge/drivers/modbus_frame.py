@@ -14,6 +14,7 @@ from twinmodel.profile.address import Table
 
 FUNCTIONS: dict[Table, int] = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 EXCEPTION = 0x80
+INTERFACE_TRANSPORT = 0x2B
 PDU_MAX = 253
 ILLEGAL_ADDRESS, ILLEGAL_VALUE, ACKNOWLEDGE, BUSY, NO_PATH, NO_TARGET = 2, 3, 5, 6, 10, 11
 _HEAD = struct.Struct(">HHHB")
@@ -30,7 +31,7 @@ class Request:
     Attributes:
         body: function, first address and count.
         function: code that the reply must bear.
-        size: bytes of values that were asked for.
+        size: bytes of values that were asked for, -1 where only the reply tells.
         place: what is read, for messages.
     """
 
@@ -82,6 +83,8 @@ def read_answer(body: bytes, request: Request) -> Answer:
     if not body:
         return Malformed("an empty reply")
     function = body[0]
+    if function == request.function and request.size < 0:
+        return Values(body[1:])
     if function == request.function:
         size = body[1] if len(body) > 1 else 0
         if size == len(body) - 2 == request.size:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pymodbus.framer.rtu import FramerRTU
 
-from twinedge.drivers.modbus_frame import EXCEPTION
+from twinedge.drivers.modbus_frame import EXCEPTION, INTERFACE_TRANSPORT
+
+OBJECTS_AT = 7
+"""Place of the number of objects, behind unit, function, type, code, conformity, "more follows" and next object."""
 
 
 def rtu_frame(unit: int, body: bytes) -> bytes:
@@ -21,7 +24,9 @@ def rtu_reply(buffer: bytes | bytearray, unit: int, function: int) -> bytes | No
     for at in range(len(buffer) - 4):
         if buffer[at] != unit:
             continue
-        if buffer[at + 1] == function:
+        if buffer[at + 1] == function == INTERFACE_TRANSPORT:
+            size = _identification_size(buffer, at)
+        elif buffer[at + 1] == function:
             size = buffer[at + 2] + 5
         elif buffer[at + 1] == function | EXCEPTION:
             size = 5
@@ -31,3 +36,15 @@ def rtu_reply(buffer: bytes | bytearray, unit: int, function: int) -> bytes | No
         if len(frame) == size and FramerRTU.compute_CRC(frame[:-2]) == int.from_bytes(frame[-2:], "big"):
             return frame[1:-2]
     return None
+
+
+def _identification_size(buffer: bytes | bytearray, at: int) -> int:
+    """Length of a reply with device identification: it tells the number of its objects, and each its own length."""
+    if len(buffer) <= at + OBJECTS_AT:
+        return len(buffer) + 1  # more is to come
+    end = at + OBJECTS_AT + 1
+    for _ in range(buffer[at + OBJECTS_AT]):
+        if len(buffer) <= end + 1:
+            return len(buffer) + 1
+        end += 2 + buffer[end + 1]
+    return end + 2 - at

@@ -118,7 +118,7 @@ class Unit:
         self.failures = 0
         self.identified = False
         self.stranger = False
-        self.traits = _traits(profile)
+        self.traits = traits_of(profile)
         self.groups = _groups(profile, fields_of(profile, assignment.signals), rng)
 
     def begin(self, now_ns: int) -> None:
@@ -167,7 +167,8 @@ def _groups(profile: FirmwareProfile, fields: dict[str, Field], rng: random.Rand
     return groups
 
 
-def _traits(profile: FirmwareProfile) -> list[Trait]:
+def traits_of(profile: FirmwareProfile) -> list[Trait]:
+    """What a device of this profile is asked: its identity, then its firmware; nothing without `identify`."""
     identify = profile.identify
     if identify is None:
         return []

@@ -57,6 +57,7 @@ class MqttDriver:
         rng: jitter of reconnects.
         client_id: the same after a restart, so that the broker keeps the session; unique among its clients.
         linger_s: time a cancelled driver waits for commits under way.
+        lasting: whether the broker keeps the session of this client between connections.
     """
 
     def __init__(
@@ -67,13 +68,14 @@ class MqttDriver:
         rng: random.Random,
         client_id: str,
         linger_s: float = LINGER_S,
+        lasting: bool = True,
     ) -> None:
         self._assignment = assignments[0]
         address = urlsplit(self._assignment.device.address)
         self._tls = address.scheme == "mqtts"
         self._host, self._port = address.hostname or "", address.port or (PORT_TLS if self._tls else PORT)
         self._clock, self._client_id, self._linger_s = clock, client_id, linger_s
-        self._backoff = Backoff(rng)
+        self._backoff, self._lasting = Backoff(rng), lasting
         self._links = [DeviceLink(a, clock) for a in assignments]
         self._routes = Routes([k for k in self._links if k.assignment.profile.defaults.payload != "sparkplug"])
         sparks = [k for k in self._links if k.assignment.profile.defaults.payload == "sparkplug"]
@@ -151,7 +153,7 @@ class MqttDriver:
         five = self._version is V5
         properties = Properties(PacketTypes.CONNECT) if five else None  # type: ignore[no-untyped-call]  # paho's
         if properties is not None:
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S if self._lasting else 0
             properties.ReceiveMaximum = RECEIVE_MAX
         will = self._host_role.will(self._clock.wall_ns())
         return aiomqtt.Client(
@@ -161,8 +163,8 @@ class MqttDriver:
             password=password,
             identifier=self._client_id,
             protocol=self._version,
-            clean_session=None if five else False,
-            clean_start=False if five else 3,  # 3: paho's constant for "not applicable" below MQTT 5
+            clean_session=None if five else not self._lasting,
+            clean_start=not self._lasting if five else 3,  # 3: paho's constant for "not applicable" below MQTT 5
             properties=properties,
             keepalive=KEEPALIVE_S,
             timeout=TIMEOUT_S,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,10 +23,12 @@ class BrowseLimits:
     Attributes:
         nodes: most nodes to return.
         depth: levels below the root; 1 gives its children.
+        within_s: time after which nothing more is asked.
     """
 
     nodes: int = 10_000
     depth: int = 8
+    within_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,12 @@ class Offered:
 
 
 async def browse(
-    client: Client, root: Any = None, limits: BrowseLimits = BrowseLimits(), *, namespace: str = ""
+    client: Client,
+    root: Any = None,
+    limits: BrowseLimits = BrowseLimits(),
+    *,
+    namespace: str = "",
+    without: Collection[Any] = (),
 ) -> tuple[list[Offered], bool]:
     """Objects and variables below a node, level by level; each node once, also where references form a circle.
 
@@ -53,6 +61,7 @@ async def browse(
         root: node id to start from, the Objects folder by default.
         limits: bounds of count and depth.
         namespace: URI that names and ids need not give, that of the profile.
+        without: node ids to leave out, with what lies below them.
 
     Returns:
         What was found, and whether that is all of it.
@@ -60,10 +69,13 @@ async def browse(
     uris = await client.get_namespace_array()
     start = ua.NodeId(ua.ObjectIds.ObjectsFolder) if root is None else root
     found: list[Offered] = []
-    seen: set[Any] = {start}
+    seen: set[Any] = {start, *without}
     waiting: deque[tuple[Any, tuple[str, ...]]] = deque([(start, ())])
     complete = True
+    end_s = asyncio.get_running_loop().time() + limits.within_s
     while waiting:
+        if asyncio.get_running_loop().time() > end_s:
+            return found, False
         node, path = waiting.popleft()
         if len(path) >= limits.depth:
             complete = False

@@ -126,7 +126,7 @@ class Checker:
         """Types and ranks of all nodes, properties of those that have a unit or a range in the profile."""
         told = [Told() for _ in items]
         reads = [(i, attribute) for i in items for attribute in (ua.AttributeIds.DataType, ua.AttributeIds.ValueRank)]
-        values = await _read(client, limits, [(item.node, attribute) for item, attribute in reads])
+        values = await read_attributes(client, limits, [(item.node, attribute) for item, attribute in reads])
         for number, answer in enumerate(told):
             type_node, rank = values[2 * number], values[2 * number + 1]
             answer.rank = rank if isinstance(rank, int) else None
@@ -144,7 +144,7 @@ class Checker:
                 wanted.append((number, "EngineeringUnits"))
             if any(tap.point.range for tap in item.taps):
                 wanted.append((number, "EURange"))
-        found = await _property_values(client, limits, [(items[number].node, name) for number, name in wanted])
+        found = await property_values(client, limits, [(items[number].node, name) for number, name in wanted])
         for (number, _), value in zip(wanted, found, strict=True):
             if isinstance(value, ua.EUInformation):
                 shown = value.DisplayName.Text if value.DisplayName is not None else None
@@ -161,7 +161,7 @@ class Checker:
         ]
         types = list({node: None for _, node in enums})
         names = ("EnumStrings", "EnumValues")
-        found = await _property_values(client, limits, [(node, name) for node in types for name in names])
+        found = await property_values(client, limits, [(node, name) for node in types for name in names])
         labels = {node: _labels_of(found[2 * n : 2 * n + 2]) for n, node in enumerate(types)}
         self._table.labels = {tap.index: labels[node] for item, node in enums for tap in item.taps}
 
@@ -227,7 +227,7 @@ def _labels_of(values: Sequence[Any]) -> Mapping[int, str]:
     return {}
 
 
-async def _read(client: Client, limits: Limits, wanted: Sequence[tuple[Any, Any]]) -> list[Any]:
+async def read_attributes(client: Client, limits: Limits, wanted: Sequence[tuple[Any, Any]]) -> list[Any]:
     """Attributes of nodes; None where there is none or the server refuses."""
 
     async def ask(part: Sequence[tuple[Any, Any]]) -> Sequence[Any]:
@@ -240,7 +240,7 @@ async def _read(client: Client, limits: Limits, wanted: Sequence[tuple[Any, Any]
     return [a.Value.Value if a.Value is not None and a.StatusCode.is_good() else None for a in answers]
 
 
-async def _property_values(client: Client, limits: Limits, wanted: Sequence[tuple[Any, str]]) -> list[Any]:
+async def property_values(client: Client, limits: Limits, wanted: Sequence[tuple[Any, str]]) -> list[Any]:
     """Values of properties of nodes by their names in the namespace of OPC UA; None where there is none."""
     paths = []
     for node, name in wanted:
@@ -254,5 +254,5 @@ async def _property_values(client: Client, limits: Limits, wanted: Sequence[tupl
     found = await translate(client, limits, paths)
     targets = [r.Targets[0].TargetId if r.StatusCode.is_good() and r.Targets else None for r in found]
     there = [(ua.NodeId(t.Identifier, t.NamespaceIndex, t.NodeIdType), ua.AttributeIds.Value) for t in targets if t]
-    values = iter(await _read(client, limits, there))
+    values = iter(await read_attributes(client, limits, there))
     return [next(values) if target else None for target in targets]

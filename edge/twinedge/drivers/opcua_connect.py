@@ -31,7 +31,7 @@ MODES: Final = {
     "sign_and_encrypt": ua.MessageSecurityMode.SignAndEncrypt,
 }
 _USER: Final = ("BadUserAccessDenied", "BadIdentityTokenRejected", "BadIdentityTokenInvalid", "BadUserSignatureInvalid")
-_CERTIFICATE: Final = (
+CERTIFICATE_REFUSALS: Final = (
     "BadCertificateInvalid",
     "BadCertificateTimeInvalid",
     "BadCertificateIssuerTimeInvalid",
@@ -47,7 +47,7 @@ _CERTIFICATE: Final = (
 _POLICY: Final = ("BadSecurityPolicyRejected", "BadSecurityModeRejected", "BadSecurityModeInsufficient")
 STEPS: Final = {
     **dict.fromkeys(_USER, "correct security.user, its password_file or user_certificate, or its rights on the server"),
-    **dict.fromkeys(_CERTIFICATE, "let the server trust our certificate {own}"),
+    **dict.fromkeys(CERTIFICATE_REFUSALS, "let the server trust our certificate {own}"),
     **dict.fromkeys(_POLICY, "use a policy and mode that the server offers"),
     "BadIdentityTokenRejected": "the server wants another kind of user: set or remove security.user",
     "BadTooManySessions": "close other clients of the server, or raise its limit of sessions",
@@ -89,7 +89,7 @@ class Secured:
 
         async def validate(certificate: Any, _server: Any) -> None:
             try:
-                self._check(certificate.public_bytes(serialization.Encoding.DER))
+                self.check(certificate.public_bytes(serialization.Encoding.DER))
             except UnreachableError as untrusted:
                 raise ServiceError(ua.StatusCodes.BadCertificateUntrusted) from untrusted
 
@@ -142,14 +142,15 @@ class Secured:
             hint = f"it offers {', '.join(offers)}; set security.policy and mode to one of them"
             raise UnreachableError("DEVICE_REFUSED", what, hint=hint) from none
         presented = opcua_trust.first_certificate(endpoint.ServerCertificate or b"")
-        self._check(presented)
+        self.check(presented)
         left = opcua_trust.days_left(presented, self._clock)
         if left < RENEW_SOON_DAYS and not self._warned:
             self._warned = True
             _log.warning("certificate of the server ends soon", device=self._assignment.name, days=left)
         return presented
 
-    def _check(self, presented: bytes) -> None:
+    def check(self, presented: bytes) -> None:
+        """Passes for a certificate of the server that is trusted, valid and its own. Raises UnreachableError."""
         named = self._security.server_certificate
         opcua_trust.check_server(
             presented,

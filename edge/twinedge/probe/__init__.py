@@ -1,0 +1,1 @@
+"""Finding devices and trying them: probe, browse, test, trust; nothing here writes to a device."""
