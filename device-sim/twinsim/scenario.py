@@ -183,6 +183,10 @@ class Scenario(_Strict):
     links: dict[str, LinkPlan] = Field(default_factory=dict, max_length=64)
     faults: list[FaultPlan] = Field(default_factory=list, max_length=10_000)
 
+    def link_names(self) -> set[str]:
+        """Names of all links."""
+        return set(self.links)
+
     @model_validator(mode="after")
     def _names_fit(self) -> Scenario:
         devices = set(device_names(self))
@@ -192,8 +196,9 @@ class Scenario(_Strict):
         for name in self.links:
             if name in devices or name in PROTOCOLS or name in self.profiles:
                 raise ValueError(f"links: {name!r} is taken by a device or a protocol; choose another name")
+        links = self.link_names()
         for plan in self.faults:
-            known, kinds = (self.links, LinkMode) if plan.target in self.links else (devices, FaultKind)
+            known, kinds = (links, LinkMode) if plan.target in links else (devices, FaultKind)
             if plan.target not in known:
                 raise ValueError(f"faults: {plan.target!r} is neither a device nor a link of this scenario")
             if plan.fault not in (*kinds, CLEAR):

@@ -19,7 +19,7 @@ from tests.campaign.netns import CENTER, entered
 from tests.campaign.nursery import Child
 from tests.e2e.plant import join_line
 from twincloud.storage.directory import DATABASE
-from twinsim.demo.operator import Operator
+from twinsim.deployment.operator import Operator
 
 if TYPE_CHECKING:
     from tests.campaign.site import Site

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from tests.e2e.plant import SITE, SYNC_TELEMETRY_S, Plant
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import QualityReason, bad
-from twinsim.demo.audit import nanoseconds
+from twinsim.deployment.audit import nanoseconds
 from twinsim.served import Declared, Stored, check, read_served
 
 KILL_WINDOW_NS = (SYNC_TELEMETRY_S + 2) * SECOND_NS

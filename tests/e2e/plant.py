@@ -30,9 +30,10 @@ from twinmodel.package import signing
 from twinmodel.package.build import build
 from twinsim.control import send_order
 from twinsim.demo import layout
-from twinsim.demo.operator import Operator
-from twinsim.demo.processes import Program, command, ended_together, environment, run
-from twinsim.demo.story import find_examples, find_profiles, kernel_cache
+from twinsim.deployment.operator import Operator
+from twinsim.deployment.processes import Program, command, ended_together, environment, run
+from twinsim.deployment.running import find_examples, find_profiles, kernel_cache
+from twinsim.deployment.site_file import device_content, yaml_text
 
 TENANT, SITE = "default", "north"
 SYNC_S, SYNC_TELEMETRY_S = 1, 4
@@ -73,7 +74,7 @@ class Plant:
         self.gateways: dict[str, Gateway] = {}
         self.kills: dict[str, list[int]] = {}
         self.packages: dict[str, bytes] = {}
-        self.addresses: dict[str, str] = {}
+        self.announced: dict[str, Any] = {}
         self.ports: dict[str, int] = {}
         self.wan = ""
         self.operator = Operator("", TENANT, "")
@@ -101,7 +102,7 @@ class Plant:
             wan = self._program("link", [*link, "--state", str(link_state)], ready=link_state / "ready.json")
             self.packages = packages.result()
             self._publish_models()
-            self.addresses = devices.wait_ready(START_S)["addresses"]
+            self.announced = devices.wait_ready(START_S)
             self.wan = wan.wait_ready(START_S)["addresses"]["wan"]
             list(pool.map(lambda item: self.add(*item), GATEWAYS.items()))
         self.up_since = time.monotonic()
@@ -147,11 +148,15 @@ class Plant:
         self.join(made)
         if expired:
             self._expire(made)
-        text = layout.site_file(SITE, devices, self.addresses, find_profiles())
-        windows = f"sync: {SYNC_S}s, sync_telemetry: {SYNC_TELEMETRY_S}s"
-        text = text.replace("spool: {disk: 64MiB}", f"spool: {{disk: 64MiB, {windows}}}")
-        assert windows in text
-        made.config.write_text(text + (f'uplink: "{self.wan}"\n' if name == "far" else ""))
+        content = {
+            "site": SITE,
+            "profiles": str(find_profiles()),
+            "devices": {device: device_content(device, self.announced) for device in devices},
+            "twins": layout.twins_of(devices),
+            "spool": {"disk": "64MiB", "sync": f"{SYNC_S}s", "sync_telemetry": f"{SYNC_TELEMETRY_S}s"},
+            "status": {"port": 0},
+        }
+        made.config.write_text(yaml_text(content | ({"uplink": self.wan} if name == "far" else {})))
         self.run_agent(name)
         return made
 

@@ -23,7 +23,7 @@ from twincloud.storage.contract import GatewayKey
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import TwinError
 from twinsim.control import send_order
-from twinsim.demo.processes import rss_bytes, run
+from twinsim.deployment.processes import rss_bytes, run
 from twinsync.channel import Credentials, open_channel
 from twinsync.envelope import up_to_proto
 from twinsync.session.messages import Committed, Items, Welcome

@@ -11,8 +11,8 @@ from twincloud.identity.ca import Authority
 from twinmodel.clock import SystemClock
 from twinmodel.package import signing
 from twinmodel.package.build import build
-from twinsim.demo.processes import run
-from twinsim.demo.story import find_examples, find_profiles
+from twinsim.deployment.processes import run
+from twinsim.deployment.running import find_examples, find_profiles
 
 SITE_FILE = """\
 site: north

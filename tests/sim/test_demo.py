@@ -9,16 +9,20 @@ from twinedge.config.catalogue import build_catalogue
 from twinedge.config.load import load_site
 from twinmodel.quality import GOOD, QualityReason, bad
 from twinsim.demo import layout
-from twinsim.demo.audit import audit, nanoseconds
 from twinsim.demo.command import demo
-from twinsim.demo.story import find_profiles
+from twinsim.deployment.audit import audit, nanoseconds
+from twinsim.deployment.running import find_profiles
+from twinsim.deployment.site_file import site_content, yaml_text
+from twinsim.scenario import device_names
 from twinsim.served import ServedLog
 
 ADDRESSES = {
     "modbus": "tcp://127.0.0.1:1",
     "opcua": "opc.tcp://127.0.0.1:2/twinsim",
     "mqtt": "mqtt://127.0.0.1:3",
+    "wan": "127.0.0.1:4",
 }
+PROTOCOLS = {"P-1": "mqtt", "HX-1": "opcua"}
 T = 1_700_000_000_000_000_000
 
 
@@ -34,8 +38,16 @@ def test_three_sites_six_gateways_twenty_four_twins():
 @pytest.mark.parametrize(("site", "gateway"), [(s, g) for s, gs in layout.GATEWAYS.items() for g in gs])
 def test_every_site_file_is_valid(tmp_path, site, gateway):
     path = tmp_path / "site.yaml"
-    path.write_text(layout.site_file(site, layout.GATEWAYS[site][gateway], ADDRESSES, find_profiles()))
-    catalogue = build_catalogue(load_site(path))
+    plan = layout.deployment()
+    devices = {
+        d: {"protocol": layout.SORTS[d.split("-")[0]].protocol, "unit_id": int(d.split("-")[1])}
+        for d in device_names(plan)
+    }
+    announced = {"addresses": ADDRESSES, "devices": devices}
+    path.write_text(yaml_text(site_content(plan, f"{site}/{gateway}", announced, find_profiles())))
+    loaded = load_site(path)
+    catalogue = build_catalogue(loaded)
+    assert (loaded.site.uplink is not None) == ((site, gateway) == layout.OFFLINE)
     assert {t.twin for t in catalogue.twins} == {layout.twin_of(d) for d in layout.GATEWAYS[site][gateway]}
 
 
@@ -90,24 +102,24 @@ def answers(*numbers):
 
 
 def test_all_stored_once_is_no_loss(served):
-    verdict = audit(Operator([*answers(1, 2), stored("pump-1/flow#estimate", 50.0)]), served)
+    verdict = audit(Operator([*answers(1, 2), stored("pump-1/flow#estimate", 50.0)]), served, PROTOCOLS)
     assert (verdict.samples_acquired, verdict.samples_stored, verdict.lost, verdict.duplicates) == (4, 4, 0, 0)
 
 
 def test_a_missing_answer_is_lost_unless_it_is_declared(served):
-    assert audit(Operator(answers(1)), served).lost == 2
+    assert audit(Operator(answers(1)), served, PROTOCOLS).lost == 2
     hole = {"device": "P-1", "from_time": "2023-11-14T22:13:21.5Z", "to_time": "2023-11-14T22:13:22.5Z"}
-    verdict = audit(Operator(answers(1), [hole]), served)
+    verdict = audit(Operator(answers(1), [hole]), served, PROTOCOLS)
     assert (verdict.lost, verdict.declared_missing) == (0, 2)
 
 
 def test_an_answer_stored_twice_is_a_duplicate(served):
-    assert audit(Operator([*answers(1, 2), *answers(2)]), served).duplicates == 2
+    assert audit(Operator([*answers(1, 2), *answers(2)]), served, PROTOCOLS).duplicates == 2
 
 
 def test_what_the_gateway_says_of_a_silent_device_is_no_answer_of_it(served):
     silence = [stored("P-1.sample_no", 0, T + k, bad(QualityReason.NOT_CONNECTED)) for k in (5, 6_000_000)]
-    assert audit(Operator([*answers(1, 2), *silence]), served).duplicates == 0
+    assert audit(Operator([*answers(1, 2), *silence]), served, PROTOCOLS).duplicates == 0
 
 
 def test_the_demo_removes_nothing_that_is_not_its_own(tmp_path):

@@ -12,7 +12,8 @@ import click
 
 from twinmodel.clock import SystemClock
 from twinmodel.errors import Exit
-from twinsim.demo.story import Ports, Story
+from twinsim.demo.story import Story
+from twinsim.deployment.running import Ports
 
 
 def default_state() -> Path:

@@ -1,4 +1,4 @@
-"""The plant group of the demo: three sites, six gateways, twenty-four twins, and the files they are told by.
+"""The plant group of the demo: three sites, six gateways, twenty-four twins, as a plan.
 
 north  n1  T-1..T-4              Modbus
        n2  HX-1..HX-4            OPC UA
@@ -10,10 +10,11 @@ west   w1  T-7 HX-6 HX-7 HX-8    Modbus, OPC UA
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
+
+from twinsim.deployment.schema import Deployment
 
 GATEWAYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "north": {"n1": ("T-1", "T-2", "T-3", "T-4"), "n2": ("HX-1", "HX-2", "HX-3", "HX-4")},
@@ -23,6 +24,7 @@ GATEWAYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 DEVICES_PER_PROTOCOL = 8
 DRIFTING = "HX-3"
 OFFLINE = ("south", "s2")
+LINK = "wan"
 SWAPPED = ("south", "tank-5")
 
 
@@ -75,32 +77,33 @@ def twin_of(device: str) -> str:
     return f"{SORTS[sort].twin}-{number}"
 
 
-def site_file(site: str, devices: tuple[str, ...], addresses: Mapping[str, str], profiles: Path) -> str:
-    """The site.yaml of one gateway.
+def twins_of(devices: Iterable[str]) -> dict[str, Any]:
+    """The section `twins` of the gateway of some devices."""
+    return {twin_of(device): _twin(device, SORTS[device.split("-")[0]]) for device in devices}
 
-    Args:
-        site: name of the site.
-        devices: names of its devices.
-        addresses: protocol -> address, as the simulation reports them.
-        profiles: folder of the firmware profiles.
-    """
-    lines = [f"site: {site}", f"profiles: {json.dumps(str(profiles))}", "devices:"]
-    for device in devices:
-        sort, number = device.split("-")
-        kind = SORTS[sort]
-        place = {"modbus": f"unit_id: {number}", "opcua": f"root: {device}", "mqtt": f"root: plants/{device}"}
-        lines.append(
-            f"  {device}: {{{kind.protocol}: {json.dumps(addresses[kind.protocol])}, {place[kind.protocol]}, "
-            f"profile: {kind.profile}}}"
-        )
-    lines.append("twins:")
-    for device in devices:
-        kind = SORTS[device.split("-")[0]]
-        inputs = ", ".join(f"{port}: {device}.{point}" for port, point in kind.inputs.items())
-        outputs = ", ".join(f"{port}: {device}.{point}" for port, point in kind.outputs.items())
-        lines.append(
-            f"  {twin_of(device)}: {{definition: {kind.definition}, inputs: {{{inputs}}}, outputs: {{{outputs}}}, "
-            f'model: "{kind.definition}@1.0.0"}}'
-        )
-    lines += ["spool: {disk: 64MiB}", "status: {port: 0}"]
-    return "\n".join(lines) + "\n"
+
+def _twin(device: str, sort: Sort) -> dict[str, Any]:
+    inputs = {port: f"{device}.{point}" for port, point in sort.inputs.items()}
+    outputs = {port: f"{device}.{point}" for port, point in sort.outputs.items()}
+    return {"definition": sort.definition, "inputs": inputs, "outputs": outputs, "model": f"{sort.definition}@1.0.0"}
+
+
+def deployment(*, seed: int = 1, port: int = 0, broker: str = "") -> Deployment:
+    """The whole plant group as a plan; its devices are served from `port` on, 0 for any free ones."""
+    fleets: dict[str, dict[str, Any]] = {
+        protocol: {"devices": DEVICES_PER_PROTOCOL, "port": port + offset if port else 0}
+        for offset, protocol in enumerate(("modbus", "opcua", "mqtt"))
+    }
+    if broker:
+        fleets["mqtt"]["broker"] = broker
+    gateways = {
+        f"{site}/{gateway}": {
+            "devices": devices,
+            "config": {"twins": twins_of(devices)},
+            "link": LINK if (site, gateway) == OFFLINE else False,
+        }
+        for site, members in GATEWAYS.items()
+        for gateway, devices in members.items()
+    }
+    models = [*MODEL_FILES, NEXT_MODEL_FILE]
+    return Deployment.model_validate({"seed": seed, **fleets, "models": models, "gateways": gateways})

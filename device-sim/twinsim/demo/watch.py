@@ -9,7 +9,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from twinmodel.clock import SECOND_NS, Clock
-from twinsim.demo.audit import nanoseconds
+from twinsim.deployment.audit import nanoseconds
 
 TIMEOUT_S = 30.0
 AGES_MAX = 1_000_000
