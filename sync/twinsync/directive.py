@@ -11,6 +11,8 @@ class DirectiveKind(IntEnum):
 
     UNSPECIFIED = 0
     MODEL = 1
+    CONFIG = 2
+    ALARM = 3
 
 
 class Outcome(IntEnum):
@@ -28,12 +30,13 @@ class Directive:
     Attributes:
         id: unique name.
         kind: what it changes; a kind this build does not know is UNSPECIFIED.
-        target: the twin it is for.
+        target: the twin it is for; `@config` and `@alarm/NAME` are no twins.
         version: desired version of the target, growing.
-        digest: SHA-256 of the artifact to run.
+        digest: SHA-256 of the artifact to run, empty where `content` says all.
         size: bytes of the artifact.
-        name: `name@version` of the artifact, for people.
+        name: `name@version` of the artifact, or what it is, for people.
         deadline_ns: wall clock beyond which it must not be applied, 0 for none.
+        content: what is desired, where it is no artifact; at most `limits.CONTENT_BYTES_MAX`.
     """
 
     id: str
@@ -44,6 +47,7 @@ class Directive:
     size: int
     name: str
     deadline_ns: int
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,16 +25,19 @@ def directive_to_proto(directive: Directive) -> directives_pb2.Directive:
         size=directive.size,
         name=directive.name,
         deadline_ns=directive.deadline_ns,
+        content=directive.content,
     )
 
 
 def directive_from_proto(directive: directives_pb2.Directive) -> Directive:
     """A directive; one of a kind this build does not know stays readable, so that it can be refused by name."""
     for name in ("id", "target"):
-        _text(f"directive.{name}", getattr(directive, name), chars_min=1)
-    _text("directive.name", directive.name)
+        check_name(f"directive.{name}", getattr(directive, name), chars_min=1)
+    check_name("directive.name", directive.name)
     if directive.version > limits.SEQ_MAX:
         refuse("directive.version", f"{directive.version} is beyond {limits.SEQ_MAX}")
+    if len(directive.content) > limits.CONTENT_BYTES_MAX:
+        refuse("directive.content", f"{len(directive.content)} bytes, at most {limits.CONTENT_BYTES_MAX}")
     known = directive.kind in DirectiveKind._value2member_map_
     kind = DirectiveKind(directive.kind) if known else DirectiveKind.UNSPECIFIED
     return Directive(
@@ -46,6 +49,7 @@ def directive_from_proto(directive: directives_pb2.Directive) -> Directive:
         directive.size,
         directive.name,
         directive.deadline_ns,
+        directive.content,
     )
 
 
@@ -63,7 +67,7 @@ def state_to_proto(state: DirectiveState) -> directives_pb2.DirectiveState:
 
 def state_from_proto(state: directives_pb2.DirectiveState) -> DirectiveState:
     """The outcome of a directive."""
-    _text("directive_state.id", state.id, chars_min=1)
+    check_name("directive_state.id", state.id, chars_min=1)
     if state.outcome not in Outcome._value2member_map_:
         refuse("directive_state.outcome", f"{state.outcome} is no outcome")
     digest = digest_from_proto("directive_state.running_digest", state.running_digest) if state.running_digest else b""
@@ -90,10 +94,10 @@ def all_running_from_proto(name: str, messages: Sequence[directives_pb2.Running]
         refuse(name, f"{len(messages)}, at most {RUNNING_MAX}")
     found = []
     for running in messages:
-        _text(f"{name}.twin", running.twin, chars_min=1)
-        _text(f"{name}.name", running.name)
-        _text(f"{name}.tier", running.tier)
-        _text(f"{name}.isolation", running.isolation)
+        check_name(f"{name}.twin", running.twin, chars_min=1)
+        check_name(f"{name}.name", running.name)
+        check_name(f"{name}.tier", running.tier)
+        check_name(f"{name}.isolation", running.isolation)
         digest = digest_from_proto(f"{name}.digest", running.digest)
         found.append(Running(running.twin, digest, running.name, running.tier, running.isolation))
     return tuple(found)
@@ -106,7 +110,8 @@ def digest_from_proto(name: str, digest: bytes) -> bytes:
     return digest
 
 
-def _text(name: str, text: str, *, chars_min: int = 0) -> None:
+def check_name(name: str, text: str, *, chars_min: int = 0) -> None:
+    """Refuses a name that is too long or too short."""
     if not chars_min <= len(text) <= limits.NAME_CHARS_MAX:
         refuse(name, f"{len(text)} characters, not in [{chars_min}, {limits.NAME_CHARS_MAX}]")
 

@@ -12,6 +12,14 @@ from twinmodel.clock import MILLISECOND_NS
 from twinmodel.errors import InputError
 from twinmodel.signal import Catalogue
 from twinsync import limits
+from twinsync.command import Command, CommandConfirmed, CommandState
+from twinsync.command_wire import (
+    command_from_proto,
+    command_to_proto,
+    confirmed_from_proto,
+    step_from_proto,
+    step_to_proto,
+)
 from twinsync.convert import (
     boot_from_proto,
     boot_to_proto,
@@ -55,7 +63,7 @@ from twinsync.session.messages import (
     Up,
     Welcome,
 )
-from twinsync.v1 import sync_pb2, types_pb2
+from twinsync.v1 import commands_pb2, sync_pb2, types_pb2
 
 PERIOD_MS_MAX = 24 * 3_600_000
 _NO_BOOT = bytes(limits.BOOT_BYTES)
@@ -74,8 +82,8 @@ def up_to_proto(message: Up) -> sync_pb2.Up:
             )
         case Part():
             return sync_pb2.Up(part=_part_to_proto(message))
-        case DirectiveState():
-            return sync_pb2.Up(directive_state=state_to_proto(message))
+        case DirectiveState() | CommandState():
+            return _state_to_proto(message)
         case Heartbeat():
             return sync_pb2.Up(heartbeat=_heartbeat_to_proto(message))
 
@@ -93,8 +101,15 @@ def up_from_proto(up: sync_pb2.Up) -> Up:
         return _hello_from_proto(up.hello)
     if kind == "catalogue":
         return catalogue_from_proto(up.catalogue)
+    return _told_from_proto(up)
+
+
+def _told_from_proto(up: sync_pb2.Up) -> Up:
+    kind = up.WhichOneof("body")
     if kind == "directive_state":
         return state_from_proto(up.directive_state)
+    if kind == "command_state":
+        return step_from_proto(up.command_state)
     if kind == "heartbeat":
         return _heartbeat_from_proto(up.heartbeat)
     raise InputError("PROTOCOL_VIOLATION", "up.body: is empty", field="up.body")
@@ -120,10 +135,10 @@ def down_to_proto(message: Down) -> sync_pb2.Down:
             return sync_pb2.Down(
                 nack=sync_pb2.Nack(boot=mark.boot, stream=mark.stream, expected_seq=message.expected.next_seq)
             )
-        case Directive():
-            return sync_pb2.Down(directive=directive_to_proto(message))
         case Heartbeat() | Coarsen():
             return _beat_or_wish_to_proto(message)
+        case Directive() | Command() | CommandConfirmed():
+            return _order_to_proto(message)
 
 
 def down_from_proto(down: sync_pb2.Down) -> Down:
@@ -137,14 +152,41 @@ def down_from_proto(down: sync_pb2.Down) -> Down:
         return Nack(_mark("nack", down.nack.boot, down.nack.stream, down.nack.expected_seq))
     if kind == "welcome":
         return _welcome_from_proto(down.welcome)
-    if kind in ("directive", "coarsen"):
-        return directive_from_proto(down.directive) if kind == "directive" else _coarsen_from_proto(down.coarsen)
+    return _rare_from_proto(down)
+
+
+def _rare_from_proto(down: sync_pb2.Down) -> Down:
+    kind = down.WhichOneof("body")
     if kind == "reject":
         reason, wait_ns = down.reject.reason, down.reject.retry_after_ms * MILLISECOND_NS
         return Reject(
             reason_from_proto("reject.reason", reason) or "RETRY_AFTER", down.reject.detail[:DETAIL_CHARS_MAX], wait_ns
         )
+    if kind == "directive":
+        return directive_from_proto(down.directive)
+    if kind == "coarsen":
+        return _coarsen_from_proto(down.coarsen)
+    if kind == "command":
+        return command_from_proto(down.command)
+    if kind == "command_confirmed":
+        return confirmed_from_proto(down.command_confirmed)
     raise InputError("PROTOCOL_VIOLATION", "down.body: is empty", field="down.body")
+
+
+def _state_to_proto(state: DirectiveState | CommandState) -> sync_pb2.Up:
+    if isinstance(state, DirectiveState):
+        return sync_pb2.Up(directive_state=state_to_proto(state))
+    return sync_pb2.Up(command_state=step_to_proto(state))
+
+
+def _order_to_proto(order: Directive | Command | CommandConfirmed) -> sync_pb2.Down:
+    match order:
+        case Directive():
+            return sync_pb2.Down(directive=directive_to_proto(order))
+        case Command():
+            return sync_pb2.Down(command=command_to_proto(order))
+        case CommandConfirmed():
+            return sync_pb2.Down(command_confirmed=commands_pb2.CommandConfirmed(id=order.id))
 
 
 def _hello_to_proto(hello: Hello) -> sync_pb2.Hello:

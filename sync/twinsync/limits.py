@@ -36,6 +36,18 @@ HELLO_RANGES_MAX = 4 * HELLO_BOOTS_MAX
 ITEMS_PER_MESSAGE_MAX = 256
 """Items of one `Items` message."""
 
+CONTENT_BYTES_MAX = 256 << 10
+"""Bytes a directive may carry itself, a configuration with its profiles for instance."""
+
+ARGUMENTS_BYTES_MAX = 4096
+"""Bytes of the arguments of a command, and of what is read back."""
+
+APPROVALS_MAX = 8
+"""People who may approve one command."""
+
+COMMAND_MS_MAX = 3_600_000
+"""Longest deadline of a command, from its issue."""
+
 REASON_CHARS_MAX = 64
 """Characters of an UPPER_SNAKE reason."""
 

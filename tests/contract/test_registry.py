@@ -247,3 +247,22 @@ def test_wish_for_what_stays_whole_or_is_not_there_is_refused(store):
     with pytest.raises(InputError, match="UNKNOWN_SIGNAL"):
         store.wish(KEY, wish(signal="nothing.like_it"))
     assert store.wishes(KEY, NOW) == ()
+
+
+def test_a_directive_of_the_system_carries_its_content_to_the_gateway_and_supersedes_the_one_before(store):
+    gateway = KEY
+    first = store.open_directive(gateway, "config", "@config", name="site.yaml", content=b"one", by="ann", now_ns=1)
+    second = store.open_directive(gateway, "config", "@config", name="site.yaml", content=b"two", by="ann", now_ns=2)
+    assert [(d.id, d.version, d.content) for d in store.open_directives(gateway)] == [(second.id, 2, b"two")]
+    listed = {d.id: (d.outcome, d.content) for d in store.directives(gateway.tenant, target="@config")}
+    assert listed == {first.id: ("SUPERSEDED", b""), second.id: ("", b"")}
+
+
+def test_a_directive_of_the_system_that_could_be_a_twin_or_is_too_large_is_refused(store):
+    for target, content, reason in (
+        ("pump", b"", "VALUE_INVALID"),
+        ("@config", bytes((256 << 10) + 1), "LIMIT_EXCEEDED"),
+    ):
+        with pytest.raises(InputError) as caught:
+            store.open_directive(KEY, "config", target, name="x", content=content, by="ann", now_ns=1)
+        assert caught.value.reason == reason

@@ -12,6 +12,7 @@ from twinmodel.clock import MILLISECOND_NS, ClockQuality
 from twinmodel.errors import InputError
 from twinmodel.signal import Catalogue, Signal, Stream
 from twinsync import limits
+from twinsync.command import Command, CommandConfirmed, CommandKind, CommandState, CommandStep
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome, Running
 from twinsync.envelope import down_from_proto, down_to_proto, up_from_proto, up_to_proto
 from twinsync.item import Block, Boot, Gap, Item, Mark, Range
@@ -77,8 +78,38 @@ letters = st.lists(st.builds(Rejected, boots, streams, seqs, reasons), max_size=
 committed = st.builds(lambda m, c, r, n: Committed(m, c[0], c[1], r, n), some_marks, credit, letters, seqs)
 wishes = st.builds(Coarsen, streams, st.integers(0, 86_400_000).map(lambda ms: ms * MILLISECOND_NS), times, names)
 directives = st.builds(
-    Directive, names, st.sampled_from(DirectiveKind), names, seqs, st.binary(max_size=40), seqs, names, times
+    Directive,
+    names,
+    st.sampled_from(DirectiveKind),
+    names,
+    seqs,
+    st.binary(max_size=40),
+    seqs,
+    names,
+    times,
+    st.binary(max_size=40),
 )
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20),
+)
+arguments = st.one_of(values, st.lists(values, max_size=4).map(tuple))
+commands = st.builds(
+    Command,
+    names,
+    seqs,
+    st.sampled_from(CommandKind),
+    names,
+    arguments,
+    st.integers(0, 3_600_000).map(lambda ms: ms * MILLISECOND_NS),
+    times,
+    names,
+    st.lists(names, max_size=3).map(tuple),
+)
+steps = st.builds(CommandState, names, st.sampled_from(CommandStep), reasons, names, arguments, times)
 rejects = st.builds(Reject, st.text(min_size=1, max_size=64), names, waits)
 
 
@@ -93,13 +124,25 @@ def parts(draw):
     )
 
 
-@given(st.one_of(hellos, beats, states, parts(), st.builds(Items, seqs, st.lists(gaps, max_size=3).map(tuple))))
+@given(st.one_of(hellos, beats, states, steps, parts(), st.builds(Items, seqs, st.lists(gaps, max_size=3).map(tuple))))
 def test_what_a_gateway_says_comes_back_equal(message):
     raw = up_to_proto(message).SerializeToString()
     assert up_from_proto(sync_pb2.Up.FromString(raw)) == message
 
 
-@given(st.one_of(welcomes, rejects, committed, st.builds(Nack, marks), directives, beats, wishes))
+@given(
+    st.one_of(
+        welcomes,
+        rejects,
+        committed,
+        st.builds(Nack, marks),
+        directives,
+        beats,
+        wishes,
+        commands,
+        st.builds(CommandConfirmed, names),
+    )
+)
 def test_what_the_coordinator_says_comes_back_equal(message):
     raw = down_to_proto(message).SerializeToString()
     assert down_from_proto(sync_pb2.Down.FromString(raw)) == message
@@ -122,6 +165,8 @@ def test_a_catalogue_comes_back_equal():
         sync_pb2.Up(directive_state={"id": "", "outcome": 1}),
         sync_pb2.Up(directive_state={"id": "d", "outcome": 0}),
         sync_pb2.Up(directive_state={"id": "d", "outcome": 1, "reason": "x" * 65}),
+        sync_pb2.Up(command_state={"id": "c", "step": 0}),
+        sync_pb2.Up(command_state={"id": "c", "step": 2, "read_back": b"\xc1"}),
         sync_pb2.Up(items={"items": [{}] * 257}),
         sync_pb2.Up(part={"offset": 0, "total": 4, "piece": b"none"}),
         sync_pb2.Up(part={"lane": 16, "offset": 4, "total": 8, "piece": b"more"}),
@@ -143,6 +188,14 @@ def test_a_malformed_message_of_a_gateway_is_a_violation(raw):
         sync_pb2.Down(),
         sync_pb2.Down(nack={"boot": b"x", "stream": 1}),
         sync_pb2.Down(directive={"id": "d"}),
+        sync_pb2.Down(directive={"id": "d", "target": "t", "content": b"x" * ((256 << 10) + 1)}),
+        sync_pb2.Down(command={"id": "c"}),
+        sync_pb2.Down(command={"id": "c", "target": "d.p", "arguments": b"\x81\x01\x02"}),
+        sync_pb2.Down(command={"id": "c", "target": "d.p", "arguments": b"\xcb\x7f\xf0" + bytes(6)}),
+        sync_pb2.Down(command={"id": "c", "target": "d.p", "arguments": b"\xc4\x01x"}),
+        sync_pb2.Down(command={"id": "c", "target": "d.p", "left_ms": 3_600_001}),
+        sync_pb2.Down(command={"id": "c", "target": "d.p", "approved_by": ["a"] * 9}),
+        sync_pb2.Down(command_confirmed={}),
         sync_pb2.Down(reject={"reason": "x" * 65}),
         sync_pb2.Down(coarsen={"stream": 0}),
         sync_pb2.Down(coarsen={"stream": 3, "period_ms": 86_400_001}),

@@ -8,7 +8,7 @@ from twinsync.directive import Directive as WireDirective
 from twinsync.directive import DirectiveKind, DirectiveState
 
 DIRECTIVES_MAX = 256
-_KINDS = {"MODEL": DirectiveKind.MODEL}
+_KINDS = {"model": DirectiveKind.MODEL, "config": DirectiveKind.CONFIG, "alarm": DirectiveKind.ALARM}
 
 
 class Mailbox:
@@ -43,11 +43,12 @@ class Mailbox:
 def _to_wire(directive: Directive) -> WireDirective:
     return WireDirective(
         directive.id,
-        _KINDS.get(directive.kind.upper(), DirectiveKind.UNSPECIFIED),
+        _KINDS.get(directive.kind, DirectiveKind.UNSPECIFIED),
         directive.target,
         directive.version,
         bytes.fromhex(directive.digest),
         directive.size,
         directive.name,
         directive.deadline_ns,
+        directive.content,
     )

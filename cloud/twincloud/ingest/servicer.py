@@ -20,7 +20,7 @@ import structlog
 
 from twincloud.ingest.gathering import Gathering
 from twincloud.ingest.limits import IngestLimits
-from twincloud.ingest.stream import Context, DirectiveSource, GatewayStream
+from twincloud.ingest.stream import CommandSource, Context, DirectiveSource, GatewayStream
 from twincloud.ingest.writer import Writer
 from twincloud.storage.contract import Commit, GatewayKey, Hello, Ingest, Opened
 from twinmodel.clock import SECOND_NS, Clock
@@ -47,6 +47,7 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
     Args:
         store: what is asked and committed.
         mailbox: directives of gateways.
+        commands: commands of gateways, None where none are given.
         clock: wall and boot clock.
         on_commit: told of every commit, in the event loop, after its acknowledgement is queued; must not raise.
         is_revoked: whether a certificate serial (lower-case hex) is revoked; must not block.
@@ -61,10 +62,12 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
         clock: Clock,
         on_commit: Callable[[GatewayKey, Commit], None],
         is_revoked: Callable[[str], bool],
+        commands: CommandSource | None = None,
         limits: IngestLimits | None = None,
     ) -> None:
         self._store = store
         self._mailbox = mailbox
+        self._commands = commands
         self._clock = clock
         self._is_revoked = is_revoked
         self._limits = limits or IngestLimits()
@@ -151,6 +154,7 @@ class SyncServicer(sync_pb2_grpc.SyncServicer):
             identity,
             store=self._store,
             mailbox=self._mailbox,
+            commands=self._commands,
             writer=self._writer,
             clock=self._clock,
             limits=self._limits,

@@ -19,6 +19,7 @@ from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError
 from twinmodel.signal import Stream
 from twinsync.channel import Identity
+from twinsync.command import Command, CommandConfirmed, CommandState, CommandStep
 from twinsync.directive import Directive, DirectiveState
 from twinsync.envelope import down_to_proto, up_from_proto
 from twinsync.item import Boot
@@ -32,6 +33,7 @@ from twinsync.session.server import (
     Keep,
     Note,
     Open,
+    Ordered,
     Refused,
     Regrant,
     Send,
@@ -68,6 +70,22 @@ class DirectiveSource(Protocol):
         ...
 
 
+class CommandSource(Protocol):
+    """Where commands wait for the open session of a gateway; all methods block and are called in a thread."""
+
+    def due(self, gateway: GatewayKey, session: int) -> tuple[Command, ...]:
+        """Commands to send in this session; each is given out once, as sent."""
+        ...
+
+    def settle(self, gateway: GatewayKey, state: CommandState) -> None:
+        """Keeps a step; the same step twice is no error. Raises MissingError for an unknown command."""
+        ...
+
+    def session_ended(self, gateway: GatewayKey, session: int) -> None:
+        """Ends what was not sent in it, and what was sent and not answered is UNKNOWN from now on."""
+        ...
+
+
 class GatewayStream:
     """One open stream; `run` ends when it is over.
 
@@ -87,6 +105,7 @@ class GatewayStream:
         *,
         store: Ingest,
         mailbox: DirectiveSource,
+        commands: CommandSource | None,
         writer: Writer,
         clock: Clock,
         limits: IngestLimits,
@@ -100,6 +119,7 @@ class GatewayStream:
         self.identity = identity
         self._store = store
         self._mailbox = mailbox
+        self._commands = commands
         self._writer = writer
         self._clock = clock
         self._limits = limits
@@ -132,7 +152,7 @@ class GatewayStream:
         """Whether the gateway was last told to pause."""
         return self.alive and self._machine.paused
 
-    def feed(self, event: Stored | Refused | Regrant | Desired | Wished | Tick) -> None:
+    def feed(self, event: Stored | Refused | Regrant | Desired | Ordered | Wished | Tick) -> None:
         """Takes what happened inside the coordinator; answers are queued, nothing blocks."""
         for action in self._machine.receive(event, self._clock.boot_ns()):
             self._post(action)
@@ -173,6 +193,8 @@ class GatewayStream:
 
     async def _leave(self) -> None:
         try:
+            if self._commands is not None:
+                await self._in_thread(self._commands.session_ended, self._gateway, self._opened)
             await self._in_thread(self._store.close_session, self._gateway, self._opened, self._clock.wall_ns())
         except TwinError as error:
             _log.warning("departure not noted", gateway=self._gateway.gateway, reason=error.reason)
@@ -282,12 +304,39 @@ class GatewayStream:
         self._offset_ns = found_ns
         return found_ns
 
-    async def _settle(self, state: DirectiveState) -> None:
+    async def _settle(self, state: DirectiveState | CommandState) -> None:
+        if isinstance(state, CommandState):
+            await self._settle_step(state)
+            return
         try:
             await self._in_thread(self._mailbox.settle, self._gateway, state)
         except MissingError:
             # A gateway keeps its last outcomes for ever; the store may have forgotten the directive.
             _log.info("outcome of an unknown directive", gateway=self._gateway.gateway, directive=state.id)
+
+    async def _settle_step(self, state: CommandState) -> None:
+        """Keeps a step of a command, and confirms its end once that is kept."""
+        if self._commands is not None:
+            try:
+                await self._in_thread(self._commands.settle, self._gateway, state)
+            except MissingError:
+                _log.info("step of an unknown command", gateway=self._gateway.gateway, command=state.id)
+        if state.step.last:
+            self.feed(Ordered(CommandConfirmed(state.id)))
+
+    async def _deliver_commands(self) -> None:
+        """Sends each command of this session; to an agent that knows none nothing is sent, and it has failed."""
+        if self._commands is None:
+            return
+        for command in await self._in_thread(self._commands.due, self._gateway, self.session):
+            if self._machine.takes_commands:
+                self.feed(Ordered(command))
+                continue
+            text = "this agent knows no commands"
+            refused = CommandState(
+                command.id, CommandStep.FAILED, "UPGRADE_REQUIRED", text, at_ns=self._clock.wall_ns()
+            )
+            await self._in_thread(self._commands.settle, self._gateway, refused)
 
     async def _deliver(self) -> None:
         """Sends each open directive once a session, as long as the mailbox may have new ones."""
@@ -300,6 +349,7 @@ class GatewayStream:
                 for directive in fresh:
                     self.feed(Desired(directive))
                 self._tell_wishes(wishes)
+                await self._deliver_commands()
         # As in `_act`: one gateway's trouble is its own.
         except Exception as error:  # noqa: BLE001 - see above; it is told to the gateway and logged
             if not isinstance(error, TwinError):

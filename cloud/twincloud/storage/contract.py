@@ -290,6 +290,35 @@ class Registry(Protocol):
         """
         ...
 
+    def open_directive(
+        self,
+        gateway: GatewayKey,
+        kind: str,
+        target: str,
+        *,
+        name: str,
+        content: bytes,
+        by: str,
+        now_ns: int,
+        deadline_ns: int = 0,
+    ) -> Directive:
+        """Tells a gateway what is desired of it, in the place of what was for the same target and is still open.
+
+        Args:
+            gateway: who is told.
+            kind: `config` or `alarm`.
+            target: begins with `@`, as no twin does.
+            name: what it is, for people.
+            content: what is desired.
+            by: who wants it.
+            now_ns: time of it.
+            deadline_ns: when it ends by itself, 0 for never.
+
+        Raises:
+            MissingError: UNKNOWN_GATEWAY.
+            InputError: VALUE_INVALID for another target, LIMIT_EXCEEDED for more than a session carries.
+        """
+
     def directives(self, tenant: str, *, target: str = "", limit: int = 100) -> tuple[Directive, ...]:
         """Directives, newest first."""
         ...

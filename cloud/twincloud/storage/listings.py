@@ -7,7 +7,7 @@ from sqlalchemy import select
 from twincloud.storage import schema as t
 from twincloud.storage.contract import Directive, GatewayKey, Loss, Page
 from twincloud.storage.fleet import loss_of
-from twincloud.storage.mailbox import directive_of
+from twincloud.storage.mailbox import LISTED, directive_of
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import Part, limited
 
@@ -18,7 +18,7 @@ class ListingStore(Part):
     def directive_page(self, tenant: str, *, target: str = "", limit: int = 100, token: str = "") -> Page[Directive]:
         """See `Listings.directive_page`."""
         d, g = t.directives.c, t.gateways.c
-        statement = select(t.directives, g.site, g.gateway).join(t.gateways, g.id == d.gateway_id)
+        statement = select(*LISTED, g.site, g.gateway).join(t.gateways, g.id == d.gateway_id)
         statement = statement.where(g.tenant == tenant)
         if target:
             statement = statement.where(d.target == target)

@@ -23,6 +23,7 @@ from twincloud.storage.readings import twin_row
 from twincloud.storage.sessions import FORKED
 from twincloud.twins.lifecycle import State, check_assignable
 from twinmodel.errors import ConflictError, InputError, MissingError
+from twinsync.limits import CONTENT_BYTES_MAX
 
 MODEL = "model"
 OUTCOMES = ("APPLIED", "REJECTED", "SUPERSEDED")
@@ -33,6 +34,9 @@ FIRST_BOOT = "site.yaml"
 """Who opened a directive that nobody asked for: the gateway's own configuration names the model."""
 
 NO_DEADLINE = 0
+
+SYSTEM = "@"
+"""Begins the target of a directive that is for no twin."""
 
 _ID_BYTES = 16
 _log = structlog.get_logger(__name__)
@@ -91,33 +95,65 @@ class MailboxStore(Part):
                 f"model {reference} does not fit twin {key.twin!r}: {'; '.join(found)}",
                 misfits=found,
             )
-        same = {"of_gateway": twin["gateway_id"], "of_target": key.twin}
-        number = take_numbers(connection, NUMBERS, 1)
-        row = {
-            "number": number,
-            "id": secrets.token_hex(_ID_BYTES),
-            "tenant": key.tenant,
-            "gateway_id": twin["gateway_id"],
+        wanted = {
             "target": key.twin,
             "kind": MODEL,
-            "version": int(connection.execute(_VERSION, same).scalar() or 0) + 1,
             "name": f"{model.name}@{model.version}",
             "digest": model.digest,
             "size": model.size,
             "created_ns": now_ns,
             "created_by": by,
             "deadline_ns": deadline_ns,
+        }
+        gateway = GatewayKey(key.tenant, key.site, twin["gateway"])
+        return self._open(connection, gateway, twin["gateway_id"], wanted)
+
+    def open_directive(
+        self,
+        gateway: GatewayKey,
+        kind: str,
+        target: str,
+        *,
+        name: str,
+        content: bytes,
+        by: str,
+        now_ns: int,
+        deadline_ns: int = NO_DEADLINE,
+    ) -> Directive:
+        """See `Registry.open_directive`."""
+        if not target.startswith(SYSTEM):
+            raise InputError("VALUE_INVALID", f"{target!r} could be a twin; targets begin with {SYSTEM}")
+        if len(content) > CONTENT_BYTES_MAX:
+            raise InputError("LIMIT_EXCEEDED", f"{name}: {len(content)} bytes, at most {CONTENT_BYTES_MAX}")
+        wanted = {"target": target, "kind": kind, "name": name, "content": content, "created_ns": now_ns}
+        wanted |= {"created_by": by, "deadline_ns": deadline_ns}
+        with self._database.write(gateway.tenant) as connection:
+            return self._open(connection, gateway, self._gateway_id(connection, gateway), wanted)
+
+    def _open(
+        self, connection: Connection, gateway: GatewayKey, gateway_id: int, wanted: Mapping[str, Any]
+    ) -> Directive:
+        """Opens the next version of a target, in the place of those that are still open."""
+        target, now_ns = wanted["target"], wanted["created_ns"]
+        same = {"of_gateway": gateway_id, "of_target": target}
+        row = {"digest": "", "size": 0, "content": b"", **wanted}
+        row |= {
+            "number": take_numbers(connection, NUMBERS, 1),
+            "id": secrets.token_hex(_ID_BYTES),
+            "tenant": gateway.tenant,
+            "gateway_id": gateway_id,
+            "version": int(connection.execute(_VERSION, same).scalar() or 0) + 1,
             "outcome": "",
             "reason": "",
             "detail": "",
             "ended_ns": 0,
         }
-        detail = f"version {row['version']} was assigned by {by}"
+        detail = f"version {row['version']} was assigned by {row['created_by']}"
         connection.execute(_SUPERSEDE, {**same, "why": NEWER, "what": detail, "now_ns": now_ns})
         connection.execute(insert(t.directives), row)
-        body: dict[str, object] = {"twin": key.twin, "name": row["name"], "version": row["version"], "outcome": ""}
-        record(connection, [News(key.tenant, key.site, "directive", key.twin, now_ns, body)])
-        return directive_of(row, GatewayKey(key.tenant, key.site, twin["gateway"]))
+        body: dict[str, object] = {"twin": target, "name": row["name"], "version": row["version"], "outcome": ""}
+        record(connection, [News(gateway.tenant, gateway.site, "directive", target, now_ns, body)])
+        return directive_of(row, gateway)
 
     def open_directives(self, gateway: GatewayKey) -> tuple[Directive, ...]:
         """See `Ingest.open_directives`; none while the gateway's identity is forked."""
@@ -151,7 +187,7 @@ class MailboxStore(Part):
             else:
                 ended = {"outcome": outcome, "reason": reason, "detail": detail, "ended_ns": now_ns}
                 connection.execute(_SETTLE, {"key": row["number"], **ended})
-                if running:
+                if running and row["kind"] == MODEL:
                     name = row["name"] if running == row["digest"] else ""
                     self._put_digest(connection, gateway.tenant, gateway_id, row["target"], running, name, now_ns)
             record(connection, [News(gateway.tenant, gateway.site, "directive", row["target"], now_ns, body)])
@@ -180,10 +216,13 @@ class MailboxStore(Part):
 
 
 def directive_of(row: Mapping[str, Any] | RowMapping, gateway: GatewayKey) -> Directive:
-    """The directive of a row."""
+    """The directive of a row; one of `LISTED` comes without its content."""
     names = Directive.__dataclass_fields__.keys() - {"gateway"}
-    return Directive(gateway=gateway, **{name: row[name] for name in names})
+    return Directive(gateway=gateway, **{name: row[name] for name in names if name in row})
 
+
+LISTED = tuple(column for column in t.directives.c if column.name != "content")
+"""Columns for lists, where nobody reads contents."""
 
 _SAME = (t.directives.c.gateway_id == bindparam("of_gateway"), t.directives.c.target == bindparam("of_target"))
 _VERSION = select(func.max(t.directives.c.version)).where(*_SAME)
@@ -216,7 +255,7 @@ _RUNNING = select(t.running).where(
     t.running.c.gateway_id == bindparam("gateway_id"), t.running.c.twin == bindparam("twin")
 )
 _ALL = (
-    select(t.directives, t.gateways.c.site, t.gateways.c.gateway)
+    select(*LISTED, t.gateways.c.site, t.gateways.c.gateway)
     .join(t.gateways, t.gateways.c.id == t.directives.c.gateway_id)
     .order_by(t.directives.c.number.desc())
 )

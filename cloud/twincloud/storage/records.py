@@ -309,6 +309,7 @@ class Directive:
     reason: str = ""
     detail: str = ""
     ended_ns: int = 0
+    content: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

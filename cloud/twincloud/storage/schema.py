@@ -328,6 +328,7 @@ directives = Table(
     text("reason"),
     text("detail"),
     big("ended_ns"),
+    Column("content", LargeBinary, nullable=False, default=b"", server_default=""),
     UniqueConstraint("gateway_id", "target", "version"),
     Index(None, "gateway_id", "outcome"),
 )

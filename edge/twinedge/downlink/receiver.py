@@ -63,6 +63,10 @@ class Receiver:
         clock: wall clock for deadlines, boot clock for waits.
         random: jitter.
         on_state: told of each outcome, `Uplink.report`.
+
+    Attributes:
+        handlers: what brings about a directive of a kind. One returns when it is done, raises StorageError or
+            UnreachableError to be tried again, and any other TwinError to have it rejected with that reason.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class Receiver:
         self._news = asyncio.Event()
         for slot in slots.values():
             slot.on_fall_back = self._fell_back
-        self._handlers: Mapping[DirectiveKind, Handler] = {DirectiveKind.MODEL: self._run_model}
+        self.handlers: dict[DirectiveKind, Handler] = {DirectiveKind.MODEL: self._run_model}
 
     def offer(self, directive: Directive) -> None:
         """Takes a directive; one that has an outcome is answered with it, one that is too much comes again later."""
@@ -157,7 +161,7 @@ class Receiver:
         directive = waiting.directive
         try:
             self._check_deadline(directive)
-            await self._handlers.get(directive.kind, _unknown_kind)(directive)
+            await self.handlers.get(directive.kind, _unknown_kind)(directive)
         except _SupersededError:
             await self._end(waiting, Outcome.SUPERSEDED, "", "a newer version for this target is in place")
         except (UnreachableError, StorageError) as error:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from twinmodel.clock import ClockQuality
 from twinmodel.signal import Catalogue
+from twinsync.command import Command, CommandConfirmed, CommandState
 from twinsync.directive import Directive, DirectiveState, Running
 from twinsync.item import Boot, Item, Mark, Range
 from twinsync.session.messages import Coarsen
@@ -98,4 +99,24 @@ class DownlinkPort(Protocol):
 
     def running(self) -> tuple[Running, ...]:
         """The models that run now."""
+        ...
+
+
+class CommandPort(Protocol):
+    """Who carries out commands, as the uplink sees it; calls come from the event loop and do not block."""
+
+    def order(self, command: Command) -> None:
+        """Hands over a command of the session that is open; each is sent once."""
+        ...
+
+    def confirmed(self, confirmed: CommandConfirmed) -> None:
+        """The coordinator holds the end of a command."""
+        ...
+
+    def states(self) -> Sequence[CommandState]:
+        """Ends the coordinator may not have yet, oldest first; they are told at the start of each session."""
+        ...
+
+    def session_ended(self) -> None:
+        """The session is over: what it ordered and nobody has begun must not be done any more."""
         ...

@@ -19,13 +19,14 @@ import grpc
 import grpc.aio
 import structlog
 
-from twinedge.uplink.ports import DownlinkPort, SpoolPort
+from twinedge.uplink.ports import CommandPort, DownlinkPort, SpoolPort
 from twinedge.uplink.status import Tally, UplinkStatus
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError, UnreachableError
 from twinsync import limits
 from twinsync.backoff import Backoff
 from twinsync.channel import Credentials, open_channel, valid_until_ns
+from twinsync.command import Command, CommandConfirmed, CommandState
 from twinsync.directive import Directive, DirectiveState
 from twinsync.envelope import down_from_proto, up_to_proto
 from twinsync.item import Boot
@@ -73,6 +74,7 @@ class Uplink:
         credentials: read before each connection, so that a renewed certificate is used; may raise a TwinError.
         spool: what is sent.
         downlink: where directives go.
+        commands: where commands go; without it they are left unanswered.
         clock: boot clock for all waiting, wall clock for what is told.
         random: jitter.
         agent_version: told to the coordinator.
@@ -93,6 +95,7 @@ class Uplink:
         random: Random,
         agent_version: str,
         server_name: str = "",
+        commands: CommandPort | None = None,
         edge_limits: EdgeLimits | None = None,
         backoff: Backoff | None = None,
         on_server_time: Callable[[int, int], None] = lambda _server_ns, _asked_ns: None,
@@ -101,6 +104,7 @@ class Uplink:
         self._credentials = credentials
         self._spool = spool
         self._downlink = downlink
+        self._commands = commands
         self._clock = clock
         self._agent_version = agent_version
         self._server_name = server_name
@@ -109,7 +113,7 @@ class Uplink:
         self._on_server_time = on_server_time
         self._asked_ns = 0
         self._inbox: asyncio.Queue[Down | Close | None] = asyncio.Queue(INBOX_MAX)
-        self._reports: deque[DirectiveState] = deque(maxlen=REPORTS_MAX)
+        self._reports: deque[DirectiveState | CommandState] = deque(maxlen=REPORTS_MAX)
         self._woken = False
         self._retry = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
@@ -120,8 +124,8 @@ class Uplink:
         self._woken = True
         self._stir()
 
-    def report(self, state: DirectiveState) -> None:
-        """Tells an outcome at once when a session is open; else `DownlinkPort.states` tells it later."""
+    def report(self, state: DirectiveState | CommandState) -> None:
+        """Tells an outcome or a step at once when a session is open; else the port's `states` tells it later."""
         self._reports.append(state)
         self._stir()
 
@@ -194,6 +198,8 @@ class Uplink:
         finally:
             self._channel = None
             self._machine.receive(LinkDown(), self._clock.boot_ns())
+            if self._commands is not None:
+                self._commands.session_ended()
 
     async def _serve(self, call: _Call) -> Close:
         try:
@@ -279,6 +285,11 @@ class Uplink:
             await self._spool.coarsen(event)
         elif isinstance(event, Directive) and self._machine.state is EdgeState.OPEN:
             self._downlink.offer(event)
+        elif self._commands is not None and self._machine.state is EdgeState.OPEN:
+            if isinstance(event, Command):
+                self._commands.order(event)
+            elif isinstance(event, CommandConfirmed):
+                self._commands.confirmed(event)
         while actions:
             action = actions.popleft()
             if isinstance(action, Close):
@@ -312,6 +323,8 @@ class Uplink:
                 self._reports.clear()
                 for state in self._downlink.states():
                     await self._write(call, state)
+                for step in self._commands.states() if self._commands is not None else ():
+                    await self._write(call, step)
         return []
 
     async def _send_catalogue(self, call: _Call, digest: bytes) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from twinmodel.clock import MILLISECOND_NS
 from twinmodel.signal import Stream
+from twinsync.command import Command
 from twinsync.item import Block, Item, Mark
 from twinsync.session.edge_events import (
     LOCAL,
@@ -163,6 +164,8 @@ class EdgeSession:
                 actions = self._forward(event, now_ns)
             case Heartbeat():
                 actions = [Progressed()]
+            case Command() if event.session != self.session:
+                actions = self._close("PROTOCOL_VIOLATION", f"a command of session {event.session}")
         return actions
 
     def _commit(self, committed: Committed, now_ns: int) -> list[EdgeAction]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from twinmodel.clock import SECOND_NS
+from twinsync.command import Command, CommandConfirmed
 from twinsync.directive import Directive
 from twinsync.item import Item, Mark
 from twinsync.session.messages import Coarsen, Committed, Heartbeat, Hello, Items, Nack, Part, Reject, Welcome
@@ -53,7 +54,20 @@ class Tick:
 
 
 EdgeEvent = (
-    LinkUp | LinkDown | Appended | Pulled | Tick | Welcome | Reject | Committed | Nack | Directive | Heartbeat | Coarsen
+    LinkUp
+    | LinkDown
+    | Appended
+    | Pulled
+    | Tick
+    | Welcome
+    | Reject
+    | Committed
+    | Nack
+    | Directive
+    | Heartbeat
+    | Coarsen
+    | Command
+    | CommandConfirmed
 )
 
 TRANSITIONS: Mapping[EdgeState, Mapping[type[EdgeEvent], EdgeState]] = {
@@ -65,6 +79,8 @@ TRANSITIONS: Mapping[EdgeState, Mapping[type[EdgeEvent], EdgeState]] = {
         Directive: EdgeState.OPEN,
         Heartbeat: EdgeState.OPEN,
         Coarsen: EdgeState.OPEN,
+        Command: EdgeState.OPEN,
+        CommandConfirmed: EdgeState.OPEN,
         Appended: EdgeState.OPEN,
         Pulled: EdgeState.OPEN,
         Reject: EdgeState.REJECTED,

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from twinmodel.clock import ClockQuality
 from twinmodel.signal import Catalogue, Stream
+from twinsync.command import Command, CommandConfirmed, CommandState
 from twinsync.directive import Directive, DirectiveState, Running
 from twinsync.item import Block, Boot, Item, Mark, Range
 
-PROTOCOL = 3
+PROTOCOL = 4
 """The newest protocol version this build speaks, an agent the only one.
 
-2 brought blocks of version 2; 3 large items in parts, the count of received bytes, and coarser periods on request.
+2 brought blocks of version 2; 3 large items in parts, the count of received bytes, and coarser periods on request; 4
+commands, and directives that say themselves what is desired.
 """
 
 PROTOCOL_MIN = 1
@@ -184,5 +186,5 @@ class Heartbeat:
     oldest_ns: int = 0
 
 
-Up = Hello | Catalogue | Items | Part | DirectiveState | Heartbeat
-Down = Welcome | Reject | Committed | Nack | Directive | Heartbeat | Coarsen
+Up = Hello | Catalogue | Items | Part | DirectiveState | Heartbeat | CommandState
+Down = Welcome | Reject | Committed | Nack | Directive | Heartbeat | Coarsen | Command | CommandConfirmed

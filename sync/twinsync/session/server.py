@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from twinmodel.signal import Catalogue
 from twinsync import limits
+from twinsync.command import CommandState
 from twinsync.directive import DirectiveState
 from twinsync.item import Block, Item, Mark
 from twinsync.session.messages import (
@@ -33,6 +34,7 @@ from twinsync.session.messages import (
     part_bytes,
 )
 from twinsync.session.server_events import (
+    COMMANDS_PROTOCOL,
     LOCAL,
     PARTS_PROTOCOL,
     TRANSITIONS,
@@ -44,6 +46,7 @@ from twinsync.session.server_events import (
     Keep,
     Note,
     Open,
+    Ordered,
     Refused,
     Regrant,
     Send,
@@ -68,6 +71,7 @@ __all__ = [
     "Keep",
     "Note",
     "Open",
+    "Ordered",
     "Refused",
     "Regrant",
     "Send",
@@ -122,6 +126,11 @@ class ServerSession:
         """Whether the gateway was last told to pause."""
         return self.state is ServerState.OPEN and not self._granted.bytes
 
+    @property
+    def takes_commands(self) -> bool:
+        """Whether the agent knows what a command is."""
+        return self._protocol >= COMMANDS_PROTOCOL
+
     def deadline_ns(self) -> int | None:
         """Boot time at which a `Tick` is due, None when nothing is awaited."""
         if self.state is ServerState.WAITING_HELLO:
@@ -143,7 +152,7 @@ class ServerSession:
                 actions = [Keep(event)]
             case Items() | Part():
                 actions = self._count(event)
-            case DirectiveState():
+            case DirectiveState() | CommandState():
                 actions = [Settle(event)]
             case Heartbeat() if event.session != self.session:
                 actions = self._refuse("PROTOCOL_VIOLATION", f"heartbeat of session {event.session}")
@@ -154,7 +163,7 @@ class ServerSession:
             case Regrant():
                 self._grant(event.credit)
                 actions = [self._tell()]
-            case Desired() | Wished():
+            case Desired() | Ordered() | Wished():
                 actions = self._deliver(event)
         return actions
 
@@ -191,10 +200,12 @@ class ServerSession:
         )
         return [Send(welcome), Established(granted.session)]
 
-    def _deliver(self, event: Desired | Wished) -> list[ServerAction]:
+    def _deliver(self, event: Desired | Ordered | Wished) -> list[ServerAction]:
         if isinstance(event, Desired):
             return [Send(event.directive)]
         # An older agent would not know what is meant, and end the session.
+        if isinstance(event, Ordered):
+            return [Send(event.message)] if self.takes_commands else []
         return [Send(event.coarsen)] if self._protocol >= PARTS_PROTOCOL else []
 
     def _count(self, message: Items | Part) -> list[ServerAction]:

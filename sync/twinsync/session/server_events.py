@@ -9,23 +9,16 @@ from enum import Enum, auto
 from twinmodel.clock import SECOND_NS
 from twinmodel.signal import Catalogue
 from twinsync import limits
+from twinsync.command import Command, CommandConfirmed, CommandState
 from twinsync.directive import Directive, DirectiveState
 from twinsync.item import Item, Mark
-from twinsync.session.messages import (
-    Coarsen,
-    Committed,
-    Heartbeat,
-    Hello,
-    Items,
-    Nack,
-    Part,
-    Reject,
-    Rejected,
-    Welcome,
-)
+from twinsync.session.messages import Coarsen, Down, Heartbeat, Hello, Items, Part, Rejected
 
 PARTS_PROTOCOL = 3
 """The version that brought parts, counts of received bytes and wishes."""
+
+COMMANDS_PROTOCOL = 4
+"""The version that brought commands."""
 
 
 class ServerState(Enum):
@@ -92,6 +85,13 @@ class Desired:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """A command to deliver, or that the end of one is held."""
+
+    message: Command | CommandConfirmed
+
+
+@dataclass(frozen=True, slots=True)
 class Wished:
     """A wish for a coarser period to deliver."""
 
@@ -111,12 +111,14 @@ ServerEvent = (
     | Items
     | Part
     | DirectiveState
+    | CommandState
     | Heartbeat
     | Granted
     | Refused
     | Stored
     | Regrant
     | Desired
+    | Ordered
     | Wished
     | Tick
 )
@@ -129,10 +131,12 @@ TRANSITIONS: Mapping[ServerState, Mapping[type[ServerEvent], ServerState]] = {
         Items: ServerState.OPEN,
         Part: ServerState.OPEN,
         DirectiveState: ServerState.OPEN,
+        CommandState: ServerState.OPEN,
         Heartbeat: ServerState.OPEN,
         Stored: ServerState.OPEN,
         Regrant: ServerState.OPEN,
         Desired: ServerState.OPEN,
+        Ordered: ServerState.OPEN,
         Wished: ServerState.OPEN,
         Refused: ServerState.CLOSED,
     },
@@ -140,7 +144,7 @@ TRANSITIONS: Mapping[ServerState, Mapping[type[ServerEvent], ServerState]] = {
 }
 """What may happen in a state and where it leads; Tick stays or closes."""
 
-LOCAL = (Granted, Refused, Stored, Regrant, Desired, Wished, Tick)
+LOCAL = (Granted, Refused, Stored, Regrant, Desired, Ordered, Wished, Tick)
 """Events of the coordinator itself that come when they come: out of place they change nothing."""
 
 
@@ -169,9 +173,9 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Keep the outcome of a directive."""
+    """Keep the outcome of a directive, or a step of a command."""
 
-    state: DirectiveState
+    state: DirectiveState | CommandState
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,7 @@ class Note:
 class Send:
     """Write this message."""
 
-    message: Welcome | Reject | Committed | Nack | Directive | Heartbeat | Coarsen
+    message: Down
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,21 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctwinsync/v1/directives.proto\x12\x0btwinsync.v1\"\xa3\x01\n\tDirective\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.twinsync.v1.DirectiveKind\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0c\n\x04size\x18\x06 \x01(\x04\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x08 \x01(\x10\"\x93\x01\n\x0e\x44irectiveState\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\x07outcome\x18\x02 \x01(\x0e\x32\x1d.twinsync.v1.DirectiveOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x16\n\x0erunning_digest\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ns\x18\x06 \x01(\x10\"V\n\x07Running\x12\x0c\n\x04twin\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x11\n\tisolation\x18\x05 \x01(\t*I\n\rDirectiveKind\x12\x1e\n\x1a\x44IRECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IRECTIVE_KIND_MODEL\x10\x01*\x96\x01\n\x10\x44irectiveOutcome\x12!\n\x1d\x44IRECTIVE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44IRECTIVE_OUTCOME_APPLIED\x10\x01\x12\x1e\n\x1a\x44IRECTIVE_OUTCOME_REJECTED\x10\x02\x12 \n\x1c\x44IRECTIVE_OUTCOME_SUPERSEDED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctwinsync/v1/directives.proto\x12\x0btwinsync.v1\"\xb4\x01\n\tDirective\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.twinsync.v1.DirectiveKind\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0c\n\x04size\x18\x06 \x01(\x04\x12\x0c\n\x04name\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x08 \x01(\x10\x12\x0f\n\x07\x63ontent\x18\t \x01(\x0c\"\x93\x01\n\x0e\x44irectiveState\x12\n\n\x02id\x18\x01 \x01(\t\x12.\n\x07outcome\x18\x02 \x01(\x0e\x32\x1d.twinsync.v1.DirectiveOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x16\n\x0erunning_digest\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ns\x18\x06 \x01(\x10\"V\n\x07Running\x12\x0c\n\x04twin\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04tier\x18\x04 \x01(\t\x12\x11\n\tisolation\x18\x05 \x01(\t*~\n\rDirectiveKind\x12\x1e\n\x1a\x44IRECTIVE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44IRECTIVE_KIND_MODEL\x10\x01\x12\x19\n\x15\x44IRECTIVE_KIND_CONFIG\x10\x02\x12\x18\n\x14\x44IRECTIVE_KIND_ALARM\x10\x03*\x96\x01\n\x10\x44irectiveOutcome\x12!\n\x1d\x44IRECTIVE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44IRECTIVE_OUTCOME_APPLIED\x10\x01\x12\x1e\n\x1a\x44IRECTIVE_OUTCOME_REJECTED\x10\x02\x12 \n\x1c\x44IRECTIVE_OUTCOME_SUPERSEDED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twinsync.v1.directives_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DIRECTIVEKIND']._serialized_start=449
-  _globals['_DIRECTIVEKIND']._serialized_end=522
-  _globals['_DIRECTIVEOUTCOME']._serialized_start=525
-  _globals['_DIRECTIVEOUTCOME']._serialized_end=675
+  _globals['_DIRECTIVEKIND']._serialized_start=466
+  _globals['_DIRECTIVEKIND']._serialized_end=592
+  _globals['_DIRECTIVEOUTCOME']._serialized_start=595
+  _globals['_DIRECTIVEOUTCOME']._serialized_end=745
   _globals['_DIRECTIVE']._serialized_start=46
-  _globals['_DIRECTIVE']._serialized_end=209
-  _globals['_DIRECTIVESTATE']._serialized_start=212
-  _globals['_DIRECTIVESTATE']._serialized_end=359
-  _globals['_RUNNING']._serialized_start=361
-  _globals['_RUNNING']._serialized_end=447
+  _globals['_DIRECTIVE']._serialized_end=226
+  _globals['_DIRECTIVESTATE']._serialized_start=229
+  _globals['_DIRECTIVESTATE']._serialized_end=376
+  _globals['_RUNNING']._serialized_start=378
+  _globals['_RUNNING']._serialized_end=464
 # @@protoc_insertion_point(module_scope)

@@ -25,12 +25,16 @@ class _DirectiveKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     DIRECTIVE_KIND_UNSPECIFIED: _DirectiveKind.ValueType  # 0
     DIRECTIVE_KIND_MODEL: _DirectiveKind.ValueType  # 1
+    DIRECTIVE_KIND_CONFIG: _DirectiveKind.ValueType  # 2
+    DIRECTIVE_KIND_ALARM: _DirectiveKind.ValueType  # 3
 
 class DirectiveKind(_DirectiveKind, metaclass=_DirectiveKindEnumTypeWrapper):
     """What a directive changes."""
 
 DIRECTIVE_KIND_UNSPECIFIED: DirectiveKind.ValueType  # 0
 DIRECTIVE_KIND_MODEL: DirectiveKind.ValueType  # 1
+DIRECTIVE_KIND_CONFIG: DirectiveKind.ValueType  # 2
+DIRECTIVE_KIND_ALARM: DirectiveKind.ValueType  # 3
 global___DirectiveKind = DirectiveKind
 
 class _DirectiveOutcome:
@@ -67,6 +71,7 @@ class Directive(google.protobuf.message.Message):
     SIZE_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
     DEADLINE_NS_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
     id: builtins.str
     kind: global___DirectiveKind.ValueType
     target: builtins.str
@@ -75,6 +80,8 @@ class Directive(google.protobuf.message.Message):
     size: builtins.int
     name: builtins.str
     deadline_ns: builtins.int
+    content: builtins.bytes
+    """What is desired, where it is no artifact."""
     def __init__(
         self,
         *,
@@ -86,8 +93,9 @@ class Directive(google.protobuf.message.Message):
         size: builtins.int = ...,
         name: builtins.str = ...,
         deadline_ns: builtins.int = ...,
+        content: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["deadline_ns", b"deadline_ns", "digest", b"digest", "id", b"id", "kind", b"kind", "name", b"name", "size", b"size", "target", b"target", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content", b"content", "deadline_ns", b"deadline_ns", "digest", b"digest", "id", b"id", "kind", b"kind", "name", b"name", "size", b"size", "target", b"target", "version", b"version"]) -> None: ...
 
 global___Directive = Directive
 

@@ -105,7 +105,7 @@ def test_a_protocol_nobody_speaks_asks_for_an_upgrade():
         assert reason_of(refused) == "UPGRADE_REQUIRED"
 
 
-@pytest.mark.parametrize(("least", "most", "agreed"), [(1, 1, 1), (2, 2, 2), (3, 3, 3), (1, 9, 3)])
+@pytest.mark.parametrize(("least", "most", "agreed"), [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (1, 9, 4)])
 def test_the_newest_protocol_both_speak_is_agreed_so_that_older_agents_stay_welcome(least, most, agreed):
     machine = ServerSession(0)
     machine.receive(hello(protocol_min=least, protocol_max=most), 0)

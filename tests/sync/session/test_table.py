@@ -11,6 +11,7 @@ import pytest
 from tests.sync.session import test_edge, test_server
 from twinmodel.clock import SECOND_NS
 from twinmodel.signal import Catalogue, Stream
+from twinsync.command import Command, CommandConfirmed, CommandKind, CommandState, CommandStep
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome
 from twinsync.item import Mark
 from twinsync.session import EdgeSession, EdgeState, ServerSession, ServerState
@@ -19,6 +20,7 @@ from twinsync.session import server as s
 from twinsync.session.messages import Coarsen, Committed, Heartbeat, Items, Nack, Reject
 
 DIRECTIVE = Directive("d", DirectiveKind.MODEL, "t", 1, b"", 0, "", 0)
+COMMAND = Command("c", 7, CommandKind.WRITE, "press.setpoint", 4.5, SECOND_NS, 0, "ann")
 VIOLATION, IGNORED = "PROTOCOL_VIOLATION", "ignored"
 
 EDGE_EVENTS = {
@@ -37,6 +39,8 @@ EDGE_EVENTS = {
             DIRECTIVE,
             Heartbeat(7, 0),
             Coarsen(Stream.BULK, SECOND_NS, 0),
+            COMMAND,
+            CommandConfirmed("c"),
         )
     },
 }
@@ -56,6 +60,8 @@ EDGE_TABLE = {
     "Directive":   (VIOLATION,   VIOLATION,  _O,        IGNORED, IGNORED),
     "Heartbeat":   (VIOLATION,   VIOLATION,  _O,        IGNORED, IGNORED),
     "Coarsen":     (VIOLATION,   VIOLATION,  _O,        IGNORED, IGNORED),
+    "Command":     (VIOLATION,   VIOLATION,  _O,        IGNORED, IGNORED),
+    "CommandConfirmed": (VIOLATION, VIOLATION, _O,      IGNORED, IGNORED),
 }  # fmt: skip
 
 _PART = test_server.parts_of(b"abcd", 2)[0]
@@ -67,12 +73,14 @@ SERVER_EVENTS = {
         Items(7, (test_server.gap(),)),
         _PART,
         DirectiveState("d", Outcome.APPLIED, "", "", b"", 0),
+        CommandState("c", CommandStep.ACCEPTED),
         Heartbeat(7, 0),
         s.Granted(7, (), (), test_server.CREDIT, 0),
         s.Refused("FENCED", ""),
         s.Stored((), (), None, 0, 0, test_server.CREDIT),
         s.Regrant(test_server.CREDIT),
         s.Desired(DIRECTIVE),
+        s.Ordered(COMMAND),
         s.Wished(Coarsen(Stream.BULK, SECOND_NS, 0)),
         s.Tick(0),
     )
@@ -85,12 +93,14 @@ SERVER_TABLE = {
     "Items":          (VIOLATION,   VIOLATION, _P,        IGNORED),
     "Part":           (VIOLATION,   VIOLATION, _P,        IGNORED),
     "DirectiveState": (VIOLATION,   VIOLATION, _P,        IGNORED),
+    "CommandState":   (VIOLATION,   VIOLATION, _P,        IGNORED),
     "Heartbeat":      (VIOLATION,   VIOLATION, _P,        IGNORED),
     "Granted":        (IGNORED,     _P,        IGNORED,   IGNORED),
     "Refused":        (_X,          _X,        _X,        IGNORED),
     "Stored":         (IGNORED,     IGNORED,   _P,        IGNORED),
     "Regrant":        (IGNORED,     IGNORED,   _P,        IGNORED),
     "Desired":        (IGNORED,     IGNORED,   _P,        IGNORED),
+    "Ordered":        (IGNORED,     IGNORED,   _P,        IGNORED),
     "Wished":         (IGNORED,     IGNORED,   _P,        IGNORED),
     "Tick":           (IGNORED,     IGNORED,   _P,        IGNORED),
 }  # fmt: skip
