@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from twinedge.config.address import RANGE_MAX, parse_modbus, spread_address, spread_units
+from twinedge.config.alarm_check import check_alarms
 from twinedge.config.schema import Device, Site
 from twinmodel.errors import ConfigError
 from twinmodel.profile.document import Document, read_document
@@ -74,7 +75,9 @@ def load_site(path: Path | str) -> LoadedSite:
         _check_line(document, name, device, devices.values())
         devices |= members
         profiles |= dict.fromkeys(members, profile)
-    return LoadedSite(site.model_copy(update={"devices": devices}), profiles, document.path, document)
+    made = LoadedSite(site.model_copy(update={"devices": devices}), profiles, document.path, document)
+    check_alarms(made)
+    return made
 
 
 def _members(document: Document, name: str, device: Device) -> dict[str, Device]:

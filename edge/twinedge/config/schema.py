@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from twinedge.config.alarms import AlarmDefaults, AlarmRules
 from twinmodel.clock import SECOND_NS
 from twinmodel.profile.schema import Duration, Strict, parse_duration
 
@@ -203,6 +204,8 @@ class Site(Strict):
     profiles: str | None = Field(None, description="folder of firmware profiles, relative to site.yaml")
     devices: dict[Annotated[str, Field(pattern=NAME)], Device] = Field(min_length=1)
     twins: dict[Annotated[str, Field(pattern=NAME)], Twin] = Field(default_factory=dict)
+    alarms: AlarmRules = Field(default_factory=dict)
+    alarm_defaults: AlarmDefaults = AlarmDefaults()
     spool: Spool = Spool()
     status: Status = Status()
     uplink: str | None = None
