@@ -101,7 +101,7 @@ class Edge:
             TWIN.twin, {"hot_in": 0, "cold_in": 2}, {"hot_out": 1}, dict.fromkeys(range(3), 3 * SECOND_NS),
             dict(enumerate(UNITS.values())),
         )  # fmt: skip
-        gate = Gate(self.catalogue, Rules.none(len(self.catalogue)), clock)
+        gate = Gate(Rules.none(len(self.catalogue)), clock)
         runner = TwinRunner(wiring, slot)
         self.pipeline = Pipeline(Replays([]), gate, Lanes(WINDOWS), [runner], self._commit, clock)
         self.seq = dict.fromkeys(Stream, 0)

@@ -159,8 +159,8 @@ class _Running:
         self._models = Models(loaded, store, options.kernel_cache)
         self._lanes = Lanes(windows_of(loaded.site.spool.sync, loaded.site.spool.sync_telemetry))
         catalogue = self._models.catalogue()
-        self._replays = Replays(*source_stamped(loaded, catalogue))
-        gate = Gate(catalogue, rules_of(loaded, catalogue), clock, watch.is_unset)
+        self._replays = Replays(*source_stamped(loaded, catalogue.signals))
+        gate = Gate(rules_of(loaded, catalogue), clock, watch.is_unset)
         self._pipeline = Pipeline(self._replays, gate, self._lanes, self._models.runners, self._commit, clock)
         self._drivers = build_drivers(
             loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state

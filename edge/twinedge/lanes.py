@@ -4,6 +4,8 @@ The window is the length of a block and what a power cut may cost (`sync` in sit
 after a second, telemetry after ten. While the spool refuses, the newest samples stay here; what the bound pushes out
 is declared, never silently dropped. A delivery that its sender wants acknowledged is never pushed out: a broker stops
 at a few of them, and it would wait for ever for one that is gone.
+
+Samples of several catalogues may lie here: a new configuration never waits for the disk to take what came before it.
 """
 
 from __future__ import annotations
@@ -54,10 +56,21 @@ class _Receipt:
             self.done()
 
 
+class Edition:
+    """A catalogue and what its samples go by."""
+
+    __slots__ = ("catalogue", "stream_of")
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.stream_of = np.array([s.stream for s in catalogue.signals], np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     batch: Batch
     receipt: _Receipt | None
+    edition: Edition
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +79,14 @@ class Flush:
 
     Attributes:
         parts: batches by stream, one per kind each.
+        catalogue: what names their signals.
         records: declared holes.
         entries: where the parts came from, for `give_back` and `committed`.
         declare: whether a spool that refuses by policy is to declare what does not fit, see `Lanes.refused`.
     """
 
     parts: Sequence[tuple[Stream, list[Batch]]]
+    catalogue: Catalogue
     records: tuple[NotAcquired, ...]
     entries: Mapping[Stream, tuple[_Entry, ...]]
     declare: bool = False
@@ -104,35 +119,47 @@ class Lanes:
         self._records: list[NotAcquired] = []
         self._receipts = 0
         self._hurry = False
-        self._stream_of = np.zeros(0, np.uint8)
+        self._edition = Edition(Catalogue(()))
         self.pushed_out = 0
 
     def __len__(self) -> int:
         return sum(self._counts.values())
 
-    def use(self, catalogue: Catalogue) -> None:
-        """Sorts by this catalogue from now on; only while all lanes are empty, as a block has one catalogue."""
-        if len(self):
-            raise ValueError("lanes hold samples of another catalogue")
-        self._stream_of = np.array([s.stream for s in catalogue.signals], np.uint8)
+    def use(self, catalogue: Catalogue) -> Edition:
+        """Samples are of this catalogue from now on; those that are here keep theirs. Returns the edition before."""
+        before, self._edition = self._edition, Edition(catalogue)
+        return before
+
+    def resize(self, windows_ns: Mapping[Stream, int]) -> None:
+        """Other windows from now on, see `windows_of`."""
+        self._windows_ns = dict(windows_ns)
 
     def add(
-        self, batches: Iterable[Batch], boot_ns: int, done: Callable[[], None] | None = None, *, deliveries: int = 1
+        self,
+        batches: Iterable[Batch],
+        boot_ns: int,
+        done: Callable[[], None] | None = None,
+        *,
+        deliveries: int = 1,
+        late: tuple[Edition, Sequence[Batch]] | None = None,
     ) -> None:
         """Sorts batches into their lanes; `done` is called once all of them are durable.
 
         Args:
-            batches: samples.
+            batches: samples of the present catalogue.
             boot_ns: when their windows begin.
             done: what their senders wait for.
             deliveries: how many wait for it.
+            late: samples of an earlier catalogue that came with them.
         """
         receipt = _Receipt(done, deliveries) if done is not None else None
-        for batch in batches:
-            lane_of = self._stream_of[batch.signal]
-            for lane in np.unique(lane_of):
-                mine = lane_of == lane
-                self._put(Stream(int(lane)), _Entry(batch if mine.all() else batch.take(mine), receipt), boot_ns)
+        for edition, sorted_ in ((self._edition, batches), *((late,) if late is not None else ())):
+            for batch in sorted_:
+                lane_of = edition.stream_of[batch.signal]
+                for lane in np.unique(lane_of):
+                    mine = lane_of == lane
+                    entry = _Entry(batch if mine.all() else batch.take(mine), receipt, edition)
+                    self._put(Stream(int(lane)), entry, boot_ns)
         if receipt is not None:
             if receipt.lanes:
                 self._receipts += deliveries
@@ -158,9 +185,10 @@ class Lanes:
             last = lane[-back]
             if last.batch.kind is entry.batch.kind:
                 fits = last.receipt is None and len(last.batch) + len(entry.batch) <= JOINED_SAMPLES_MAX
-                if fits:
-                    lane[-back] = _Entry(concat((last.batch, entry.batch))[0], None)
-                return fits
+                if fits and last.edition is entry.edition:
+                    lane[-back] = _Entry(concat((last.batch, entry.batch))[0], None, entry.edition)
+                    return True
+                return False
         return False
 
     def hurry(self) -> None:
@@ -214,30 +242,39 @@ class Lanes:
         return min(due, default=None)
 
     def take(self, boot_ns: int, *, everything: bool = False) -> Flush | None:
-        """Takes the lanes whose window has passed, and with them every lane that holds an unacknowledged delivery."""
+        """Takes the lanes whose window has passed, and with them every lane that holds an unacknowledged delivery.
+
+        A flush is of one catalogue: where lanes begin with samples of different ones, the rest is taken next.
+        """
         everything = everything or self._hurry or self._receipts >= UNACKNOWLEDGED_MAX
         self._hurry = False
         entries: dict[Stream, tuple[_Entry, ...]] = {}
+        edition: Edition | None = None
         for stream, since in self._since_ns.items():
             full = self._counts[stream] >= BLOCK_SAMPLES_MAX
             if since is not None and (everything or full or since + self._windows_ns[stream] <= boot_ns):
-                entries[stream] = self._pop(stream)
+                edition = edition or self._entries[stream][0].edition
+                if self._entries[stream][0].edition is edition:
+                    entries[stream] = self._pop(stream, edition)
+                self._hurry |= (
+                    everything and bool(self._entries[stream]) and self._entries[stream][0].edition != edition
+                )
         if not entries and not self._records:
             return None
         self._count_receipts()
         records, self._records = tuple(self._records), []
         parts = [(stream, concat(e.batch for e in taken)) for stream, taken in entries.items()]
-        return Flush(parts, records, entries)
+        return Flush(parts, (edition or self._edition).catalogue, records, entries)
 
     def _count_receipts(self) -> None:
         held = {id(e.receipt): e.receipt for lane in self._entries.values() for e in lane if e.receipt is not None}
         self._receipts = sum(receipt.deliveries for receipt in held.values())
 
-    def _pop(self, stream: Stream) -> tuple[_Entry, ...]:
+    def _pop(self, stream: Stream, edition: Edition) -> tuple[_Entry, ...]:
         """The oldest entries of a lane, at most one block of them."""
         taken: list[_Entry] = []
         lane, count = self._entries[stream], 0
-        while lane and (not taken or count + len(lane[0].batch) <= BLOCK_SAMPLES_MAX):
+        while lane and lane[0].edition is edition and (not taken or count + len(lane[0].batch) <= BLOCK_SAMPLES_MAX):
             taken.append(lane.popleft())
             count += len(taken[-1].batch)
         self._counts[stream] -= count
@@ -274,7 +311,7 @@ class Lanes:
         if not rest and not flush.records:
             return None
         parts = [(stream, concat(e.batch for e in taken)) for stream, taken in rest.items()]
-        return Flush(parts, flush.records, rest, declare=True)
+        return Flush(parts, flush.catalogue, flush.records, rest, declare=True)
 
     def _keep_bound(self) -> None:
         """Pushes out the oldest samples of the least important lane that has any to give, and declares them."""

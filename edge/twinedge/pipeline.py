@@ -20,19 +20,20 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from twinedge.config.numbers import Numbered
 from twinedge.estimate.runner import TwinRunner
 from twinedge.gate.gate import Gate
-from twinedge.lanes import Flush, Lanes
+from twinedge.lanes import Edition, Flush, Lanes
 from twinedge.ports import Delivery, NotAcquired, Watcher
 from twinedge.replays import Replays
+from twinedge.unsound import declared, sound
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.ensemble import Due, Ensemble
-from twinmodel.errors import StorageError, TwinError
+from twinmodel.errors import StorageError
 from twinmodel.estimator import Estimate
 from twinmodel.quality import GOOD, QualityReason, good
 from twinmodel.signal import Batch, Catalogue, concat
 from twinsync import item
-from twinsync.block import columns_of
 
 log = structlog.get_logger()
 
@@ -55,6 +56,8 @@ With the fact `refused` the policy for a full disk says so, with `declared` what
 class Pipeline:
     """Gate, models and lanes of one agent; all calls come from its event loop.
 
+    Drivers, gate and models speak of signals by number, lanes and watchers by place in the catalogue.
+
     Attributes:
         watchers: shown all that goes into the lanes but their own records; may grow before the first catalogue.
     """
@@ -76,7 +79,8 @@ class Pipeline:
         self._rests_until_ns: dict[str, int] = {}
         self._commit = commit
         self._clock = clock
-        self._catalogue = Catalogue(())
+        self._places: NDArray[np.int64] | None = None
+        self._before: tuple[Edition, NDArray[np.int64]] | None = None
         self.watchers: list[Watcher] = []
         self._due = asyncio.Event()
         self._committing = asyncio.Lock()
@@ -86,33 +90,60 @@ class Pipeline:
         self._going_on: asyncio.TimerHandle | None = None
         self.commits = 0
         self.refused = 0
+        self.strays = 0
         self.trouble: StorageError | None = None
         self.progress = 0
 
-    async def use(self, catalogue: Catalogue) -> None:
-        """Goes on with another catalogue; what is buffered is committed under the old one first.
+    async def use(self, catalogue: Catalogue, numbered: Numbered | None = None) -> None:
+        """Goes on with another catalogue; what is buffered stays under the one it came with. Does not wait.
 
-        Signals of devices keep their ids over all catalogues of a run, so that drivers and gate need not know.
+        Args:
+            catalogue: of what goes into the lanes from now on.
+            numbered: numbers of what drivers deliver, as gate and replays know them by now; None while they are the
+                places in the catalogue, or as they were.
         """
-        used = await self._used(catalogue)
-        while not used:
-            # Others commit meanwhile: a stop must not wait for a disk that refuses.
-            await asyncio.sleep(RETRY_S)
-            used = await self._used(catalogue)
+        if self._gathered:
+            self._go_on()
+        before = self._lanes.use(catalogue)
+        if numbered is not None:
+            if self._places is not None:
+                self._before = before, self._places
+            self._places = numbered.places
+        for runner in self._runners:
+            runner.publish_as(catalogue)
+        for watcher in self.watchers:
+            watcher.use(catalogue)
 
-    async def _used(self, catalogue: Catalogue) -> bool:
-        async with self._committing:
-            while (flush := self._taken(everything=True)) is not None:
-                if not await self._store(flush):
-                    return False
-            # No await between the last take and the next two lines: nothing comes in between.
-            self._lanes.use(catalogue)
-            self._catalogue = catalogue
-            for runner in self._runners:
-                runner.publish_as(catalogue)
-            for watcher in self.watchers:
-                watcher.use(catalogue)
-        return True
+    def run_models(self, runners: Sequence[TwinRunner]) -> None:
+        """Steps these from now on; follow it by `use` before anything is awaited."""
+        if self._gathered:
+            self._go_on()
+        self._runners = runners
+
+    def _placed(self, gated: Sequence[Batch]) -> tuple[list[Batch], tuple[Edition, list[Batch]] | None]:
+        """The same samples by their places in the catalogue, and those that belong to the one before it.
+
+        A driver that is about to stop may still deliver what the newest configuration does not have: it goes into the
+        record under the configuration it was read by.
+        """
+        if self._places is None:
+            return list(gated), None
+        present: list[Batch] = []
+        late: list[Batch] = []
+        for batch in gated:
+            place = self._places[batch.signal]
+            old = place < 0
+            if not old.any():
+                present.append(replace(batch, signal=place.astype(np.uint32)))
+                continue
+            if not old.all():
+                present.append(replace(batch.take(~old), signal=place[~old].astype(np.uint32)))
+            rest = batch.take(old)
+            known = self._before[1] if self._before is not None else np.zeros(0, np.int64)
+            place = np.append(known, -1)[np.minimum(rest.signal, len(known))]
+            late.append(replace(rest.take(place >= 0), signal=place[place >= 0].astype(np.uint32)))
+            self.strays += int(np.count_nonzero(place < 0))
+        return present, (self._before[0], late) if late and self._before is not None else None
 
     async def put_right(
         self, span_ns: tuple[int, int], shift_ns: int, store: Callable[[tuple[int, int], int], Awaitable[int]]
@@ -159,8 +190,8 @@ class Pipeline:
         for watcher in self.watchers:
             try:
                 watcher.see(batches)
-            except Exception as error:  # noqa: BLE001 - see above
-                log.error("watcher failed", watcher=type(watcher).__name__, exc_info=error)
+            except Exception:
+                log.exception("watcher failed", watcher=type(watcher).__name__)
 
     def _go_on(self) -> None:
         """Takes what was gathered through gate and models into the lanes, in the order of its arrival."""
@@ -169,24 +200,27 @@ class Pipeline:
             self._going_on = None
         arrived, self._gathered, self._gathered_samples = self._gathered, [], 0
         fresh: list[Batch] = []
+        shown: list[Batch] = []
         for acknowledged, run in groupby(arrived, key=lambda d: d.on_committed is not None):
             deliveries = list(run)
             batches = [b for d in deliveries for b in d.batches]
             try:
                 gated = [self._stamped(self._gate.apply(self._replays.fresh(b))) for b in concat(batches)]
-            except Exception as error:  # noqa: BLE001 - see _declared
-                for record in _declared(batches, error):
+            except Exception as error:  # noqa: BLE001 - see declared
+                for record in declared(batches, error):
                     self._lanes.declare(record)
                 # Declared, so that no broker sends it again for ever.
                 _tell(deliveries)
                 continue
             done = partial(_tell, deliveries) if acknowledged else None
-            self._lanes.add(gated, self._clock.boot_ns(), done, deliveries=len(deliveries))
+            placed, late = self._placed(gated)
+            self._lanes.add(placed, self._clock.boot_ns(), done, deliveries=len(deliveries), late=late)
             if any(d.urgent for d in deliveries):
                 self._lanes.hurry()
             fresh += gated
-        if fresh:
-            self._show(fresh)
+            shown += placed
+        if shown:
+            self._show(shown)
         # Last, so that whatever a model does, all that came is in the lanes.
         self._estimate(fresh)
 
@@ -311,7 +345,7 @@ class Pipeline:
 
     async def _store(self, flush: Flush) -> bool:
         try:
-            await self._commit(flush, self._catalogue)
+            await self._commit(flush, flush.catalogue)
         except StorageError as error:
             if "declared" in error.facts:
                 flush.committed()
@@ -329,7 +363,7 @@ class Pipeline:
         except Exception as error:
             if not flush.parts:
                 raise
-            return await self._store(_sound(flush, self._catalogue, error))
+            return await self._store(sound(flush, flush.catalogue, error))
         if self.trouble is not None:
             log.info("the spool is back", after=self.trouble.reason)
             self.trouble = None
@@ -341,55 +375,3 @@ class Pipeline:
 def _tell(deliveries: Iterable[Delivery]) -> None:
     for delivery in deliveries:
         delivery.done()
-
-
-def _sound(flush: Flush, catalogue: Catalogue, error: Exception) -> Flush:
-    """A flush without the signals that trip a defect, all of them when none does alone; they are declared instead."""
-    parts, broken = [], []
-    for stream, batches in flush.parts:
-        sound = []
-        for batch in batches:
-            good, bad = _parted(batch, catalogue)
-            sound += [good] if len(good) else []
-            broken += [bad] if len(bad) else []
-        if sound:
-            parts.append((stream, sound))
-    if not broken:
-        broken, parts = [batch for _, batches in flush.parts for batch in batches], []
-    # A flush that was given back has declared them already.
-    records = dict.fromkeys((*flush.records, *_declared(broken, error)))
-    return replace(flush, parts=parts, records=tuple(records))
-
-
-def _parted(batch: Batch, catalogue: Catalogue) -> tuple[Batch, Batch]:
-    """Samples of signals that can be packed, and those of signals that cannot."""
-    fits = np.ones(len(batch), np.bool_)
-    if not _fits(batch, catalogue):
-        for signal in np.unique(batch.signal):
-            mine = batch.signal == signal
-            fits[mine] = _fits(batch.take(mine), catalogue)
-    return batch.take(fits), batch.take(~fits)
-
-
-def _fits(batch: Batch, catalogue: Catalogue) -> bool:
-    try:
-        columns_of([batch], catalogue)
-    except TwinError as error:
-        # What is only too large is cut in pieces when it is stored.
-        return error.reason == "LIMIT_EXCEEDED"
-    except Exception:  # noqa: BLE001 - the question is whether any is raised; the first one was logged
-        return False
-    return True
-
-
-def _declared(batches: Iterable[Batch], error: Exception) -> list[item.NotAcquired]:
-    """The hole that samples leave which nothing can be done with: a defect in a few must not end the record of all."""
-    times = concat(batch for batch in batches if len(batch))
-    if not times:
-        return []
-    reason = error.reason if isinstance(error, TwinError) else "INTERNAL"
-    from_ns, to_ns = min(int(b.t_ns.min()) for b in times), max(int(b.t_ns.max()) for b in times)
-    log.error(
-        "samples trip a defect and are declared lost", samples=sum(map(len, times)), reason=reason, exc_info=error
-    )
-    return [item.NotAcquired("*", reason, from_ns, to_ns)]

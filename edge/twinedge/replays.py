@@ -10,7 +10,7 @@ own clock (Modbus) cannot repeat.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from twinedge.config.load import LoadedSite
 from twinmodel.profile.schema import FirmwareProfile, Point
 from twinmodel.quality import QualityReason, uncertain
-from twinmodel.signal import Batch, Catalogue
+from twinmodel.signal import Batch, Signal
 
 REMEMBERED = 100_000
 """Samples of brokers that are remembered, each in 230 bytes: of the 1024 messages that one may have in flight and send
@@ -52,6 +52,13 @@ class _Memory:
         known[key] = quality
         return True
 
+    def forget(self, signals: Collection[int]) -> None:
+        """Drops what is remembered of signals whose number another one has now."""
+        kept = [key for key in self._order if key[0] not in signals]
+        if len(kept) < len(self._order):
+            self._known = {key: self._known[key] for key in kept}
+            self._order = deque(kept, self._order.maxlen)
+
 
 class Replays:
     """Remembers the newest samples of signals that carry their source's time.
@@ -62,11 +69,26 @@ class Replays:
     """
 
     def __init__(self, brokered: Iterable[int] = (), served: Iterable[int] = ()) -> None:
-        shared = _Memory(REMEMBERED)
-        self._memories = dict.fromkeys(brokered, shared) | {s: _Memory(REMEMBERED_LAST) for s in served}
+        self._shared = _Memory(REMEMBERED)
+        self._memories: dict[int, _Memory] = {}
+        self.found = 0
+        self.use(brokered, served)
+
+    def use(self, brokered: Iterable[int], served: Iterable[int], begun: Collection[int] = ()) -> None:
+        """Looks at these signals from now on; what is remembered of those that stay is kept.
+
+        Args:
+            brokered: see the class.
+            served: see the class.
+            begun: numbers that have another signal now.
+        """
+        if begun:
+            self._shared.forget(begun)
+        own = {s: m for s, m in self._memories.items() if m is not self._shared and s not in begun}
+        self._memories = dict.fromkeys(brokered, self._shared)
+        self._memories |= {s: own.get(s) or _Memory(REMEMBERED_LAST) for s in served}
         self._stamped = np.zeros(max(self._memories, default=-1) + 2, np.bool_)  # the last one stands for all beyond
         self._stamped[list(self._memories)] = True
-        self.found = 0
 
     def fresh(self, batch: Batch) -> Batch:
         """The samples of a batch that were not there before; these are remembered."""
@@ -100,10 +122,10 @@ class Replays:
         return found
 
 
-def source_stamped(loaded: LoadedSite, catalogue: Catalogue) -> tuple[list[int], list[int]]:
+def source_stamped(loaded: LoadedSite, signals: Iterable[Signal]) -> tuple[list[int], list[int]]:
     """Ids of signals whose samples carry the time of their source: those of brokers, those of OPC UA."""
     found: dict[str, list[int]] = {"mqtt": [], "opcua": []}
-    for signal in catalogue.signals:
+    for signal in signals:
         device, _, point = signal.name.partition(".")
         profile = loaded.profiles.get(device) if signal.role == "measured" else None
         if profile is not None and profile.protocol in found and _is_dated(profile, profile.points[point]):

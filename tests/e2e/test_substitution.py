@@ -69,7 +69,7 @@ class Gateway:
         self.models.build = lambda _twin, _package: estimator(OLD)  # the interpreted tier: nothing is compiled here
         self.models.start()
         self.catalogue = self.models.catalogue()
-        gate = Gate(self.catalogue, rules_of(loaded, self.catalogue), self.clock)
+        gate = Gate(rules_of(loaded, self.catalogue), self.clock)
         self.spool = Spool.open(
             folder / "state", clock=self.clock, rng_bytes=random.Random(1).randbytes, disk_max_bytes=1 << 22,
             when_full="thin",

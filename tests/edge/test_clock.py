@@ -13,7 +13,7 @@ from twinedge.gate.rules import Rules
 from twinedge.health.clock import FILE, HOLDOVER_NS, KEEP_NS, SLACK_NS, ClockWatch
 from twinmodel.clock import BUILD_NS, SECOND_NS, ClockQuality, ManualClock
 from twinmodel.quality import QualityReason, uncertain
-from twinmodel.signal import Batch, Catalogue, Kind, Signal
+from twinmodel.signal import Batch, Kind
 
 NOW_NS = BUILD_NS + 400 * 86_400 * SECOND_NS
 DAY_NS = 86_400 * SECOND_NS
@@ -138,8 +138,7 @@ def test_suspend_is_seen_by_the_boot_clock_and_its_hole_is_told_and_a_busy_secon
 
 
 def test_samples_of_an_unset_clock_are_marked_and_their_times_left_as_they_are(machine):
-    catalogue = Catalogue((Signal(0, "d.a"),))
-    gate = Gate(catalogue, Rules.none(1), machine.clock, machine.watch.is_unset)
+    gate = Gate(Rules.none(1), machine.clock, machine.watch.is_unset)
     batch = Batch.of(Kind.FLOAT, [0, 0], [1.0, 2.0], [0, uncertain(QualityReason.STALE)], [NOW_NS, NOW_NS])
     assert gate.apply(batch) is batch
     machine.watch.heard(NOW_NS + DAY_NS)

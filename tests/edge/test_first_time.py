@@ -39,7 +39,7 @@ class Gateway:
         self.watch = ClockWatch(self.clock, folder, synchronised=lambda: self.synchronised, awake=self.clock.awake_ns)
         rules = Rules.none(2)
         rules.frozen_ns[1] = 3600 * SECOND_NS
-        gate = Gate(CATALOGUE, rules, self.clock, self.watch.is_unset)
+        gate = Gate(rules, self.clock, self.watch.is_unset)
         self.lanes = Lanes(windows_of(SECOND_NS, 10 * SECOND_NS))
         self.pipeline = Pipeline(Replays({}), gate, self.lanes, [], self._commit, self.clock)
         self.running = object.__new__(agent._Running)

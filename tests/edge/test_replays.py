@@ -103,5 +103,5 @@ def test_signals_are_sorted_by_who_repeats_them_and_those_without_a_time_repeat_
     profiles = {name: FirmwareProfile.model_validate({"profile": "t/d"} | text) for name, text in said.items()}
     names = [f"{name}.{point}" for name, profile in profiles.items() for point in profile.points]
     catalogue = Catalogue(tuple(Signal(n, name) for n, name in enumerate(names)))
-    found = source_stamped(SimpleNamespace(profiles=profiles), catalogue)
+    found = source_stamped(SimpleNamespace(profiles=profiles), catalogue.signals)
     assert [[names[s] for s in ids] for ids in found] == [["a.p", "b.q", "c.p"], ["d.p"]]

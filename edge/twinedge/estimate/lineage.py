@@ -61,13 +61,15 @@ class Lineage:
     Args:
         twin: name of the twin.
         wired: what feeds its model.
+        names: name of each signal that does; None while ids are places in the catalogue.
 
     Attributes:
         is_off: whether it has failed; a new catalogue lets it begin again.
     """
 
-    def __init__(self, twin: str, wired: Wired) -> None:
+    def __init__(self, twin: str, wired: Wired, names: Mapping[int, str] | None = None) -> None:
         self.is_off = False
+        self._wired_names = names
         self._twin = twin
         self._wired = wired
         self._signals = np.array(sorted({*wired[0].values(), *wired[1].values()}), np.int64)
@@ -113,9 +115,11 @@ class Lineage:
     def _publish_as(self, catalogue: Catalogue) -> None:
         signal = catalogue.by_name.get(lineage_signal(self._twin))
         self._signal = None if signal is None else signal.id
-        ours = [catalogue.signals[s] for s in self._signals.tolist() if s < len(catalogue)]
-        self._names = {s.id: s.name for s in ours}
-        self._units = {s.id: s.unit for s in ours}
+        names = self._wired_names
+        if names is None:
+            names = {s: catalogue.signals[s].name for s in self._signals.tolist() if s < len(catalogue)}
+        self._names = {s: name for s, name in names.items() if name in catalogue.by_name}
+        self._units = {s: catalogue.by_name[name].unit for s, name in self._names.items()}
         outputs = next((t.outputs for t in catalogue.twins if t.twin == self._twin), ())
         self._exponents = {
             output: tuple(catalogue.by_name[f"{self._twin}/{output}#{role}"].exponent for role in OUTPUT_ROLES)

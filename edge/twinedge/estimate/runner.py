@@ -53,6 +53,7 @@ class Wiring:
         units: id of a signal -> its unit; values are converted to the unit of the model's port. A signal that is not
             named is in that unit already.
         substitutes: output for which the model stands in -> how long at most, 0 for ever.
+        names: id of a signal -> its name; None where ids are places in the catalogue.
     """
 
     twin: str
@@ -61,6 +62,7 @@ class Wiring:
     age_limits_ns: Mapping[int, int]
     units: Mapping[int, str] = field(default_factory=dict)
     substitutes: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[int, str] | None = None
 
 
 class TwinRunner:
@@ -75,7 +77,7 @@ class TwinRunner:
         self.substitution = Substitution(wiring.twin, wiring.substitutes)
         mine = [*wiring.inputs.values(), *wiring.outputs.values()]
         self._limits_ns = {signal: wiring.age_limits_ns.get(signal, AGE_NS) for signal in mine}
-        self.lineage = Lineage(wiring.twin, (wiring.inputs, wiring.outputs, self._limits_ns))
+        self.lineage = Lineage(wiring.twin, (wiring.inputs, wiring.outputs, self._limits_ns), wiring.names)
         self._bound: Estimator | None = None
         self._aligner: Aligner | None = None
         self._reads = np.zeros(max(mine, default=-1) + 2, np.bool_)  # the last one stands for all beyond

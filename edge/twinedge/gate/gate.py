@@ -10,7 +10,7 @@ judged by what came before it alone, so that the codes do not depend on how samp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from twinedge.gate.checks import Mask, Runs, changes, frozen_since, outside, ret
 from twinedge.gate.rules import Rules
 from twinmodel.clock import BUILD_NS, SECOND_NS, Clock
 from twinmodel.quality import QualityClass, QualityReason, bad, uncertain
-from twinmodel.signal import Batch, Catalogue, Kind
+from twinmodel.signal import Batch, Kind
 
 FUTURE_MAX_NS = 5 * SECOND_NS
 RANGE_MARGIN = 0.1
@@ -32,8 +32,7 @@ class Gate:
     """Stamps the quality of samples; keeps per signal the last two values and since when it has not changed.
 
     Args:
-        catalogue: names the signals.
-        rules: what is expected of each, by id.
+        rules: what is expected of each signal, by its number.
         clock: wall clock against which event times are checked.
         is_unset: whether that clock is known to be wrong; then no event time can be checked, and all are in doubt.
 
@@ -41,24 +40,46 @@ class Gate:
         stamped: samples that got worse here.
     """
 
-    def __init__(
-        self, catalogue: Catalogue, rules: Rules, clock: Clock, is_unset: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, rules: Rules, clock: Clock, is_unset: Callable[[], bool] = lambda: False) -> None:
         self._clock = clock
         self._is_unset = is_unset
-        self._rules = rules
-        count = len(catalogue)
-        self._ranged = ~(np.isnan(rules.low) & np.isnan(rules.high))
-        self._counts = bool(rules.counter.any())
-        self._freezes = bool(rules.frozen_ns.any())
-        self._labelled = bool(rules.labelled.any())
-        self._remembered = ~np.isnan(rules.rate) | (rules.frozen_ns > 0) | rules.counter
+        count = len(rules)
         # The newest sample of each signal and the one before, and what was found of the newest.
         self._value, self._older = np.full(count, np.nan), np.full(count, np.nan)
         self._t_ns, self._older_ns = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self._jumped, self._parity = np.zeros(count, np.int8), np.zeros(count, np.int8)
         self._same_ns = np.zeros(count, np.int64)
         self.stamped = 0
+        self._expect(rules)
+
+    def use(self, rules: Rules, begun: Collection[int] = ()) -> None:
+        """Expects something else from now on.
+
+        Args:
+            rules: by number of the signal; not fewer than before.
+            begun: numbers that have another signal now; all others are remembered as they were.
+        """
+        more = max(len(rules) - len(self._value), 0)
+        if more:
+            for name in ("_value", "_older"):
+                setattr(self, name, np.append(getattr(self, name), np.full(more, np.nan)))
+            for name in ("_t_ns", "_older_ns", "_same_ns", "_jumped", "_parity"):
+                before = getattr(self, name)
+                setattr(self, name, np.append(before, np.zeros(more, before.dtype)))
+        if begun:
+            signals = np.array(sorted(begun), np.uint32)
+            self.forget(signals)
+            for times in (self._t_ns, self._older_ns, self._same_ns):
+                times[signals] = 0
+        self._expect(rules)
+
+    def _expect(self, rules: Rules) -> None:
+        self._rules = rules
+        self._ranged = ~(np.isnan(rules.low) & np.isnan(rules.high))
+        self._counts = bool(rules.counter.any())
+        self._freezes = bool(rules.frozen_ns.any())
+        self._labelled = bool(rules.labelled.any())
+        self._remembered = ~np.isnan(rules.rate) | (rules.frozen_ns > 0) | rules.counter
 
     def apply(self, batch: Batch) -> Batch:
         """The same samples in the same order, with quality codes that are never better than before."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinedge.config.load import LoadedSite
+from twinedge.config.numbers import Numbered
 from twinmodel.errors import InputError
 from twinmodel.profile.scale import parse_scale
 from twinmodel.profile.schema import Point
@@ -68,6 +69,9 @@ class Rules:
     labelled: NDArray[np.bool_]
     labels: Labels = field(default_factory=lambda: Labels.of(()))
 
+    def __len__(self) -> int:
+        return len(self.low)
+
     @staticmethod
     def none(count: int, labels: Labels | None = None) -> Rules:
         """Rules for `count` signals of which nothing is expected."""
@@ -86,13 +90,14 @@ class Rules:
         )  # fmt: skip
 
 
-def rules_of(loaded: LoadedSite, catalogue: Catalogue) -> Rules:
-    """The rules that the profiles of a site give; outputs of models have none."""
-    rules = Rules.none(len(catalogue))
+def rules_of(loaded: LoadedSite, named: Catalogue | Numbered) -> Rules:
+    """The rules that the profiles of a site give, by place in a catalogue or by number; outputs of models have none."""
+    rules = Rules.none(len(named))
+    signals = named.signals if isinstance(named, Numbered) else named.by_name
     labels: list[tuple[int, Iterable[int]]] = []
     for device, profile in loaded.profiles.items():
         for name, point in profile.points.items():
-            signal = catalogue.by_name[f"{device}.{name}"]
+            signal = signals[f"{device}.{name}"]
             if signal.kind not in {Kind.FLOAT, Kind.INT}:
                 continue
             if point.range is not None:

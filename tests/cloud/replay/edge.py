@@ -94,7 +94,7 @@ class Edge:
             {0: "degC", 1: "K", 2: "degC"},
         )  # fmt: skip
         self.runner = TwinRunner(wiring, self.slot)
-        gate = Gate(self.catalogue, Rules.none(len(self.catalogue)), clock)
+        gate = Gate(Rules.none(len(self.catalogue)), clock)
         self.lanes = Lanes(WINDOWS)
         self.pipeline = Pipeline(Replays([]), gate, self.lanes, [self.runner], self._commit, clock)
         self.seq = dict.fromkeys(Stream, 0)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twinedge.gate import Gate, Labels, Rules, rules_of
 from twinmodel.clock import BUILD_NS, SECOND_NS, ManualClock
 from twinmodel.quality import GOOD, QualityReason, bad, good, uncertain
-from twinmodel.signal import Batch, Catalogue, Kind, Signal
+from twinmodel.signal import Batch, Kind
 
 NOW = ManualClock().wall_ns() + 60 * 86400 * 365 * SECOND_NS // 10
 RANGE, RATE, SPIKE = QualityReason.OUT_OF_RANGE, QualityReason.RATE, QualityReason.SPIKE
@@ -20,11 +20,10 @@ DECODE, FROZEN = QualityReason.DECODE, QualityReason.FROZEN
 
 
 def make(count=2, kind=Kind.FLOAT, **rules):
-    catalogue = Catalogue(tuple(Signal(i, f"d.p{i}", kind) for i in range(count)))
     made = Rules.none(count)
     for name, values in rules.items():
         getattr(made, name)[:] = values
-    return Gate(catalogue, made, ManualClock(NOW))
+    return Gate(made, ManualClock(NOW))
 
 
 def batch(values, *, signal=0, step_s=1.0, start_s=0.0, quality=None, kind=Kind.FLOAT):
@@ -111,8 +110,7 @@ def test_an_older_sample_is_no_reset_of_a_counter():
 
 def test_a_state_without_a_label_is_uncertain():
     labels = Labels.of([(0, {0: "off", 1: "on"}), (2, {1: "a", -7: "b", 1 << 40: "c"})])
-    catalogue = Catalogue(tuple(Signal(i, f"d.p{i}", Kind.INT) for i in range(3)))
-    gate = Gate(catalogue, Rules.none(3, labels), ManualClock(NOW))
+    gate = Gate(Rules.none(3, labels), ManualClock(NOW))
     mixed = batch([0, 1, 2, -7, 1 << 40, 0, 99], signal=[0, 0, 0, 2, 2, 2, 1], kind=Kind.INT)
     doubt = uncertain(RANGE)
     assert codes(gate.apply(mixed)) == [GOOD, GOOD, doubt, GOOD, GOOD, doubt, GOOD]

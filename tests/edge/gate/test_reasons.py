@@ -57,7 +57,7 @@ def rig(tmp_path):
     (tmp_path / "site.yaml").write_text(text)
     loaded = load_site(tmp_path / "site.yaml")
     signals = build_catalogue(loaded)
-    gate = Gate(signals, rules_of(loaded, signals), ManualClock(WALL))
+    gate = Gate(rules_of(loaded, signals), ManualClock(WALL))
 
     def judge(point, *values):
         signal = signals.by_name[f"d.{point}"]
