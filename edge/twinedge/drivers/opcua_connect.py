@@ -64,8 +64,9 @@ class Secured:
     """
 
     def __init__(self, assignment: Assignment, clock: Clock, state_dir: Path) -> None:
-        self._assignment, self._clock, self._state_dir = assignment, clock, state_dir
+        self._assignment, self.clock, self.state_dir = assignment, clock, state_dir
         self._security = assignment.device.security
+        self.user, self.policy = self._security.user, self._security.policy
         self._store = opcua_trust.TrustStore(state_dir / "opcua")
         self._warned = False
 
@@ -126,7 +127,7 @@ class Secured:
         security = self._security
         if security.certificate and security.key:
             return self._assignment.file(security.certificate), self._assignment.file(security.key)
-        return opcua_trust.ensure_certificate(self._state_dir, self._clock)
+        return opcua_trust.ensure_certificate(self.state_dir, self.clock)
 
     async def _discover(self, client: Client) -> bytes:
         """The checked certificate of the endpoint with our policy and mode."""
@@ -143,7 +144,7 @@ class Secured:
             raise UnreachableError("DEVICE_REFUSED", what, hint=hint) from none
         presented = opcua_trust.first_certificate(endpoint.ServerCertificate or b"")
         self.check(presented)
-        left = opcua_trust.days_left(presented, self._clock)
+        left = opcua_trust.days_left(presented, self.clock)
         if left < RENEW_SOON_DAYS and not self._warned:
             self._warned = True
             _log.warning("certificate of the server ends soon", device=self._assignment.name, days=left)
@@ -157,7 +158,7 @@ class Secured:
             pinned=self._assignment.file(named) if named else None,
             store=self._store,
             host=urlsplit(self._assignment.device.address).hostname or "",
-            clock=self._clock,
+            clock=self.clock,
             device=self._assignment.name,
         )
 
@@ -180,7 +181,7 @@ class Secured:
             return "CERT_UNTRUSTED", f"{url}: the server changed its certificate while connecting"
         if step is None:
             return "DEVICE_UNREACHABLE", f"{url}: {name} {lost}".strip()
-        own = self._state_dir / "opcua" / "own.der"
+        own = self.state_dir / "opcua" / "own.der"
         print_ = opcua_trust.thumbprint(own.read_bytes()) if own.is_file() else "of security.certificate"
         return "DEVICE_REFUSED", f"{url} refused us: {name}; {step.format(own=print_)}"
 

@@ -208,9 +208,10 @@ async def _block(asker: Asker, unit: int, question: Question, base: int) -> Json
         if again is not None and isinstance(again.answer, Values):
             reads.append(_registers(again.answer.raw))
     found = candidates(reads, types, question.low_high, question.scale)
-    star = best(found)
+    text = as_text(reads[-1]) if question.as_ is None else ""
+    star = None if text else best(found)
     block["registers"] = [f"{cell:04X}" for cell in reads[-1]]
-    block["text"] = as_text(reads[-1])
+    block["text"] = text
     block["readings"] = [
         {"as": c.as_, "order": c.order, "value": c.value, "shown": shown(c.value), "score": round(c.score, 3),
          "why": list(c.grounds), "star": c is star}

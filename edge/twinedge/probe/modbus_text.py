@@ -50,8 +50,8 @@ def _value(value: Json) -> list[str]:
         else:
             starred = block.get("star") if star is not None and star == block.get("star") else None
             lines += [f"{head}: {' '.join(block['registers'])}", _orders(block, starred)]
-            if block["text"] and value["as"] is None:
-                lines.append(f"    as text: {block['text']!r}; see more of it with --as 'string(16)'")
+            if block["text"]:
+                lines.append(f"    this is text: {block['text']!r}; see more of it with --as 'string(16)'")
     if star is not None:
         lines.append(f"  * {star['as']} {star['order']} = {star['shown']}: {', '.join(star['why'])}")
         if value["doubt"]:
@@ -60,7 +60,7 @@ def _value(value: Json) -> list[str]:
             f"{{at: {value['at']}, as: {star['as']}{'' if star['order'] == 'ABCD' else ', order: ' + star['order']}}}"
         )
         lines.append(f"    in a profile: base: {star['base']}, {written}")
-    elif any("readings" in block for block in value["blocks"]):
+    elif any("readings" in block and not block["text"] for block in value["blocks"]):
         lines.append("  none stands out; give --as and --range, or read while the value moves")
     return lines
 

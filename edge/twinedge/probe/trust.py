@@ -38,13 +38,13 @@ def listed_text(rows: list[Json]) -> str:
 
 def accept(state: Path, beginning: str, clock: Clock) -> Json:
     """Trusts the waiting certificate whose thumbprint begins so; the running agent uses it at its next attempt."""
-    with _as_owner_of(state):
+    with as_owner_of(state):
         return _row(TrustStore(state / "opcua").accept(beginning), clock)
 
 
 def revoke(state: Path, beginning: str, clock: Clock) -> Json:
     """Trusts a certificate no longer; it waits again."""
-    with _as_owner_of(state):
+    with as_owner_of(state):
         return _row(TrustStore(state / "opcua").revoke(beginning), clock)
 
 
@@ -52,7 +52,7 @@ def own(state: Path, clock: Clock) -> Json:
     """Our application certificate, which servers must trust; made when missing."""
     fresh = not (state / "opcua/own.der").is_file()
     try:
-        with _as_owner_of(state):
+        with as_owner_of(state):
             path, _ = ensure_certificate(state, clock)
         der = path.read_bytes()
     except OSError as refused:
@@ -120,7 +120,7 @@ def described_text(document: Json) -> str:
 
 
 @contextmanager
-def _as_owner_of(state: Path) -> Iterator[None]:
+def as_owner_of(state: Path) -> Iterator[None]:
     """Gives what root writes into the state directory to its owner: the agent must be able to read it."""
     yield
     if os.geteuid() != 0 or not state.is_dir():
