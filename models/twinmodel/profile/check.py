@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator
 from twinmodel import units
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.address import parse_json_path, parse_type
-from twinmodel.profile.document import Document, KeyPath, nearest
+from twinmodel.profile.document import Document, KeyPath
 from twinmodel.profile.firmware import parse_range
 from twinmodel.profile.node import parse_node
 from twinmodel.profile.registers import check_device, check_overlaps, check_register
 from twinmodel.profile.schema import FirmwareProfile, Point, kind_of
 from twinmodel.profile.topics import KNOWN, parse_metric, parse_payload_path, parse_template, parse_topic
+from twinmodel.profile.writes import check_method, check_write
 from twinmodel.signal import Kind
-
-_RATE = re.compile(r"\d{1,6}/(s|min|h|d)")
 
 
 def check_profile(profile: FirmwareProfile, document: Document) -> list[ConfigError]:
@@ -25,6 +24,8 @@ def check_profile(profile: FirmwareProfile, document: Document) -> list[ConfigEr
     found = list(_caught(lambda: _check_header(profile, document)))
     for name, point in profile.points.items():
         found += _caught(lambda n=name, p=point: _check_point(profile, document, ("points", n), p))  # type: ignore[misc]
+    for name, method in profile.methods.items():
+        found += _caught(lambda n=name, m=method: check_method(profile, document, n, m))  # type: ignore[misc]
     if not found and profile.protocol == "modbus":
         found += check_overlaps(profile, document)
     return found
@@ -55,11 +56,9 @@ def _check_point(profile: FirmwareProfile, document: Document, keys: KeyPath, po
         units.parse(point.unit)
     except InputError as wrong:
         raise document.error(wrong.reason, (*keys, "unit"), wrong.message, hint=wrong.hint) from None
-    write = point.write.range if point.write else None
-    for place, low_high in (((*keys, "range"), point.range), ((*keys, "write", "range"), write)):
-        if low_high is not None and not low_high[0] < low_high[1]:
-            message = f"the range must ascend, found {low_high[0]:g} .. {low_high[1]:g}"
-            raise document.error("VALUE_INVALID", place, message)
+    if point.range is not None and not point.range[0] < point.range[1]:
+        message = f"the range must ascend, found {point.range[0]:g} .. {point.range[1]:g}"
+        raise document.error("VALUE_INVALID", (*keys, "range"), message)
     if profile.every_ns(point) == 0:
         raise document.error("VALUE_INVALID", (*keys, "every"), "must be longer than 0")
     if point.offset is not None and not math.isfinite(point.offset):
@@ -68,7 +67,7 @@ def _check_point(profile: FirmwareProfile, document: Document, keys: KeyPath, po
         raise document.error("VALUE_INVALID", (*keys, "scale"), f"a scale of {point.scale:g}; write a number, not 0")
     _PROTOCOLS[profile.protocol](profile, document, keys, point)
     _check_meaning(document, keys, point)
-    _check_write(profile, document, keys, point)
+    check_write(profile, document, keys, point)
 
 
 def _check_meaning(document: Document, keys: KeyPath, point: Point) -> None:
@@ -82,33 +81,6 @@ def _check_meaning(document: Document, keys: KeyPath, point: Point) -> None:
         raise document.error("VALUE_INVALID", (*keys, "class"), f"a {kind.name.lower()} counts nothing")
     if point.wraps is not None and (point.klass != "counter" or not math.isfinite(point.wraps)):
         raise document.error("VALUE_INVALID", (*keys, "wraps"), "only a counter wraps, at a finite number of counts")
-
-
-def _check_write(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:
-    """Rules of writes must be whole, though nothing writes yet: a profile is trusted later for what it says now."""
-    rules, place = point.write, (*keys, "write")
-    if rules is None:
-        return
-    if profile.protocol == "modbus" and point.at.split(" ")[0] in {"input", "discrete"}:
-        raise document.error("VALUE_INVALID", place, f"{point.at} cannot be written; holding and coil can")
-    if rules.range is None and not point.states and kind_of(point) is not Kind.BOOL:
-        raise document.error("VALUE_INVALID", place, "is without `range`", hint="add range: [low, high]")
-    if rules.rate is not None and not _RATE.fullmatch(rules.rate):
-        raise document.error("VALUE_INVALID", (*place, "rate"), f"{rules.rate!r} is no rate; write e.g. 2/min")
-    if rules.range is not None and rules.step is not None and rules.step > rules.range[1] - rules.range[0]:
-        raise document.error("VALUE_INVALID", (*place, "step"), "the step is larger than the range")
-    named = {"interlock": (rules.interlock or "").removeprefix("not ") or None}
-    if rules.watchdog is not None:
-        named["watchdog"] = rules.watchdog.point
-        if (rules.watchdog.at is None) == (rules.watchdog.point is None):
-            raise document.error("VALUE_INVALID", (*place, "watchdog"), "needs either `at` or `point`")
-        if rules.watchdog.within == 0:
-            raise document.error("VALUE_INVALID", (*place, "watchdog", "within"), "must be longer than 0")
-    for key, name in named.items():
-        if name is not None and name not in profile.points:
-            guess = nearest(name, profile.points)
-            hint = f"did you mean `{guess}`?" if guess else None
-            raise document.error("VALUE_INVALID", (*place, key), f"no point {name!r} in this profile", hint=hint)
 
 
 def _check_opcua(profile: FirmwareProfile, document: Document, keys: KeyPath, point: Point) -> None:

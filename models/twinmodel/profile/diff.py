@@ -111,6 +111,7 @@ def differences(old: FirmwareProfile, new: FirmwareProfile) -> list[Change]:
             found.append(Change("renamed", name, "", renamed[name], name))
         else:
             found.append(Change("added", name, "at", "", new.points[name].at))
+    found += _methods(old, new)
     gone = [name for name in old.points if name not in new.points and name not in renamed.values()]
     return found + [Change("removed", name, "at", old.points[name].at, "") for name in gone]
 
@@ -259,6 +260,19 @@ def _changes(name: str, old: Mapping[str, object], new: Mapping[str, object]) ->
         after = new[key]
         if before != after:
             yield Change(_WHAT.get(key, "other"), name, key, _plain(before), _plain(after))
+
+
+def _methods(old: FirmwareProfile, new: FirmwareProfile) -> Iterator[Change]:
+    """Methods that came, went, or are called otherwise; their descriptions are no part of it."""
+    for name in dict.fromkeys((*new.methods, *old.methods)):
+        before, after = (
+            _plain(p.methods[name].model_dump(by_alias=True, mode="json", exclude_none=True, exclude={"description"}))
+            if name in p.methods
+            else ""
+            for p in (old, new)
+        )
+        if before != after:
+            yield Change("write", name, "method", before, after)
 
 
 def _renamed(old: FirmwareProfile, new: FirmwareProfile) -> dict[str, str]:

@@ -248,13 +248,20 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def joined(errors: Sequence[ConfigError]) -> ConfigError:
-    """One error of several of a file: the first one's place, and the text of all. `errors` has at least one."""
+    """One error of several: the first one's place, and the text of all. `errors` has at least one."""
     first = errors[0]
     if len(errors) == 1:
         return first
-    shown = [f"line {e.facts['line']}: {e.message} ({e.hint})" for e in errors[1:ERRORS_SHOWN_MAX]]
+    shown = [f"{_where(e, first)}{e.message} ({e.hint})" for e in errors[1:ERRORS_SHOWN_MAX]]
     message = f"{first.message}; and {len(errors) - 1} more: " + "; ".join(shown)
     return ConfigError(first.reason, message, hint=first.hint, errors=len(errors), **first.facts)
+
+
+def _where(error: ConfigError, first: ConfigError) -> str:
+    """The line of a further error, and its file where that is another one."""
+    path, line = error.facts.get("path"), error.facts.get("line")
+    file = "" if path == first.facts.get("path") else f"{path} "
+    return f"{file}line {line}: " if line is not None else file
 
 
 def in_order(errors: Iterable[ConfigError]) -> list[ConfigError]:

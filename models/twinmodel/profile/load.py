@@ -20,7 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 CHAIN_MAX = 8
 _OWN = ("profile", "firmware", "inherits")
-_JOINED = ("limits", "defaults", "identify", "availability")
+_JOINED = ("limits", "defaults", "identify", "availability", "methods")
 
 
 def read_yaml(path: Path | str, model: type[M]) -> M:

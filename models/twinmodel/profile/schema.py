@@ -69,23 +69,60 @@ class Report(Strict):
 
 
 class Watchdog(Strict):
-    """What must be written again and again, else the device falls back: an address `at`, or a `point`, `within`."""
+    """What must be written again and again, else the device falls back by itself.
+
+    Attributes:
+        at, point: one of the two: an address, or a point of the profile. The point itself is written with the value
+            that is held; another point, or an address, with what `feed` says.
+        within: the device falls back when nothing came for so long.
+        feed: `count` upwards from 1 to 65535 and again, or always `one`.
+    """
 
     at: str | None = None
     point: str | None = None
     within: Duration
+    feed: Literal["count", "one"] = "count"
+
+
+Scalar = str | int | float | bool
+QosSent = Literal[0, 1]
+
+
+class Publish(Strict):
+    """mqtt: the message that tells the device.
+
+    Attributes:
+        topic: one topic; `{root}` and `{device}` as in topics of points.
+        payload: text, or an object of JSON one level deep. `{value}` stands for the value, `{NAME}` for an input of a
+            method, `{id}` for the command's own name, `{issued}` for its time in ms; a text that is nothing else
+            keeps the type.
+        qos: 1 is confirmed by the broker; with 0 nobody knows.
+        retain: whether the broker shows it to a device that comes back later.
+    """
+
+    topic: str
+    payload: Scalar | dict[str, Scalar] = "{value}"
+    qos: QosSent = 1
+    retain: bool = False
 
 
 class Write(Strict):
-    """Rules a write must obey; a point without them is never written. They are carried: nothing writes yet.
+    """Rules a write must obey; a point without them is never written, nor one that site.yaml does not allow.
 
     Attributes:
         range: lowest and highest value, in `unit`; needed but for bits and points with `states`.
         rate: most writes in a time, `2/min`.
-        klass: A may go unattended, B asks a person.
-        step: largest change of one write, in `unit`.
-        interlock: a point of the profile that must be true (not 0) for a write, `not POINT` for the contrary.
-        watchdog: see `Watchdog`.
+        klass: A may go unattended, B needs two persons.
+        step: largest change of one write against the last good value, in `unit`.
+        interlock: a point of the profile that must be true (not 0) for a write, `not POINT` for the contrary; its
+            newest value must be good and fresh.
+        watchdog: see `Watchdog`; without it a value can be written, and not held.
+        settle: how long the device may take until it shows the value it was told.
+        tolerance: how far what is read back may lie from what was written, in `unit`; else one step of the encoding.
+        bits: modbus: how a part of a register is written: `mask` by function 22, `merge` by reading the register and
+            writing it back, which undoes what the device changes in between.
+        function: modbus: `single` (5, 6) or `multiple` (15, 16), where the device knows one alone.
+        publish: mqtt: see `Publish`.
     """
 
     range: tuple[float, float] | None = None
@@ -94,6 +131,42 @@ class Write(Strict):
     step: float | None = Field(None, gt=0)
     interlock: str | None = None
     watchdog: Watchdog | None = None
+    settle: Duration = SECOND_NS
+    tolerance: float | None = Field(None, gt=0)
+    bits: Literal["mask", "merge"] | None = None
+    function: Literal["single", "multiple"] | None = None
+    publish: Publish | None = None
+
+
+class MethodInput(Strict):
+    """One argument of a method; `range` and `states` bound it as those of a point do."""
+
+    as_: str = Field("float64", alias="as")
+    unit: str = ""
+    range: tuple[float, float] | None = None
+    states: dict[int, str] = Field(default_factory=dict, max_length=256)
+    description: str = ""
+
+
+class Method(Strict):
+    """Something the device can be told to do; never done unless site.yaml allows it.
+
+    Attributes:
+        at: opcua: the method, as `at` of a point.
+        object: opcua: the object it belongs to; needed when `at` is a node id, else the path before its last name.
+        publish: mqtt: see `Publish`.
+        inputs: its arguments, in their order.
+        rate, klass, interlock: as of a `write`.
+    """
+
+    at: str | None = None
+    object: str | None = None
+    publish: Publish | None = None
+    inputs: dict[str, MethodInput] = Field(default_factory=dict, max_length=32)
+    rate: str | None = None
+    klass: Literal["A", "B"] = Field("B", alias="class")
+    interlock: str | None = None
+    description: str = ""
 
 
 class Limits(Strict):
@@ -245,6 +318,7 @@ class FirmwareProfile(Strict):
         inherits: `vendor/device/firmware` of a profile this one changes: its points and keys hold where this file
             says nothing, a point here replaces the whole point there, `point: null` removes it.
         firmware: versions the file fits: `*`, `2.4`, `2.4.*`, `>=2.3, <3`; never inherited.
+        methods: what the device can be told to do, opcua and mqtt.
     """
 
     name: str = Field(alias="profile", pattern=rf"^{_NAME}/{_NAME}$")
@@ -260,6 +334,7 @@ class FirmwareProfile(Strict):
     availability: Availability | None = Field(None, description="mqtt: where the device or its Last Will speaks")
     defaults: Defaults = Defaults()
     points: dict[str, Point] = Field(min_length=1)
+    methods: dict[str, Method] = Field(default_factory=dict, max_length=256)
 
     def every_ns(self, point: Point) -> int:
         """Nominal distance of the point's samples in nanoseconds."""
