@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import json
 import os
-import re
 import signal
 import threading
 from collections.abc import Awaitable, Callable
@@ -16,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from twinsim.cli_options import Duration, Place
+from twinsim.cli_scenario import scenario
+
 if TYPE_CHECKING:
     from twinsim.scenario import Scenario
     from twinsim.simulation import Simulation
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|h)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
 SHOWN_MAX = 8
 PROTOCOL_NAMES = ("modbus", "opcua", "mqtt")
 
@@ -53,34 +53,6 @@ def _has_demo() -> bool:
     return found is not None and found.origin is not None
 
 
-class _Duration(click.ParamType[float]):
-    """`500ms`, `30s`, `2min`, or plain seconds; the value is in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        found = _DURATION.fullmatch(str(value))
-        if found is None:
-            self.fail(f"{value!r} is no duration; write e.g. 500ms, 30s, 2min", param, ctx)
-        return float(found[1]) * _SECONDS[found[2]]
-
-
-class _Place(click.ParamType[tuple[str, int]]):
-    """HOST:PORT as a pair."""
-
-    name = "host:port"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = str(value).rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            self.fail(f"{value!r} is no HOST:PORT", param, ctx)
-        return host, int(port)
-
-
 def default_state() -> Path:
     """/var/lib/twinsim as root, else the XDG state directory."""
     if os.getuid() == 0:
@@ -97,6 +69,9 @@ _state = click.option(
 @click.version_option(package_name="hybridtwin")
 def cli() -> None:
     """Devices, plants, faults and links that behave like real ones, by seed."""
+
+
+cli.add_command(scenario)
 
 
 @cli.group("run", invoke_without_command=True)
@@ -194,13 +169,13 @@ def run_scenario(file: Path, state: Path) -> None:
     _run(read_scenario(file), state)
 
 
-def _run(scenario: Scenario, state: Path) -> None:
+def _run(plan: Scenario, state: Path) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
     from twinmodel.logs import configure_logs  # noqa: PLC0415  # --help stays fast
     from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
 
     configure_logs(silent=("pymodbus", "asyncua"))
-    asyncio.run(_until_signal(lambda stop: run(scenario, state, SystemClock(), stop, _tell_ready)))
+    asyncio.run(_until_signal(lambda stop: run(plan, state, SystemClock(), stop, _tell_ready)))
 
 
 async def _until_signal(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -220,7 +195,7 @@ def _tell_ready(made: Simulation) -> None:
 @cli.command()
 @click.argument("target", required=False)
 @click.argument("kind", required=False)
-@click.option("--for", "for_s", type=_Duration(), help="End it after this time, e.g. 30s.")
+@click.option("--for", "for_s", type=Duration(), help="End it after this time, e.g. 30s.")
 @click.option("--size", type=float, help="How much: unit, unit/s, share or seconds, as the kind takes it.")
 @click.option("--point", default="", help="Sensor to hit, `*` for all.  [default: the first]")
 @click.option("--to", default="", help="firmware_update: the profile, or the firmware version, it becomes.")
@@ -292,8 +267,8 @@ def list_targets(output: str, state: Path) -> None:
 
 
 @cli.command("link")
-@click.option("--listen", type=_Place(), required=True, help="HOST:PORT to accept at; port 0 for any.")
-@click.option("--to", "target", type=_Place(), required=True, help="HOST:PORT to lead to.")
+@click.option("--listen", type=Place(), required=True, help="HOST:PORT to accept at; port 0 for any.")
+@click.option("--to", "target", type=Place(), required=True, help="HOST:PORT to lead to.")
 @click.option("--name", default="link", show_default=True, help="Name for `twinsim fault NAME cut`.")
 @_state
 def link_command(listen: tuple[str, int], target: tuple[str, int], name: str, state: Path) -> None:
@@ -313,7 +288,7 @@ def link_command(listen: tuple[str, int], target: tuple[str, int], name: str, st
 )
 @click.option("--topic", "topics", multiple=True, default=("#",), show_default=True, help="mqtt: filter; repeatable.")
 @click.option("--root", default="", help="opcua: browse path to record below, as 2:Pump.  [default: all]")
-@click.option("--for", "for_s", type=_Duration(), help="Stop after this time.  [default: until interrupted]")
+@click.option("--for", "for_s", type=Duration(), help="Stop after this time.  [default: until interrupted]")
 def record_command(protocol: str, origin: str, out: Path, for_s: float | None, **options: Any) -> None:
     """Record a real session: what a Modbus device answers, a broker delivers, an OPC UA server notifies of.
 

@@ -99,12 +99,29 @@ async def _serve_plants(stage: Stage, scenario: Scenario) -> None:
         stage.tasks.start(_tick(pumps, dt_s, clock, publish), "mqtt ticks")
 
 
-def _plants(stage: Stage, scenario: Scenario, protocol: Protocol) -> tuple[list[Device], float]:
-    """Makes the devices of one protocol, ticked once, and their step in seconds."""
+def make_plants(scenario: Scenario, protocol: Protocol) -> tuple[list[Device], float]:
+    """The demo's devices of one protocol, and their step in seconds; none when the scenario names none."""
     kind = KINDS[protocol]
     fleet = getattr(scenario, protocol)
-    dt_s = 1.0 / (fleet.rate or kind.rate_hz)
-    devices = [Device(kind, number, scenario.seed) for number in range(1, fleet.devices + 1)]
+    if fleet is None:
+        return [], 1.0
+    return [Device(kind, number, scenario.seed) for number in range(1, fleet.devices + 1)], 1.0 / (
+        fleet.rate or kind.rate_hz
+    )
+
+
+def make_fleet(name: str, plan: ProfileFleet, seed: int) -> tuple[list[ProfileDevice], float]:
+    """The devices of one profile, and their step in seconds."""
+    source = find_source(plan.profile, plan.firmware)
+    if plan.framing != "tcp" and source.profile.protocol != "modbus":
+        raise InputError("VALUE_INVALID", f"{source.title} is a profile of {source.profile.protocol}, without framing")
+    devices = [ProfileDevice(f"{name}-{k}", k, source, seed, plan.settings) for k in range(1, plan.devices + 1)]
+    return devices, 1.0 / (plan.rate or RATE_HZ)
+
+
+def _plants(stage: Stage, scenario: Scenario, protocol: Protocol) -> tuple[list[Device], float]:
+    """Makes the devices of one protocol, ticked once, and their step in seconds."""
+    devices, dt_s = make_plants(scenario, protocol)
     for device in devices:
         _add(stage, device, dt_s)
     return devices, dt_s
@@ -120,11 +137,8 @@ def _add(stage: Stage, device: AnyDevice, dt_s: float) -> None:
 
 async def _serve_profile(stage: Stage, name: str, plan: ProfileFleet, seed: int) -> None:
     """Makes and serves the devices of one profile."""
-    source = find_source(plan.profile, plan.firmware)
-    protocol, dt_s = source.profile.protocol, 1.0 / (plan.rate or RATE_HZ)
-    if plan.framing != "tcp" and protocol != "modbus":
-        raise InputError("VALUE_INVALID", f"{source.title} is a profile of {protocol}, which has no framing")
-    devices = [ProfileDevice(f"{name}-{k}", k, source, seed, plan.settings) for k in range(1, plan.devices + 1)]
+    devices, dt_s = make_fleet(name, plan, seed)
+    protocol = devices[0].protocol
     for device in devices:
         _add(stage, device, dt_s)
     logged = plan.devices <= LOGGED_DEVICES_MAX if plan.log is None else plan.log

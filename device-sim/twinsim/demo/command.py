@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import click
 from twinmodel.clock import SystemClock
 from twinmodel.errors import Exit
 from twinsim.demo.story import Story
+from twinsim.deployment.run import make_anew
 from twinsim.deployment.running import Ports
 
 
@@ -34,7 +34,7 @@ def demo(seconds: int, state: Path, port: int, seed: int, broker: str | None) ->
 
     Everything is real but the plants: protocol servers, a broker, agents, mutual TLS, coordinator, console.
     """
-    _make_anew(state)
+    make_anew(state, ".hybridtwin-demo")
     # Whoever ends the demo ends its programs with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     story = Story(state, Ports.from_console(port), SystemClock(), click.echo, seed=seed, broker=broker or "")
@@ -42,13 +42,3 @@ def demo(seconds: int, state: Path, port: int, seed: int, broker: str | None) ->
     click.echo(json.dumps(figures))
     if figures["lost"] or figures["duplicates"]:
         raise SystemExit(Exit.FAILED)
-
-
-def _make_anew(state: Path) -> None:
-    """Removes what an earlier demo left, and nothing else."""
-    mark = state / ".hybridtwin-demo"
-    if state.exists() and any(state.iterdir()) and not mark.exists():
-        raise click.UsageError(f"{state} is not empty and was not made by the demo; choose another --state")
-    shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(parents=True, mode=0o700)
-    mark.touch()
