@@ -122,6 +122,10 @@ REASONS: dict[str, Reason] = {
         (Exit.NOT_ALLOWED, 401, "UNAUTHENTICATED"), "use a token that `twincloud token create` printed"
     ),
     "INVITE_INVALID": _reason(_DENIED, "ask for a new line with `twinctl gateway invite`"),
+    "ROOT_NEEDED": _reason(_DENIED, "run it with sudo, or prepare an image with --root"),
+    "SERVICE_REFUSED": _reason(
+        _CONFLICT, "look at what the command said; `journalctl -u twinedge` tells why a start failed"
+    ),
     "NOT_JOINED": _reason(_CONFLICT, "run the line that `twinctl gateway invite` printed"),
     "FORBIDDEN": _reason(_DENIED, "ask an administrator for the role named"),
     "SUSPENDED": _reason(_DENIED, "the gateway is suspended; ask its operator"),
@@ -133,6 +137,7 @@ REASONS: dict[str, Reason] = {
     "UNKNOWN_PROPERTY": _reason(_MISSING, "see `twinctl twin definition` for the properties it has"),
     "UNKNOWN_FLEET": _reason(_MISSING, "see `twinctl fleet list`"),
     "UNKNOWN_GATEWAY": _reason(_MISSING, "see `twinctl gateway list`"),
+    "UNKNOWN_ALARM": _reason(_MISSING, "see `twinctl alarm list --all`"),
     "ALREADY_EXISTS": _reason(_CONFLICT, "use another name or version"),
     "DEFINITION_CYCLE": _reason(_CONFLICT, "let one of the definitions named extend none of the others"),
     "DEFINITION_CONFLICT": _reason(_CONFLICT, "say the same as what is inherited, or something narrower"),
@@ -194,11 +199,38 @@ REASONS: dict[str, Reason] = {
     "ARCHIVE_DAMAGED": _reason(_STORAGE, "see `twincloud archive verify`; restore the object named from its backup"),
     "ARCHIVE_DENIED": _reason(_DENIED, "check key, secret, bucket and policy of `archive:`; nothing was deleted here"),
     "ARCHIVE_UNREACHABLE": _reason(_UNREACHABLE, "check endpoint and network of `archive:`; nothing was deleted here"),
+    # commands
+    "COMMAND_NOT_ALLOWED": _reason(
+        _DENIED, "name it in `commands: {allow: [...]}` of site.yaml, once the profile has its rules"
+    ),
+    "COMMAND_INVALID": _reason(_INPUT, "send a value of the point's kind, or the method's arguments in their order"),
+    "COMMAND_OUT_OF_RANGE": _reason(_INPUT, "send a value within the range of the profile's rules"),
+    "COMMAND_STEP_TOO_LARGE": _reason(_CONFLICT, "go there in smaller steps"),
+    "COMMAND_RATE_EXCEEDED": _reason(_CONFLICT, "wait until the rate of the profile's rules allows another one"),
+    "COMMAND_UNAPPROVED": _reason(_DENIED, "have a second person approve it: class B needs two"),
+    "COMMAND_INTERLOCKED": _reason(_CONFLICT, "see that what the interlock names holds, then send a new command"),
+    "COMMAND_LATE": _reason(_CONFLICT, "send a new command with a longer deadline; nothing was done"),
+    "COMMAND_SESSION_ENDED": _reason(_CONFLICT, "send a new command once the gateway is connected"),
+    "COMMAND_FROZEN": _reason(_CONFLICT, "re-provision one of the two gateways that share this identity"),
+    "COMMAND_QUEUE_FULL": _reason(_CONFLICT, "wait for the commands before it to end"),
+    "COMMAND_SUPERSEDED": _reason(_CONFLICT, "nothing: another command for the same point took its place"),
+    "COMMAND_LEDGER_UNAVAILABLE": _reason(_STORAGE, "free disk space: what cannot be recorded is not done"),
+    "COMMAND_REFUSED_BY_DEVICE": _reason(_CONFLICT, "see the device's code and its own settings for remote control"),
+    "COMMAND_NOT_TAKEN": _reason(
+        _CONFLICT, "the device took the command and shows another value: look at its operating mode"
+    ),
+    "COMMAND_UNANSWERED": _reason(_UNREACHABLE, "look at the device before another command: it may have been done"),
+    "COMMAND_INTERRUPTED": _reason(
+        _UNREACHABLE, "look at the device before another command: the agent ended while it was done"
+    ),
     # far ends
     "COORDINATOR_UNREACHABLE": _reason(_UNREACHABLE, "check the address and that the coordinator runs"),
     "AGENT_SUSPENDED": _reason(_UNREACHABLE, "keep the gateway's machine from sleeping"),
     "DEVICE_UNREACHABLE": _reason(_UNREACHABLE, "check the device's address, cable and power"),
     "DEVICE_REFUSED": _reason(_UNREACHABLE, "check the credentials and the certificate trust of the device"),
+    "LISTEN_FAILED": _reason(_CONFLICT, "listen on an address of this machine, and a port this user may take"),
+    "BROKER_UNREACHABLE": _reason(_UNREACHABLE, "check the broker's address, cable and power; it is tried on"),
+    "BROKER_REFUSED": _reason(_UNREACHABLE, "check user, password file and certificates of `northbound.mqtt.security`"),
     "QUEUE_OVERFLOW": _reason(_UNREACHABLE, "raise `queue` of the points in the profile, or `every`"),
     "DEVICE_MISMATCH": _reason(_CONFLICT, "correct the profile, or use the one of the device's firmware"),
     "UNKNOWN_DEVICE": _reason(_MISSING, "name a device of site.yaml"),

@@ -20,6 +20,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from twinedge.config.alarms import AlarmDefaults, AlarmRules
+from twinedge.config.commands import Commands
+from twinedge.config.northbound import Northbound
 from twinmodel.clock import SECOND_NS
 from twinmodel.profile.schema import Duration, Strict, parse_duration
 
@@ -206,6 +208,8 @@ class Site(Strict):
     twins: dict[Annotated[str, Field(pattern=NAME)], Twin] = Field(default_factory=dict)
     alarms: AlarmRules = Field(default_factory=dict)
     alarm_defaults: AlarmDefaults = AlarmDefaults()
+    commands: Commands = Commands()
     spool: Spool = Spool()
     status: Status = Status()
     uplink: str | None = None
+    northbound: Northbound | None = None

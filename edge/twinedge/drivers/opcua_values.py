@@ -47,6 +47,7 @@ REASONS: Final[Mapping[str, QualityReason]] = {
     "BadNoEntryExists": _R.ABSENT,
     "BadNotFound": _R.ABSENT,
     "BadStateNotActive": _R.ABSENT,
+    "BadOutOfService": _R.STALE,
     "BadOutOfRange": _R.OUT_OF_RANGE,
     "BadDataEncodingInvalid": _R.DECODE,
     "BadDataEncodingUnsupported": _R.DECODE,

@@ -1,1 +1,1 @@
-"""Northbound: what is measured and estimated, served on site with its quality and sigma, whether or not a link is up."""
+"""Northbound: what is measured and estimated, served on site with quality and sigma, whether or not a link is up."""
