@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+import os
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import click
 from twinedge.cli_options import emit, output_option, pairs, say, state_option
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 profiles_option = click.option(
     "--profiles",
@@ -120,6 +122,70 @@ def probe_opcua(
         raise problem
 
 
+def _login_options(command: F) -> F:
+    file = click.Path(dir_okay=False, exists=True, path_type=Path)
+    for option in (
+        click.option("--key", type=file, help="TLS: key of --certificate, PEM."),
+        click.option("--certificate", type=file, help="TLS: certificate to show to the broker, PEM."),
+        click.option("--ca", type=file, help="TLS: authority of the broker's certificate, PEM."),
+        click.option("--password-file", type=file, help="Its password; none is ever tried."),
+        click.option("--user", help="Name of a user.  [default: anonymous]"),
+    ):
+        command = option(command)
+    return command
+
+
+@probe_group.command("mqtt")
+@click.argument("url", metavar="URL")
+@click.option("--filter", "filters", multiple=True, default=("#",), show_default=True, help="Topics; repeatable.")
+@click.option("--for", "for_s", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds.")
+@click.option(
+    "--messages", type=click.IntRange(1, 1_000_000), default=20_000, show_default=True, help="At most so many."
+)
+@_login_options
+@profiles_option
+@output_option
+def probe_mqtt(
+    url: str,
+    filters: tuple[str, ...],
+    for_s: float,
+    messages: int,
+    profiles: Path | None,
+    output: str,
+    **login: Any,
+) -> None:
+    """Look at an MQTT broker: does it take us, what does it carry, how often, in which format?
+
+    Listens at QoS 0 in a session of its own that leaves nothing behind; publishes nothing.
+
+    \b
+    twinedge probe mqtt mqtt://broker:1883
+    twinedge probe mqtt mqtts://broker:8883 --ca ca.pem --filter 'plants/#' --for 60
+    """  # noqa: D301  # \b is click's mark for a block kept as it is
+    from twinedge.probe import mqtt, target  # noqa: PLC0415 - --help stays fast
+    from twinedge.probe.mqtt_connect import Login  # noqa: PLC0415 - --help stays fast
+    from twinedge.probe.mqtt_text import mqtt_text  # noqa: PLC0415 - --help stays fast
+    from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
+
+    place = target.url_target(url, "mqtt")
+    say(f"connects to {place} as {login['user'] or 'anonymous'} and listens for {for_s:g} s; publishes nothing")
+    document, problem = _run(
+        mqtt.probe_mqtt(
+            place,
+            Login(**login),
+            filters,
+            for_s,
+            identifier=_identifier(),
+            clock=SystemClock(),
+            profiles=profiles,
+            messages_max=messages,
+        )
+    )
+    emit(output, document, mqtt_text(document))
+    if problem is not None:
+        raise problem
+
+
 @click.group("trust")
 def trust_group() -> None:
     """Certificates of OPC UA servers that this gateway trusts, and its own."""
@@ -188,6 +254,11 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     configure_logs("error", silent=("asyncua", "paho", "pymodbus"))
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     return asyncio.run(work)
+
+
+def _identifier() -> str:
+    """A client id that nobody has: a broker ends the older connection of two."""
+    return f"twinedge-probe-{os.urandom(4).hex()}"
 
 
 def _end(code: int) -> None:
