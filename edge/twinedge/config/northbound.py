@@ -140,6 +140,7 @@ class MqttPublisher(Strict):
         discovery_prefix: where Home Assistant looks.
         version: of MQTT; without it 5, then 3.1.1 with a broker that knows no other.
         queue: most messages on the way at once.
+        share: part of a core that publishing may take, in percent.
     """
 
     to: str
@@ -155,6 +156,7 @@ class MqttPublisher(Strict):
     discovery_prefix: str = Field("homeassistant", pattern=r"^[^+#\x00]{1,128}$")
     version: Literal["3.1.1", "5"] | None = None
     queue: int = Field(100, ge=1, le=10_000)
+    share: int = Field(25, ge=1, le=100)
 
     @field_validator("version", mode="before")
     @classmethod

@@ -7,7 +7,6 @@ this module overrides closes that.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +29,7 @@ from twinedge.certificates import PENDING_MAX, TrustStore, first_certificate, in
 from twinedge.config.northbound import OpcuaServer
 from twinedge.northbound.opcua_feed import Feed, Source
 from twinedge.northbound.opcua_nodes import INDEX
+from twinedge.northbound.share import Share
 from twinedge.northbound.users import Users
 from twinmodel.clock import BUILD_NS, SECOND_NS, Clock
 
@@ -75,30 +75,6 @@ _REFUSED: Final = frozenset(
     )
 )
 _BROWSE_NEXT: Final = ua.NodeId(_IDS.BrowseNextRequest_Encoding_DefaultBinary)
-
-
-class Share:
-    """Keeps what clients ask for to a share of a core: after each piece of work comes a rest in proportion.
-
-    Args:
-        percent: of a core.
-        clock: measures work.
-    """
-
-    def __init__(self, percent: int, clock: Clock) -> None:
-        self._rest = (100 - percent) / percent
-        self.clock = clock
-        self._free_ns = 0
-
-    def spent(self, work_ns: int) -> None:
-        """Accounts for work that was done."""
-        self._free_ns = max(self._free_ns, self.clock.boot_ns()) + round(work_ns * self._rest)
-
-    async def turn(self) -> None:
-        """Waits until the next piece may be done."""
-        wait_ns = self._free_ns - self.clock.boot_ns()
-        if wait_ns > 0:
-            await asyncio.sleep(wait_ns / SECOND_NS)
 
 
 class Session(InternalSession):
@@ -430,11 +406,8 @@ class _Protocol(OPCUAProtocol):
         server: Any = self.iserver
         share = server.share
         await share.turn()
-        began_ns = share.clock.boot_ns()
-        try:
+        with share.spending():
             return bool(await super()._process_one_msg(header, buf))
-        finally:
-            share.spent(share.clock.boot_ns() - began_ns)
 
 
 class Listener(BinaryServer):

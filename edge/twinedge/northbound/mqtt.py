@@ -1,0 +1,251 @@
+"""Newest values and estimates at a broker, retained: a view of the plant, not a record of it.
+
+    store ─▶ changed topics, each `every` ─▶ payloads ─▶ at most `queue` on the way ─▶ broker
+
+While the broker is away nothing is kept for it; when it is back, it is told the newest of everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiomqtt
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from twinedge.config.northbound import MqttPublisher
+from twinedge.northbound.discovery import Home, discovery_of
+from twinedge.northbound.layout import layout_of
+from twinedge.northbound.mqtt_payload import Message, level_of, messages_of, payload_of
+from twinedge.northbound.mqtt_sweep import retained
+from twinedge.northbound.ports import Surroundings
+from twinedge.northbound.share import Share
+from twinedge.refusals import code_of, hint_of, leaf
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import DeniedError, TwinError, UnreachableError
+from twinsync.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+PORT, PORT_TLS = 1883, 8883
+KEEPALIVE_S = 15
+TIMEOUT_S = 10.0
+FAREWELL_S = 1.0
+ONLINE, OFFLINE = b"online", b"offline"
+V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
+_QUIET = logging.getLogger("twinedge.northbound.aiomqtt")
+_QUIET.setLevel(logging.CRITICAL)  # it warns of more than ten calls at once, of which `queue` allows more
+_NOTHING: Final[NDArray[np.intp]] = np.zeros(0, np.intp)
+
+
+class MqttNorthbound:
+    """The publisher; it comes back by itself when the broker does.
+
+    Args:
+        settings: `northbound.mqtt` of site.yaml.
+        around: names, places, the newest samples.
+    """
+
+    name = "mqtt"
+
+    def __init__(self, settings: MqttPublisher, around: Surroundings) -> None:
+        self._settings, self._around, self._store = settings, around, around.store
+        names = {"site": level_of(around.site), "gateway": level_of(around.gateway)}
+        self._base = settings.topic
+        for place, name in names.items():
+            self._base = self._base.replace(f"{{{place}}}", name)
+        self.availability = f"{self._base}/status"
+        home = Home(settings.discovery_prefix, around.site, around.gateway, around.version, self.availability)
+        self._home = home if settings.discovery else None
+        address = urlsplit(settings.to)
+        self._tls = address.scheme == "mqtts"
+        self._host, self._port = address.hostname or "", address.port or (PORT_TLS if self._tls else PORT)
+        self._version = V311 if settings.version == "3.1.1" else V5
+        self._share = Share(settings.share, around.clock)
+        self._backoff = Backoff(around.random, cap_ns=60 * SECOND_NS)
+        self._messages: Sequence[Message] = ()
+        self._configurations: Mapping[str, bytes] = {}
+        self._slots, self._owner = _NOTHING, _NOTHING
+        self._seen = -1
+        self._again_ns = 0
+        self._reshaped = True
+        self._there: set[str] = set()
+        self._told: dict[str, bytes] = {}
+        self._trouble: TwinError | None = None
+        self._values = 0
+        self.connected = asyncio.Event()
+
+    def use(self) -> None:
+        """See `Part.use`."""
+        layout = layout_of(self._store.catalogue, self._settings.signals)
+        self._messages = messages_of(layout, self._base, self._settings.shape)
+        self._configurations = {} if self._home is None else discovery_of(self._messages, self._home)
+        slots = [(slot, number) for number, message in enumerate(self._messages) for slot in message.slots]
+        self._slots, self._owner = np.array(slots, np.intp).T if slots else (_NOTHING, _NOTHING)
+        self._seen, self._reshaped = -1, True
+
+    async def run(self) -> None:
+        """See `Part.run`."""
+        clock = self._around.clock
+        while True:
+            try:
+                await self._attempt()
+            except* (aiomqtt.MqttError, OSError, ValueError) as lost:
+                self._lost(leaf(lost))
+            finally:
+                self.connected.clear()
+            again_ns = self._backoff.failed(clock.boot_ns())
+            await asyncio.sleep((again_ns - clock.boot_ns()) / SECOND_NS)
+
+    async def _attempt(self) -> None:
+        """Connects and publishes until the connection ends or the task is cancelled."""
+        client, entered = self._client(), False
+        try:
+            async with client:
+                entered = True
+                try:
+                    await self._publish(client)
+                finally:
+                    with contextlib.suppress(aiomqtt.MqttError):
+                        await client.publish(self.availability, OFFLINE, qos=1, retain=True, timeout=FAREWELL_S)
+        finally:
+            if not entered:
+                client._client.disconnect()  # noqa: SLF001  # aiomqtt leaves the socket of a failed handshake open
+
+    def _client(self) -> aiomqtt.Client:
+        settings, security = self._settings, self._settings.security
+        context = None
+        if self._tls:
+            ca = str(self._around.beside(security.ca)) if security.ca else None
+            context = ssl.create_default_context(cafile=ca)
+            if security.certificate and security.key:
+                context.load_cert_chain(self._around.beside(security.certificate), self._around.beside(security.key))
+        password = None
+        if security.password_file:
+            password = self._around.beside(security.password_file).read_text().strip()
+        five = self._version is V5
+        return aiomqtt.Client(
+            self._host,
+            self._port,
+            username=security.user,
+            password=password,
+            identifier=f"{self._around.site}/{self._around.gateway}/northbound",
+            protocol=self._version,
+            clean_session=None if five else True,
+            keepalive=KEEPALIVE_S,
+            timeout=TIMEOUT_S,
+            tls_context=context,
+            will=aiomqtt.Will(self.availability, OFFLINE, qos=1, retain=True),
+            max_inflight_messages=settings.queue,
+            max_queued_incoming_messages=0,
+            logger=_QUIET,
+        )
+
+    def _lost(self, lost: BaseException) -> None:
+        said, hint = f"{self._host}:{self._port}: {str(lost) or type(lost).__name__}", hint_of(lost)
+        trouble: TwinError = UnreachableError("BROKER_UNREACHABLE", said)
+        if hint:
+            trouble = DeniedError("BROKER_REFUSED", said, hint=hint.replace("security.", "northbound.mqtt.security."))
+        if self._trouble is None or self._trouble.reason != trouble.reason:
+            log.warning("broker of northbound is away", reason=trouble.reason, detail=said, step=trouble.hint)
+        self._trouble = trouble
+        if self._settings.version is None and not self.connected.is_set():
+            older = self._version is V5 and (code_of(lost) in {1, 0x84} or "timed out" in str(lost))
+            self._version = V311 if older else V5
+
+    async def _publish(self, client: aiomqtt.Client) -> None:
+        clock, every_ns = self._around.clock, self._settings.every
+        self._there, self._told = await self._swept(client)
+        await client.publish(self.availability, ONLINE, qos=1, retain=True)
+        self._seen, self._reshaped, self._again_ns = -1, True, clock.boot_ns() + self._settings.again
+        if self._trouble is not None:
+            log.info("broker of northbound is back", after=self._trouble.reason)
+        self._trouble = None
+        self._backoff.progressed()
+        self.connected.set()
+        due_ns = clock.boot_ns()
+        while True:
+            if self._reshaped:
+                self._reshaped = False
+                await self._reshape(client)
+            await self._changes(client)
+            due_ns = max(due_ns + every_ns, clock.boot_ns())
+            await self._pause(client, (due_ns - clock.boot_ns()) / SECOND_NS)
+
+    async def _pause(self, client: aiomqtt.Client, wait_s: float) -> None:
+        """Waits, and raises when the connection ends meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                async for _ in client.messages:
+                    continue
+
+    async def _swept(self, client: aiomqtt.Client) -> tuple[set[str], dict[str, bytes]]:
+        """What the broker has retained of us, also of runs before: topics of values, and configurations."""
+        filters = [f"{self._base}/devices/#", f"{self._base}/twins/#"] if self._settings.retain else []
+        filters += [self._home.filter] if self._home is not None else []
+        found = await retained(client, filters, f"{self._base}/twins/sweep", self._around.random.randbytes(16))
+        known = {t: p for t, p in found.items() if self._home is not None and t.startswith(f"{self._home.prefix}/")}
+        return set(found) - set(known), known
+
+    async def _reshape(self, client: aiomqtt.Client) -> None:
+        """Takes back what is served no more, and tells Home Assistant of what is new."""
+        topics, wanted = {m.topic for m in self._messages}, self._configurations
+        gone = sorted(self._told.keys() - wanted.keys())
+        await self._send(client, [(topic, b"") for topic in gone], retain=True, qos=1)
+        await self._send(client, [(topic, b"") for topic in sorted(self._there - topics)], retain=True, qos=1)
+        fresh = [(topic, payload) for topic, payload in wanted.items() if self._told.get(topic) != payload]
+        await self._send(client, fresh, retain=True, qos=1)
+        self._there &= topics
+        self._told = dict(wanted)
+
+    async def _changes(self, client: aiomqtt.Client) -> None:
+        """Publishes every topic of which a slot has changed since it was told."""
+        store, now_ns = self._store, self._around.clock.boot_ns()
+        if self._settings.again and now_ns >= self._again_ns:
+            self._again_ns, self._seen = now_ns + self._settings.again, -1
+        since, self._seen = self._seen, store.changes
+        messages = self._messages
+        due = np.unique(self._owner[store.since(since, self._slots)]).tolist()
+        retain, qos = self._settings.retain, self._settings.qos
+        for first in range(0, len(due), self._settings.queue):
+            if messages is not self._messages:
+                return  # another layout; all of it is told next
+            await self._share.turn()
+            with self._share.spending():
+                part = [
+                    (messages[n].topic, payload_of(messages[n], store))
+                    for n in due[first : first + self._settings.queue]
+                ]
+            told = [(topic, payload) for topic, payload in part if payload is not None]
+            await self._send(client, told, retain=retain, qos=qos)
+            self._there.update(topic for topic, _ in told if retain)
+            self._values += len(told)
+
+    async def _send(self, client: aiomqtt.Client, told: Sequence[tuple[str, bytes]], *, retain: bool, qos: int) -> None:
+        """Publishes some messages, at most `queue` at once."""
+        most = self._settings.queue
+        for first in range(0, len(told), most):
+            await self._share.turn()
+            with self._share.spending():
+                calls = [client.publish(t, p, qos=qos, retain=retain) for t, p in told[first : first + most]]
+                await asyncio.gather(*calls)
+
+    def status(self) -> Mapping[str, Any]:
+        """See `Part.status`."""
+        trouble = self._trouble
+        return {
+            "to": self._settings.to,
+            "serving": self.connected.is_set(),
+            "reason": "" if trouble is None else trouble.reason,
+            "error": "" if trouble is None else f"{trouble.message}; {trouble.hint}",
+            "topics": len(self._messages),
+            "entities": len(self._configurations),
+            "values": self._values,
+        }
