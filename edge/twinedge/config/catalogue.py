@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from twinedge.config.load import LoadedSite
+from twinedge.config.load import Fault, LoadedSite
 from twinedge.config.schema import Twin
 from twinmodel import units
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.lineage import lineage_signal
-from twinmodel.profile.document import nearest
+from twinmodel.profile.document import joined, nearest
 from twinmodel.profile.schema import FirmwareProfile, Point, kind_of, stream_of
 from twinmodel.signal import ALARMS_SIGNAL, OUTPUT_ROLES, SUBSTITUTE, Catalogue, Kind, Signal, Stream, TwinBinding
 
@@ -40,13 +40,29 @@ def build_catalogue(loaded: LoadedSite, models: Mapping[str, ModelPorts] | None 
     Raises:
         ConfigError: UNKNOWN_SIGNAL, DUPLICATE_SIGNAL, UNIT_CLASH or VALUE_INVALID, with the line of site.yaml.
     """
+    catalogue, faults = examine_catalogue(loaded, models)
+    if faults:
+        raise joined([fault.error for fault in faults])
+    return catalogue
+
+
+def examine_catalogue(
+    loaded: LoadedSite, models: Mapping[str, ModelPorts] | None = None
+) -> tuple[Catalogue, tuple[Fault, ...]]:
+    """As `build_catalogue`, but twins that are wrong are left out and told."""
     builder = _Builder(loaded, models or {})
     builder.measured()
     # Before those of models, which come and go: its number stays.
     builder.add((), ALARMS_SIGNAL, Kind.STRING, "", Stream.ALARM)
+    faults = []
     for name, twin in loaded.site.twins.items():
-        builder.twin(name, twin)
-    return Catalogue(tuple(builder.signals), tuple(builder.bindings))
+        count = len(builder.signals)
+        try:
+            builder.twin(name, twin)
+        except ConfigError as error:
+            builder.forget_after(count)
+            faults.append(Fault("twin", name, error))
+    return Catalogue(tuple(builder.signals), tuple(builder.bindings)), tuple(faults)
 
 
 class _Builder:
@@ -63,6 +79,11 @@ class _Builder:
         signal = Signal(len(self.signals), name, kind, unit, stream, **storage)
         self.signals.append(signal)
         self.by_name[name] = signal
+
+    def forget_after(self, count: int) -> None:
+        for signal in self.signals[count:]:
+            del self.by_name[signal.name]
+        del self.signals[count:]
 
     def error(self, reason: str, keys: tuple[str, ...], message: str, hint: str | None = None) -> ConfigError:
         return self.loaded.document.error(reason, keys, message, hint=hint)

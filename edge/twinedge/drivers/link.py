@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -49,6 +50,22 @@ class Assignment:
     def file(self, relative: str) -> Path:
         """A path that the device's `security` names, made absolute."""
         return (self.folder / relative).resolve()
+
+
+@runtime_checkable
+class Changeable(Protocol):
+    """A driver that can read something else without dropping its connection."""
+
+    def change(self, assignments: Sequence[Assignment]) -> bool:
+        """Reads these from now on, over the connection there is.
+
+        Args:
+            assignments: of the same connection as before.
+
+        Returns:
+            False when it cannot, for instance as there are other devices; nothing has changed then.
+        """
+        ...
 
 
 class Columns:

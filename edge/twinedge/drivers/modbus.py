@@ -20,6 +20,7 @@ from twinedge.config.address import parse_modbus
 from twinedge.drivers.decode import DECODE, NOTHING
 from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, names
 from twinedge.drivers.modbus_decode import Extractor
+from twinedge.drivers.modbus_fields import Scales
 from twinedge.drivers.modbus_frame import ACKNOWLEDGE, BUSY, Refused, Request, Values
 from twinedge.drivers.modbus_line import Line, LineLostError, Reply, SilentError
 from twinedge.drivers.modbus_unit import STRANGER_RETRY_NS, Group, Unit, unreachable
@@ -48,6 +49,7 @@ class ModbusDriver:
     def __init__(
         self, assignments: Sequence[Assignment], *, clock: Clock, rng: random.Random, timeout_s: float = TIMEOUT_S
     ) -> None:
+        self._assignments = tuple(assignments)
         self._address = parse_modbus(assignments[0].device.address)
         if self._address.framing != "tcp":
             importlib.import_module("twinedge.drivers.modbus_rtu")  # a missing library is told at the start
@@ -76,6 +78,20 @@ class ModbusDriver:
     def health(self) -> list[DriverHealth]:
         """See `Driver.health`."""
         return [u.link.health() for u in self._units]
+
+    def change(self, assignments: Sequence[Assignment]) -> bool:
+        """See `Changeable.change`: units keep their connection, their pace and what is known of them."""
+        units = {unit.link.name: unit for unit in self._units}
+        allowed = [min(a.profile.limits.connections for a in mine) for mine in (assignments, self._assignments)]
+        if [(a.name, a.device.unit_id) for a in assignments] != [
+            (a.name, a.device.unit_id) for a in self._assignments
+        ] or allowed[0] != allowed[1]:
+            return False
+        for before, after in zip(self._assignments, assignments, strict=True):
+            if before != after:
+                units[after.name].change(after, self._clock.boot_ns())
+        self._assignments = tuple(assignments)
+        return True
 
     async def run(self, sink: Sink) -> None:
         """See `Driver.run`."""
@@ -148,11 +164,15 @@ class ModbusDriver:
             group = unit.groups[0] if len(unit.groups) == 1 else min(unit.groups, key=lambda g: g.due_ns)
             wait_ns = group.due_ns - self._clock.boot_ns()
             if wait_ns > 0:
-                await asyncio.sleep(wait_ns / SECOND_NS)
+                await unit.wait(wait_ns)
+                if group not in unit.groups:
+                    continue  # there is something else to read since
+            unit.polled = group
             if unit.failures and len(bus.units) > 1:
                 alive = await self._probe(bus, unit, group, line, sink)
             else:
                 alive = await self._poll(unit, group, line, sink)
+            unit.polled = None
             if alive:
                 self._answered(bus, unit, group)
             else:
@@ -217,7 +237,7 @@ class ModbusDriver:
         except SilentError as silent:
             await self._fail(unit, str(silent), sink)
             return False
-        found = _Found()
+        found = _Found(unit.scales)
         lost: LineLostError | None = None
         alive = True
         try:
@@ -230,7 +250,7 @@ class ModbusDriver:
         if alive and lost is None and (hole := unit.link.answered()) is not None:
             await sink.put(hole)
         try:
-            batches = found.batches(unit)
+            batches = found.batches(group, unit.link.assignment.time_step_ns)
         except Exception as defect:  # noqa: BLE001  # the units beside it are to be read on
             await self._spoilt(unit, group, defect, sink)
         else:
@@ -288,13 +308,15 @@ class ModbusDriver:
 
         A device that refuses to tell passes, with a fault counted. Raises SilentError or LineLostError.
         """
-        for trait in unit.traits:
+        traits = unit.traits
+        for trait in traits:
             answer = (await self._ask(unit, line, trait.request)).answer
             if not isinstance(answer, Values):
                 unit.link.fault(f"identify: {unit.judge(answer, trait.request)[2]}")
             elif objection := trait.objection(answer.raw):
                 return objection
-        unit.identified, unit.stranger = True, False
+        if unit.traits is traits:  # else there is something else to ask it since
+            unit.identified, unit.stranger = True, False
         return ""
 
     async def _fail(self, unit: Unit, text: str, sink: Sink) -> None:
@@ -334,27 +356,27 @@ class _Bus:
 class _Found:
     """What one cycle brought."""
 
-    __slots__ = ("refused", "values")
+    __slots__ = ("refused", "scales", "values")
 
-    def __init__(self) -> None:
+    def __init__(self, scales: Scales) -> None:
+        self.scales = scales
         self.values: list[tuple[Extractor, bytes, int, Read]] = []
         self.refused: list[tuple[Read, int, int]] = []
 
-    def batches(self, unit: Unit) -> list[Batch]:
+    def batches(self, group: Group, step_ns: int) -> list[Batch]:
         """Values of all replies; points that no reply held, with what was said of them."""
-        step_ns = unit.link.assignment.time_step_ns
         for extractor, raw, _, _ in self.values:
             if extractor.feeds_scales:
-                extractor.learn(raw, unit.scales)
+                extractor.learn(raw, self.scales)
         found = []
         for extractor, raw, t_ns, _ in self.values:
-            found += extractor.decode(raw, round_to_step(t_ns, step_ns), unit.scales)
+            found += extractor.decode(raw, round_to_step(t_ns, step_ns), self.scales)
         if self.refused:
             answered = {s.point for *_, read in self.values for s in read.spans}
             said = {s.point: (q, t) for read, q, t in self.refused for s in read.spans if s.point not in answered}
             columns = Columns()
             for point, (quality, t_ns) in said.items():
-                signal = unit.link.assignment.signals[point]
+                signal = group.fields[point].signal
                 columns.add(signal, NOTHING[signal.kind], quality, round_to_step(t_ns, step_ns))
             found += columns.batches()
         return found

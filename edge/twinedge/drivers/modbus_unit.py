@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -106,24 +107,69 @@ class Unit:
         failures: polls in a row that it did not answer.
         identified: whether it was found to be the right one on this connection.
         stranger: whether it is another device, or of another firmware.
+        polled: the group that is being asked for.
     """
 
     def __init__(self, assignment: Assignment, clock: Clock, rng: random.Random) -> None:
-        profile = assignment.profile
         self.link = DeviceLink(assignment, clock)
         self.number = int(assignment.device.unit_id)
-        self.delay_s = profile.limits.delay / SECOND_NS
         self.backoff = Backoff(rng)
-        self.scales = Scales()
         self.failures = 0
         self.identified = False
         self.stranger = False
+        self.polled: Group | None = None
+        self._rng = rng
+        self._waiting: asyncio.Future[None] | None = None
+        self._plan(assignment)
+
+    def _plan(self, assignment: Assignment) -> None:
+        profile = assignment.profile
+        self.delay_s = profile.limits.delay / SECOND_NS
+        self.scales = Scales()
         self.traits = traits_of(profile)
-        self.groups = _groups(profile, fields_of(profile, assignment.signals), rng)
+        self.groups = _groups(profile, fields_of(profile, assignment.signals), self._rng)
+
+    def change(self, assignment: Assignment, now_ns: int) -> None:
+        """Reads something else from the next poll on; what is under way ends as it began.
+
+        Groups of the same period keep their pace. Who it is, the device has to say anew where the profile asks
+        something else.
+        """
+        before, self.link.assignment = self.link.assignment, assignment
+        paces = {group.period_ns: group for group in self.groups}
+        self._plan(assignment)
+        for group in self.groups:
+            pace = paces.get(group.period_ns)
+            group.due_ns = now_ns
+            if pace is not None:
+                under_way = pace is self.polled
+                group.due_ns = pace.due_ns + under_way * pace.period_ns
+                group.phase_ns = 0 if under_way else pace.phase_ns
+        old, new = before.profile, assignment.profile
+        if (old.identify, old.firmware) != (new.identify, new.firmware):
+            self.identified = False
+            if self.stranger:
+                self.stranger = False
+                for group in self.groups:
+                    group.due_ns = now_ns
+        if self._waiting is not None:
+            _wake(self._waiting)
+
+    async def wait(self, wait_ns: int) -> None:
+        """Sleeps, at most until there is something else to read."""
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        handle = loop.call_later(wait_ns / SECOND_NS, _wake, self._waiting)
+        try:
+            await self._waiting
+        finally:
+            handle.cancel()
+            self._waiting = None
 
     def begin(self, now_ns: int) -> None:
         """A connection begins: behind it may be another device."""
         self.identified = self.stranger = False
+        self.polled = None
         self.scales.forget()
         for group in self.groups:
             if not self.failures or not group.due_ns:
@@ -144,6 +190,11 @@ class Unit:
         """Asks nothing before a time: all groups, else each would cost the other units a timeout."""
         for group in self.groups:
             group.due_ns = max(group.due_ns, until_ns)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def unreachable(answer: Answer) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from twinedge.config.address import parse_modbus
-from twinedge.config.catalogue import signals_of
 from twinedge.config.load import LoadedSite
+from twinedge.config.numbers import Numbered
 from twinedge.drivers.link import Assignment
 from twinedge.ports import Driver
 from twinmodel.clock import Clock
@@ -38,28 +38,51 @@ def build_drivers(
         ConfigError: VALUE_INVALID for a protocol without a driver, at its line of site.yaml.
         ConflictError: EXTRA_MISSING when the protocol's library is not installed.
     """
+    groups = assignments_of(loaded, Numbered.first(catalogue))
+    common: dict[str, Any] = {"clock": clock, "rng": rng, "client_id": client_id, "state_dir": state_dir}
+    return [make_driver(group, assignments, **common) for group, assignments in groups.items()]
+
+
+def assignments_of(loaded: LoadedSite, numbered: Numbered) -> dict[Group, tuple[Assignment, ...]]:
+    """What each connection of a site is to read; raises ConfigError VALUE_INVALID for a protocol without a driver."""
     groups: dict[Group, list[Assignment]] = {}
+    folder = loaded.path.parent.resolve()
+    bound = _bound_points(loaded)
     for name, device in loaded.site.devices.items():
         if device.protocol not in _BUILDERS:
             raise _unknown(loaded, name, device.protocol)
         profile = loaded.profiles[name]
-        signals = signals_of(catalogue, name, profile)
-        folder, bound = loaded.path.parent.resolve(), bound_points(loaded, name)
-        assignment = Assignment(name, device, profile, signals, catalogue.time_step_ns, folder, bound)
+        signals = {point: numbered.signals[f"{name}.{point}"] for point in profile.points}
+        mine = bound.get(name, frozenset())
+        assignment = Assignment(name, device, profile, signals, numbered.catalogue.time_step_ns, folder, mine)
         groups.setdefault(connection_of(assignment), []).append(assignment)
-    drivers: list[Driver] = []
-    for group, assignments in groups.items():
-        keywords: dict[str, Any] = {"clock": clock, "rng": random.Random(rng.getrandbits(64))}  # noqa: S311  # jitter
-        suffix = hashlib.blake2b("\n".join(group).encode(), digest_size=4).hexdigest()
-        keywords |= _keywords(group[0], f"{client_id}-{suffix}", state_dir)
-        drivers.append(_made(group[0], assignments, keywords))
-    return drivers
+    return {group: tuple(assignments) for group, assignments in groups.items()}
 
 
-def bound_points(loaded: LoadedSite, device: str) -> frozenset[str]:
-    """Points of a device that feed a model; no report by exception applies to them."""
-    named = (s for twin in loaded.site.twins.values() for s in (*twin.inputs.values(), *twin.outputs.values()))
-    return frozenset(point for owner, _, point in (s.partition(".") for s in named) if owner == device)
+def make_driver(
+    group: Group,
+    assignments: Sequence[Assignment],
+    *,
+    clock: Clock,
+    rng: random.Random,
+    client_id: str,
+    state_dir: Path,
+) -> Driver:
+    """The driver of one connection; see `build_drivers`."""
+    keywords: dict[str, Any] = {"clock": clock, "rng": random.Random(rng.getrandbits(64))}  # noqa: S311  # jitter
+    suffix = hashlib.blake2b("\n".join(group).encode(), digest_size=4).hexdigest()
+    keywords |= _keywords(group[0], f"{client_id}-{suffix}", state_dir)
+    return _made(group[0], assignments, keywords)
+
+
+def _bound_points(loaded: LoadedSite) -> dict[str, frozenset[str]]:
+    """Device -> points that feed a model; no report by exception applies to them."""
+    bound: dict[str, set[str]] = {}
+    for twin in loaded.site.twins.values():
+        for signal in (*twin.inputs.values(), *twin.outputs.values()):
+            device, _, point = signal.partition(".")
+            bound.setdefault(device, set()).add(point)
+    return {device: frozenset(points) for device, points in bound.items()}
 
 
 def connection_of(assignment: Assignment) -> Group:

@@ -131,6 +131,11 @@ def read_document(path: Path | str) -> Document:
         ConfigError: FILE_MISSING, LIMIT_EXCEEDED, or YAML_INVALID with the place.
     """
     path = Path(path)
+    return parse_document(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """The text of one bounded file; raises ConfigError FILE_MISSING, LIMIT_EXCEEDED, or YAML_INVALID for no UTF-8."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(SIZE_MAX + 1)
@@ -139,11 +144,10 @@ def read_document(path: Path | str) -> Document:
     if len(raw) > SIZE_MAX:
         raise ConfigError("LIMIT_EXCEEDED", f"the file is larger than {SIZE_MAX} bytes", path=str(path))
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as wrong:
         line = raw[: wrong.start].count(b"\n") + 1
         raise ConfigError("YAML_INVALID", "the file is not UTF-8", path=str(path), line=line) from None
-    return parse_document(text, path)
 
 
 def parse_document(text: str, path: Path) -> Document:
