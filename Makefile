@@ -43,6 +43,9 @@ format: setup ## format and mend what can be mended
 	$(BIN)/ruff format $(TESTED)
 	$(BIN)/ruff check --fix $(TESTED)
 
+wheelhouse: setup ## dist/wheelhouse: all a gateway without internet needs; PLATFORM=manylinux_2_28_aarch64 PYTHON_VERSION=3.11 for another one
+	@PLATFORM="$(PLATFORM)" PYTHON_VERSION="$(PYTHON_VERSION)" bash deploy/wheelhouse/build.sh dist/wheelhouse
+
 bench: setup ## quick figures as JSON; BENCH=wire for one of them
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/bench.txt
 	$(BIN)/python -m bench $(BENCH) --quick --json
@@ -67,4 +70,4 @@ requirements: setup ## pin again: newest accepted versions, hashes, no addresses
 clean: ## remove what the other targets made
 	rm -rf .venv .tools build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis var
 
-.PHONY: help setup demo services test check format bench campaign protos requirements clean
+.PHONY: help setup demo services test check format bench campaign protos requirements wheelhouse clean

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from twinedge import cli_probe
+from twinedge.cli_install import service_group
 from twinedge.cli_options import config_option, output_option, state_option
+from twinedge.cli_plan import plan_command
 from twinmodel.errors import REASONS, MissingError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +24,7 @@ def cli() -> None:
     """The gateway agent: reads devices, runs models beside the machine, loses nothing offline."""
 
 
-for _command in cli_probe.COMMANDS:
+for _command in (*cli_probe.COMMANDS, plan_command, service_group):
     cli.add_command(_command)
 
 

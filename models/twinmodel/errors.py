@@ -153,6 +153,12 @@ REASONS: dict[str, Reason] = {
     "MODEL_UNFIT": _reason(_CONFLICT, "assign a model whose inputs, outputs and units the twin has"),
     "DEADLINE_PASSED": _reason(_CONFLICT, "assign the model again with a later deadline"),
     "DIRECTIVE_OPEN": _reason(_CONFLICT, "the gateway may still answer; see `twinctl directive list`"),
+    # commands, as the coordinator refuses or ends them
+    "GATEWAY_OFFLINE": _reason(_UNREACHABLE, "wait until the gateway is back: a command never waits for a session"),
+    "SESSION_ENDED": _reason(_CONFLICT, "look at the device, then issue it again once the gateway is back"),
+    "OWN_APPROVAL": _reason(_DENIED, "let another person approve it, with a token of their own"),
+    "COMMAND_CLOSED": _reason(_CONFLICT, "see what became of it with `twinctl command show`"),
+    "COMMAND_CANCELLED": _reason(_CONFLICT, "issue it again when it is wanted after all"),
     "DIRECTIVE_REJECTED": _reason(_CONFLICT, "see `twinctl directive list` and the gateway's log"),
     "OPERATION_CANCELLED": _reason(_CONFLICT, "ask again when it is wanted after all"),
     "TWIN_CYCLE": _reason(_CONFLICT, "let one of the twins named be fed by measurements instead"),
