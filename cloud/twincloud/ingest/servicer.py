@@ -20,7 +20,8 @@ import structlog
 
 from twincloud.ingest.gathering import Gathering
 from twincloud.ingest.limits import IngestLimits
-from twincloud.ingest.stream import CommandSource, Context, DirectiveSource, GatewayStream
+from twincloud.ingest.ports import CommandSource, DirectiveSource
+from twincloud.ingest.stream import Context, GatewayStream
 from twincloud.ingest.writer import Writer
 from twincloud.storage.contract import Commit, GatewayKey, Hello, Ingest, Opened
 from twinmodel.clock import SECOND_NS, Clock

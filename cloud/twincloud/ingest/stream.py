@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc.aio
 import structlog
 
 from twincloud.ingest.limits import IngestLimits
+from twincloud.ingest.ports import CommandSource, DirectiveSource
 from twincloud.ingest.writer import Ticket, Writer, refusal_of
 from twincloud.storage.contract import Beat, GatewayKey, Ingest, Opened, Running
 from twincloud.storage.contract import Hello as StoredHello
@@ -19,7 +20,7 @@ from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError
 from twinmodel.signal import Stream
 from twinsync.channel import Identity
-from twinsync.command import Command, CommandConfirmed, CommandState, CommandStep
+from twinsync.command import CommandConfirmed, CommandState, CommandStep
 from twinsync.directive import Directive, DirectiveState
 from twinsync.envelope import down_to_proto, up_from_proto
 from twinsync.item import Boot
@@ -56,34 +57,6 @@ Context: TypeAlias = grpc.aio.ServicerContext[sync_pb2.Up, sync_pb2.Down]
 Call: TypeAlias = Callable[..., Awaitable[Any]]
 Greet: TypeAlias = Callable[[tuple[GatewayKey, StoredHello]], Awaitable[Opened]]
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None], str], None]
-
-
-class DirectiveSource(Protocol):
-    """Where directives wait for a gateway; both methods block and are called in a thread."""
-
-    def waiting(self, gateway: GatewayKey) -> tuple[Directive, ...]:
-        """Directives without an outcome, oldest first."""
-        ...
-
-    def settle(self, gateway: GatewayKey, state: DirectiveState) -> None:
-        """Keeps an outcome; the same outcome twice is no error."""
-        ...
-
-
-class CommandSource(Protocol):
-    """Where commands wait for the open session of a gateway; all methods block and are called in a thread."""
-
-    def due(self, gateway: GatewayKey, session: int) -> tuple[Command, ...]:
-        """Commands to send in this session; each is given out once, as sent."""
-        ...
-
-    def settle(self, gateway: GatewayKey, state: CommandState) -> None:
-        """Keeps a step; the same step twice is no error. Raises MissingError for an unknown command."""
-        ...
-
-    def session_ended(self, gateway: GatewayKey, session: int) -> None:
-        """Ends what was not sent in it, and what was sent and not answered is UNKNOWN from now on."""
-        ...
 
 
 class GatewayStream:

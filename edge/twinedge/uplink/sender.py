@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from random import Random
 from typing import NoReturn, TypeAlias, cast
 
@@ -19,17 +19,16 @@ import grpc
 import grpc.aio
 import structlog
 
+from twinedge.uplink.closing import chain_of, close_of, unreachable
 from twinedge.uplink.ports import CommandPort, DownlinkPort, SpoolPort
 from twinedge.uplink.status import Tally, UplinkStatus
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError, UnreachableError
-from twinsync import limits
 from twinsync.backoff import Backoff
 from twinsync.channel import Credentials, open_channel, valid_until_ns
 from twinsync.command import Command, CommandConfirmed, CommandState
 from twinsync.directive import Directive, DirectiveState
 from twinsync.envelope import down_from_proto, up_to_proto
-from twinsync.item import Boot
 from twinsync.session import EdgeLimits, EdgeSession, EdgeState
 from twinsync.session.edge import (
     Acknowledge,
@@ -59,7 +58,6 @@ _log = structlog.get_logger(__name__)
 
 INBOX_MAX = 64
 REPORTS_MAX = 256
-BOOTS_MAX = limits.HELLO_BOOTS_MAX
 WRITE_TIMEOUT_S = 30.0
 LAST_WORD_TIMEOUT_S = 2.0
 
@@ -182,7 +180,7 @@ class Uplink:
             credentials = self._credentials()
             self._tally.certificate_until_ns = valid_until_ns(credentials.chain)
         except TwinError as error:
-            return _close_of(error)
+            return close_of(error)
         self._inbox = asyncio.Queue(INBOX_MAX)
         try:
             async with open_channel(self._address, credentials, server_name=self._server_name) as channel:
@@ -205,7 +203,7 @@ class Uplink:
         try:
             return await self._converse(call)
         except (TwinError, TimeoutError) as error:
-            return _close_of(error)
+            return close_of(error)
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             return await self._last_word(error)
 
@@ -222,7 +220,7 @@ class Uplink:
                             if isinstance(action, Close):
                                 return action
         except TimeoutError:
-            return _close_of(error)
+            return close_of(error)
 
     async def _converse(self, call: _Call) -> Close:
         facts = await self._spool.hello_facts()
@@ -353,11 +351,11 @@ class Uplink:
                 message = await call.read()
                 if not isinstance(message, sync_pb2.Down):
                     detail = await call.details() or "the coordinator ended the session"
-                    await self._inbox.put(_unreachable(detail))
+                    await self._inbox.put(unreachable(detail))
                     return
                 await self._inbox.put(down_from_proto(message))
         except (TwinError, grpc.aio.AioRpcError) as error:
-            await self._inbox.put(_close_of(error))
+            await self._inbox.put(close_of(error))
 
     def _named(self, ended: Close) -> Close:
         """An expired certificate looks like a cut cable to gRPC: look at our own."""
@@ -382,29 +380,6 @@ class Uplink:
             self._inbox.put_nowait(None)
 
 
-def chain_of(boots: Sequence[Boot]) -> tuple[Boot, ...]:
-    """The newest boots that follow each other without a hole, oldest first; a spool forgets old boots one by one."""
-    chain = list(boots[-1:])
-    for boot in reversed(boots[:-1]):
-        if chain[-1].previous != boot.id or len(chain) == BOOTS_MAX:
-            break
-        chain.append(boot)
-    return tuple(reversed(chain))
-
-
 def _stub(channel: grpc.aio.Channel) -> sync_pb2_grpc.SyncAsyncStub:
     # One class serves both kinds of channel; the stubs name the asynchronous one apart.
     return cast("sync_pb2_grpc.SyncAsyncStub", sync_pb2_grpc.SyncStub(channel))
-
-
-def _close_of(error: Exception) -> Close:
-    if isinstance(error, TwinError):
-        verdict = verdict_of(error.reason)
-        return Close(error.reason, error.message, verdict.wait_ns, verdict.needs_operator)
-    if isinstance(error, grpc.aio.AioRpcError):
-        return _unreachable(error.details() or error.code().name)
-    return _unreachable("the link was cut")
-
-
-def _unreachable(detail: str) -> Close:
-    return Close("COORDINATOR_UNREACHABLE", detail, 0, needs_operator=False)

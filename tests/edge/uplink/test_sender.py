@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.cloud.ingest.memory import CLOCK, Authority, MemorySpool, SilentDownlink, running, until
-from twinedge.uplink.sender import BOOTS_MAX, Uplink, chain_of
+from twinedge.uplink.closing import BOOTS_MAX, chain_of
+from twinedge.uplink.sender import Uplink
 from twinedge.uplink.status import Tally
 from twinmodel.clock import MILLISECOND_NS, ClockQuality
 from twinmodel.errors import ConflictError, StorageError
