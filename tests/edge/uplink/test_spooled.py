@@ -166,7 +166,7 @@ async def test_little_or_young_backlog_and_a_disk_that_refuses_leave_the_boot_as
 
 async def test_any_number_of_starts_without_a_link_is_proved_in_several_sessions_and_is_no_fork(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "HELLO_BOOTS_MAX", 4)
-    monkeypatch.setattr("twinedge.uplink.sender.BOOTS_MAX", 4)
+    monkeypatch.setattr("twinedge.uplink.closing.BOOTS_MAX", 4)
     bench = Bench(tmp_path / "state")
     # Two lanes of each boot hold something: its outage and its samples.
     coordinator = Coordinator(limits=IngestLimits(session=ServerLimits(boots_max=4, ranges_max=8)))
