@@ -28,6 +28,7 @@ import uvicorn
 from twincloud.api.addresses import Addresses, bracketed
 from twincloud.api.connections import ImpatientProtocol, express_protocol
 from twincloud.config import Settings
+from twincloud.downlink.commands import CommandDesk
 from twincloud.downlink.mailbox import Mailbox
 from twincloud.identity.ca import LOOPBACK_NAMES, Authority
 from twincloud.ingest.servicer import SyncServicer, serve
@@ -225,6 +226,7 @@ async def _sync_server(parts: Parts, port: int) -> AsyncIterator[int]:
         clock=parts.clock,
         on_commit=committed,
         is_revoked=parts.ledger.is_revoked,
+        commands=CommandDesk(parts.store, parts.clock),
     )
     parts.metrics.sessions.set_function(lambda: len(servicer.connected))
     parts.metrics.pending.set_function(lambda: servicer.pending_bytes)

@@ -12,6 +12,7 @@ from typing import Protocol
 from twincloud.filters import Filter
 from twincloud.storage.contract_archives import Archives
 from twincloud.storage.contract_cloud import Clouds
+from twincloud.storage.contract_commands import Commands
 from twincloud.storage.contract_exports import Exports
 from twincloud.storage.contract_fleets import Fleets
 from twincloud.storage.contract_hours import Hours
@@ -369,6 +370,7 @@ class Store(
     Versions,
     Operations,
     Clouds,
+    Commands,
     Archives,
     Exports,
     Hours,

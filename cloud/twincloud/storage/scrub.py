@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from twincloud.registry.blobs import Blobs
 from twincloud.storage import schema as t
 from twincloud.storage.artifacts import SharedBlobs
+from twincloud.storage.command_rows import broken_links
 from twincloud.storage.packing import unpack_catalogue
 from twincloud.storage.part import Decode, Recent
 from twincloud.storage.scrub_hours import DAMAGE, scrub_hours
@@ -20,10 +21,10 @@ CATALOGUES_MAX = 64
 
 
 def scrub(connection: Connection, blobs: Blobs | SharedBlobs, decode: Decode) -> Iterator[str]:
-    """Decodes every block and compacted hour and reads every artifact; a line for each fault, in one snapshot.
+    """Decodes every block and compacted hour, reads artifacts, follows chains of commands; a line for each fault.
 
     Args:
-        connection: a read transaction.
+        connection: a read transaction: all is of one snapshot.
         blobs: artifacts beside the database, or in it.
         decode: block codec.
     """
@@ -31,6 +32,7 @@ def scrub(connection: Connection, blobs: Blobs | SharedBlobs, decode: Decode) ->
     yield from _marks(connection)
     yield from scrub_hours(connection)
     yield from _artifacts(connection, blobs)
+    yield from broken_links(connection)
 
 
 def _blocks(connection: Connection, decode: Decode) -> Iterator[str]:

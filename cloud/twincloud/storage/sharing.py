@@ -41,14 +41,14 @@ class SharingStore(Part):
         return self._database.reclaim()
 
 
-# A directive's event names its twin, what else a gateway is told names the gateway.
+# The event of a directive or a command names its twin, what else a gateway is told names the gateway.
 _ADDRESSED = (
     select(t.events.c.id, t.gateways.c.tenant, t.gateways.c.site, t.gateways.c.gateway)
     .select_from(t.events)
     .outerjoin(
         t.twins,
         and_(
-            t.events.c.kind == "directive",
+            t.events.c.kind.in_(("directive", "command")),
             t.twins.c.tenant == t.events.c.tenant,
             t.twins.c.site == t.events.c.site,
             t.twins.c.twin == t.events.c.subject,
@@ -66,7 +66,7 @@ _ADDRESSED = (
             ),
         ),
     )
-    .where(t.events.c.id > bindparam("after"), t.events.c.kind.in_(("directive", "gateway")))
+    .where(t.events.c.id > bindparam("after"), t.events.c.kind.in_(("directive", "command", "gateway")))
     .order_by(t.events.c.id)
     .limit(bindparam("limit"))
 )

@@ -19,6 +19,8 @@ from twincloud.storage.artifacts import SharedBlobs
 from twincloud.storage.asof import AsOfStore
 from twincloud.storage.audit import AuditStore
 from twincloud.storage.cloud_twins import CloudTwinStore
+from twincloud.storage.command_sessions import CommandSessionStore
+from twincloud.storage.commands import CommandStore
 from twincloud.storage.commit_times import CommitTimeStore
 from twincloud.storage.commits import CommitStore
 from twincloud.storage.compaction import CompactionStore
@@ -78,6 +80,8 @@ class CoordinatorStore(
     VersionStore,
     WishStore,
     OperationStore,
+    CommandStore,
+    CommandSessionStore,
     ArchiveStore,
     SharingStore,
     SourceStore,

@@ -9,6 +9,7 @@ from twincloud.archive.objects import open_objects
 from twincloud.config import Settings
 from twincloud.storage.contract import Store
 from twincloud.upkeep.archive import ArchiveTask
+from twincloud.upkeep.commands import CommandTask
 from twincloud.upkeep.history import Compaction
 from twincloud.upkeep.partitions import Reclaim
 from twincloud.upkeep.retention import RetentionTask
@@ -28,7 +29,7 @@ def tasks_of(settings: Settings, store: Store, clock: Clock) -> tuple[Task, ...]
     store.use_archive(objects)
     archiving = settings.archive_days > 0
     retention = RetentionTask(store, store, objects, archiving=archiving, clock=clock)
-    always = (Compaction(store), retention, Reclaim(store))
+    always = (Compaction(store), retention, Reclaim(store), CommandTask(store))
     if not archiving:
         return always
     return (

@@ -7,6 +7,7 @@ from alembic import context
 from twincloud.storage import (
     schema_archives,
     schema_cloud,
+    schema_commands,
     schema_fleets,
     schema_hours,
     schema_operations,
@@ -18,6 +19,7 @@ from twincloud.storage.schema import metadata
 __all__ = [
     "schema_archives",
     "schema_cloud",
+    "schema_commands",
     "schema_fleets",
     "schema_hours",
     "schema_operations",
