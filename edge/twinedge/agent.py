@@ -37,6 +37,7 @@ from twinedge.health.server import PORT_FILE, StatusServer
 from twinedge.lanes import Flush, Lanes, windows_of
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore
+from twinedge.northbound.serving import Northbound
 from twinedge.pipeline import Pipeline
 from twinedge.ports import NotAcquired
 from twinedge.publication import Publication
@@ -162,6 +163,10 @@ class _Running:
         self._replays = Replays(*source_stamped(loaded, catalogue.signals))
         gate = Gate(rules_of(loaded, catalogue), clock, watch.is_unset)
         self._pipeline = Pipeline(self._replays, gate, self._lanes, self._models.runners, self._commit, clock)
+        self._northbound = Northbound(
+            loaded, self.name, clock=clock, random=random, state_dir=options.state, version=VERSION
+        )
+        self._pipeline.watchers.append(self._northbound)
         self._drivers = build_drivers(
             loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state
         )
@@ -200,6 +205,7 @@ class _Running:
             start(serving, "models", self._follow_models(catalogue))
             start(serving, "status", self._tell())
             start(serving, "control", self._keep("control", self._control.run))
+            start(serving, "northbound", self._keep("northbound", self._northbound.run))
             if self._uplink is not None and self._receiver is not None:
                 start(serving, "uplink", self._keep("uplink", self._uplink.run))
                 start(serving, "downlink", self._keep("downlink", self._receiver.run))
@@ -376,6 +382,7 @@ class _Running:
         degraded = list(dict.fromkeys(error.reason for error in troubles))
         if uplink is not None and uplink.needs_operator:
             degraded.append(uplink.reason)
+        degraded += self._northbound.troubles()
         return {
             "gateway": self.name,
             "version": VERSION,
@@ -385,6 +392,7 @@ class _Running:
             "devices": report.devices(self._drivers),
             "twins": report.twins(self._models.runners),
             "uplink": report.uplink(uplink),
+            "northbound": self._northbound.status(),
             "repeats": self._replays.found,
             **report.buffers(self._lanes, self._pipeline, spool),
         }

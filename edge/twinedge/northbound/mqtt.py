@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from twinedge.config.northbound import MqttPublisher
 from twinedge.northbound.discovery import Home, discovery_of
 from twinedge.northbound.layout import layout_of
+from twinedge.northbound.mqtt_outbox import Outbox
 from twinedge.northbound.mqtt_payload import Message, level_of, messages_of, payload_of
 from twinedge.northbound.mqtt_sweep import retained
 from twinedge.northbound.ports import Surroundings
@@ -38,6 +40,7 @@ PORT, PORT_TLS = 1883, 8883
 KEEPALIVE_S = 15
 TIMEOUT_S = 10.0
 FAREWELL_S = 1.0
+TURN = 20  # messages before others have their turn
 ONLINE, OFFLINE = b"online", b"offline"
 V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 _QUIET = logging.getLogger("twinedge.northbound.aiomqtt")
@@ -145,6 +148,7 @@ class MqttNorthbound:
             will=aiomqtt.Will(self.availability, OFFLINE, qos=1, retain=True),
             max_inflight_messages=settings.queue,
             max_queued_incoming_messages=0,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             logger=_QUIET,
         )
 
@@ -162,6 +166,7 @@ class MqttNorthbound:
 
     async def _publish(self, client: aiomqtt.Client) -> None:
         clock, every_ns = self._around.clock, self._settings.every
+        outbox = Outbox(client, self._settings.queue)
         self._there, self._told = await self._swept(client)
         await client.publish(self.availability, ONLINE, qos=1, retain=True)
         self._seen, self._reshaped, self._again_ns = -1, True, clock.boot_ns() + self._settings.again
@@ -174,8 +179,8 @@ class MqttNorthbound:
         while True:
             if self._reshaped:
                 self._reshaped = False
-                await self._reshape(client)
-            await self._changes(client)
+                await self._reshape(outbox)
+            await self._changes(outbox)
             due_ns = max(due_ns + every_ns, clock.boot_ns())
             await self._pause(client, (due_ns - clock.boot_ns()) / SECOND_NS)
 
@@ -194,18 +199,18 @@ class MqttNorthbound:
         known = {t: p for t, p in found.items() if self._home is not None and t.startswith(f"{self._home.prefix}/")}
         return set(found) - set(known), known
 
-    async def _reshape(self, client: aiomqtt.Client) -> None:
+    async def _reshape(self, outbox: Outbox) -> None:
         """Takes back what is served no more, and tells Home Assistant of what is new."""
         topics, wanted = {m.topic for m in self._messages}, self._configurations
         gone = sorted(self._told.keys() - wanted.keys())
-        await self._send(client, [(topic, b"") for topic in gone], retain=True, qos=1)
-        await self._send(client, [(topic, b"") for topic in sorted(self._there - topics)], retain=True, qos=1)
+        await self._send(outbox, [(topic, b"") for topic in gone], retain=True, qos=1)
+        await self._send(outbox, [(topic, b"") for topic in sorted(self._there - topics)], retain=True, qos=1)
         fresh = [(topic, payload) for topic, payload in wanted.items() if self._told.get(topic) != payload]
-        await self._send(client, fresh, retain=True, qos=1)
+        await self._send(outbox, fresh, retain=True, qos=1)
         self._there &= topics
         self._told = dict(wanted)
 
-    async def _changes(self, client: aiomqtt.Client) -> None:
+    async def _changes(self, outbox: Outbox) -> None:
         """Publishes every topic of which a slot has changed since it was told."""
         store, now_ns = self._store, self._around.clock.boot_ns()
         if self._settings.again and now_ns >= self._again_ns:
@@ -214,28 +219,27 @@ class MqttNorthbound:
         messages = self._messages
         due = np.unique(self._owner[store.since(since, self._slots)]).tolist()
         retain, qos = self._settings.retain, self._settings.qos
-        for first in range(0, len(due), self._settings.queue):
+        for first in range(0, len(due), TURN):
             if messages is not self._messages:
                 return  # another layout; all of it is told next
             await self._share.turn()
             with self._share.spending():
-                part = [
-                    (messages[n].topic, payload_of(messages[n], store))
-                    for n in due[first : first + self._settings.queue]
-                ]
-            told = [(topic, payload) for topic, payload in part if payload is not None]
-            await self._send(client, told, retain=retain, qos=qos)
-            self._there.update(topic for topic, _ in told if retain)
-            self._values += len(told)
+                for number in due[first : first + TURN]:
+                    payload = payload_of(messages[number], store)
+                    if payload is not None:
+                        outbox.put(messages[number].topic, payload, qos=qos, retain=retain)
+                        self._there.add(messages[number].topic)
+                        self._values += len(messages[number].entries)
+            await outbox.room()
 
-    async def _send(self, client: aiomqtt.Client, told: Sequence[tuple[str, bytes]], *, retain: bool, qos: int) -> None:
-        """Publishes some messages, at most `queue` at once."""
-        most = self._settings.queue
-        for first in range(0, len(told), most):
+    async def _send(self, outbox: Outbox, told: Sequence[tuple[str, bytes]], *, retain: bool, qos: int) -> None:
+        """Publishes some messages, a few at a time."""
+        for first in range(0, len(told), TURN):
             await self._share.turn()
             with self._share.spending():
-                calls = [client.publish(t, p, qos=qos, retain=retain) for t, p in told[first : first + most]]
-                await asyncio.gather(*calls)
+                for topic, payload in told[first : first + TURN]:
+                    outbox.put(topic, payload, qos=qos, retain=retain)
+            await outbox.room()
 
     def status(self) -> Mapping[str, Any]:
         """See `Part.status`."""
