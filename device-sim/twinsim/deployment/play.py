@@ -98,10 +98,11 @@ class Outcome:
 class Play:
     """One run of the timeline of a scenario."""
 
-    def __init__(self, plant: Running, say: Say) -> None:
+    def __init__(self, plant: Running, say: Say, wait: Callable[[float], object] | None = None) -> None:
+        """Prepares it; `wait` waits some seconds, or turns the clock of the plant."""
         self._plant, self._say = plant, say
         self._actor = Actor(plant)
-        self._pause = threading.Event()
+        self._wait = threading.Event().wait if wait is None else wait
         self._begun_ns = 0
         self._steps: list[Done] = []
         self._expect: list[Expected] = []
@@ -130,7 +131,7 @@ class Play:
                 self._expect_from(one)
             while self._open:
                 self._ask()
-                self._pause.wait(TURN_S)
+                self._wait(TURN_S)
         lasted_s = self._now_ns() / SECOND_NS
         self._say(f"{lasted_s:8.1f} s  letting everything drain, then counting")
         verdict = self._plant.close()
@@ -158,7 +159,7 @@ class Play:
                 future.result()
         self._ask()
         self._plant.check_alive()
-        self._pause.wait(TURN_S)
+        self._wait(TURN_S)
 
     def _fault(self, at_ns: int, plan: FaultPlan) -> None:
         done = Done(at_ns / SECOND_NS, line_of(at_ns, plan).partition(" s  ")[2])
