@@ -23,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from twinedge.alarms.watcher import Alarms
 from twinedge.config.load import LoadedSite, load_site
 from twinedge.control import SOCKET, ControlServer
 from twinedge.downlink.outcomes import Outcomes
@@ -52,7 +53,7 @@ from twinmodel.errors import StorageError, TwinError
 from twinmodel.process import notify, watchdog_period_s
 from twinmodel.signal import Catalogue
 from twinsync.channel import Credentials
-from twinsync.directive import DirectiveState
+from twinsync.directive import DirectiveKind, DirectiveState
 
 log = structlog.get_logger(__name__)
 
@@ -170,11 +171,17 @@ class _Running:
         self._drivers = build_drivers(
             loaded, catalogue, clock=clock, rng=random, client_id=self.name, state_dir=options.state
         )
+        self._alarms = Alarms(
+            loaded, options.state, clock, record=self._pipeline.record,
+            drivers=lambda: self._drivers, runners=lambda: self._models.runners,
+        )  # fmt: skip
+        self._pipeline.watchers.append(self._alarms)
         self._spooled = SpooledItems(storage, watch.quality, os.urandom)
         self._publication = Publication(self._spooled, self._pipeline)
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
         self._control = ControlServer(options.state / SOCKET)
+        self._alarms.serve(self._control)
         self._progress = -1
         self._stop = asyncio.Event()
 
@@ -204,6 +211,7 @@ class _Running:
             flushing = group.create_task(self._pipeline.flush(), name="flush")
             start(serving, "models", self._follow_models(catalogue))
             start(serving, "status", self._tell())
+            start(serving, "alarms", self._keep("alarms", self._alarms.run))
             start(serving, "control", self._keep("control", self._control.run))
             start(serving, "northbound", self._keep("northbound", self._northbound.run))
             if self._uplink is not None and self._receiver is not None:
@@ -297,6 +305,7 @@ class _Running:
             random=self._random,
             on_state=self._directive_ended,
         )
+        self._receiver.handlers[DirectiveKind.ALARM] = self._alarms.obey
         return Uplink(
             self._loaded.site.uplink or self._identity.sync_address,
             self._credentials,
@@ -394,5 +403,6 @@ class _Running:
             "uplink": report.uplink(uplink),
             "northbound": self._northbound.status(),
             "repeats": self._replays.found,
+            "alarms": self._alarms.status(),
             **report.buffers(self._lanes, self._pipeline, spool),
         }

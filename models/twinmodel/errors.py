@@ -122,6 +122,7 @@ REASONS: dict[str, Reason] = {
         (Exit.NOT_ALLOWED, 401, "UNAUTHENTICATED"), "use a token that `twincloud token create` printed"
     ),
     "INVITE_INVALID": _reason(_DENIED, "ask for a new line with `twinctl gateway invite`"),
+    "NO_DEVICE_FOUND": _reason(_MISSING, "look closer with `twinedge probe`, or write site.yaml by hand"),
     "ROOT_NEEDED": _reason(_DENIED, "run it with sudo, or prepare an image with --root"),
     "SERVICE_REFUSED": _reason(
         _CONFLICT, "look at what the command said; `journalctl -u twinedge` tells why a start failed"
@@ -136,6 +137,8 @@ REASONS: dict[str, Reason] = {
     "UNKNOWN_DEFINITION": _reason(_MISSING, "publish it with `twinctl twin define`"),
     "UNKNOWN_PROPERTY": _reason(_MISSING, "see `twinctl twin definition` for the properties it has"),
     "UNKNOWN_FLEET": _reason(_MISSING, "see `twinctl fleet list`"),
+    "UNKNOWN_ALARM": _reason(_MISSING, "see `twinedge alarm list --all`, or `twinctl alarm list`"),
+    "ALARM_CHANGED": _reason(_CONFLICT, "look at the alarm again: it came back since you did"),
     "UNKNOWN_GATEWAY": _reason(_MISSING, "see `twinctl gateway list`"),
     "UNKNOWN_ALARM": _reason(_MISSING, "see `twinctl alarm list --all`"),
     "ALREADY_EXISTS": _reason(_CONFLICT, "use another name or version"),
