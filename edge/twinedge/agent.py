@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 
 from twinedge.alarms.watcher import Alarms
+from twinedge.commanding import Commanding
 from twinedge.config.load import LoadedSite, load_site
 from twinedge.control import SOCKET, ControlServer
 from twinedge.downlink.outcomes import Outcomes
@@ -176,6 +177,11 @@ class _Running:
             drivers=lambda: self._drivers, runners=lambda: self._models.runners,
         )  # fmt: skip
         self._pipeline.watchers.append(self._alarms)
+        self._commanding = Commanding(
+            loaded, options.state, clock,
+            drivers=lambda: self._drivers, runners=lambda: self._models.runners, uplink=lambda: self._uplink,
+        )  # fmt: skip
+        self._pipeline.watchers.append(self._commanding.readings)
         self._spooled = SpooledItems(storage, watch.quality, os.urandom)
         self._publication = Publication(self._spooled, self._pipeline)
         self._receiver: Receiver | None = None
@@ -214,6 +220,7 @@ class _Running:
             start(serving, "alarms", self._keep("alarms", self._alarms.run))
             start(serving, "control", self._keep("control", self._control.run))
             start(serving, "northbound", self._keep("northbound", self._northbound.run))
+            start(serving, "commands", self._keep("commands", self._commanding.run))
             if self._uplink is not None and self._receiver is not None:
                 start(serving, "uplink", self._keep("uplink", self._uplink.run))
                 start(serving, "downlink", self._keep("downlink", self._receiver.run))
@@ -314,6 +321,7 @@ class _Running:
             clock=self._clock,
             random=self._random,
             agent_version=VERSION,
+            commands=self._commanding.desk,
             on_server_time=self._watch.heard,
         )
 
@@ -404,5 +412,6 @@ class _Running:
             "northbound": self._northbound.status(),
             "repeats": self._replays.found,
             "alarms": self._alarms.status(),
+            "commands": self._commanding.status(),
             **report.buffers(self._lanes, self._pipeline, spool),
         }

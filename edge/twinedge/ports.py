@@ -7,11 +7,12 @@ device ─▶ Driver ─▶ Sink ─▶ gate ─▶ align ─▶ estimate ─▶
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from twinmodel.signal import Batch, Catalogue
+from twinsync.command import Arguments, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +135,76 @@ class Driver(Protocol):
 
     def health(self) -> list[DriverHealth]:
         """One entry per device."""
+        ...
+
+
+Permit = Callable[[], None]
+"""Called right before a device is told something; raises what forbids it. From its return on the device may have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a device shows at a point.
+
+    Attributes:
+        value: in the unit of the point; None where `quality` says that there is none.
+        quality: as of a sample.
+        t_ns: wall time of the answer.
+    """
+
+    value: Value
+    quality: int
+    t_ns: int
+
+
+class Writer(Protocol):
+    """A driver that can tell its devices something; one is called for one thing at a time.
+
+    A call that fails before it called its permit has not touched the device. A device that refuses raises
+    ConflictError COMMAND_REFUSED_BY_DEVICE with the fact `code`; after the permit anything else that is raised means
+    that nobody knows. What the permit raises passes through.
+    """
+
+    def step(self, device: str, point: str, value: Value) -> float:
+        """How finely the device can be told this value, in the unit of the point; 0 for exactly.
+
+        Raises:
+            InputError: COMMAND_INVALID, the value cannot be expressed.
+        """
+        ...
+
+    async def write(self, device: str, point: str, value: Value, about: Mapping[str, Value], permit: Permit) -> str:
+        """Tells a point its value.
+
+        Args:
+            device: name in site.yaml.
+            point: of its profile, with `write:` rules.
+            value: in the unit of the point.
+            about: `id` and `issued`, for devices that are told these, too.
+            permit: see `Permit`.
+
+        Returns:
+            Who confirmed it, for people: `the device`, `the broker`.
+
+        Raises:
+            UnreachableError: DEVICE_UNREACHABLE, COMMAND_UNANSWERED.
+        """
+        ...
+
+    async def feed(self, device: str, point: str, beat: int, permit: Permit) -> None:
+        """Feeds the watchdog that the rules of a point name, with the count `beat`; raises as `write`."""
+        ...
+
+    async def call(
+        self, device: str, method: str, arguments: Sequence[Value], about: Mapping[str, Value], permit: Permit
+    ) -> Arguments:
+        """Calls a method; returns what it gives, None for nothing. Raises as `write`."""
+        ...
+
+    async def read(self, device: str, point: str) -> Shown | None:
+        """What the device shows now; None where it cannot be asked, and only tells by itself.
+
+        Raises:
+            UnreachableError: DEVICE_UNREACHABLE.
+        """
         ...

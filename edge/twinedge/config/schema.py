@@ -22,6 +22,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from twinedge.config.alarms import AlarmDefaults, AlarmRules
 from twinedge.config.commands import Commands
 from twinedge.config.northbound import Northbound
+from twinedge.config.remote import Changes
 from twinmodel.clock import SECOND_NS
 from twinmodel.profile.schema import Duration, Strict, parse_duration
 
@@ -211,5 +212,6 @@ class Site(Strict):
     commands: Commands = Commands()
     spool: Spool = Spool()
     status: Status = Status()
+    config: Changes = Changes()
     uplink: str | None = None
     northbound: Northbound | None = None

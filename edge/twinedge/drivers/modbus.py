@@ -24,6 +24,7 @@ from twinedge.drivers.modbus_fields import Scales
 from twinedge.drivers.modbus_frame import ACKNOWLEDGE, BUSY, Refused, Request, Values
 from twinedge.drivers.modbus_line import Line, LineLostError, Reply, SilentError
 from twinedge.drivers.modbus_unit import STRANGER_RETRY_NS, Group, Unit, unreachable
+from twinedge.drivers.modbus_write import RegisterWriter
 from twinedge.drivers.plan import Read
 from twinedge.ports import DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock, round_to_step
@@ -44,6 +45,9 @@ class ModbusDriver:
         clock: the boot clock paces, the wall clock stamps samples at their arrival.
         rng: jitter of reconnects, and the phases of polls.
         timeout_s: time a unit has for one reply.
+
+    Attributes:
+        writer: tells its devices what commands say.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class ModbusDriver:
         self._has_spare = allowed > 1
         homes = min(max(allowed - 1, 1), len(self._units))
         self._buses = [_Bus(self._units[n::homes], Backoff(rng)) for n in range(homes)]
+        self.writer = RegisterWriter(self._units)
         self._spare: Line | None = None
         self._spare_probing = asyncio.Lock()
 
@@ -117,6 +122,8 @@ class ModbusDriver:
             line = self._line(len(bus.units))
             try:
                 await line.open()
+                for unit in bus.units:
+                    unit.line = line
                 await self._session(bus, line, sink)
                 text = "the connection was lost"
             except LineLostError as lost:
@@ -125,6 +132,8 @@ class ModbusDriver:
                 text = f"no connection to {self._address}: {str(refused) or 'no answer'}"
             finally:
                 line.close()
+                for unit in bus.units:
+                    unit.line = None
             for unit in bus.units:
                 await self._away(unit, text, sink)
             await asyncio.sleep(bus.backoff.delay_s())

@@ -26,6 +26,7 @@ from twinedge.drivers.modbus_frame import (
     tcp_replies,
 )
 from twinedge.drivers.modbus_serial import open_serial, silence_s, transmission_s
+from twinedge.ports import Permit
 from twinmodel.clock import Clock
 
 BUFFER_MAX = 4096
@@ -142,12 +143,27 @@ class Line(asyncio.Protocol):
             self._owing.discard(unit)
         return await self._exchange(unit, request, delay_s)
 
-    async def _exchange(self, unit: int, request: Request, delay_s: float) -> Reply:
+    async def tell(self, unit: int, request: Request, permit: Permit, delay_s: float = 0.0) -> Reply:
+        """Sends one request once, in its turn, if the permit passes at that moment; raises as `ask`, and as the permit.
+
+        A unit that owes a reply is asked nothing: its late reply could not be told from the one to this request.
+        """
+        if unit in self._owing:
+            raise SilentError("the unit has not answered the request before")
+        return await self._exchange(unit, request, delay_s, permit)
+
+    async def _exchange(self, unit: int, request: Request, delay_s: float, permit: Permit | None = None) -> Reply:
         await self._turn.acquire()
         transport = self._transport
         if transport is None:
             self._turn.release()
             raise LineLostError(self._why)
+        if permit is not None:
+            try:
+                permit()
+            except BaseException:
+                self._turn.release()
+                raise
         exchange = _Exchange(unit, request, self._loop.create_future(), overlaps=self._passed > 0)
         number = self._send(transport, exchange)
         patience = None

@@ -8,6 +8,8 @@ from twinedge.drivers.modbus_frame import EXCEPTION, INTERFACE_TRANSPORT
 
 OBJECTS_AT = 7
 """Place of the number of objects, behind unit, function, type, code, conformity, "more follows" and next object."""
+ECHOES = {5: 8, 6: 8, 15: 8, 16: 8, 22: 10}
+"""Length of replies to writes, which repeat what was written or where."""
 
 
 def rtu_frame(unit: int, body: bytes) -> bytes:
@@ -27,7 +29,7 @@ def rtu_reply(buffer: bytes | bytearray, unit: int, function: int) -> bytes | No
         if buffer[at + 1] == function == INTERFACE_TRANSPORT:
             size = _identification_size(buffer, at)
         elif buffer[at + 1] == function:
-            size = buffer[at + 2] + 5
+            size = ECHOES.get(function, buffer[at + 2] + 5)
         elif buffer[at + 1] == function | EXCEPTION:
             size = 5
         else:

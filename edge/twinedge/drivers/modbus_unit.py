@@ -23,6 +23,7 @@ from twinedge.drivers.modbus_frame import (
     Request,
     Values,
 )
+from twinedge.drivers.modbus_line import Line
 from twinedge.drivers.plan import Outcome, Planner, Read
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS, Clock
 from twinmodel.profile.address import parse_address, parse_type
@@ -108,6 +109,8 @@ class Unit:
         identified: whether it was found to be the right one on this connection.
         stranger: whether it is another device, or of another firmware.
         polled: the group that is being asked for.
+        line: the connection it is polled on, None while there is none.
+        fields: how its points lie.
     """
 
     def __init__(self, assignment: Assignment, clock: Clock, rng: random.Random) -> None:
@@ -118,6 +121,7 @@ class Unit:
         self.identified = False
         self.stranger = False
         self.polled: Group | None = None
+        self.line: Line | None = None
         self._rng = rng
         self._waiting: asyncio.Future[None] | None = None
         self._plan(assignment)
@@ -127,7 +131,8 @@ class Unit:
         self.delay_s = profile.limits.delay / SECOND_NS
         self.scales = Scales()
         self.traits = traits_of(profile)
-        self.groups = _groups(profile, fields_of(profile, assignment.signals), self._rng)
+        self.fields = fields_of(profile, assignment.signals)
+        self.groups = _groups(profile, self.fields, self._rng)
 
     def change(self, assignment: Assignment, now_ns: int) -> None:
         """Reads something else from the next poll on; what is under way ends as it began.

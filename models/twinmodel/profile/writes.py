@@ -101,9 +101,7 @@ def check_method(profile: FirmwareProfile, document: Document, name: str, method
     _check_interlock(profile, document, place, method.interlock)
 
 
-def _check_registers(
-    profile: FirmwareProfile, document: Document, place: KeyPath, point: Point, rules: Write
-) -> None:
+def _check_registers(profile: FirmwareProfile, document: Document, place: KeyPath, point: Point, rules: Write) -> None:
     address, wire = parse_address(point.at, profile.base or 0), parse_type(point.as_ or "uint16")
     if address.table in {"input", "discrete"}:
         raise document.error("VALUE_INVALID", place, f"{point.at} cannot be written; holding and coil can")
@@ -118,9 +116,7 @@ def _check_registers(
         raise document.error("VALUE_INVALID", (*place, "function"), message)
 
 
-def _check_published(
-    profile: FirmwareProfile, document: Document, place: KeyPath, point: Point, rules: Write
-) -> None:
+def _check_published(profile: FirmwareProfile, document: Document, place: KeyPath, point: Point, rules: Write) -> None:
     spark = (point.payload or profile.defaults.payload) == "sparkplug"
     if profile.protocol != "mqtt" or spark:
         if rules.publish is not None:
@@ -158,7 +154,11 @@ def _check_called(document: Document, place: KeyPath, method: Method) -> None:
 
 
 def _check_bounds(document: Document, place: KeyPath, point: Point, rules: Write) -> None:
-    if rules.range is None and not point.states and kind_of(point) is not Kind.BOOL:
+    kind = kind_of(point)
+    if kind in {Kind.BOOL, Kind.STRING}:
+        if rules.range is not None or rules.step is not None:
+            raise document.error("VALUE_INVALID", place, "`range` and `step` are for numbers")
+    elif rules.range is None and not point.states:
         raise document.error("VALUE_INVALID", place, "is without `range`", hint="add range: [low, high]")
     _check_ascends(document, place, rules.range)
     if rules.range is not None and rules.step is not None and rules.step > rules.range[1] - rules.range[0]:
@@ -183,9 +183,7 @@ def _check_unit(document: Document, place: KeyPath, unit: str) -> None:
         raise document.error(wrong.reason, (*place, "unit"), wrong.message, hint=wrong.hint) from None
 
 
-def _check_watchdog(
-    profile: FirmwareProfile, document: Document, place: KeyPath, point: str, rules: Write
-) -> None:
+def _check_watchdog(profile: FirmwareProfile, document: Document, place: KeyPath, point: str, rules: Write) -> None:
     watchdog = rules.watchdog
     if watchdog is None:
         return
