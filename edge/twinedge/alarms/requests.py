@@ -92,7 +92,9 @@ def ask(engine: Engine, request: Request, now: Now) -> AlarmRecord:
     if after == alarm.standing and request.do != "comment":
         return alarm.record(alarm.at_ns)
     alarm.standing, alarm.by, alarm.comment, alarm.at_ns = after, request.by, request.comment, now.wall_ns
-    if not after.shelved_until_ns:
+    if after.shelved_until_ns:
+        engine.shelved[request.alarm] = alarm
+    else:
         alarm.shelved_until_boot_ns = None
         engine.shelved.pop(request.alarm, None)
     return engine.tell(alarm, now.wall_ns, now, always=True)
