@@ -43,6 +43,14 @@ class ModbusAddress:
     def __str__(self) -> str:
         return self.path if self.framing == "rtu" else f"{self.host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        """As site.yaml takes it."""
+        if self.framing == "rtu":
+            return f"rtu://{self.path}?baud={self.baud}&parity={self.parity}&stop={self.stop}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.framing}://{host}:{self.port}"
+
 
 def parse_modbus(text: str) -> ModbusAddress:
     """Reads an address. Raises ValueError that says what to write instead."""

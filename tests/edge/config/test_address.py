@@ -94,3 +94,10 @@ def test_serial_line_at_two_speeds_is_refused(site):
 def test_single_entries_are_left_alone():
     assert spread_address("tcp://a") == ["tcp://a"]
     assert spread_units(7) == [7]
+
+
+@pytest.mark.parametrize(
+    "text", ["tcp://10.0.0.7:502", "rtu+tcp://[::1]:1502", "rtu:///dev/ttyUSB0?baud=9600&parity=E&stop=2"]
+)
+def test_an_address_written_out_is_read_as_the_same(text):
+    assert parse_modbus(text).url == text

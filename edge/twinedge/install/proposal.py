@@ -1,0 +1,110 @@
+"""A first site.yaml from what was found; what fits no profile stands in it as a comment with the next step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twinedge.config.load import load_site
+from twinedge.install.search import Found
+from twinmodel.errors import ConflictError, MissingError
+from twinmodel.profile.find import default_folders, find_profile
+
+_HEAD = """\
+# Proposed by `twinedge init`; look at every line, then:
+#   twinedge test       reads each device once
+#   twinedge plan       tells what it will cost
+"""
+
+
+def named(found: Sequence[Found]) -> dict[str, Found]:
+    """Names for what was found: its profile's device and a number."""
+    counts: dict[str, int] = {}
+    names: dict[str, Found] = {}
+    for one in found:
+        counts[one.stem] = counts.get(one.stem, 0) + 1
+        names[f"{one.stem}-{counts[one.stem]}"] = one
+    return names
+
+
+def site_text(site: str, devices: Mapping[str, Found], *, disk: str, profiles: str | None) -> str:
+    """The text of site.yaml."""
+    fitting = {name: one for name, one in devices.items() if one.profile}
+    rest = {name: one for name, one in devices.items() if not one.profile}
+    folders = default_folders(Path(profiles) if profiles else None)
+    lines = [_HEAD, f"site: {site}"]
+    lines += [f"profiles: {json.dumps(profiles)}"] if profiles else []
+    lines.append("devices:")
+    for name, one in fitting.items():
+        lines.append(f"  # {'it is one' if one.sure else 'it may be one'}: {_one_line(one.why)}")
+        lines += [f"  # first: {_one_line(one.step)}"] if one.step else []
+        lines.append(f"  {name}: {{{', '.join(_entries(one, short_name(one.profile, folders)))}}}")
+    if rest:
+        lines.append("# Found, but read by no profile; `twinedge browse ADDRESS --as-profile FILE` drafts one:")
+    for name, one in rest.items():
+        lines.append(f"#  {_one_line(one.why)}")
+        lines.append(f"#  {name}: {{{', '.join(_entries(one, 'VENDOR/DEVICE'))}}}")
+    lines.append(f"spool: {{disk: {disk}}}")
+    return "\n".join(lines) + "\n"
+
+
+def write_site(path: Path, text: str, *, replace: bool) -> Path | None:
+    """Puts site.yaml in place once it has been read back without an error.
+
+    Returns:
+        Where the one before it is kept, None when there was none.
+
+    Raises:
+        ConflictError: ALREADY_EXISTS without `replace`.
+        ConfigError: the text is not valid; nothing has changed.
+    """
+    refuse_existing(path, replace=replace)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text)
+    try:
+        load_site(partial)
+        kept = None
+        if path.exists():
+            kept = path.with_name(f"{path.name}.before")
+            kept.write_bytes(path.read_bytes())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return kept
+
+
+def refuse_existing(path: Path, *, replace: bool) -> None:
+    """Raises ConflictError ALREADY_EXISTS for a file that is there and is not to be replaced."""
+    if path.exists() and not replace:
+        hint = "edit it, or give --replace: the old one is kept beside it"
+        raise ConflictError("ALREADY_EXISTS", f"{path} is there already", hint=hint)
+
+
+def refuse_nothing(devices: Mapping[str, Found]) -> None:
+    """Raises MissingError DEVICE_UNREACHABLE when no profile fits anything that was found."""
+    if not any(one.profile for one in devices.values()):
+        what = f"{len(devices)} found, none of a known profile" if devices else "nobody answers there"
+        hint = "look closer with `twinedge probe`; `twinedge browse ADDRESS --as-profile FILE` drafts a profile"
+        raise MissingError("NO_DEVICE_FOUND", f"{what}: nothing was written", hint=hint)
+
+
+def short_name(profile: str, folders: Sequence[Path]) -> str:
+    """`vendor/device` where that leads to the same file: the device may then be given another firmware."""
+    short = profile.rpartition("/")[0]
+    return short if find_profile(short, folders) == find_profile(profile, folders) else profile
+
+
+def _entries(one: Found, profile: str) -> list[str]:
+    entries = [f"{one.protocol}: {json.dumps(one.address)}"]
+    entries += [f"unit_id: {one.unit_id}"] if one.protocol == "modbus" else []
+    entries += [f"root: {json.dumps(one.root)}"] if one.root else []
+    entries.append(f"profile: {profile}")
+    if one.security is not None:
+        entries.append(f"security: {{policy: {one.security[0]}, mode: {one.security[1]}}}")
+    return entries
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
