@@ -57,6 +57,7 @@ from twincloud.api.threads import Threads
 from twincloud.api.v1 import (
     backtests,
     cloud_twins,
+    commands,
     definitions,
     directives,
     events,
@@ -159,6 +160,7 @@ def create_app(
         operations,
         backtests,
         cloud_twins,
+        commands,
         replay,
         retention,
     ):

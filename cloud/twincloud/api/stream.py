@@ -19,6 +19,7 @@ from twincloud.api.diagnosis import diagnose_gateway
 from twincloud.api.fleet import Fleet, Snapshot, every
 from twincloud.api.metrics import Metrics
 from twincloud.api.threads import Threads
+from twincloud.api.v1.commands import command_view
 from twincloud.api.views import directive_view
 from twincloud.events.bus import Bus, Change
 from twincloud.storage.contract import Event, GatewayKey, Store, TwinKey
@@ -289,6 +290,8 @@ class Stream:
                 frames += self._twin_frame(change)
             elif change.kind == "gateway":
                 frames += self._gateway_frame(change)
+            elif change.kind == "command":
+                frames += self._command_frame(change)
         if any(change.kind == "directive" for change in found):
             frames += self._directive_frames(tenant, found)
         return frames
@@ -306,6 +309,14 @@ class Stream:
         except MissingError:
             return []
         return [(change, Frame("gateway", change.site, "", view.model_dump_json()))]
+
+    def _command_frame(self, change: Change) -> list[tuple[Change, Frame]]:
+        twin, _, command = change.name.partition("/")
+        try:
+            found = self._store.command(TwinKey(change.tenant, change.site, twin), command)
+        except MissingError:
+            return []
+        return [(change, Frame("command", change.site, twin, command_view(found).model_dump_json()))]
 
     def _directive_frames(self, tenant: str, changes: set[Change]) -> list[tuple[Change, Frame]]:
         wanted = {change.name for change in changes if change.kind == "directive"}
@@ -353,6 +364,9 @@ def changes_of(event: Event) -> tuple[Change, ...]:
         return Change(event.tenant, "directive", event.site, one), Change(
             event.tenant, "twin", event.site, event.subject
         )
+    if event.kind == "command":
+        one = f"{event.subject}/{event.body.get('command', '')}"
+        return (Change(event.tenant, "command", event.site, one),)
     if event.kind == "twin" and "twins" in event.body:
         twins = event.body["twins"]
         return tuple(Change(event.tenant, "twin", event.site, str(name)) for name in _names(twins))

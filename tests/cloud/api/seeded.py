@@ -33,13 +33,15 @@ from twincloud.identity.ledger import Ledger
 from twincloud.identity.tokens import issue
 from twincloud.operations.pool import LEASE_NS
 from twincloud.storage import CoordinatorStore, open_store
-from twincloud.storage.contract import Arrival, GatewayKey
+from twincloud.storage.contract import Arrival, GatewayKey, TwinKey
+from twincloud.storage.records_commands import Order
 from twincloud.upkeep.tasks import tasks_of
 from twinmodel.clock import SECOND_NS, ManualClock
 from twinmodel.package.build import build
 from twinmodel.package.signing import generate_key, public_pem, sign
 from twinmodel.signal import Batch, Kind, Stream
 from twinsync import block
+from twinsync.command import CommandKind
 from twinsync.item import Block, Gap, Item
 
 TENANTS = ("acme", "globex")
@@ -138,6 +140,8 @@ async def _sow(folder: Path) -> dict[str, dict[str, str]]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=base, headers=headers) as admin:
             names[tenant] = await _fill(site, partial(_say, admin), tenant)
     _age(site, settings)
+    for tenant in TENANTS:
+        names[tenant]["command"] = _command(site, GatewayKey(tenant, "mill", "gw-1"))
     app.state.threads.close()
     site.store.close()
     return names
@@ -225,6 +229,13 @@ def _hole_and_letter(site: Site, gateway: GatewayKey) -> None:
     assert site.store.commit(gateway, session, arrivals, site.clock.wall_ns()).nack is None
 
 
+def _command(site: Site, gateway: GatewayKey) -> str:
+    """A command that waits for another person, of a twin that says whose it is."""
+    order = Order(CommandKind.WRITE, "pump", "", 4.0, "", 3_600 * SECOND_NS, 1, f"of {gateway.tenant}")
+    key = TwinKey(gateway.tenant, "mill", "tanks")
+    return site.store.issue_command(key, order, by="ann", now_ns=site.clock.wall_ns()).id
+
+
 def _age(site: Site, settings: Settings) -> None:
     """Forty days later: history is compacted and archived, and a new day has begun in blocks."""
     site.clock.advance(START_NS + AGE_NS - site.clock.wall_ns())
@@ -261,6 +272,7 @@ def right_requests(names: Mapping[str, str]) -> dict[tuple[str, str], Right]:
         ("PATCH", twin + "/desired"): Right({"setpoint": {"value": 0.25}}),
         ("PUT", one): Right({"properties": {"length": 3}}, headers={"If-Match": "*"}),
         ("DELETE", one): Right(headers={"If-Match": "*"}),
+        ("POST", twin + "/commands"): Right({"property": "pump", "value": 3.5, "approvals": 1}),
         ("POST", "/twins:batch"): Right({"items": [{"site": "mill", "twin": "tanks", "body": {"tags": {"a": "b"}}}]}),
         ("PUT", "/fleets/{f}"): Right({"filter": "drifting"}, headers={"If-Match": "*"}),
         ("DELETE", "/fleets/{f}"): Right(headers={"If-Match": "*"}),

@@ -26,7 +26,7 @@ LISTS = [
 ]
 SHOWN = [
     "/fleet", "/sites", "/gateways", "/twins", "/twinRecords", "/fleets", "/operations", "/directives", "/deadLetters",
-    "/models", "/signers", "/twinDefinitions", "/cloudTwins", "/sites/mill/twins/tanks/relationships",
+    "/commands", "/models", "/signers", "/twinDefinitions", "/cloudTwins", "/sites/mill/twins/tanks/relationships",
     "/sites/mill/twins/globex-press/record", "/sites/mill/gateways/gw-1/wishes", "/sites/mill/gateways/gw-1/losses",
 ]  # fmt: skip
 FOREIGN, NOWHERE = ALONE["globex"], "qqqqqq-wwwww"
@@ -55,13 +55,15 @@ def seeded(tmp_path, shared, request):
 def swaps(route, names):
     """Per path parameter: what globex alone has, and what nobody has."""
     numbers = {"operation": names["operation"], "letter": names["letter"]}
-    for parameter in ("s", "g", "twin", "f", "d", "name", "target", "target_site", "type", "digest", *numbers):
+    for parameter in ("s", "g", "twin", "f", "d", "name", "target", "target_site", "type", "digest", "command", *numbers):
         if f"{{{parameter}}}" not in route[1]:
             continue
         if parameter in numbers:
             yield parameter, numbers[parameter], HUGE
         elif parameter == "digest":
             yield parameter, names["own_digest"], "f" * 64
+        elif parameter == "command":
+            yield parameter, names["command"], "f" * 32
         else:
             yield parameter, FOREIGN, NOWHERE
 

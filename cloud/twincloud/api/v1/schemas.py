@@ -25,6 +25,7 @@ Times are RFC 3339 text in UTC with nine digits. Lists are `{items, next_page_to
     GET    /api/v1/tenants/{t}/signers                                      SignerList
     POST   /api/v1/tenants/{t}/signers                                      SignerRequest -> SignerView
     GET    /api/v1/tenants/{t}/directives?target=                           DirectiveList
+    POST   /api/v1/tenants/{t}/sites/{s}/twins/{twin}/commands              CommandRequest -> CommandView; see commands
     GET    /api/v1/tenants/{t}/deadLetters                                  DeadLetterList
     GET    /api/v1/tenants/{t}/events?site=&twin=                           SSE, resumes by Last-Event-ID
 """
