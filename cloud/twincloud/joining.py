@@ -32,6 +32,7 @@ from twincloud.operations.pool import Pool
 from twincloud.operations.task import Work
 from twincloud.replay import backtest
 from twincloud.storage.contract import GatewayKey, Store
+from twincloud.upkeep.gateways import GatewayWatch
 from twincloud.upkeep.runner import Runner
 from twincloud.upkeep.tasks import tasks_of
 from twinmodel.clock import Clock
@@ -87,7 +88,8 @@ def join(settings: Settings, clock: Clock, store: Store, ca: Authority, ledger: 
     pool = Pool(store, clock, KINDS)
     app.state.wake_operations = pool.wake
     cloud_twins = CloudTwins(store, clock, Stepper(store, on_commit=bus.notify_twins))
-    upkeep = Runner((*tasks_of(settings, store, clock), cloud_twins), store.lease, clock, Random())  # noqa: S311 it spreads work
+    tasks = (*tasks_of(settings, store, clock), GatewayWatch(store, bus.notify), cloud_twins)
+    upkeep = Runner(tasks, store.lease, clock, Random())  # noqa: S311 it spreads work
     app.state.upkeep = upkeep
     parts = Parts(settings, clock, store, ca, ledger, bus, metrics, app, pool, enrolment, upkeep)
     return parts

@@ -218,6 +218,7 @@ async def _sync_server(parts: Parts, port: int) -> AsyncIterator[int]:
     def committed(_gateway: GatewayKey, commit: Commit) -> None:
         parts.metrics.ingested.inc(commit.samples)
         parts.metrics.refused.inc(len(commit.rejected))
+        parts.metrics.unreadable.inc(commit.unreadable)
         parts.bus.notify_twins(commit.twins)
 
     servicer = SyncServicer(

@@ -21,9 +21,11 @@ from twincloud.identity.tokens import hash_of, issue
 from twincloud.registry.packages import Description
 from twincloud.storage import create, open_store
 from twincloud.storage.contract import Arrival, Beat, GatewayKey, Hello, Running
+from twinmodel.alarms.records import AlarmRecord, Priority, encode
+from twinmodel.alarms.states import State
 from twinmodel.clock import SECOND_NS, ClockQuality, ManualClock
 from twinmodel.errors import PackageError
-from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream, TwinBinding
+from twinmodel.signal import ALARMS_SIGNAL, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
 from twinsync import block
 from twinsync.item import Block, Boot, Item
 
@@ -37,6 +39,17 @@ def describe_fake_package(blob: bytes, trusted: Mapping[str, bytes]) -> Descript
         raise PackageError("PACKAGE_INVALID", "it is no package")
     signer = next(iter(trusted), "")
     return Description(name, version, hashlib.sha256(blob).hexdigest(), signer, {"flow": ""}, {"level": ""})
+
+
+def alarm(name: str, state: State = State.UNACK, occurrence: int = 1, **more: object) -> AlarmRecord:
+    """A record of an alarm of high priority."""
+    plain: dict[str, object] = {
+        "rule": name, "source": "tank-1-dev.level", "active": state in (State.UNACK, State.ACKED),
+        "acked": state in (State.ACKED, State.NORM), "severity": 700, "priority": Priority.HIGH,
+        "text": "above 9.5 m", "value": 9.75, "limit": 9.5, "unit": "m", "quality": "", "cause": "", "count": 1,
+        "by": "", "comment": "", "until_ns": 0, "at_ns": 0,
+    }  # fmt: skip
+    return AlarmRecord(alarm=name, state=state, occurrence=occurrence, **(plain | more))
 
 
 @functools.cache
@@ -59,13 +72,14 @@ class Gateway:
             f"{twin}-dev.level" if not role else f"{twin}/level{role}" for twin in twins for role in roles
         ]
         signals = tuple(Signal(i, name, Kind.FLOAT, period_ns=SECOND_NS) for i, name in enumerate(names))
+        signals += (Signal(len(names), ALARMS_SIGNAL, Kind.STRING, "", Stream.ALARM),)
         bindings = tuple(
             TwinBinding(t, "tank", "", {"flow": f"{t}-dev.flow", "level": f"{t}-dev.level"}, ("level",), {"level": ""})
             for t in twins
         )
         self.catalogue = Catalogue(signals, bindings)
         self.boot = Boot(hashlib.sha256(repr(key).encode()).digest()[:16], b"", 1, START_NS, ClockQuality.SYNCED)
-        self.seq = 0
+        self.seq = self.told = 0
         self.session = 0
 
     def connect(self, running: tuple[Running, ...] = ()) -> None:
@@ -88,6 +102,21 @@ class Gateway:
         content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns)
         item = Item(self.boot.id, Stream.TELEMETRY, self.seq, self.seq + len(ids) - 1, content)
         self.seq += len(ids)
+        commit = self.plant.store.commit(self.key, self.session, [Arrival(item, (batch,))], now_ns)
+        assert commit.nack is None
+        self.plant.bus.notify_twins(commit.twins)
+
+    def tell(self, *records: str | AlarmRecord, t_ns: int | None = None) -> None:
+        """Commits records of alarms."""
+        now_ns = self.plant.clock.wall_ns()
+        texts = [one if isinstance(one, str) else encode(one) for one in records]
+        times = [now_ns if t_ns is None else t_ns] * len(texts)
+        signal = self.catalogue.by_name[ALARMS_SIGNAL].id
+        batch = Batch.of(Kind.STRING, [signal] * len(texts), texts, [0] * len(texts), times)
+        packed = block.encode([batch], self.catalogue)
+        content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns)
+        item = Item(self.boot.id, Stream.ALARM, self.told, self.told + len(texts) - 1, content)
+        self.told += len(texts)
         commit = self.plant.store.commit(self.key, self.session, [Arrival(item, (batch,))], now_ns)
         assert commit.nack is None
         self.plant.bus.notify_twins(commit.twins)

@@ -55,6 +55,7 @@ from twincloud.api.short import Short
 from twincloud.api.stream import Stream
 from twincloud.api.threads import Threads
 from twincloud.api.v1 import (
+    alarms,
     backtests,
     cloud_twins,
     commands,
@@ -148,6 +149,7 @@ def create_app(
         session,
         fleet,
         fleets,
+        alarms,
         gateways,
         twins,
         exports,

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from twincloud.api.alarm_views import attention_of, counts_view
 from twincloud.api.diagnosis import diagnose_gateway, diagnose_twin, severity
 from twincloud.api.threads import Threads
 from twincloud.api.times import to_text
 from twincloud.api.v1.schemas import Attention, FleetSummary, GatewayView, Health, SiteHealth, TwinView
 from twincloud.api.views import freshness_s, gateway_view, lag_s, twin_view
 from twincloud.storage.contract import Gateway, GatewayKey, Page, Store, Twin, TwinKey
+from twincloud.storage.records_alarms import NO_MARKS, Alarm, AlarmChoice, AlarmMarks
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import TwinError
 
@@ -85,6 +87,8 @@ def summarise(
     stale_ns: int,
     last_event: int,
     taken_boot_ns: int = 0,
+    marks: AlarmMarks = NO_MARKS,
+    alarms: Sequence[Alarm] = (),
 ) -> Snapshot:
     """One pass over a tenant's twins; keeps numbers, not twins."""
     counts: dict[str, Counter[str]] = {site: Counter() for site in sites}
@@ -117,6 +121,7 @@ def summarise(
         health, why = diagnose_gateway(gateway, now_ns=now_ns, stale_ns=stale_ns)
         if health != "ok":
             attention.append(Attention(severity=health, kind="gateway", site=site, name=name, why=why))
+    attention += attention_of(alarms)
     attention.sort(key=lambda a: (severity(a.severity), a.kind, a.site, a.name))
     total = sum(counts.values(), Counter())
     summary = FleetSummary(
@@ -136,6 +141,7 @@ def summarise(
         sites=[_site_health(site, counts[site]) for site in sorted(counts)],
         versions=dict(sorted(versions.items())),
         attention=attention[:ATTENTION_MAX],
+        alarms=counts_view(marks),
         last_event=last_event,
         server_time=to_text(now_ns),
     )
@@ -201,8 +207,9 @@ class Fleet:
     async def twin_views(self, tenant: str, twins: Iterable[Twin]) -> list[TwinView]:
         """Views of a page of twins."""
         gateways = await self.gateways(tenant)
+        marks = await self._threads.run(self._store.twin_marks, tenant)
         now_ns = self._clock.wall_ns()
-        return [self._view(twin, gateways.get((twin.key.site, twin.gateway)), now_ns) for twin in twins]
+        return [self._view(twin, gateways.get((twin.key.site, twin.gateway)), now_ns, marks) for twin in twins]
 
     async def twin_view(self, key: TwinKey) -> TwinView:
         """A twin of this moment; raises UNKNOWN_TWIN."""
@@ -218,8 +225,9 @@ class Fleet:
     def read_twins(self, tenant: str, keys: Sequence[TwinKey]) -> list[TwinView | TwinError]:
         """Twins of a tenant at this moment, or UNKNOWN_TWIN in the place of one; blocking."""
         found = self._store.twins_of(tenant, [(key.site, key.twin) for key in keys])
+        marks = self._store.twin_marks(tenant)
         now_ns = self._clock.wall_ns()
-        return [one if isinstance(one, TwinError) else self._view(*one, now_ns) for one in found]
+        return [one if isinstance(one, TwinError) else self._view(*one, now_ns, marks) for one in found]
 
     async def gateway_view(self, key: GatewayKey) -> GatewayView:
         """A gateway of this moment; raises UNKNOWN_GATEWAY."""
@@ -242,8 +250,11 @@ class Fleet:
             for g in gateways
         ]
 
-    def _view(self, twin: Twin, gateway: Gateway | None, now_ns: int) -> TwinView:
-        return twin_view(twin, gateway, now_ns=now_ns, stale_ns=self.stale_ns)
+    def _view(
+        self, twin: Twin, gateway: Gateway | None, now_ns: int, marks: Mapping[GatewayName, AlarmMarks]
+    ) -> TwinView:
+        alarms = marks.get((twin.key.site, twin.key.twin), NO_MARKS)
+        return twin_view(twin, gateway, now_ns=now_ns, stale_ns=self.stale_ns, alarms=alarms)
 
     def _take(self, tenant: str) -> Snapshot:
         gateways = {(g.key.site, g.key.gateway): g for g in every(self._store.gateways, tenant)}
@@ -256,4 +267,6 @@ class Fleet:
             stale_ns=self.stale_ns,
             last_event=self._store.last_event(),
             taken_boot_ns=self._clock.boot_ns(),
+            marks=self._store.alarm_marks(tenant),
+            alarms=self._store.alarms(tenant, AlarmChoice(standing=True), limit=ATTENTION_MAX).items,
         )

@@ -30,6 +30,9 @@ class Metrics:
         self.enrolments = Counter("twincloud_enrolments", "Enrolments by outcome", ["outcome"], registry=self.registry)
         self.ingested = Counter("twincloud_ingested_samples", "Samples committed", registry=self.registry)
         self.refused = Counter("twincloud_refused_items", "Items kept as dead letters", registry=self.registry)
+        self.unreadable = Counter(
+            "twincloud_unreadable_alarms", "Records of alarms that were none", registry=self.registry
+        )
         self.sessions = Gauge("twincloud_sessions", "Gateways connected", registry=self.registry)
         self.pending = Gauge("twincloud_ingest_pending_bytes", "Received and not yet committed", registry=self.registry)
         self._bytes = Gauge("twincloud_store_bytes", "Size of the store", registry=self.registry)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from twincloud.api.alarm_views import alarm_view
+from twincloud.api.changed import changes_of
 from twincloud.api.diagnosis import diagnose_gateway
 from twincloud.api.fleet import Fleet, Snapshot, every
 from twincloud.api.metrics import Metrics
@@ -22,7 +24,7 @@ from twincloud.api.threads import Threads
 from twincloud.api.v1.commands import command_view
 from twincloud.api.views import directive_view
 from twincloud.events.bus import Bus, Change
-from twincloud.storage.contract import Event, GatewayKey, Store, TwinKey
+from twincloud.storage.contract import GatewayKey, Store, TwinKey
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError, UnreachableError
 
@@ -42,7 +44,7 @@ _log = structlog.get_logger("twincloud.events")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One SSE event without its id; `twin` is the twin it is about, "" for a gateway."""
+    """One SSE event without its id; `twin` names the twins it is about, one a line, "" for a gateway."""
 
     kind: str
     site: str
@@ -71,7 +73,7 @@ class Watcher:
 
     def wants(self, frame: Frame) -> bool:
         """Whether a frame passes the client's filter."""
-        return (not self.site or frame.site == self.site) and (not self.twin or frame.twin == self.twin)
+        return (not self.site or frame.site == self.site) and (not self.twin or self.twin in frame.twin.split("\n"))
 
     def put(self, frames: Iterable[tuple[Change, Frame]], cursor: int, *, older: bool = False) -> None:
         """Adds frames, newer ones in place of those that wait; `older` ones never replace."""
@@ -290,6 +292,8 @@ class Stream:
                 frames += self._twin_frame(change)
             elif change.kind == "gateway":
                 frames += self._gateway_frame(change)
+            elif change.kind == "alarm":
+                frames += self._alarm_frame(change)
             elif change.kind == "command":
                 frames += self._command_frame(change)
         if any(change.kind == "directive" for change in found):
@@ -309,6 +313,14 @@ class Stream:
         except MissingError:
             return []
         return [(change, Frame("gateway", change.site, "", view.model_dump_json()))]
+
+    def _alarm_frame(self, change: Change) -> list[tuple[Change, Frame]]:
+        try:
+            alarm = self._store.alarm(change.tenant, change.name)
+        except MissingError:
+            return []
+        body = alarm_view(alarm).model_dump_json()
+        return [(change, Frame("alarm", change.site, "\n".join(alarm.twins), body))]
 
     def _command_frame(self, change: Change) -> list[tuple[Change, Frame]]:
         twin, _, command = change.name.partition("/")
@@ -349,31 +361,3 @@ class Stream:
     def _forget(self, watcher: Watcher) -> None:
         self._watchers.discard(watcher)
         self._metrics.watchers.set(len(self._watchers))
-
-
-def changes_of(event: Event) -> tuple[Change, ...]:
-    """What an outbox row says has changed; nothing for rows that no view shows.
-
-    A commit names the twins it touched; its gateway's own counts come with the sweep.
-    """
-    if event.kind == "commit":
-        twins = event.body.get("twins", ())
-        return tuple(Change(event.tenant, "twin", event.site, str(name)) for name in _names(twins))
-    if event.kind == "directive":
-        one = f"{event.subject}@{event.body.get('version', '')}"
-        return Change(event.tenant, "directive", event.site, one), Change(
-            event.tenant, "twin", event.site, event.subject
-        )
-    if event.kind == "command":
-        one = f"{event.subject}/{event.body.get('command', '')}"
-        return (Change(event.tenant, "command", event.site, one),)
-    if event.kind == "twin" and "twins" in event.body:
-        twins = event.body["twins"]
-        return tuple(Change(event.tenant, "twin", event.site, str(name)) for name in _names(twins))
-    if event.kind in ("twin", "gateway"):
-        return (Change(event.tenant, event.kind, event.site, event.subject),)
-    return ()
-
-
-def _names(listed: object) -> Iterable[object]:
-    return listed if isinstance(listed, list | tuple) else ()

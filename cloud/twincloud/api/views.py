@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from twincloud.api.alarm_views import counts_view
 from twincloud.api.diagnosis import diagnose_gateway, diagnose_twin
 from twincloud.api.times import to_text, to_text_or_none
 from twincloud.api.v1.holdings import LossView, SampleView, WishView
@@ -37,6 +38,7 @@ from twincloud.storage.contract import (
     Value,
     Wish,
 )
+from twincloud.storage.records_alarms import NO_MARKS, AlarmMarks
 from twincloud.twins.buckets import Buckets, quality_of
 from twincloud.twins.lifecycle import State
 from twinmodel.clock import SECOND_NS
@@ -136,7 +138,9 @@ def lag_s(twin: Twin) -> float | None:
     return None if newest is None else max(0.0, (newest.t_committed_ns - newest.t_event_ns) / SECOND_NS)
 
 
-def twin_view(twin: Twin, gateway: Gateway | None, *, now_ns: int, stale_ns: int) -> TwinView:
+def twin_view(
+    twin: Twin, gateway: Gateway | None, *, now_ns: int, stale_ns: int, alarms: AlarmMarks = NO_MARKS
+) -> TwinView:
     """A twin with its health and the sentence that explains it."""
     fresh_s = freshness_s(twin, now_ns)
     health, why = diagnose_twin(twin, gateway, fresh_s=fresh_s, now_ns=now_ns, stale_ns=stale_ns)
@@ -158,6 +162,7 @@ def twin_view(twin: Twin, gateway: Gateway | None, *, now_ns: int, stale_ns: int
         run="cloud" if twin.run == "cloud" else "edge",
         tags=dict(twin.tags),
         record_revision=twin.record,
+        alarms=counts_view(alarms),
     )
 
 

@@ -17,7 +17,7 @@ PENDING_MAX = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A thing whose view is no longer current; `kind` is `twin`, `gateway`, `command` or `directive`."""
+    """A thing whose view is no longer current; `kind` is `twin`, `gateway`, `alarm`, `command` or `directive`."""
 
     tenant: str
     kind: str

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from twincloud.filters import Filter
+from twincloud.storage.contract_alarms import Alarms
 from twincloud.storage.contract_archives import Archives
 from twincloud.storage.contract_cloud import Clouds
 from twincloud.storage.contract_commands import Commands
@@ -371,6 +372,7 @@ class Store(
     Operations,
     Clouds,
     Commands,
+    Alarms,
     Archives,
     Exports,
     Hours,

@@ -1,4 +1,4 @@
-"""What to do with an item, given the mark of its (boot, stream): a pure table.
+"""What to do with an item, given the mark of its (boot, stream): a pure table; and whether its block fits its numbers.
 
     item [first, last] against next_seq        verdict
     last < next                                COVERED   acknowledged again, nothing else
@@ -15,10 +15,16 @@ A Gap overlaps when a gateway drops blocks whose acknowledgement it has not hear
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 
+from twincloud.storage.part import Bound
+from twinmodel.errors import InputError
+from twinmodel.signal import Batch
+from twinsync.columns import largest
 from twinsync.item import Gap, Item
+from twinsync.kept import samples_of
 
 
 class Verdict(Enum):
@@ -47,3 +53,18 @@ def tail(item: Item, next_seq: int) -> Item:
         return item
     count = item.last_seq - next_seq + 1
     return replace(item, first_seq=next_seq, content=replace(item.content, count=count))
+
+
+def fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> str:
+    """Why a block cannot be taken, "" when it can."""
+    if batches is None:
+        return "BLOCK_CORRUPT"
+    if bound is None:
+        return "SCHEMA_UNKNOWN"
+    try:
+        if sum([len(batch.signal) for batch in batches]) != samples_of(item):
+            return "BLOCK_CORRUPT"
+    except InputError as error:
+        return error.reason
+    signals = len(bound.depth)
+    return "BLOCK_CORRUPT" if any(largest(b.signal) >= signals for b in batches) else ""

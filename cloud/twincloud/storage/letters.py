@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from twincloud.storage import schema as t
 from twincloud.storage import schema_hours as h
+from twincloud.storage.alarm_fold import AlarmFold
 from twincloud.storage.commit_times import commit_time
 from twincloud.storage.contract import DeadLetter, GatewayKey, Page
 from twincloud.storage.newest import NewestStore
@@ -13,7 +16,7 @@ from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import NUMBERS, News, limited, record, take_numbers
 from twincloud.storage.span import span_ns_of, span_of
 from twinmodel.errors import ConflictError, MissingError
-from twinmodel.signal import Stream
+from twinmodel.signal import Batch, Stream
 from twinsync import block
 
 
@@ -91,8 +94,22 @@ class LetterStore(NewestStore):
             connection.execute(_COUNT, counted)
             connection.execute(_REMOVE, {"letter": letter})
             body: dict[str, object] = {"requeued": True, "first_seq": row["first_seq"], "last_seq": row["last_seq"]}
-            record(connection, [News(tenant, row["site"], "deadletter", row["gateway"], now_ns, body)])
+            news = [News(tenant, row["site"], "deadletter", row["gateway"], now_ns, body)]
+            record(connection, news + self._alarms_of(connection, row, schema_id, batches, now_ns))
         return samples
+
+    def _alarms_of(
+        self, connection: Connection, row: RowMapping, schema_id: int, batches: Sequence[Batch], now_ns: int
+    ) -> list[News]:
+        """What its records of alarms change."""
+        if row["stream"] != Stream.ALARM:
+            return []
+        key = GatewayKey(row["tenant"], row["site"], row["gateway"])
+        catalogue = self._catalogue_by_id(connection, schema_id)
+        bound = self._bound(connection, row["gateway_id"], schema_id, catalogue, writing=True)
+        fold = AlarmFold(connection, self._database)
+        fold.take(key, row["gateway_id"], (row["boot_id"], row["first_seq"]), batches, bound, row["received_ns"])
+        return fold.write(now_ns)
 
 
 def _row(connection: Connection, tenant: str, letter: int) -> RowMapping:

@@ -152,7 +152,11 @@ class MailboxStore(Part):
         connection.execute(_SUPERSEDE, {**same, "why": NEWER, "what": detail, "now_ns": now_ns})
         connection.execute(insert(t.directives), row)
         body: dict[str, object] = {"twin": target, "name": row["name"], "version": row["version"], "outcome": ""}
-        record(connection, [News(gateway.tenant, gateway.site, "directive", target, now_ns, body)])
+        news = [News(gateway.tenant, gateway.site, "directive", target, now_ns, body | {"gateway": gateway.gateway})]
+        if target.startswith(SYSTEM):  # no twin tells other replicas whom to wake
+            told: dict[str, object] = {"directive": row["id"]}
+            news.append(News(gateway.tenant, gateway.site, "gateway", gateway.gateway, now_ns, told))
+        record(connection, news)
         return directive_of(row, gateway)
 
     def open_directives(self, gateway: GatewayKey) -> tuple[Directive, ...]:
@@ -181,7 +185,7 @@ class MailboxStore(Part):
             if row["outcome"] == outcome and row["reason"] != NEWER:
                 return
             body: dict[str, object] = {"twin": row["target"], "name": row["name"], "version": row["version"]}
-            body |= {"outcome": outcome, "reason": reason}
+            body |= {"outcome": outcome, "reason": reason, "gateway": gateway.gateway}
             if row["outcome"] and row["reason"] != NEWER:
                 body["kept"] = row["outcome"]
             else:

@@ -265,13 +265,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one commit did; `nack` is set when an item came out of order (later items were not taken)."""
+    """What one commit did; `nack`: an item came out of order, later ones were not taken; `unreadable` alarm records."""
 
     marks: tuple[Mark, ...]
     rejected: tuple[tuple[bytes, Stream, int, str], ...] = ()
     nack: Mark | None = None
     samples: int = 0
     twins: tuple[TwinKey, ...] = ()
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from twincloud.registry.blobs import Blobs
 from twincloud.registry.packages import Verify, verify_package
 from twincloud.storage import migrate
 from twincloud.storage import schema as t
+from twincloud.storage.alarms import AlarmStore
 from twincloud.storage.archives import ArchiveStore
 from twincloud.storage.artifacts import SharedBlobs
 from twincloud.storage.asof import AsOfStore
@@ -67,6 +68,7 @@ class CoordinatorStore(
     CompactionStore,
     MergeStore,
     AuditStore,
+    AlarmStore,
     CommitTimeStore,
     FleetStore,
     FleetsStore,

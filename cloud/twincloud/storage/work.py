@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sqlalchemy import ClauseElement, Connection, bindparam, func, insert, select, update
 
 from twincloud.storage import schema as t
+from twincloud.storage.alarm_fold import AlarmFold
 from twincloud.storage.contract import Arrival, Commit, GatewayKey, TwinKey
 from twincloud.storage.database import Database, Row
-from twincloud.storage.dedupe import Verdict, judge, tail
+from twincloud.storage.dedupe import Verdict, fault, judge, tail
 from twincloud.storage.newest import SAVE_BLOCKS, saved_row
 from twincloud.storage.part import NUMBERS, Bound, News, Recent, check_session, event_row, take_numbers_fast
 from twincloud.storage.span import span_ns_of, span_of
@@ -22,9 +23,7 @@ from twincloud.twins.latest import Fresh, Latest, not_overtaken
 from twincloud.twins.state import Origin
 from twinmodel.errors import InputError
 from twinmodel.signal import Batch, Stream
-from twinsync.columns import largest
 from twinsync.item import Block, Gap, Item, Mark, NotAcquired, Outage
-from twinsync.kept import samples_of
 
 LETTERS_MAX = 1_000
 LETTERS_BYTES_MAX = 16 << 20
@@ -91,6 +90,7 @@ class Work:
         self._letters_held: dict[int, tuple[int, int]] = {}
         self._taken: list[Taken] = []
         self._news: list[News] = []
+        self._alarms = AlarmFold(connection, database)
 
     def load(self, requests: Sequence[tuple[int, Sequence[Arrival]]]) -> None:
         """Reads gateways, boots and marks of all requests, (gateway id, arrivals) each."""
@@ -133,7 +133,8 @@ class Work:
     def finish(self, taken: Taken) -> Commit:
         """The answer to a request, once all is written."""
         marks = tuple(Mark(boot, Stream(slot[1]), self._marks.get(slot, 0)) for slot, boot in taken.slots.items())
-        return Commit(marks, tuple(taken.rejected), taken.nack, taken.samples, tuple(taken.twins))
+        unreadable = self._alarms.unreadable.get(taken.gateway_id, 0)
+        return Commit(marks, tuple(taken.rejected), taken.nack, taken.samples, tuple(taken.twins), unreadable)
 
     def _take_one(self, taken: Taken, arrival: Arrival, bounds: Mapping[bytes, Bound]) -> None:
         item = arrival.item
@@ -156,7 +157,7 @@ class Work:
         elif not isinstance(item.content, Block):
             self._declare(taken, tail(item, next_seq), boot_id)
         else:
-            reason = arrival.poison or _fault(item, arrival.batches, bounds.get(item.content.schema))
+            reason = arrival.poison or fault(item, arrival.batches, bounds.get(item.content.schema))
             if reason:
                 self._bury(taken, item, boot_id, next_seq, reason)
             else:
@@ -179,6 +180,10 @@ class Work:
         self._blocks.append((row, Decoded(order, bound.schema_id, tuple(batches))))
         origin = Origin(counter, item.boot, int(item.stream), item.first_seq, self._received_ns, self._now_ns)
         taken.fresh.append((bound, Fresh(bound.schema_id, batches, origin, *span_ns)))
+        if item.stream is Stream.ALARM:
+            place = (boot_id, item.first_seq)
+            about = self._alarms.take(taken.key, taken.gateway_id, place, batches, bound, self._received_ns)
+            taken.twins |= {TwinKey(taken.key.tenant, taken.key.site, twin): None for twin in about}
         samples = sum([len(batch.signal) for batch in batches])
         taken.blocks += 1
         taken.samples += samples
@@ -267,6 +272,7 @@ class Work:
         for taken in self._taken:
             self._fold(taken)
         news = self._news + [n for taken in self._taken if (n := self._news_of(taken)) is not None]
+        news += self._alarms.write(self._now_ns)
         rows = [row for row, _ in self._blocks] + self._losses + self._letters
         number = 0
         if rows or news:
@@ -349,21 +355,6 @@ class Work:
 
     def _write(self, statement: ClauseElement, rows: Sequence[Row]) -> None:
         self._database.write_many(self._connection, statement, rows)
-
-
-def _fault(item: Item, batches: Sequence[Batch] | None, bound: Bound | None) -> str:
-    """Why a block cannot be taken, "" when it can."""
-    if batches is None:
-        return "BLOCK_CORRUPT"
-    if bound is None:
-        return "SCHEMA_UNKNOWN"
-    try:
-        if sum([len(batch.signal) for batch in batches]) != samples_of(item):
-            return "BLOCK_CORRUPT"
-    except InputError as error:
-        return error.reason
-    signals = len(bound.depth)
-    return "BLOCK_CORRUPT" if any(largest(b.signal) >= signals for b in batches) else ""
 
 
 _SESSION = select(t.gateways.c.id, t.gateways.c.session, t.gateways.c.last_block).where(

@@ -11,7 +11,7 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import httpx
 from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 
-from tests.cloud.plant import START_NS
+from tests.cloud.plant import START_NS, alarm
 from tests.cloud.replay.tanks import SOURCE, Site, catalogue, packages, truth
 from twincloud.api.app import create_app
 from twincloud.api.times import to_text
@@ -35,11 +35,14 @@ from twincloud.operations.pool import LEASE_NS
 from twincloud.storage import CoordinatorStore, open_store
 from twincloud.storage.contract import Arrival, GatewayKey, TwinKey
 from twincloud.storage.records_commands import Order
+from twincloud.storage.records_alarms import alarm_id
 from twincloud.upkeep.tasks import tasks_of
+from twinmodel.alarms.records import encode
+from twinmodel.alarms.states import State
 from twinmodel.clock import SECOND_NS, ManualClock
 from twinmodel.package.build import build
 from twinmodel.package.signing import generate_key, public_pem, sign
-from twinmodel.signal import Batch, Kind, Stream
+from twinmodel.signal import ALARMS_SIGNAL, Batch, Kind, Signal, Stream
 from twinsync import block
 from twinsync.command import CommandKind
 from twinsync.item import Block, Gap, Item
@@ -128,8 +131,10 @@ def _template() -> tuple[Path, dict[str, dict[str, str]]]:
 
 async def _sow(folder: Path) -> dict[str, dict[str, str]]:
     gateways = [GatewayKey(tenant, "mill", "gw-1") for tenant in TENANTS]
-    site = Site(folder, gateway=gateways[0])
-    site.join(gateways[1], catalogue())
+    plan = catalogue()
+    plan = replace(plan, signals=(*plan.signals, Signal(len(plan), ALARMS_SIGNAL, Kind.STRING, "", Stream.ALARM)))
+    site = Site(folder, gateway=gateways[0], plan=plan)
+    site.join(gateways[1], plan)
     settings, ledger = Settings(state=site.folder), Ledger(site.folder)
     app = _app(site.store, site.clock, settings, ledger, Bus())
     names = {}
@@ -169,6 +174,7 @@ async def _fill(site: Site, say: Callable[..., Awaitable[Any]], tenant: str) -> 
     site.run_plant(truth(TICKS), gateway=gateway)
     CloudTwins(site.store, site.clock, Stepper(site.store, tier="interpreted")).run(site.clock.wall_ns())
     _hole_and_letter(site, gateway)
+    _alarms(site, gateway)
     await say("PUT", "/twinDefinitions/tank/versions/1.0.0", DEFINITION)
     for twin in ("draft-1", "spare-1", ALONE[tenant]):
         body = {"definition": "tank@1.0.0", "tags": {"of": tenant}}
@@ -212,6 +218,9 @@ async def _fill(site: Site, say: Callable[..., Awaitable[Any]], tenant: str) -> 
         "name": models["right"]["name"], "version": models["right"]["version"], "digest": models["right"]["digest"],
         "operation": str(done["id"]), "queued": str(queued["id"]), "letter": str(letters["items"][0]["id"]),
         "type": "feeds", "target_site": "mill", "target": "draft-1", "property": "level2",
+        **{name: alarm_id(gateway, name) for name in ("shelved", "spare")},
+        "alarm": alarm_id(gateway, "level-high"),
+        "own_alarm": alarm_id(gateway, ALONE[tenant]),
         "right": references["right"], "wrong": references["wrong"], "own_digest": own["digest"],
     }  # fmt: skip
 
@@ -227,6 +236,19 @@ def _hole_and_letter(site: Site, gateway: GatewayKey) -> None:
     letter = Item(boot.id, Stream.BULK, 10, 19, content)
     arrivals = [Arrival(gap), Arrival(letter, None, "SCHEMA_UNKNOWN")]
     assert site.store.commit(gateway, session, arrivals, site.clock.wall_ns()).nack is None
+
+
+def _alarms(site: Site, gateway: GatewayKey) -> None:
+    plan, boot, session = site.gateways[gateway]
+    states = {"level-high": State.UNACK, "shelved": State.SHELVED, "spare": State.OUT_OF_SERVICE}
+    states[ALONE[gateway.tenant]] = State.ACKED
+    texts = [encode(alarm(name, state, source="plc.level2")) for name, state in states.items()]
+    times = [START_NS + n * SECOND_NS for n in range(len(texts))]
+    batch = Batch.of(Kind.STRING, [plan.by_name[ALARMS_SIGNAL].id] * len(texts), texts, [0] * len(texts), times)
+    packed = block.encode([batch], plan)
+    content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns)
+    told = Arrival(Item(boot.id, Stream.ALARM, 0, len(texts) - 1, content), (batch,))
+    assert site.store.commit(gateway, session, [told], site.clock.wall_ns()).unreadable == 0
 
 
 def _command(site: Site, gateway: GatewayKey) -> str:
@@ -276,6 +298,14 @@ def right_requests(names: Mapping[str, str]) -> dict[tuple[str, str], Right]:
         ("POST", "/twins:batch"): Right({"items": [{"site": "mill", "twin": "tanks", "body": {"tags": {"a": "b"}}}]}),
         ("PUT", "/fleets/{f}"): Right({"filter": "drifting"}, headers={"If-Match": "*"}),
         ("DELETE", "/fleets/{f}"): Right(headers={"If-Match": "*"}),
+        ("GET", "/alarms/{alarm}/journal"): Right(query=span),
+        ("POST", "/alarms:ack"): Right({"items": [{"alarm": names["alarm"]}]}),
+        ("POST", "/alarms/{alarm}:shelve"): Right({"for_s": 60}),
+        ("POST", "/alarms/{alarm}:comment"): Right({"comment": "seen"}),
+        ("POST", "/alarms/{alarm}:ack"): Right({"occurrence": 1}),
+        ("POST", "/alarms/{alarm}:unshelve"): Right({}, path={"alarm": names["shelved"]}),
+        ("POST", "/alarms/{alarm}:outOfService"): Right({}),
+        ("POST", "/alarms/{alarm}:inService"): Right({}, path={"alarm": names["spare"]}),
         ("POST", "/gateways:invite"): Right({"site": "mill", "gateway": "gw-2"}),
         ("POST", "/sites/{s}/gateways/{g}:coarsen"): Right({"stream": "bulk", "period_s": 1}),
         ("POST", "/models"): Right(blobs["right"]),

@@ -26,7 +26,8 @@ LISTS = [
 ]
 SHOWN = [
     "/fleet", "/sites", "/gateways", "/twins", "/twinRecords", "/fleets", "/operations", "/directives", "/deadLetters",
-    "/commands", "/models", "/signers", "/twinDefinitions", "/cloudTwins", "/sites/mill/twins/tanks/relationships",
+    "/alarms", "/commands", "/models", "/signers", "/twinDefinitions", "/cloudTwins",
+    "/sites/mill/twins/tanks/relationships",
     "/sites/mill/twins/globex-press/record", "/sites/mill/gateways/gw-1/wishes", "/sites/mill/gateways/gw-1/losses",
 ]  # fmt: skip
 FOREIGN, NOWHERE = ALONE["globex"], "qqqqqq-wwwww"
@@ -55,11 +56,27 @@ def seeded(tmp_path, shared, request):
 def swaps(route, names):
     """Per path parameter: what globex alone has, and what nobody has."""
     numbers = {"operation": names["operation"], "letter": names["letter"]}
-    for parameter in ("s", "g", "twin", "f", "d", "name", "target", "target_site", "type", "digest", "command", *numbers):
+    for parameter in (
+        "s",
+        "g",
+        "twin",
+        "f",
+        "d",
+        "name",
+        "target",
+        "target_site",
+        "type",
+        "digest",
+        "command",
+        "alarm",
+        *numbers,
+    ):
         if f"{{{parameter}}}" not in route[1]:
             continue
         if parameter in numbers:
             yield parameter, numbers[parameter], HUGE
+        elif parameter == "alarm":
+            yield parameter, names["own_alarm"], "0" * 24
         elif parameter == "digest":
             yield parameter, names["own_digest"], "f" * 64
         elif parameter == "command":

@@ -110,6 +110,15 @@ class ModelStateView(Shape):
     isolation: str = ""
 
 
+class AlarmCounts(Shape):
+    """Alarms in numbers, those that are hidden aside; `by_priority` counts the unacknowledged ones."""
+
+    unacked: int = 0
+    active: int = 0
+    highest: Literal["", "low", "medium", "high", "urgent"] = ""
+    by_priority: dict[str, int] = Field(default_factory=dict)
+
+
 class TwinView(Shape):
     """One twin; `why` says in one sentence, with the number and the rule, why it is not ok."""
 
@@ -130,6 +139,7 @@ class TwinView(Shape):
     run: Literal["edge", "cloud"] = "edge"
     tags: dict[str, str] = Field(default_factory=dict)
     record_revision: int = 0
+    alarms: AlarmCounts = Field(default_factory=AlarmCounts)
     expired: bool = Field(
         default=False, description="with `as_of`: whether retention has let go of what some values may have been"
     )
@@ -199,7 +209,7 @@ class Attention(Shape):
     """One line of "needs attention", worst first."""
 
     severity: Health
-    kind: Literal["twin", "gateway"]
+    kind: Literal["twin", "gateway", "alarm"]
     site: str
     name: str
     why: str
@@ -224,6 +234,7 @@ class FleetSummary(Shape):
     sites: list[SiteHealth]
     versions: dict[str, int] = Field(description="running model `name@version` -> number of twins")
     attention: list[Attention]
+    alarms: AlarmCounts = Field(default_factory=AlarmCounts)
     last_event: int
     server_time: str
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 from twincloud.storage import (
+    schema_alarms,
     schema_archives,
     schema_cloud,
     schema_commands,
@@ -17,6 +18,7 @@ from twincloud.storage import (
 from twincloud.storage.schema import metadata
 
 __all__ = [
+    "schema_alarms",
     "schema_archives",
     "schema_cloud",
     "schema_commands",

@@ -1,0 +1,312 @@
+"""Alarms as people see them: listings, numbers, the journal, and what is asked of them.
+
+    ask ─▶ directive `@alarm/NAME` ─▶ gateway ─▶ record ─▶ `alarm_fold` ─▶ the state people see
+
+Of a gateway's alarm nothing changes here but that something is asked of it. The coordinator's own, of gateways that
+are away, are in `alarm_watch`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, case, func, select, tuple_
+
+from twincloud.filters import Field, Fields, Filter, Kind
+from twincloud.filters.fields import Path
+from twincloud.filters.sql import Columns
+from twincloud.storage import schema as t
+from twincloud.storage.alarm_watch import AlarmWatchStore
+from twincloud.storage.contract import Directive, GatewayKey, Page
+from twincloud.storage.mailbox import MailboxStore, directive_of
+from twincloud.storage.paging import page_of, place_of
+from twincloud.storage.part import News, limited, record
+from twincloud.storage.records_alarms import (
+    OWN,
+    RANKS,
+    TARGET,
+    Alarm,
+    AlarmAsk,
+    AlarmChoice,
+    AlarmMarks,
+    AlarmStep,
+    Highest,
+)
+from twincloud.storage.schema_alarms import alarms
+from twincloud.storage.tiers import Wanted, joined
+from twinmodel.alarms.records import Priority, decode
+from twinmodel.alarms.states import State
+from twinmodel.clock import SECOND_NS
+from twinmodel.errors import ConflictError, MissingError, TwinError
+from twinmodel.signal import ALARMS_SIGNAL
+
+ALARM: Final = "alarm"
+"""Kind of directives for alarms."""
+COUNTED: Final = (State.UNACK.value, State.ACKED.value, State.RTNUN.value)
+"""States that nothing hides."""
+_OF_SHELVED: Final = {"unshelve": State.SHELVED, "in_service": State.OUT_OF_SERVICE}
+
+ALARM_FIELDS: Final = Fields(
+    (
+        Field("site", Kind.TEXT),
+        Field("gateway", Kind.TEXT),
+        Field("alarm", Kind.TEXT, about="its name"),
+        Field("rule", Kind.TEXT, about="of site.yaml, `communication`, or the device that raises it itself"),
+        Field("source", Kind.TEXT, about="signal, device, twin or gateway it is about"),
+        Field("twins", Kind.NAMES, about='`twins has "pump-7"`'),
+        Field("state", Kind.TEXT, one_of=tuple(str(state) for state in State)),
+        Field("active", Kind.BOOLEAN),
+        Field("acked", Kind.BOOLEAN),
+        Field("severity", Kind.WHOLE, about="1 to 1000"),
+        Field("priority", Kind.TEXT, one_of=tuple(str(priority) for priority in Priority)),
+        Field("cause", Kind.TEXT, about="alarm or device this one is a consequence of"),
+        Field("occurrence", Kind.WHOLE),
+        Field("since", Kind.TIME, about="when this occurrence began"),
+        Field("changed", Kind.TIME, about="when its state changed last"),
+        Field("until", Kind.TIME, about="end of shelving"),
+    )
+)
+
+
+def _about(path: Path) -> ColumnElement[Any]:
+    return case((_names(path[-1]), 1))
+
+
+def _names(twin: str) -> ColumnElement[bool]:
+    # LIKE folds case on one engine and not on the other.
+    return func.replace(alarms.c.twins, f"\n{twin}\n", "") != alarms.c.twins
+
+
+ALARM_COLUMNS: Final[Columns] = {
+    "site": t.gateways.c.site,
+    "gateway": t.gateways.c.gateway,
+    **{
+        name: alarms.c[name] for name in ("alarm", "rule", "source", "state", "active", "acked", "severity", "priority")
+    },
+    "cause": func.nullif(alarms.c.cause, ""),
+    "occurrence": alarms.c.occurrence,
+    "since": alarms.c.since_ns,
+    "changed": alarms.c.changed_ns,
+    "until": func.nullif(alarms.c.until_ns, 0),
+    "twins.*": _about,
+}
+
+
+class AlarmStore(AlarmWatchStore, MailboxStore):
+    """Keeps alarms; see `Alarms`."""
+
+    def alarms(
+        self,
+        tenant: str,
+        wanted: AlarmChoice,
+        *,
+        chosen: Filter | None = None,
+        limit: int = 100,
+        token: str = "",
+    ) -> Page[Alarm]:
+        """See `Alarms.alarms`."""
+        c = alarms.c
+        statement = _ALARM.where(c.tenant == tenant, *_choice(wanted))
+        if chosen is not None:
+            statement = statement.where(chosen.sql(ALARM_COLUMNS))
+        order = (c.rank, -c.changed_ns, c.id)
+        if token:
+            statement = statement.where(tuple_(*order) > tuple_(*place_of(token, int, int, str)))
+        with self._database.read(tenant) as connection:
+            rows = connection.execute(limited(statement.order_by(*order), limit)).mappings().all()
+            page = page_of(rows, limit, lambda row: (row["rank"], -row["changed_ns"], row["id"]))
+            actions = _actions(connection, page.items)
+        return Page(tuple(_alarm(row, actions) for row in page.items), page.next_token)
+
+    def alarm(self, tenant: str, alarm: str) -> Alarm:
+        """See `Alarms.alarm`."""
+        with self._database.read(tenant) as connection:
+            return self._one(connection, tenant, alarm)
+
+    def alarm_marks(self, tenant: str) -> AlarmMarks:
+        """See `Alarms.alarm_marks`."""
+        with self._database.read(tenant) as connection:
+            return _marks([tuple(row) for row in connection.execute(_MARKS, {"of_tenant": tenant})])
+
+    def twin_marks(self, tenant: str) -> Mapping[tuple[str, str], AlarmMarks]:
+        """See `Alarms.twin_marks`."""
+        with self._database.read(tenant) as connection:
+            rows = connection.execute(_STANDING, {"of_tenant": tenant}).all()
+        found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
+        for site, twins, active, acked, priority in rows:
+            for twin in str(twins).split("\n")[1:-1]:
+                found.setdefault((site, twin), []).append((priority, active, acked, 1))
+        return {name: _marks(some) for name, some in found.items()}
+
+    def alarm_journal(self, alarm: Alarm, from_ns: int, to_ns: int, limit: int) -> tuple[AlarmStep, ...]:
+        """See `Alarms.alarm_journal`."""
+        with self._database.read(alarm.gateway.tenant) as connection:
+            ids = (self._gateway_id(connection, alarm.gateway),)
+            wanted = Wanted(alarm.gateway.tenant, ids, frozenset({ALARMS_SIGNAL}), from_ns, to_ns)
+            runs = self._history.runs(connection, wanted).get(ALARMS_SIGNAL, [])
+        steps: list[AlarmStep] = []
+        if not runs:
+            return ()
+        run, name = joined(runs), alarm.record.alarm
+        for at in reversed(np.arange(len(run)).tolist()):
+            try:
+                said = decode(str(run.value[at]))
+            except TwinError:
+                continue  # counted when it came
+            if said.alarm == name:
+                origin = run.origins[int(run.origin[at])]
+                steps.append(AlarmStep(said, int(run.t_ns[at]), origin.received_ns, origin.committed_ns))
+                if len(steps) == limit:
+                    break
+        return tuple(steps)
+
+    def ask_alarms(self, tenant: str, asked: Sequence[AlarmAsk], now_ns: int) -> list[Alarm | TwinError]:
+        """See `Alarms.ask_alarms`."""
+        answers: list[Alarm | TwinError] = []
+        with self._database.write(tenant) as connection:
+            for one in asked:
+                try:
+                    answers.append(self._ask(connection, tenant, one, now_ns))
+                except (ConflictError, MissingError) as refused:
+                    answers.append(refused)
+        return answers
+
+    def _ask(self, connection: Connection, tenant: str, asked: AlarmAsk, now_ns: int) -> Alarm:
+        """One of them; what can be refused is refused before anything is written."""
+        alarm = self._one(connection, tenant, asked.id)
+        _check(alarm, asked)
+        if asked.do == "ack" and alarm.record.acked:
+            return alarm
+        if alarm.record.alarm == OWN:
+            self._ask_own(connection, alarm, asked, now_ns)
+            return self._one(connection, tenant, asked.id)
+        content = {"do": asked.do, "occurrence": alarm.record.occurrence, "for_s": asked.for_s, "by": asked.by}
+        wanted = {
+            "target": f"{TARGET}{alarm.record.alarm}", "kind": ALARM, "name": asked.do,
+            "content": json.dumps({**content, "comment": asked.comment}, separators=(",", ":")).encode(),
+            "created_ns": now_ns, "created_by": asked.by,
+            # One who shelves for an hour does not want it shelved tomorrow, when the gateway is back.
+            "deadline_ns": now_ns + asked.for_s * SECOND_NS if asked.do == "shelve" else 0,
+        }  # fmt: skip
+        self._open(connection, alarm.gateway, self._gateway_id(connection, alarm.gateway), wanted)
+        body: dict[str, object] = {"do": asked.do, "by": asked.by, "gateway": alarm.gateway.gateway, "twins": []}
+        record(connection, [News(tenant, alarm.gateway.site, ALARM, alarm.id, now_ns, body)])
+        return self._one(connection, tenant, asked.id)
+
+    def _one(self, connection: Connection, tenant: str, alarm: str) -> Alarm:
+        row = connection.execute(_ONE, {"of_tenant": tenant, "of_id": alarm}).mappings().first()
+        if row is None:
+            raise MissingError("UNKNOWN_ALARM", f"no alarm {alarm!r}")
+        return _alarm(row, _actions(connection, [row]))
+
+
+def _check(alarm: Alarm, asked: AlarmAsk) -> None:
+    """Refuses what would be done to another occurrence than was seen, or undo what somebody else has just asked."""
+    now = alarm.record
+    if asked.occurrence is not None and asked.occurrence != now.occurrence:
+        raise ConflictError(
+            "PRECONDITION_FAILED",
+            f"alarm {now.alarm!r}: occurrence {asked.occurrence} was seen, {now.occurrence} is the present one",
+            hint="look at it again",
+        )
+    waits = alarm.action
+    if waits is not None and not waits.outcome and waits.name != asked.do and asked.do in ("ack", "comment"):
+        raise ConflictError(
+            "IN_PROGRESS",
+            f"alarm {now.alarm!r}: {waits.name} by {waits.created_by} waits for gateway {alarm.gateway.gateway}",
+            hint="wait until the gateway has answered",
+        )
+    needed = _OF_SHELVED.get(asked.do)
+    if needed is not None and now.state is not needed and (waits is None or waits.outcome):
+        raise ConflictError(
+            "PRECONDITION_FAILED",
+            f"alarm {now.alarm!r} is {now.state}, not {needed}",
+            hint="look at it again",
+        )
+
+
+def _choice(wanted: AlarmChoice) -> list[ColumnElement[bool]]:
+    c = alarms.c
+    parts: list[ColumnElement[bool]] = []
+    texts = (
+        (t.gateways.c.site, wanted.site), (t.gateways.c.gateway, wanted.gateway), (c.state, wanted.state),
+        (c.priority, wanted.priority), (c.cause, wanted.cause),
+    )  # fmt: skip
+    parts += [column == text for column, text in texts if text]
+    for column, flag in ((c.active, wanted.active), (c.acked, wanted.acked), (c.standing, wanted.standing)):
+        if flag is not None:
+            parts.append(column.is_(flag))
+    if wanted.twin:
+        parts.append(_names(wanted.twin))
+    return parts
+
+
+def _actions(connection: Connection, rows: Sequence[RowMapping]) -> Mapping[tuple[int, str], RowMapping]:
+    """The newest directive for each of these alarms."""
+    if not rows:
+        return {}
+    targets = sorted({f"{TARGET}{row['alarm']}" for row in rows})
+    names = {"gateways": sorted({row["gateway_id"] for row in rows}), "targets": targets}
+    found = connection.execute(_ACTIONS, names).mappings()
+    return {(row["gateway_id"], row["target"].removeprefix(TARGET)): row for row in found}
+
+
+def _alarm(row: RowMapping, actions: Mapping[tuple[int, str], RowMapping]) -> Alarm:
+    key = GatewayKey(row["tenant"], row["site"], row["gateway"])
+    action = actions.get((row["gateway_id"], row["alarm"]))
+    asked: Directive | None = None if action is None else directive_of(action, key)
+    return Alarm(
+        id=row["id"],
+        gateway=key,
+        record=decode(row["record"]),
+        twins=tuple(row["twins"].split("\n")[1:-1]),
+        since_ns=row["since_ns"],
+        changed_ns=row["changed_ns"],
+        received_ns=row["received_ns"],
+        committed_ns=row["committed_ns"],
+        seen_ns=row["last_seen_ns"],
+        connected=bool(row["connected"]),
+        action=asked,
+    )
+
+
+def _marks(rows: Sequence[tuple[Any, ...]]) -> AlarmMarks:
+    """Numbers of (priority, active, acked, how many)."""
+    unacked: dict[str, int] = {}
+    active, highest = 0, min((RANKS[Priority(row[0])] for row in rows), default=None)
+    for priority, holds, acked, count in rows:
+        active += count if holds else 0
+        if not acked:
+            unacked[priority] = unacked.get(priority, 0) + count
+    return AlarmMarks(unacked, active, "" if highest is None else _NAMES[highest])
+
+
+_NAMES: Final[Mapping[int, Highest]] = {rank: priority.value for priority, rank in RANKS.items()}
+_ALARM: Select[Any] = select(
+    alarms, t.gateways.c.site, t.gateways.c.gateway, t.gateways.c.connected, t.gateways.c.last_seen_ns
+).join(t.gateways, t.gateways.c.id == alarms.c.gateway_id)
+_ONE = _ALARM.where(alarms.c.tenant == bindparam("of_tenant"), alarms.c.id == bindparam("of_id"))
+_COUNTED = (alarms.c.tenant == bindparam("of_tenant"), alarms.c.standing.is_(True), alarms.c.state.in_(COUNTED))
+_MARKS = (
+    select(alarms.c.priority, alarms.c.active, alarms.c.acked, func.count())
+    .where(*_COUNTED)
+    .group_by(alarms.c.priority, alarms.c.active, alarms.c.acked)
+)
+_STANDING = (
+    select(t.gateways.c.site, alarms.c.twins, alarms.c.active, alarms.c.acked, alarms.c.priority)
+    .join(t.gateways, t.gateways.c.id == alarms.c.gateway_id)
+    .where(*_COUNTED, alarms.c.twins != "")
+)
+_LATEST = (
+    select(func.max(t.directives.c.number).label("number"))
+    .where(
+        t.directives.c.gateway_id.in_(bindparam("gateways", expanding=True)),
+        t.directives.c.target.in_(bindparam("targets", expanding=True)),
+    )
+    .group_by(t.directives.c.gateway_id, t.directives.c.target)
+    .subquery()
+)
+_ACTIONS = select(t.directives).join(_LATEST, _LATEST.c.number == t.directives.c.number)
