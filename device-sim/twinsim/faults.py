@@ -4,6 +4,7 @@
     plant    plant_drift                     the plant itself ages over half a minute; size: lost share, default 0.3
     device   dropout refuse                  answers nothing; answers that it cannot (mqtt: says it is not running)
              reboot firmware_update          away for `size` seconds, then starts anew, as another profile with `to`
+    writes   write_refused write_ignored write_unanswered   refuses, says yes and keeps what it had, does it in silence
     modbus   busy exception wrong_id wrong_unit late byte_by_byte short oversized reset half_open map_change
     opcua    bad_status uncertain old_clock future_clock overflow renumber
     mqtt     death flood huge bad_utf8 retained broker_loss old_clock future_clock
@@ -40,6 +41,9 @@ class FaultKind(StrEnum):
     REFUSE = "refuse"
     REBOOT = "reboot"
     FIRMWARE_UPDATE = "firmware_update"
+    WRITE_REFUSED = "write_refused"
+    WRITE_IGNORED = "write_ignored"
+    WRITE_UNANSWERED = "write_unanswered"
     BUSY = "busy"
     EXCEPTION = "exception"
     WRONG_ID = "wrong_id"
@@ -99,6 +103,9 @@ FAULTS: Mapping[FaultKind, FaultFacts] = {
     FaultKind.FIRMWARE_UPDATE: FaultFacts(
         "profile", "away, then comes back as the profile or firmware of `to`", "seconds away", 5.0, 0.0, 3600.0
     ),
+    FaultKind.WRITE_REFUSED: FaultFacts("modbus", "refuses all writes", "the exception's code", 4.0, 1.0, 255.0),
+    FaultKind.WRITE_IGNORED: FaultFacts("modbus opcua", "says that a write is done, and keeps what it had"),
+    FaultKind.WRITE_UNANSWERED: FaultFacts("modbus", "does what is written, and answers nothing"),
     FaultKind.BUSY: FaultFacts("modbus", "refuses as busy", "share of requests", 1.0, 0.0, 1.0),
     FaultKind.EXCEPTION: FaultFacts("modbus", "answers with an exception", "its code", 4.0, 1.0, 255.0),
     FaultKind.WRONG_ID: FaultFacts("modbus", "answers with another transaction id"),

@@ -17,7 +17,7 @@ import structlog
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import InputError
 from twinmodel.profile.address import Table
-from twinsim.faults import FaultPanel
+from twinsim.faults import FaultKind, FaultPanel
 from twinsim.image.cells import ILLEGAL_FUNCTION, ILLEGAL_VALUE, TABLES, RefusedError, unpack_bits
 from twinsim.image.device import ProfileDevice, Written
 from twinsim.serve.modbus_wire import Framing, Listener, exception, listening
@@ -25,6 +25,7 @@ from twinsim.served import ServedLog
 
 Spread = Literal["units", "ports", "hosts"]
 UNITS_MAX = 247
+MASK_WRITE = 22
 CACHED_MAX = 4096
 _log = structlog.get_logger(__name__)
 
@@ -57,11 +58,28 @@ class RegisterUnit:
                 start, count = int.from_bytes(pdu[1:3], "big"), int.from_bytes(pdu[3:5], "big")
                 cells = self.device.registers.read(function, start, count)
                 return bytes((function, len(cells))) + cells
-            table, start, cells = _write_of(pdu)
-            self._write(table, start, cells, connection)
+            self._obey(pdu, connection)
         except RefusedError as refused:
             return exception(function, refused.code)
-        return pdu[:5]
+        if self.device.faults.size(FaultKind.WRITE_UNANSWERED) is not None:
+            return b""
+        return pdu[:7] if function == MASK_WRITE else pdu[:5]
+
+    def _obey(self, pdu: bytes, connection: str) -> None:
+        """Does what a write asks for, or as its faults have it. Raises RefusedError."""
+        table, start, cells = self._masked(pdu) if pdu[0] == MASK_WRITE else _write_of(pdu)
+        code = self.device.faults.size(FaultKind.WRITE_REFUSED)
+        if code is not None:
+            raise RefusedError(int(code))
+        if self.device.faults.size(FaultKind.WRITE_IGNORED) is None:
+            self._write(table, start, cells, connection)
+
+    def _masked(self, pdu: bytes) -> tuple[Table, int, bytes]:
+        if len(pdu) != 7:
+            raise RefusedError(ILLEGAL_VALUE)
+        start, keep, bits = (int.from_bytes(pdu[at : at + 2], "big") for at in (1, 3, 5))
+        now = int.from_bytes(self.device.registers.read(3, start, 1), "big")
+        return "holding", start, (now & keep | bits & ~keep & 0xFFFF).to_bytes(2, "big")
 
     def _write(self, table: Table, start: int, cells: bytes, connection: str) -> None:
         device, t_ns = self.device, self._clock.wall_ns()

@@ -25,7 +25,7 @@ NO_RESPONSE = 11
 BUFFER_MAX = 4096
 BACKLOG = 1024
 _HEAD = struct.Struct(">HHHB")
-_FIXED = {1: 6, 2: 6, 3: 6, 4: 6, 5: 6, 6: 6}
+_FIXED = {1: 6, 2: 6, 3: 6, 4: 6, 5: 6, 6: 6, 22: 8}
 
 
 class Unit(Protocol):
@@ -42,7 +42,7 @@ class Unit(Protocol):
         ...
 
     def answer(self, pdu: bytes, connection: str) -> bytes:
-        """The reply to a request, function code first; an exception reply for what it refuses."""
+        """The reply to a request, function code first; an exception for what it refuses, nothing to stay silent."""
         ...
 
     def given_out(self, pdu: bytes, reply: bytes, connection: str) -> None:
@@ -187,6 +187,8 @@ class Connection(asyncio.Protocol):
         elif faults.refusing:
             reply = exception(pdu[0], FAILURE)
         whole = reply or unit.answer(_moved(pdu, faults.size(FaultKind.MAP_CHANGE)), self.name)
+        if not whole:
+            return
         reply = _resized(whole, faults)
         spoilt = reply is not whole
         if faults.size(FaultKind.WRONG_ID) is not None and self._listener.framing == "tcp":

@@ -294,6 +294,8 @@ class NodeFleet:
         value = None if variant is None else variant.Value
         if value == variable.shown or value is None or isinstance(value, list):
             return
+        if device.faults.size(FaultKind.WRITE_IGNORED) is not None:
+            return
         beyond = isinstance(value, int | float) and rules.range is not None and not (
             rules.range[0] <= float(value) <= rules.range[1]
         )  # fmt: skip
