@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from twinedge.cli_options import emit, output_option, pairs, say, state_option
+from twinedge.cli_options import config_option, emit, output_option, pairs, say, state_option
+from twinmodel.errors import Exit
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -186,6 +187,34 @@ def probe_mqtt(
         raise problem
 
 
+@click.command("test")
+@click.argument("devices", nargs=-1)
+@click.option(
+    "--within", "within_s", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds."
+)
+@click.option("--anyway", is_flag=True, help="Also devices of one connection that a running agent holds.")
+@config_option
+@state_option
+@output_option
+def test_command(
+    devices: tuple[str, ...], within_s: float, config: Path, state: Path, output: str, *, anyway: bool
+) -> None:
+    """Read every device of site.yaml once, as the agent would; nothing is written, neither there nor here.
+
+    Exit code 3 when a device fails; each point that fails is named with its reason.
+    """
+    from twinedge.config.load import load_site  # noqa: PLC0415 - --help stays fast
+    from twinedge.probe.trial import trial  # noqa: PLC0415 - --help stays fast
+    from twinedge.probe.trial_text import summary, trial_text  # noqa: PLC0415 - --help stays fast
+    from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
+
+    loaded = load_site(config)
+    document = _run(trial(loaded, devices, state=state, clock=SystemClock(), within_s=within_s, anyway=anyway))
+    emit(output, document, trial_text(document))
+    say(summary(document))
+    _end(0 if document["ok"] else Exit.UNHEALTHY)
+
+
 @click.group("trust")
 def trust_group() -> None:
     """Certificates of OPC UA servers that this gateway trusts, and its own."""
@@ -266,4 +295,4 @@ def _end(code: int) -> None:
         click.get_current_context().exit(code)
 
 
-COMMANDS: tuple[click.Command, ...] = (probe_group, trust_group)
+COMMANDS: tuple[click.Command, ...] = (probe_group, test_command, trust_group)

@@ -57,7 +57,9 @@ class MqttDriver:
         rng: jitter of reconnects.
         client_id: the same after a restart, so that the broker keeps the session; unique among its clients.
         linger_s: time a cancelled driver waits for commits under way.
-        lasting: whether the broker keeps the session of this client between connections.
+
+    Attributes:
+        lasting: whether the broker keeps the session of this client between connections; set it before the run.
     """
 
     def __init__(
@@ -68,14 +70,13 @@ class MqttDriver:
         rng: random.Random,
         client_id: str,
         linger_s: float = LINGER_S,
-        lasting: bool = True,
     ) -> None:
         self._assignment = assignments[0]
         address = urlsplit(self._assignment.device.address)
         self._tls = address.scheme == "mqtts"
         self._host, self._port = address.hostname or "", address.port or (PORT_TLS if self._tls else PORT)
         self._clock, self._client_id, self._linger_s = clock, client_id, linger_s
-        self._backoff, self._lasting = Backoff(rng), lasting
+        self._backoff, self.lasting = Backoff(rng), True
         self._links = [DeviceLink(a, clock) for a in assignments]
         self._routes = Routes([k for k in self._links if k.assignment.profile.defaults.payload != "sparkplug"])
         sparks = [k for k in self._links if k.assignment.profile.defaults.payload == "sparkplug"]
@@ -134,8 +135,9 @@ class MqttDriver:
                 connection.abandon()
                 self._other_version(first)
             ended = told(first, f"{self._host}:{self._port}")
-        if not entered and _cancellations() > cancelled:
-            raise asyncio.CancelledError  # `wait_for` of Python 3.11 loses one that meets a result
+        if _cancellations() > cancelled:
+            # `wait_for` of Python 3.11 loses one that meets a result; a farewell that fails would hide one, too.
+            raise asyncio.CancelledError
         return ended
 
     def _client(self) -> aiomqtt.Client:
@@ -153,7 +155,7 @@ class MqttDriver:
         five = self._version is V5
         properties = Properties(PacketTypes.CONNECT) if five else None  # type: ignore[no-untyped-call]  # paho's
         if properties is not None:
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S if self._lasting else 0
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S if self.lasting else 0
             properties.ReceiveMaximum = RECEIVE_MAX
         will = self._host_role.will(self._clock.wall_ns())
         return aiomqtt.Client(
@@ -163,8 +165,8 @@ class MqttDriver:
             password=password,
             identifier=self._client_id,
             protocol=self._version,
-            clean_session=None if five else not self._lasting,
-            clean_start=not self._lasting if five else 3,  # 3: paho's constant for "not applicable" below MQTT 5
+            clean_session=None if five else not self.lasting,
+            clean_start=not self.lasting if five else 3,  # 3: paho's constant for "not applicable" below MQTT 5
             properties=properties,
             keepalive=KEEPALIVE_S,
             timeout=TIMEOUT_S,
