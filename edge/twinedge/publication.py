@@ -1,12 +1,13 @@
-"""The present catalogue: durable in the spool, then in use by the pipeline, whatever the disk says meanwhile."""
+"""The present catalogue: in use by the pipeline at once, durable in the spool as soon as the disk takes it."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from typing import NoReturn
 
 import structlog
 
+from twinedge.config.numbers import Numbered
 from twinedge.pipeline import RETRY_S, Pipeline
 from twinedge.uplink.spooled import SpooledItems
 from twinmodel.errors import StorageError
@@ -16,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Publication:
-    """Makes catalogues the present one of spool and pipeline.
+    """Makes catalogues the present one of pipeline and spool.
 
     Args:
         spooled: stores them.
@@ -29,25 +30,29 @@ class Publication:
     def __init__(self, spooled: SpooledItems, pipeline: Pipeline) -> None:
         self._spooled = spooled
         self._pipeline = pipeline
+        self._present = Catalogue(())
+        self._unstored = asyncio.Event()
         self.trouble: StorageError | None = None
 
-    async def begin(self, catalogue: Catalogue) -> None:
-        """Uses the first one at once: a disk that refuses keeps nobody from polling, samples wait in their lanes."""
-        await self._store(catalogue)
-        await self._pipeline.use(catalogue)
+    @property
+    def present(self) -> Catalogue:
+        """The one in use."""
+        return self._present
 
-    async def publish(self, catalogue: Catalogue, stop: asyncio.Event) -> bool:
-        """Stores and then uses one; a disk that refuses is asked until it does not, False when `stop` came first."""
-        while not stop.is_set():
-            if await self._store(catalogue):
-                await self._pipeline.use(catalogue)
-                return True
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S):
-                    await stop.wait()
-        return False
+    async def use(self, catalogue: Catalogue, numbered: Numbered | None = None) -> None:
+        """Uses one from now on, whatever the disk says: does not wait, and is followed by `store`.
 
-    async def _store(self, catalogue: Catalogue) -> bool:
+        Args:
+            catalogue: of what goes into the lanes.
+            numbered: see `Pipeline.use`.
+        """
+        self._present = catalogue
+        await self._pipeline.use(catalogue, numbered)
+        self._unstored.set()
+
+    async def store(self) -> bool:
+        """Stores the present one; False when the disk refuses, `run` tries on then."""
+        catalogue = self._present
         try:
             await self._spooled.use(catalogue)
         except StorageError as error:
@@ -55,5 +60,14 @@ class Publication:
                 log.warning("catalogue not stored, trying on", reason=error.reason, detail=error.message)
             self.trouble = error
             return False
-        self.trouble = None
+        if catalogue is self._present:
+            self.trouble = None
+            self._unstored.clear()
         return True
+
+    async def run(self) -> NoReturn:
+        """Stores what the disk refused, until cancelled."""
+        while True:
+            await self._unstored.wait()
+            if not await self.store():
+                await asyncio.sleep(RETRY_S)

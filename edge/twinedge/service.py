@@ -18,7 +18,10 @@ from twinmodel.process import notify
 
 
 def serve(config: Path, state: Path, *, kernel_cache: Path | None, offline: bool, ready_file: Path | None) -> None:
-    """Runs an agent until SIGTERM or SIGINT; raises the TwinError that keeps it from starting."""
+    """Runs an agent until SIGTERM or SIGINT; raises the TwinError that keeps it from starting.
+
+    SIGHUP has it read site.yaml again.
+    """
     # Spool and identity are for this user alone, whoever made the state directory.
     os.umask(0o077)
     # Connection errors of these libraries are told once by the drivers, with the device's name.
@@ -31,6 +34,8 @@ async def _serve(options: Options, ready_file: Path | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    agent = Agent(options, SystemClock(), SystemRandom())
+    loop.add_signal_handler(signal.SIGHUP, agent.hangup.set)
 
     def ready(facts: dict[str, object]) -> None:
         notify("READY=1\nSTATUS=reading devices")
@@ -40,4 +45,4 @@ async def _serve(options: Options, ready_file: Path | None) -> None:
             partial.write_text(json.dumps(facts))
             partial.replace(ready_file)
 
-    await Agent(options, SystemClock(), SystemRandom()).run(stop, ready)
+    await agent.run(stop, ready)

@@ -77,6 +77,9 @@ REASONS: dict[str, Reason] = {
     "FIRMWARE_UNKNOWN": _reason(
         _INPUT, "add a profile for this firmware, or widen `firmware:` of the nearest once its points were compared"
     ),
+    "CONFIG_REFUSED": _reason(
+        _INPUT, "correct what `twinedge config validate` names, then `twinedge config reload`; what ran before goes on"
+    ),
     "UNKNOWN_SIGNAL": _reason(_INPUT, "use `device.point` with a point of the device's profile"),
     "DUPLICATE_SIGNAL": _reason(_INPUT, "give each signal one name"),
     "UNIT_CLASH": _reason(_INPUT, "bind signals whose units have the model's dimension"),

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from types import SimpleNamespace
 
-from twinedge import agent
+from twinedge import connections
+from twinedge.stages import Stages
 from twinmodel.clock import SystemClock
 from twinmodel.errors import StorageError
 
@@ -24,7 +25,7 @@ class Ended:
 
 
 async def test_a_driver_that_loses_its_cancellation_to_an_error_is_asked_again(monkeypatch):
-    monkeypatch.setattr(agent, "STOP_AGAIN_S", 0.05)
+    monkeypatch.setattr(connections, "STOP_AGAIN_S", 0.05)
     begun = asyncio.Event()
 
     async def driver():
@@ -33,8 +34,9 @@ async def test_a_driver_that_loses_its_cancellation_to_an_error_is_asked_again(m
             await asyncio.sleep(60)
         await asyncio.sleep(60)  # tries its device again, as if nobody had asked it to end
 
-    running = object.__new__(agent._Running)
-    running._pipeline = running._storage = Ended()
+    running = object.__new__(Stages)
+    running._pipeline = Ended()
+    running._ground = SimpleNamespace(storage=Ended())
     running._clock, running._uplink, running._lanes = SystemClock(), None, ()
     task = asyncio.create_task(driver())
     await begun.wait()
@@ -60,8 +62,9 @@ async def test_all_that_is_in_memory_is_stored_at_the_end_and_a_refusing_spool_e
         async def call(self, _method):
             raise StorageError("STORE_SYNC_FAILED", "gone")
 
-    running = object.__new__(agent._Running)
-    running._pipeline = running._storage = running._lanes = Full()
+    running = object.__new__(Stages)
+    running._pipeline = running._lanes = Full()
+    running._ground = SimpleNamespace(storage=running._pipeline)
     running._clock, running._uplink = SystemClock(), None
     async with asyncio.timeout(30):
         await running._end([], asyncio.create_task(asyncio.sleep(0)))
@@ -69,7 +72,7 @@ async def test_all_that_is_in_memory_is_stored_at_the_end_and_a_refusing_spool_e
 
 
 async def test_a_defect_in_the_uplink_does_not_stop_the_agent(monkeypatch):
-    monkeypatch.setattr(agent, "RESTART_S", 0.0)
+    monkeypatch.setattr(connections, "RESTART_S", 0.0)
     runs = []
 
     async def defect():
@@ -79,5 +82,5 @@ async def test_a_defect_in_the_uplink_does_not_stop_the_agent(monkeypatch):
         raise ValueError("a defect")
 
     with contextlib.suppress(asyncio.CancelledError):
-        await object.__new__(agent._Running)._keep("uplink", defect)
+        await connections.keep("uplink", defect)
     assert len(runs) == 3

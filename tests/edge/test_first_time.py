@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import pytest
 
-from twinedge import agent
 from twinedge.gate.gate import Gate
 from twinedge.gate.rules import Rules
 from twinedge.health.clock import ClockWatch
@@ -17,6 +17,7 @@ from twinedge.ports import Delivery, NotAcquired
 from twinedge.replays import Replays
 from twinedge.spool.store import Spool
 from twinedge.storage import Storage
+from twinedge.telling import Telling
 from twinmodel.clock import BUILD_NS, SECOND_NS, ClockQuality, ManualClock, round_to_step
 from twinmodel.quality import GOOD, QualityReason, uncertain
 from twinmodel.signal import Batch, Catalogue, Kind, Signal, Stream
@@ -42,11 +43,11 @@ class Gateway:
         gate = Gate(rules, self.clock, self.watch.is_unset)
         self.lanes = Lanes(windows_of(SECOND_NS, 10 * SECOND_NS))
         self.pipeline = Pipeline(Replays({}), gate, self.lanes, [], self._commit, self.clock)
-        self.running = object.__new__(agent._Running)
-        self.running._watch, self.running._pipeline, self.running._uplink = self.watch, self.pipeline, None
+        self.told = SimpleNamespace(watch=self.watch, pipeline=self.pipeline, uplink=None)
+        self.telling = Telling(self.told, None)
 
     async def open(self, folder):
-        self.storage = self.running._storage = await Storage.open(
+        self.storage = self.told.storage = await Storage.open(
             lambda: Spool.open(
                 folder, clock=self.clock, rng_bytes=random.Random(1).randbytes, disk_max_bytes=1 << 22,
                 when_full="thin", clock_quality=self.watch.quality(),
@@ -66,7 +67,7 @@ class Gateway:
             await self.pipeline.commit(everything=everything)
 
     async def look(self):
-        await self.running._look_at_time()
+        await self.telling._look_at_time()
 
     async def stored(self):
         """(signal, value, quality, time) of all that waits, and declared holes."""

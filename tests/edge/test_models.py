@@ -55,7 +55,7 @@ def test_a_desired_model_that_cannot_run_gives_way_to_the_one_before_it(site, st
     models = Models(site, store, tmp_path / "kernels")
     build = models.build
 
-    def on_this_machine(twin, found):
+    def on_this_machine(twin, found, _loaded):
         if found.version == "1.1.0":
             raise ConflictError("PARITY_FAILED", "other bits")
         return build(twin, found)
@@ -113,7 +113,7 @@ def test_the_catalogue_is_built_once_for_the_models_that_run(site, store, monkey
     made = Models(site, store, None)
     assert made.catalogue() is made.catalogue()
     assert len(built) == 1
-    monkeypatch.setattr(made, "_running", lambda: {"tank": ModelPorts({"pump": "mV"}, {"level2": "cm"})})
+    monkeypatch.setattr(made, "running", lambda: {"tank": ModelPorts({"pump": "mV"}, {"level2": "cm"})})
     assert len(made.catalogue()) >= len(build_catalogue(site))
     assert made.catalogue() is made.catalogue()
     assert len(built) == 2

@@ -1,8 +1,9 @@
-"""A disk that refuses a catalogue keeps nobody from polling, and nobody from stopping."""
+"""A disk that refuses a catalogue keeps nobody from using it."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from twinedge import publication
 from twinedge.publication import Publication
@@ -17,37 +18,33 @@ class Spooled:
 
     def __init__(self, refusals):
         self.refusals = refusals
-        self.asked = asyncio.Event()
+        self.stored = asyncio.Event()
 
     async def use(self, _catalogue):
-        self.asked.set()
         if self.refusals:
             self.refusals -= 1
             raise StorageError("STORE_FULL", "no space")
+        self.stored.set()
 
 
 class Used(list):
     """A pipeline that notes what it uses."""
 
-    async def use(self, catalogue):
+    async def use(self, catalogue, _numbered):
         self.append(catalogue)
 
 
-async def test_a_stop_before_the_disk_took_the_catalogue_ends_the_wait(monkeypatch):
-    monkeypatch.setattr(publication, "RETRY_S", 60.0)
-    spooled, used, stop = Spooled(9), Used(), asyncio.Event()
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        publishing = group.create_task(Publication(spooled, used).publish(CATALOGUE, stop))
-        await spooled.asked.wait()
-        stop.set()
-    assert (publishing.result(), used) == (False, [])
-
-
-async def test_the_first_catalogue_is_used_at_once_and_stored_when_the_disk_is_back(monkeypatch):
+async def test_a_catalogue_is_used_at_once_and_stored_when_the_disk_is_back(monkeypatch):
     monkeypatch.setattr(publication, "RETRY_S", 0.0)
-    used = Used()
-    published = Publication(Spooled(3), used)
-    await published.begin(CATALOGUE)
+    used, spooled = Used(), Spooled(3)
+    published = Publication(spooled, used)
+    await published.use(CATALOGUE)
+    assert not await published.store()
     assert (used, published.trouble.reason) == ([CATALOGUE], "STORE_FULL")
-    assert await published.publish(CATALOGUE, asyncio.Event())
-    assert (used, published.trouble) == ([CATALOGUE, CATALOGUE], None)
+    running = asyncio.create_task(published.run())
+    async with asyncio.timeout(30):
+        await spooled.stored.wait()
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert published.trouble is None
