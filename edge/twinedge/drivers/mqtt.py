@@ -135,9 +135,8 @@ class MqttDriver:
                 connection.abandon()
                 self._other_version(first)
             ended = told(first, f"{self._host}:{self._port}")
-        if _cancellations() > cancelled:
-            # `wait_for` of Python 3.11 loses one that meets a result; a farewell that fails would hide one, too.
-            raise asyncio.CancelledError
+        if not entered and _cancellations() > cancelled:
+            raise asyncio.CancelledError  # `wait_for` of Python 3.11 loses one that meets a result
         return ended
 
     def _client(self) -> aiomqtt.Client:

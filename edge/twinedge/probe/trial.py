@@ -173,13 +173,13 @@ async def trial(
         if hasattr(driver, "lasting"):
             driver.lasting = False
     signals = {n: {p: s.id for p, s in signals_of(catalogue, n, loaded.profiles[n]).items()} for n in wanted}
+    read_ns: dict[str, int] = {}
     async with asyncio.TaskGroup() as group:
         for driver in drivers:
             ids = [i for n in driver.devices for i in signals[n].values()]
-            group.create_task(_read(driver, newest, ids, within_s), name=f"test {driver.name}")
+            group.create_task(_read(driver, newest, ids, within_s, clock, read_ns), name=f"test {driver.name}")
     health = {h.device: h for d in drivers for h in d.health()}
     findings = {(d.devices[f.link], f.point): f.text for d in drivers for f in getattr(d, "findings", ())}
-    now_ns = clock.wall_ns()
     documents = []
     for name in wanted:
         device, profile = loaded.site.devices[name], loaded.profiles[name]
@@ -193,17 +193,20 @@ async def trial(
             sample = newest.samples.get(signal)
             kind = catalogue.signals[signal].kind
             why = findings.get((name, point), "")
-            points.append(_point(name, point, profile, device, sample, kind, error, why, now_ns, within_s))
+            points.append(_point(name, point, profile, device, sample, kind, error, why, read_ns[name], within_s))
         ok = not any(p["failed"] for p in points)
         documents.append(document | {"ok": ok, "read": True, "error": "" if ok else error, "points": points})
     return {"ok": all(d["ok"] for d in documents), "agent_runs": agent_runs(state), "devices": documents}
 
 
-async def _read(driver: Driver, newest: Newest, signals: Sequence[int], within_s: float) -> None:
+async def _read(
+    driver: Driver, newest: Newest, signals: Sequence[int], within_s: float, clock: Clock, read_ns: dict[str, int]
+) -> None:
     """Runs a driver until it has said something of each of its points."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(driver.run(newest), name=driver.name)
         await newest.until(signals, within_s)
+        read_ns |= dict.fromkeys(driver.devices, clock.wall_ns())
         while not task.done():  # libraries lose a cancellation now and then
             task.cancel()
             await asyncio.wait([task], timeout=STOP_AGAIN_S)
