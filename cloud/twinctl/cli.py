@@ -9,6 +9,7 @@ import difflib
 
 import click
 
+from twinctl.commands.command import command
 from twinctl.commands.context import context, login
 from twinctl.commands.directive import deadletter, directive
 from twinctl.commands.fleet import fleet
@@ -18,6 +19,7 @@ from twinctl.commands.operation import operation
 from twinctl.commands.profile import profile
 from twinctl.commands.retention import retention
 from twinctl.commands.twin import twin
+from twinctl.commands.twin_command import command as twin_command
 from twinctl.commands.twin_export import export
 from twinctl.commands.twin_replay import explain as explain_value
 from twinctl.commands.twin_replay import replay
@@ -83,6 +85,8 @@ def completion(shell: str) -> None:
 for _part in (context, login, fleet, twin, gateway, model, profile, directive, deadletter, operation, retention):
     cli.add_command(_part)
 
+cli.add_command(command)
+twin.add_command(twin_command)
 twin.add_command(export)
 twin.add_command(explain_value)
 twin.add_command(replay)

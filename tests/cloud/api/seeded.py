@@ -34,8 +34,8 @@ from twincloud.identity.tokens import issue
 from twincloud.operations.pool import LEASE_NS
 from twincloud.storage import CoordinatorStore, open_store
 from twincloud.storage.contract import Arrival, GatewayKey, TwinKey
-from twincloud.storage.records_commands import Order
 from twincloud.storage.records_alarms import alarm_id
+from twincloud.storage.records_commands import Order
 from twincloud.upkeep.tasks import tasks_of
 from twinmodel.alarms.records import encode
 from twinmodel.alarms.states import State
