@@ -9,6 +9,7 @@ import difflib
 
 import click
 
+from twinctl.commands.alarm import alarm
 from twinctl.commands.command import command
 from twinctl.commands.context import context, login
 from twinctl.commands.directive import deadletter, directive
@@ -82,7 +83,7 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "twinctl", "_TWINCTL_COMPLETE").source())
 
 
-for _part in (context, login, fleet, twin, gateway, model, profile, directive, deadletter, operation, retention):
+for _part in (context, login, fleet, twin, alarm, gateway, model, profile, directive, deadletter, operation, retention):
     cli.add_command(_part)
 
 cli.add_command(command)

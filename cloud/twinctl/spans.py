@@ -12,6 +12,14 @@ _AGE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
 _UNIT_S = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
 
+def duration_s(text: str) -> float:
+    """Seconds of a duration such as 90s, 15min, 1h or 7d; raises REQUEST_INVALID."""
+    found = _AGE.fullmatch(text.strip())
+    if found is None:
+        raise InputError("REQUEST_INVALID", f"{text!r} is no duration", hint="write e.g. 90s, 15min, 1h or 7d")
+    return float(found[1]) * _UNIT_S[found[2]]
+
+
 def time_of(text: str, now_ns: int) -> str:
     """RFC 3339 of a time or of an age before `now_ns`; raises REQUEST_INVALID."""
     found = _AGE.fullmatch(text.strip())

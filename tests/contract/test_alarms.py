@@ -208,7 +208,7 @@ def test_what_is_asked_goes_down_once_and_waits_there(store, edge):
 def test_what_makes_no_sense_now_is_refused_and_nothing_goes_down(store, edge):
     edge.send(store, [edge.tell(said("high", occurrence=3))])
     for refused, reason in (
-        (ask(store, "high", "ack", occurrence=2), "PRECONDITION_FAILED"),
+        (ask(store, "high", "ack", occurrence=2), "ALARM_CHANGED"),
         (ask(store, "high", "unshelve"), "PRECONDITION_FAILED"),
         (ask(store, "none", "ack"), "UNKNOWN_ALARM"),
     ):

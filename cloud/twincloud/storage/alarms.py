@@ -47,7 +47,7 @@ ALARM: Final = "alarm"
 """Kind of directives for alarms."""
 COUNTED: Final = (State.UNACK.value, State.ACKED.value, State.RTNUN.value)
 """States that nothing hides."""
-_OF_SHELVED: Final = {"unshelve": State.SHELVED, "in_service": State.OUT_OF_SERVICE}
+_UNDOES: Final = {"unshelve": ("shelve", State.SHELVED), "in_service": ("out_of_service", State.OUT_OF_SERVICE)}
 
 ALARM_FIELDS: Final = Fields(
     (
@@ -208,9 +208,9 @@ def _check(alarm: Alarm, asked: AlarmAsk) -> None:
     now = alarm.record
     if asked.occurrence is not None and asked.occurrence != now.occurrence:
         raise ConflictError(
-            "PRECONDITION_FAILED",
-            f"alarm {now.alarm!r}: occurrence {asked.occurrence} was seen, {now.occurrence} is the present one",
-            hint="look at it again",
+            "ALARM_CHANGED",
+            f"alarm {now.alarm!r} was raised anew: occurrence {now.occurrence}, not {asked.occurrence}",
+            occurrence=now.occurrence,
         )
     waits = alarm.action
     if waits is not None and not waits.outcome and waits.name != asked.do and asked.do in ("ack", "comment"):
@@ -219,8 +219,9 @@ def _check(alarm: Alarm, asked: AlarmAsk) -> None:
             f"alarm {now.alarm!r}: {waits.name} by {waits.created_by} waits for gateway {alarm.gateway.gateway}",
             hint="wait until the gateway has answered",
         )
-    needed = _OF_SHELVED.get(asked.do)
-    if needed is not None and now.state is not needed and (waits is None or waits.outcome):
+    undone, needed = _UNDOES.get(asked.do, ("", now.state))
+    on_its_way = waits is not None and not waits.outcome and waits.name == undone
+    if now.state is not needed and not on_its_way:
         raise ConflictError(
             "PRECONDITION_FAILED",
             f"alarm {now.alarm!r} is {now.state}, not {needed}",

@@ -51,7 +51,8 @@ class Alarms(Protocol):
 
         What is asked becomes a directive: the gateway holds the truth and says by a record what came of it. Of the
         coordinator's own alarms the new state is there at once. What is so already opens nothing. Errors:
-        UNKNOWN_ALARM; PRECONDITION_FAILED for an occurrence that is over; STATE_INVALID for what makes no sense now.
+        UNKNOWN_ALARM; ALARM_CHANGED for an occurrence that is over; PRECONDITION_FAILED for what makes no sense now;
+        IN_PROGRESS for what would undo something that waits for the gateway.
         """
         ...
 

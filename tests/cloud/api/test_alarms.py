@@ -40,7 +40,7 @@ async def test_an_alarm_is_acknowledged_where_it_is_and_pending_until_then(plant
     assert (shown["text"], shown["value"], shown["limit"], shown["unit"]) == ("above 9.5 m", 9.75, 9.5, "m")
     assert (await api("viewer").post(place(tank, "high", ":ack"), json={})).status_code == 403
     late = await api("operator").post(place(tank, "high", ":ack"), json={"occurrence": 1})
-    assert (late.status_code, late.json()["reason"]) == (412, "PRECONDITION_FAILED")
+    assert (late.status_code, late.json()["reason"]) == (409, "ALARM_CHANGED")
     operator = api("operator")
     asked = await operator.post(place(tank, "high", ":ack"), json={"occurrence": 2, "comment": "on it"})
     assert asked.status_code == 200, asked.text
@@ -85,7 +85,7 @@ async def test_several_are_acknowledged_at_once_and_one_that_is_refused_leaves_t
     answer = await api("operator").post(f"{BELOW}/alarms:ack", json={"items": items, "comment": "all"})
     found = answer.json()["items"]
     assert [one["problem"] and one["problem"]["reason"] for one in found] == [
-        None, "PRECONDITION_FAILED", "UNKNOWN_ALARM"
+        None, "ALARM_CHANGED", "UNKNOWN_ALARM"
     ]  # fmt: skip
     assert found[0]["alarm"]["pending"]
     assert [one.target for one in plant.store.open_directives(tank.key)] == ["@alarm/a"]
