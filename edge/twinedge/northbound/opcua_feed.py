@@ -14,6 +14,7 @@ import asyncua.ua
 import numpy as np
 from asyncua.server.internal_subscription import InternalSubscription
 from asyncua.server.monitored_item_service import MonitoredItemService
+from asyncua.ua.uaprotocol_auto import DataChangeFilter
 from numpy.typing import NDArray
 
 from twinedge.northbound.opcua_nodes import INDEX, Space
@@ -83,6 +84,7 @@ class Items(MonitoredItemService):
         self._source = source
         self._ours: dict[int, Item] = {}
         self._columns: _Columns | None = None
+        self._stale = True
         self._generation = -1
         self._from = 0
 
@@ -112,7 +114,7 @@ class Items(MonitoredItemService):
         result.StatusCode = ua.StatusCode(_filtered(item, request.RequestedParameters.Filter))
         if result.StatusCode.is_good():
             self._ours[result.MonitoredItemId] = item
-            self._columns = None
+            self._stale = True
         return result
 
     async def _once(self, request: Any, result: Any, told: Any) -> Any:
@@ -137,7 +139,7 @@ class Items(MonitoredItemService):
         result.RevisedSamplingInterval = self.isub.data.RevisedPublishingInterval
         result.RevisedQueueSize = 1
         item.handle = wanted.ClientHandle
-        self._columns = None
+        self._stale = True
         return result
 
     async def _set_monitoring_mode(self, mode: Any, mid: int) -> Any:
@@ -145,19 +147,19 @@ class Items(MonitoredItemService):
         if item is None:
             return await super()._set_monitoring_mode(mode, mid)
         item.mode = mode
-        self._columns = None
+        self._stale = True
         return ua.StatusCode()
 
     def _delete_monitored_items(self, mid: int) -> Any:
         if self._ours.pop(mid, None) is not None:
-            self._columns = None
+            self._stale = True
             return ua.StatusCode()
         return super()._delete_monitored_items(mid)
 
     def delete_all_monitored_items(self) -> None:
         """See `MonitoredItemService`, whose own way changes the table it goes through."""
         self._ours.clear()
-        self._columns = None
+        self._stale = True
         self.delete_monitored_items(list(self._monitored_items))
 
     def due(self) -> bool:
@@ -179,13 +181,13 @@ class Items(MonitoredItemService):
 
     def _fresh(self) -> _Columns:
         store = self._source.store
-        if self._columns is None or self._generation != store.generation:
+        if self._columns is None or self._stale or self._generation != store.generation:
             self._columns = self._build(self._columns)
-            self._generation = store.generation
+            self._generation, self._stale = store.generation, False
         return self._columns
 
     def _build(self, before: _Columns | None) -> _Columns:
-        """Columns of the items that report; a change of items or of the catalogue tells all of them again."""
+        """Columns of the items that report; what was told of those that stay is known on."""
         reporting = {mid: item for mid, item in self._ours.items() if item.mode == ua.MonitoringMode.Reporting}
         items = list(reporting.values())
         signals = [self._source.space.signal(item.node) for item in items]
@@ -304,7 +306,7 @@ def _filtered(item: Item, wanted: Any) -> int:
     if not wanted:  # also a null ExtensionObject
         item.trigger, item.deadband = _TRIGGER.StatusValue, 0.0
         return int(ua.StatusCodes.Good)
-    if not isinstance(wanted, ua.DataChangeFilter):
+    if not isinstance(wanted, DataChangeFilter):
         return int(ua.StatusCodes.BadMonitoredItemFilterUnsupported)
     if wanted.DeadbandType == _DEADBAND.Percent or wanted.DeadbandValue < 0:
         return int(ua.StatusCodes.BadDeadbandFilterInvalid)

@@ -377,7 +377,8 @@ class _Processor(UaProcessor):
             server.admission.check(self._connection.security_policy.peer_certificate)
         if typeid == _BROWSE_NEXT and self.session is not None and self.session.is_activated():
             response = ua.BrowseNextResponse()
-            response.Results = await self.session.browse_next(struct_from_binary(ua.BrowseNextParameters, body))
+            wanted = struct_from_binary(ua.BrowseNextParameters, body)
+            response.Parameters.Results = await self.session.browse_next(wanted)
             answer: Any = self.send_response
             answer(requesthdr.RequestHandle, seqhdr, response)
             return True
