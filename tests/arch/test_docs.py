@@ -159,6 +159,7 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
     status = {
         "devices": [],
         "twins": [],
+        "alarms": {"active": {}, "states": {}, "chattering": 0, "raised": 0, "records": 0},
         "spool": {"bytes": 0, "backlog_samples": 0, "backlog_age_s": 0.0, "commits": 0, "errors": 0},
         "lanes": {"samples": 0, "pushed_out": 0},
         "uplink": {"connected": False, "items_acked": 0, "reconnects": 0, "certificate_until_ns": 0},
@@ -233,6 +234,8 @@ def test_the_yaml_of_the_pages_is_accepted_by_the_code(tmp_path: Path):
     profile, site = examples("profiles.md")
     assert load_profile(put("profile.yaml", profile)).points
     assert read_yaml(put("site.yaml", site), site_schema.Site).twins
+    (alarms,) = examples("alarms.md")
+    assert read_yaml(put("alarms.yaml", site + alarms), site_schema.Site).alarms
     coordinator, gateway = examples("install.md")
     assert load_settings(put("twincloud.yaml", coordinator), environ={}).names
     assert read_yaml(put("twinedge.yaml", gateway), site_schema.Site).twins

@@ -37,6 +37,7 @@ STATUS = {
             "fallbacks": 0,
         }
     ],
+    "alarms": {"active": {"high": 2}, "states": {"UNACK": 2}, "chattering": 1, "raised": 5, "records": 9},
     "spool": {
         "bytes": 4096,
         "backlog_bytes": 10,

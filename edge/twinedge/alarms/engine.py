@@ -12,15 +12,16 @@ own time count as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
 from twinedge.alarms.alarm import Alarm, Now
 from twinedge.alarms.causes import Causes, DeviceFact
+from twinedge.alarms.listeners import POLLED, Listener, listen, sense_for
 from twinedge.alarms.screen import Found, Screen
-from twinedge.alarms.senses import Among, Change, Doubt, Sense, Threshold, sense_of
+from twinedge.alarms.senses import Change, Doubt, Sense
 from twinedge.alarms.specs import AlarmSpec
 from twinedge.alarms.twins import TwinFact
 from twinedge.config.alarms import Comparison
@@ -40,18 +41,8 @@ COUNT_NS: Final = 60 * SECOND_NS
 START_NS: Final = 60 * SECOND_NS
 """How long after a start what was suppressed before it stays so while nothing is known, and alarms are kept in mind
 that no rule has: lines for many are made again by then."""
-POLLED: Final = frozenset({"drift", "regime", "deviation"})
 IN_TICKS: Final = frozenset({*POLLED, "quality", "communication", "group"})
 """Kinds that wait for a tick, which knows whether another alarm is their cause."""
-
-
-@dataclass(slots=True)
-class _Listener:
-    """A condition on a signal, and what hangs on it."""
-
-    sense: Sense
-    alarm: Alarm | None
-    guarded: list[Alarm]
 
 
 class Engine:
@@ -82,7 +73,7 @@ class Engine:
         self._records: list[AlarmRecord] = []
         self._causes = Causes(self.made, self.flip)
         self._screen = Screen({}, 0)
-        self._listeners: dict[int, list[_Listener]] = {}
+        self._listeners: dict[int, list[Listener]] = {}
         self._guards: dict[Comparison, Sense] = {}
         self._inner: dict[str, Alarm] = {}
 
@@ -197,7 +188,7 @@ class Engine:
         if known is not None:
             return known if known.spec == spec else self._changed(known, spec)
         alarm = self.alarms[spec.name] = Alarm(spec)
-        alarm.sense = _sense(spec)
+        alarm.sense = sense_for(spec)
         saved = self._saved.pop(spec.name, None)
         if saved is not None:
             try:
@@ -210,7 +201,7 @@ class Engine:
 
     def _changed(self, known: Alarm, spec: AlarmSpec) -> Alarm:
         """An alarm under another rule: where it stands is kept, what its condition was is to be seen."""
-        alarm = self.alarms[spec.name] = replace(known, spec=spec, holds=None, sense=_sense(spec), chattering=False)
+        alarm = self.alarms[spec.name] = replace(known, spec=spec, holds=None, sense=sense_for(spec), chattering=False)
         return alarm
 
     def _retell(self, alarm: Alarm, now: Now) -> None:
@@ -235,30 +226,11 @@ class Engine:
 
     def _listen(self, catalogue: Catalogue) -> None:
         """Hangs every condition on the signals of a catalogue."""
-        guards: dict[Comparison, _Listener] = {}
-        listeners: dict[int, list[_Listener]] = {}
         # The limit further out first, so that the one within is covered before it is told.
-        for alarm in sorted(self.alarms.values(), key=lambda a: a.spec.name not in self._inner):
-            signal = catalogue.by_name.get(alarm.spec.source)
-            if alarm.sense is not None and signal is not None and alarm.spec.kind not in POLLED:
-                alarm.signal = signal.id
-                listeners.setdefault(signal.id, []).append(_Listener(alarm.sense, alarm, []))
-            alarm.guards = ()
-            for comparison, wanted in _guards(alarm.spec):
-                if comparison.signal not in catalogue.by_name:
-                    continue
-                if comparison not in guards:
-                    sense = self._guards.get(comparison) or sense_of(comparison)
-                    guards[comparison] = _Listener(sense, None, [])
-                    listeners.setdefault(catalogue.by_name[comparison.signal].id, []).append(guards[comparison])
-                guards[comparison].guarded.append(alarm)
-                alarm.guards = (*alarm.guards, (guards[comparison].sense, wanted))
-        self._guards = {comparison: listener.sense for comparison, listener in guards.items()}
-        # What suppresses is heard before what it suppresses.
-        for mine in listeners.values():
-            mine.sort(key=lambda one: one.alarm is not None)
-        self._listeners = listeners
-        self._screen = Screen({s: [one.sense for one in mine] for s, mine in listeners.items()}, len(catalogue))
+        alarms = sorted(self.alarms.values(), key=lambda a: a.spec.name not in self._inner)
+        self._listeners, self._guards = listen(alarms, self._guards, catalogue)
+        senses = {signal: [one.sense for one in mine] for signal, mine in self._listeners.items()}
+        self._screen = Screen(senses, len(catalogue))
 
     def _sample(self, found: Found, now: Now) -> None:
         signal, value, quality, t_ns = found
@@ -382,23 +354,6 @@ class Engine:
             stale = told is not None and told.count != alarm.count and now.boot_ns - alarm.told_boot_ns >= COUNT_NS
             if stale and alarm.shows:
                 self.tell(alarm, now.wall_ns, now, always=True)
-
-
-def _sense(spec: AlarmSpec) -> Sense | None:
-    if spec.kind in {"high", "high_high", "deviation"}:
-        return Threshold(">", spec.limit or 0.0, spec.hysteresis)
-    if spec.kind in {"low", "low_low"}:
-        return Threshold("<", spec.limit or 0.0, spec.hysteresis)
-    if spec.kind == "rate":
-        return Change(spec.limit or 0.0)
-    if spec.kind == "quality":
-        return Doubt(spec.qualities)
-    return Among(spec.values) if spec.kind == "is" else None
-
-
-def _guards(spec: AlarmSpec) -> list[tuple[Comparison, bool]]:
-    """Comparisons, and what each must be so that the alarm is not suppressed."""
-    return [*((c, True) for c in spec.when), *((c, False) for c in spec.unless)]
 
 
 def _delay_ns(alarm: Alarm) -> int:

@@ -29,6 +29,7 @@ class StatusCollector(Collector):
             return
         yield from _devices(status["devices"])
         yield from _twins(status["twins"])
+        yield from _alarms(status["alarms"])
         spool, uplink = status["spool"], status["uplink"]
         yield _gauge("spool_bytes", "Bytes of the spool on disk.", spool["bytes"])
         yield _gauge("spool_backlog_samples", "Samples that wait for the coordinator.", spool["backlog_samples"])
@@ -91,6 +92,19 @@ def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         if twin["drifting"]:
             cause.add_metric([twin["twin"], twin["isolation"]], 1.0)
     yield from (steps, swaps, fallbacks, drifting, cause, rejected, outside, stands_in)
+
+
+def _alarms(alarms: Mapping[str, Any]) -> Iterator[Metric]:
+    active = GaugeMetricFamily("twinedge_alarms_active", "Alarms whose condition holds.", labels=["priority"])
+    for priority, count in alarms["active"].items():
+        active.add_metric([priority], count)
+    states = GaugeMetricFamily("twinedge_alarms", "Alarms by state.", labels=["state"])
+    for state, count in alarms["states"].items():
+        states.add_metric([state], count)
+    yield from (active, states)
+    yield _gauge("alarms_chattering", "Alarms whose repeats are folded.", alarms["chattering"])
+    yield _counter("alarms_raised", "Times an alarm was raised.", alarms["raised"])
+    yield _counter("alarm_records", "Steps of alarms recorded.", alarms["records"])
 
 
 def _seconds_left(spool: Mapping[str, Any]) -> float:
