@@ -9,6 +9,7 @@ from typing import Any
 
 from twinedge.config.alarm_check import check_alarms
 from twinedge.config.commands import check_commands
+from twinedge.config.northbound import check_northbound
 from twinedge.config.device_check import check_address, check_line, check_root, check_security, members
 from twinedge.config.schema import Device, Site, Twin
 from twinmodel.errors import ConfigError
@@ -164,6 +165,7 @@ class _Examination:
         try:
             check_alarms(loaded)
             check_commands(loaded)
+            check_northbound(self.document, site.northbound)
         except ConfigError as error:
             self._refuse(error)
             return None

@@ -153,7 +153,7 @@ def _measure(unit: str, role: str) -> dict[str, Any]:
     klass, shown = _CLASSES.get(unit, ("", unit))
     if role in _DIFFERENCES or not klass:
         return {"unit_of_measurement": shown, "state_class": "measurement"}
-    state = "total_increasing" if klass in _COUNTERS and role not in {"estimate", "prediction"} else "measurement"
+    state = "total" if klass in _COUNTERS and role not in {"estimate", "prediction"} else "measurement"
     # Home Assistant knows energies as counters alone.
     if klass in _COUNTERS and state == "measurement":
         return {"unit_of_measurement": shown, "state_class": "measurement"}

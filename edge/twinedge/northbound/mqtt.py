@@ -195,7 +195,7 @@ class MqttNorthbound:
         """What the broker has retained of us, also of runs before: topics of values, and configurations."""
         filters = [f"{self._base}/devices/#", f"{self._base}/twins/#"] if self._settings.retain else []
         filters += [self._home.filter] if self._home is not None else []
-        found = await retained(client, filters, f"{self._base}/twins/sweep", self._around.random.randbytes(16))
+        found = await retained(client, filters, f"{self._base}/twins/@sweep", self._around.random.randbytes(16))
         known = {t: p for t, p in found.items() if self._home is not None and t.startswith(f"{self._home.prefix}/")}
         return set(found) - set(known), known
 
