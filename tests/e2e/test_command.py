@@ -1,0 +1,107 @@
+"""From REST to a register and back: a real coordinator, a real agent, a simulated press, and two people."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from random import Random
+
+import pytest
+
+from tests.cloud.service.test_service import make_state, serving
+from tests.edge.commands.conftest import PRESS, START
+from twincloud.identity.ledger import Ledger
+from twincloud.identity.tokens import issue
+from twinedge.agent import Agent, Options
+from twinmodel.clock import SystemClock
+from twinmodel.profile.load import load_profile
+from twinsim.image.device import ProfileDevice
+from twinsim.image.source import Source
+from twinsim.serve.modbus_profile import serve_registers
+
+SITE = """\
+site: north
+profiles: profiles
+devices:
+  press: {{modbus: "{address}", profile: test/press}}
+twins:
+  press: {{definition: press, inputs: {{setpoint: press.setpoint, speed: press.speed, running: press.running}}}}
+commands: {{allow: [press.setpoint, press.speed, press.running]}}
+status: {{port: 0}}
+"""
+PATH = "/api/v1/tenants/acme/sites/north/twins/press/commands"
+
+
+@contextlib.asynccontextmanager
+async def agent_of(folder, running):
+    """A press, and an agent that has joined and reads it."""
+    profile = folder / "profiles/test/press/1.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(PRESS)
+    clock = SystemClock()
+    device = ProfileDevice("press", 1, Source(load_profile(profile), profile, "1"), 1, START)
+    device.tick(0.1, clock.wall_ns())
+    async with serve_registers([device], None, clock), asyncio.TaskGroup() as group:
+        (folder / "site.yaml").write_text(SITE.format(address=device.address))
+        await running.join(await running.invite(), folder / "state")
+        stop = asyncio.Event()
+        agent = Agent(Options(folder / "site.yaml", folder / "state", None), clock, Random(1))
+        group.create_task(agent.run(stop, lambda _: None), name="agent")
+        try:
+            yield device
+        finally:
+            stop.set()
+
+
+async def eventually(ask, condition):
+    """The first answer that satisfies; pytest's timeout bounds it."""
+    while not condition(found := await ask()):
+        await asyncio.sleep(0.05)
+    return found
+
+
+@pytest.mark.timeout(120)
+async def test_people_command_a_press_which_its_gateway_writes_once_and_reads_back(tmp_path):
+    state = make_state(tmp_path)
+    async with serving(state) as running, agent_of(tmp_path / "edge", running) as press:
+        client = running.client
+
+        async def twin():
+            answer = await client.get(PATH.removesuffix("/commands"))
+            return {p["name"]: p["reported"] for p in answer.json().get("properties", [])}
+
+        def is_read(found):
+            return all(found.get(name) and found[name]["quality"] == "good" for name in ("setpoint", "running"))
+
+        async def ended(order, headers=None):
+            made = await client.post(PATH, json=order, headers=headers)
+            assert made.status_code == 202, made.text
+            place = made.headers["location"]
+            return await eventually(lambda: shown(place), lambda one: not one["open"])
+
+        async def shown(place):
+            return (await client.get(place)).json()
+
+        await eventually(twin, is_read)
+        done = await ended({"property": "setpoint", "value": 33.5, "why": "warm up"}, {"Idempotency-Key": "one"})
+        assert (done["state"], done["read_back"], press.image.value("setpoint")) == ("SUCCEEDED", 33.5, 33.5)
+        assert [s["step"] for s in done["steps"]] == ["ISSUED", "SENT", "ACCEPTED", "SUCCEEDED"]
+        again = await client.post(
+            PATH, json={"property": "setpoint", "value": 33.5, "why": "warm up"}, headers={"Idempotency-Key": "one"}
+        )
+        assert again.json()["id"] == done["id"]
+        assert len([w for w in press.writes if w.point == "setpoint"]) == 1
+
+        wild = await ended({"property": "setpoint", "value": 99})
+        assert (wild["state"], wild["reason"]) == ("FAILED", "COMMAND_OUT_OF_RANGE")
+        assert wild["hint"]
+        alone = await ended({"property": "speed", "value": 1200})
+        assert (alone["state"], alone["reason"]) == ("FAILED", "COMMAND_UNAPPROVED")
+
+        made = (await client.post(PATH, json={"property": "speed", "value": 1200, "approvals": 1})).json()
+        token = issue(Ledger(state), SystemClock(), name="bob", tenant="acme", role="engineer")
+        bob = {"Authorization": f"Bearer {token}"}
+        assert (await client.post(f"{PATH}/{made['id']}:approve", headers=bob)).status_code == 200
+        both = await eventually(lambda: shown(f"{PATH}/{made['id']}"), lambda one: not one["open"])
+        assert (both["state"], both["approved_by"], press.image.value("speed")) == ("SUCCEEDED", ["bob"], 1200.0)
+        assert len([w for w in press.writes if w.point == "speed"]) == 1
