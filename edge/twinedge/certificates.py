@@ -43,7 +43,8 @@ def ensure_certificate(state_dir: Path, clock: Clock, serving: Sequence[str] | N
     certificate, key = folder / "own.der", folder / "own.pem"
     if certificate.is_file() and key.is_file():
         return certificate, key
-    folder.mkdir(parents=True, exist_ok=True)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     secret = rsa.generate_private_key(65537, KEY_BITS)
     written = secret.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -11,6 +11,7 @@ import click
 
 from twinedge import cli_probe
 from twinedge.cli_alarm import alarm_group
+from twinedge.cli_doctor import doctor_command
 from twinedge.cli_init import init_command
 from twinedge.cli_install import service_group
 from twinedge.cli_options import config_option, output_option, state_option
@@ -26,7 +27,7 @@ def cli() -> None:
     """The gateway agent: reads devices, runs models beside the machine, loses nothing offline."""
 
 
-for _command in (*cli_probe.COMMANDS, init_command, plan_command, service_group, alarm_group):
+for _command in (*cli_probe.COMMANDS, doctor_command, init_command, plan_command, service_group, alarm_group):
     cli.add_command(_command)
 
 

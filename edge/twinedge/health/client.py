@@ -13,6 +13,7 @@ from twinedge.health.status import room_of
 from twinmodel.errors import UnreachableError
 
 TIMEOUT_S = 5.0
+ANSWER_BYTES_MAX = 16 << 20
 
 
 def running_status(config: Path, state: Path) -> dict[str, Any]:
@@ -20,22 +21,35 @@ def running_status(config: Path, state: Path) -> dict[str, Any]:
 
     Where site.yaml leaves the port to the system, the agent has noted it in its state directory.
     """
+    raw = _asked(config, state, "/status")
+    try:
+        document: dict[str, Any] = json.loads(raw)
+    except ValueError as foreign:
+        raise _silent("the status port", foreign) from foreign
+    return document
+
+
+def running_metrics(config: Path, state: Path) -> str:
+    """The metrics of the agent as Prometheus reads them; raises UnreachableError when none answers."""
+    return _asked(config, state, "/metrics").decode()
+
+
+def _asked(config: Path, state: Path, path: str) -> bytes:
     place = load_site(config).site.status
     noted = state / PORT_FILE
     port = place.port or (int(noted.read_text()) if noted.exists() else 0)
     connection = http.client.HTTPConnection(place.host, port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/status")
-        document: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.request("GET", path)
+        return connection.getresponse().read(ANSWER_BYTES_MAX)
     except (OSError, ValueError, http.client.HTTPException) as silent:
-        raise UnreachableError(
-            "DEVICE_UNREACHABLE",
-            f"no agent answers at {place.host}:{port}: {silent}",
-            hint="is `twinedge run` up?",
-        ) from silent
+        raise _silent(f"{place.host}:{port}", silent) from silent
     finally:
         connection.close()
-    return document
+
+
+def _silent(where: str, why: Exception) -> UnreachableError:
+    return UnreachableError("DEVICE_UNREACHABLE", f"no agent answers at {where}: {why}", hint="is `twinedge run` up?")
 
 
 def render(status: dict[str, Any]) -> str:
