@@ -9,8 +9,8 @@ from typing import Any
 
 from twinedge.config.alarm_check import check_alarms
 from twinedge.config.commands import check_commands
-from twinedge.config.northbound import check_northbound
 from twinedge.config.device_check import check_address, check_line, check_root, check_security, members
+from twinedge.config.northbound import check_northbound
 from twinedge.config.schema import Device, Site, Twin
 from twinmodel.errors import ConfigError
 from twinmodel.profile.document import Document, in_order, joined, read_document

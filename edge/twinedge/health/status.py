@@ -30,6 +30,7 @@ class StatusCollector(Collector):
         yield from _devices(status["devices"])
         yield from _twins(status["twins"])
         yield from _alarms(status["alarms"])
+        yield from _northbound(status.get("northbound", {}))
         spool, uplink = status["spool"], status["uplink"]
         yield _gauge("spool_bytes", "Bytes of the spool on disk.", spool["bytes"])
         yield _gauge("spool_backlog_samples", "Samples that wait for the coordinator.", spool["backlog_samples"])
@@ -92,6 +93,18 @@ def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         if twin["drifting"]:
             cause.add_metric([twin["twin"], twin["isolation"]], 1.0)
     yield from (steps, swaps, fallbacks, drifting, cause, rejected, outside, stands_in)
+
+
+def _northbound(parts: Mapping[str, Any]) -> Iterator[Metric]:
+    serving = GaugeMetricFamily("twinedge_northbound_serving", "1 while it is served on site.", labels=["part"])
+    values = CounterMetricFamily("twinedge_northbound_values", "Values told to clients on site.", labels=["part"])
+    clients = GaugeMetricFamily("twinedge_northbound_clients", "Sessions of clients on site.", labels=["part"])
+    for name, part in parts.items():
+        serving.add_metric([name], float(part["serving"]))
+        values.add_metric([name], part["values"])
+        if "clients" in part:
+            clients.add_metric([name], part["clients"])
+    yield from (serving, values, clients)
 
 
 def _alarms(alarms: Mapping[str, Any]) -> Iterator[Metric]:
