@@ -52,6 +52,13 @@ class Assignment:
         return (self.folder / relative).resolve()
 
 
+def same_units(before: Sequence[Assignment], after: Sequence[Assignment]) -> bool:
+    """Whether the units of a line are the same ones, so that only what they are asked may differ."""
+    units = [[(a.name, a.device.unit_id) for a in mine] for mine in (before, after)]
+    connections = [min(a.profile.limits.connections for a in mine) for mine in (before, after)]
+    return units[0] == units[1] and connections[0] == connections[1]
+
+
 @runtime_checkable
 class Changeable(Protocol):
     """A driver that can read something else without dropping its connection."""

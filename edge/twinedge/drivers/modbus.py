@@ -18,7 +18,7 @@ import structlog
 
 from twinedge.config.address import parse_modbus
 from twinedge.drivers.decode import DECODE, NOTHING
-from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, names
+from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, names, same_units
 from twinedge.drivers.modbus_decode import Extractor
 from twinedge.drivers.modbus_fields import Scales
 from twinedge.drivers.modbus_frame import ACKNOWLEDGE, BUSY, Refused, Request, Values
@@ -86,12 +86,9 @@ class ModbusDriver:
 
     def change(self, assignments: Sequence[Assignment]) -> bool:
         """See `Changeable.change`: units keep their connection, their pace and what is known of them."""
-        units = {unit.link.name: unit for unit in self._units}
-        allowed = [min(a.profile.limits.connections for a in mine) for mine in (assignments, self._assignments)]
-        if [(a.name, a.device.unit_id) for a in assignments] != [
-            (a.name, a.device.unit_id) for a in self._assignments
-        ] or allowed[0] != allowed[1]:
+        if not same_units(self._assignments, assignments):
             return False
+        units = {unit.link.name: unit for unit in self._units}
         for before, after in zip(self._assignments, assignments, strict=True):
             if before != after:
                 units[after.name].change(after, self._clock.boot_ns())
