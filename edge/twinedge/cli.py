@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-from twinedge import cli_probe
+from twinedge import cli_browse, cli_probe
 from twinedge.cli_alarm import alarm_group
+from twinedge.cli_config import config_group
 from twinedge.cli_doctor import doctor_command
 from twinedge.cli_init import init_command
 from twinedge.cli_install import service_group
 from twinedge.cli_options import config_option, output_option, state_option
 from twinedge.cli_plan import plan_command
+from twinedge.cli_top import top_command
 from twinmodel.errors import REASONS, MissingError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,7 +29,17 @@ def cli() -> None:
     """The gateway agent: reads devices, runs models beside the machine, loses nothing offline."""
 
 
-for _command in (*cli_probe.COMMANDS, doctor_command, init_command, plan_command, service_group, alarm_group):
+for _command in (
+    *cli_probe.COMMANDS,
+    *cli_browse.COMMANDS,
+    doctor_command,
+    top_command,
+    init_command,
+    plan_command,
+    service_group,
+    alarm_group,
+    config_group,
+):
     cli.add_command(_command)
 
 
@@ -84,52 +96,6 @@ def warmup(kernel_cache: Path | None, *, aot: bool) -> None:
     click.echo(f"ready: {', '.join(kernels.warm(kernel_cache))}", err=True)
     if aot:
         click.echo(f"linked: {kernels.link(kernel_cache)}", err=True)
-
-
-@cli.group("config")
-def config_group() -> None:
-    """Check and show the configuration."""
-
-
-@config_group.command("validate")
-@config_option
-def validate(config: Path) -> None:
-    """Check site.yaml and every profile it names; silent when all is well."""
-    from twinedge.config.catalogue import build_catalogue  # noqa: PLC0415 - --help stays fast
-    from twinedge.config.load import load_site  # noqa: PLC0415 - --help stays fast
-
-    build_catalogue(load_site(config))
-
-
-@config_group.command("show")
-@config_option
-@output_option
-def show(config: Path, output: str) -> None:
-    """List the signals the configuration gives."""
-    from twinedge.config.catalogue import build_catalogue  # noqa: PLC0415 - --help stays fast
-    from twinedge.config.load import load_site  # noqa: PLC0415 - --help stays fast
-
-    catalogue = build_catalogue(load_site(config))
-    rows = [
-        {"name": s.name, "kind": s.kind.name.lower(), "unit": s.unit, "stream": s.stream.name.lower()}
-        for s in catalogue.signals
-    ]
-    if output == "json":
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo(f"{row['name']:<40}{row['kind']:<8}{row['unit']:<10}{row['stream']}")
-
-
-@config_group.command("schema")
-@click.argument("which", type=click.Choice(["site", "profile"]), default="site")
-def schema(which: str) -> None:
-    """Print the JSON Schema of site.yaml or of a firmware profile."""
-    from twinedge.config.schema import Site  # noqa: PLC0415 - --help stays fast
-    from twinmodel.profile.shape import json_schema  # noqa: PLC0415 - --help stays fast
-
-    shape = Site.model_json_schema(by_alias=True) if which == "site" else json_schema()
-    click.echo(json.dumps(shape, indent=2))
 
 
 @cli.group()

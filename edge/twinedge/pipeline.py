@@ -93,6 +93,7 @@ class Pipeline:
         self.strays = 0
         self.trouble: StorageError | None = None
         self.progress = 0
+        self.flushes = 0
 
     async def use(self, catalogue: Catalogue, numbered: Numbered | None = None) -> None:
         """Goes on with another catalogue; what is buffered stays under the one it came with. Does not wait.
@@ -318,6 +319,7 @@ class Pipeline:
         It is ended, not cancelled: a commit that is cut would be durable, and its delivery never acknowledged.
         """
         while not self._ending:
+            self.flushes += 1
             self._due.clear()
             due_ns = self._lanes.due_ns()
             now_ns = self._clock.boot_ns()

@@ -278,7 +278,7 @@ class Stages:
         return Told(
             self.name, ground.watch, ground.storage, ground.configuration, self._connections, self._models,
             self._replays, self._lanes, self._pipeline, self._publication, self._uplink, sections,
-            self._northbound.troubles,
+            self._northbound.troubles, {"alarms": lambda: self._alarms.rounds},
         )  # fmt: skip
 
     def _make_uplink(self, store: ModelStore) -> Uplink | None:

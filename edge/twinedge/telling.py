@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import structlog
+
 from twinedge.configuration import Configuration
 from twinedge.connections import Connections
 from twinedge.health import report
 from twinedge.health.clock import ClockWatch
+from twinedge.health.liveness import Liveness
 from twinedge.health.server import StatusServer
 from twinedge.lanes import Lanes
 from twinedge.models import Models
@@ -26,6 +29,8 @@ from twinmodel.clock import SECOND_NS
 from twinmodel.errors import StorageError
 from twinmodel.process import notify, watchdog_period_s
 
+log = structlog.get_logger(__name__)
+
 STATUS_S = 1.0
 VERSION = importlib.metadata.version("hybridtwin")
 
@@ -38,6 +43,7 @@ class Told:
         name: of the gateway.
         sections: further entries of the document, by name.
         troubles: further degraded states.
+        loops: rounds of those that must go on, by name, besides ticks and commits.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Told:
     uplink: Uplink | None
     sections: Mapping[str, Callable[[], Any]]
     troubles: Callable[[], list[str]]
+    loops: Mapping[str, Callable[[], int]]
 
 
 class Telling:
@@ -61,7 +68,9 @@ class Telling:
     def __init__(self, told: Told, server: StatusServer) -> None:
         self._told = told
         self._server = server
-        self._progress = -1
+        loops = {"ticks": lambda: told.pipeline.progress, "commits": lambda: told.pipeline.flushes, **told.loops}
+        self._liveness = Liveness(loops, told.watch.clock.boot_ns())
+        self._stuck: list[str] = []
 
     async def run(self) -> NoReturn:
         """Runs until cancelled."""
@@ -72,7 +81,8 @@ class Telling:
             await self._look_at_time()
             self._server.publish(await self.status())
             now_ns = clock.boot_ns()
-            if period_s is not None and now_ns - fed_ns >= period_s / 2 * SECOND_NS and self._works():
+            self._look_at_loops(now_ns)
+            if period_s is not None and now_ns - fed_ns >= period_s / 2 * SECOND_NS and not self._stuck:
                 notify("WATCHDOG=1")
                 fed_ns = now_ns
             await asyncio.sleep(STATUS_S)
@@ -91,11 +101,14 @@ class Telling:
     async def _put_right_stored(self, span_ns: tuple[int, int], shift_ns: int) -> int:
         return await self._told.storage.call(Spool.put_right, span_ns, shift_ns)
 
-    def _works(self) -> bool:
-        """Whether the ticks went on since the last look; the spool answered, or this line would not be reached."""
-        progress = self._told.pipeline.progress
-        went_on, self._progress = progress != self._progress, progress
-        return went_on
+    def _look_at_loops(self, now_ns: int) -> None:
+        """Names the loops that stand still; the spool answered, or this line would not be reached."""
+        stuck = self._liveness.stuck(now_ns)
+        if stuck and stuck != self._stuck:
+            log.error("loops stand still", loops=stuck)
+        elif self._stuck and not stuck:
+            log.info("all loops go on", loops=self._stuck)
+        self._stuck = stuck
 
     async def status(self) -> Mapping[str, Any]:
         """The status document."""
@@ -121,7 +134,7 @@ class Telling:
         uplink = told.uplink.status() if told.uplink is not None else None
         stages = (told.pipeline.trouble, told.publication.trouble, told.configuration.trouble)
         troubles += [error for error in stages if error is not None]
-        degraded = [error.reason for error in troubles]
+        degraded = [error.reason for error in troubles] + ["LOOP_STUCK"] * bool(self._stuck)
         if uplink is not None and uplink.needs_operator:
             degraded.append(uplink.reason)
         degraded += told.configuration.degraded()
@@ -130,6 +143,7 @@ class Telling:
             "gateway": told.name,
             "version": VERSION,
             "degraded": list(dict.fromkeys(degraded)),
+            "stuck": self._stuck,
             "clock": told.watch.quality().name,
             "time": told.watch.document(),
             "configuration": told.configuration.status(),

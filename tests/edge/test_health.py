@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 
 import pytest
+from rich.console import Console
 
 from twinedge.health.client import render
+from twinedge.health.liveness import Liveness
 from twinedge.health.server import StatusServer
+from twinedge.health.top import Screen, rate
 from twinmodel.errors import ConflictError
 
 STATUS = {
@@ -18,8 +22,16 @@ STATUS = {
     "boot": "00",
     "degraded": [],
     "devices": [
-        {"device": "T-<1>", "connected": True, "samples": 7, "errors": 1, "last_error": "x"},
-        {"device": "T-2", "connected": False, "samples": 0, "errors": 9, "last_error": "DEVICE_UNREACHABLE"},
+        {"device": "T-<1>", "connected": True, "samples": 7, "errors": 1, "last_error": "x", "missed": 0, "age_s": 0.5},
+        {
+            "device": "T-2",
+            "connected": False,
+            "samples": 0,
+            "errors": 9,
+            "last_error": "DEVICE_UNREACHABLE",
+            "missed": 2,
+            "age_s": None,
+        },
     ],
     "twins": [
         {
@@ -27,6 +39,8 @@ STATUS = {
             "model": "two-tanks@1.0.0",
             "tier": "jit",
             "steps": 5,
+            "late": 0,
+            "settling": False,
             "swaps": 1,
             "drifting": True,
             "isolation": "sensor:level2",
@@ -37,7 +51,19 @@ STATUS = {
             "fallbacks": 0,
         }
     ],
-    "alarms": {"active": {"high": 2}, "states": {"UNACK": 2}, "chattering": 1, "raised": 5, "records": 9},
+    "clock": "SYNCED",
+    "configuration": {"number": 3, "origin": "directive", "digest": "ab" * 32},
+    "alarms": {
+        "active": {"high": 2},
+        "states": {"UNACK": 2},
+        "chattering": 1,
+        "raised": 5,
+        "records": 9,
+        "alarms": 2,
+        "list": [{"priority": "high", "alarm": "tank-high", "state": "UNACK", "text": "level above 9.5 <m>"}],
+    },
+    "northbound": {"opcua": {"serving": True, "values": 9, "values_per_s": 4.5, "reason": "", "error": ""}},
+    "commands": {"allowed": ["press.setpoint"], "open": [], "recent": [], "results": {}, "ledger": "ok"},
     "spool": {
         "bytes": 4096,
         "backlog_bytes": 10,
@@ -133,3 +159,44 @@ def test_the_status_for_a_terminal_is_aligned():
     assert "T-2" in text
     assert "AWAY" in text
     assert "two-tanks@1.0.0" in text
+
+
+def test_shell_and_page_name_alarms_what_is_served_and_the_configuration_in_force(server):
+    text = render(STATUS)
+    server.publish(STATUS)
+    _, page = get(server, "/")
+    for told in ("2 active, 2 to be acknowledged", "tank-high", "4.5 values/s", "number 3 from directive", "1 targets"):
+        assert told in text
+        assert told in page
+    assert "level above 9.5 &lt;m&gt;" in page
+
+
+def test_top_shows_rates_from_one_status_to_the_next_and_those_that_are_away_first():
+    console = Console(width=160, record=True, file=io.StringIO())
+    screen = Screen()
+    screen.draw(STATUS, 10**9)
+    devices = [STATUS["devices"][0] | {"samples": 27}, STATUS["devices"][1]]
+    console.print(screen.draw(STATUS | {"devices": devices}, 3 * 10**9))
+    shown = console.export_text()
+    assert shown.index("T-2") < shown.index("T-<1>")
+    assert "10.0" in shown
+    assert "DRIFTING sensor:level2" in shown
+    assert "tank-high" in shown
+
+
+def test_a_counter_that_began_anew_has_no_rate():
+    assert rate({"samples": 3}, {"samples": 9}, "samples", 1.0) == "-"
+    assert rate({"samples": 3}, None, "samples", 1.0) == "-"
+
+
+def test_a_loop_that_stands_still_is_named_and_forgotten_once_it_goes_on():
+    rounds = {"ticks": 0, "commits": 0}
+    liveness = Liveness({name: lambda name=name: rounds[name] for name in rounds}, 0, within_ns=10)
+    rounds["ticks"] += 1
+    assert liveness.stuck(5) == []
+    rounds["ticks"] += 1
+    assert liveness.stuck(11) == ["commits"]
+    assert liveness.stuck(30) == ["ticks", "commits"]
+    rounds["commits"] += 1
+    rounds["ticks"] += 1
+    assert liveness.stuck(31) == []

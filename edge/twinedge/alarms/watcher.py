@@ -18,6 +18,7 @@ import structlog
 
 from twinedge.alarms.alarm import Alarm, Now
 from twinedge.alarms.causes import DeviceFact
+from twinedge.alarms.devices import DeviceAlarms
 from twinedge.alarms.engine import Engine
 from twinedge.alarms.memory import FILE, Memory
 from twinedge.alarms.requests import Request, ask, request_of, request_of_directive
@@ -25,7 +26,7 @@ from twinedge.alarms.specs import specs_of
 from twinedge.alarms.twins import Runner, facts_of
 from twinedge.config.load import LoadedSite
 from twinedge.control import ControlServer
-from twinedge.ports import Driver
+from twinedge.ports import AlarmSource, Driver
 from twinmodel.alarms.records import AlarmRecord, Priority, encode
 from twinmodel.alarms.states import State
 from twinmodel.clock import SECOND_NS, Clock
@@ -77,6 +78,7 @@ class Alarms:
         self._runners = runners
         self._memory = Memory(state / FILE)
         self._engine = Engine(self._memory.load(), self._now())
+        self._devices_say = DeviceAlarms(self._engine, loaded)
         self._catalogue: Catalogue | None = None
         self._other_rules = False
         self._facts_ns = 0
@@ -84,15 +86,18 @@ class Alarms:
         self._stamped_ns = 0
         self._kept = asyncio.Lock()
         self.records = 0
+        self.rounds = 0
 
     def configure(self, loaded: LoadedSite) -> None:
         """Other rules, with the next catalogue or tick; an alarm whose rule stays keeps its state and its delays."""
         self._loaded, self._other_rules = loaded, True
+        self._devices_say.loaded = loaded
 
     def use(self, catalogue: Catalogue) -> None:
         """See `Watcher`."""
         self._catalogue, self._other_rules = catalogue, False
-        self._engine.use(specs_of(self._loaded, catalogue), catalogue, self._now())
+        telling = {name for name, device in self._loaded.site.devices.items() if device.alarms}
+        self._engine.use(specs_of(self._loaded, catalogue), catalogue, self._now(), telling)
         self._flush()
 
     def see(self, batches: Sequence[Batch]) -> None:
@@ -104,6 +109,7 @@ class Alarms:
         """Lets delays pass and keeps states; runs until cancelled."""
         try:
             while True:
+                self.rounds += 1
                 self.tick()
                 if self._engine.changed and self._clock.boot_ns() >= self._save_ns:
                     await self._keep()
@@ -122,6 +128,9 @@ class Alarms:
         if now.boot_ns - self._facts_ns >= FACTS_NS or not self._facts_ns:
             self._facts_ns = now.boot_ns
             devices, twins = self._devices(), facts_of(self._runners())
+        for driver in self._drivers():
+            if isinstance(driver, AlarmSource):
+                self._devices_say.take(driver.take_alarms(), now)
         self._engine.tick(now, devices, twins)
         self._flush()
 

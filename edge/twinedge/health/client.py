@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from twinedge.config.load import load_site
+from twinedge.health.notes import notes_of
 from twinedge.health.server import PORT_FILE
-from twinedge.health.status import room_of
 from twinmodel.errors import UnreachableError
 
 TIMEOUT_S = 5.0
@@ -54,11 +54,9 @@ def _silent(where: str, why: Exception) -> UnreachableError:
 
 def render(status: dict[str, Any]) -> str:
     """The status as a few aligned lines."""
-    spool, uplink = status["spool"], status["uplink"]
     lines = [
-        f"gateway   {status['gateway']}   {'; '.join(status['degraded']) or 'healthy'}",
-        f"uplink    {'connected' if uplink['connected'] else 'away: ' + uplink['last_error']}",
-        f"spool     {spool['backlog_samples']} samples wait, {spool['bytes']} bytes on disk, {room_of(spool)}",
+        f"{'gateway':<10}{status['gateway']}   {'; '.join(status['degraded']) or 'healthy'}",
+        *(f"{name:<10}{text}" for name, text in notes_of(status)),
         "",
         f"{'DEVICE':<16}{'STATE':<12}{'SAMPLES':>10}{'ERRORS':>8}  LAST ERROR",
     ]

@@ -16,7 +16,8 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from twinedge.health.status import Status, registry, room_of
+from twinedge.health.notes import notes_of
+from twinedge.health.status import Status, registry
 from twinmodel.errors import ConflictError
 
 REQUEST_TIMEOUT_S = 5
@@ -143,15 +144,12 @@ def page(status: Status) -> str:
         f"<td title='{html.escape(t['evidence'])}'>{html.escape(drift_of(t))}"
         for t in status["twins"]
     )
-    spool, uplink = status["spool"], status["uplink"]
-    link = "connected" if uplink["connected"] else f"AWAY: {uplink['last_error']}"
+    notes = "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(text)}" for name, text in notes_of(status))
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>"
         "<meta name=viewport content='width=device-width'><meta name=color-scheme content='light dark'>"
         f"<title>{html.escape(status['gateway'])}</title><h1>{html.escape(status['gateway'])}</h1>"
-        f"<p>{html.escape('; '.join(status['degraded']) or 'healthy')}; coordinator {html.escape(link)}; "
-        f"{spool['backlog_samples']} samples wait ({spool['backlog_bytes']} bytes), "
-        f"{html.escape(room_of(spool))}</p>"
+        f"<p>{html.escape('; '.join(status['degraded']) or 'healthy')}</p><table>{notes}</table>"
         f"<table><caption>Devices</caption><tr><th>device<th>state<th>samples<th>last error{rows}</table>"
         f"<table><caption>Twins</caption><tr><th>twin<th>model<th>ticks<th>drift{twins}</table></html>"
     )

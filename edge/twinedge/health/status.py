@@ -27,6 +27,7 @@ class StatusCollector(Collector):
         status = self._newest()
         if status is None:
             return
+        yield _degraded(status["degraded"])
         yield from _devices(status["devices"])
         yield from _twins(status["twins"])
         yield from _alarms(status["alarms"])
@@ -93,6 +94,13 @@ def _twins(twins: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         if twin["drifting"]:
             cause.add_metric([twin["twin"], twin["isolation"]], 1.0)
     yield from (steps, swaps, fallbacks, drifting, cause, rejected, outside, stands_in)
+
+
+def _degraded(reasons: Iterable[str]) -> Metric:
+    degraded = GaugeMetricFamily("twinedge_degraded", "1 for each reason the agent is degraded.", labels=["reason"])
+    for reason in reasons:
+        degraded.add_metric([reason], 1.0)
+    return degraded
 
 
 def _northbound(parts: Mapping[str, Any]) -> Iterator[Metric]:
