@@ -55,9 +55,11 @@ async def agent_of(folder, running):
 
 async def eventually(ask, condition):
     """The first answer that satisfies; pytest's timeout bounds it."""
-    while not condition(found := await ask()):
+    while True:
+        found = await ask()
+        if condition(found):
+            return found
         await asyncio.sleep(0.05)
-    return found
 
 
 @pytest.mark.timeout(120)

@@ -1,5 +1,5 @@
 // One event stream for all who listen: narrows it to what they have in common, batches, and says how it is.
-const KINDS = ["twin", "gateway", "directive"];
+const KINDS = ["twin", "gateway", "directive", "command"];
 const BATCH_MS = 100;
 const QUIET_MS = 150_000; // a background tab's timers may sleep for a minute
 const RETRY_MS = 3_000;

@@ -39,7 +39,8 @@ function show(view) {
 function take(events) {
   const newest = events.findLast((event) => event.kind === "twin");
   if (newest) { show(newest.view); follow(); }
-  if (events.some((event) => event.kind !== "twin")) aroundSoon();
+  if (events.some((event) => event.kind === "command")) dispatchEvent(new Event("told"));
+  if (events.some((event) => !["twin", "command"].includes(event.kind))) aroundSoon();
 }
 
 function header() {

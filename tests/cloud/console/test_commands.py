@@ -1,0 +1,87 @@
+"""Commands on the twin page, in a real browser against a real coordinator: asked, asked back, sent once, approved."""
+
+import pytest
+from fake_coordinator import Server
+from playwright.sync_api import expect, sync_playwright
+
+from tests.cloud.console.test_browser import ARGS, CHROMIUM, PATIENCE_MS
+from tests.cloud.plant import Plant
+from twincloud.downlink.commands import CommandDesk
+from twincloud.storage.contract import GatewayKey
+from twinsync.command import CommandState, CommandStep
+
+KEY = GatewayKey("acme", "mill", "gw-1")
+PAGE = "/t/acme/sites/mill/twins/T-1"
+
+pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(400)]
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def plant(tmp_path):
+    plant = Plant(tmp_path / "state")
+    plant.speaker = plant.gateway("acme", "mill", "gw-1", "T-1")
+    plant.speaker.send({"T-1-dev.flow": 1.5, "T-1-dev.level": 0.5})
+    yield plant
+    plant.close()
+
+
+@pytest.fixture
+def visit(plant):
+    """Function: role -> the commands tab of the twin, seen by a person of that role."""
+    with Server(plant.app()) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+
+        def open_tab(role):
+            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            context.set_default_timeout(PATIENCE_MS)
+            context.add_cookies([{"name": "hybridtwin_token", "value": plant.token(role), "url": url}])
+            page = context.new_page()
+            page.complaints = []
+            page.on("console", lambda said: page.complaints.append(said.text) if said.type == "error" else None)
+            page.goto(url + PAGE)
+            page.locator("#tab-Commands").click()
+            page.locator("#commands td").first.wait_for()
+            return page
+
+        yield open_tab
+        browser.close()
+
+
+def test_a_person_commands_confirms_and_sees_the_steps_and_another_one_approves(visit, plant):
+    desk = CommandDesk(plant.store, plant.clock)
+    ann, bob, guest = visit("engineer"), visit("engineer"), visit("viewer")
+    expect(guest.locator("#command")).to_be_hidden()
+    expect(guest.locator("#c-note")).to_contain_text("need the role operator")
+
+    ann.locator("#c-property").select_option("flow")
+    ann.get_by_label("Value").fill("2.5")
+    ann.get_by_label("Others must approve").select_option("1")
+    ann.get_by_label("Why").fill("start-up")
+    ann.get_by_text("Review…").click()
+    expect(ann.locator("#c-words")).to_contain_text("Write flow = 2.5")
+    expect(ann.locator("#c-words")).to_contain_text("now 1.5")
+    shell = "twinctl twin command mill/T-1 flow=2.5 --deadline 30s --approvals 1 --why start-up"
+    expect(ann.locator("#c-shell")).to_have_text(shell)
+    assert plant.store.commands_of("acme").items == ()
+    assert ann.evaluate("document.activeElement.id") == "c-send"
+    ann.locator("#c-send").click()
+    expect(ann.locator("#commands .tag")).to_have_text("waiting approval")
+    expect(ann.get_by_role("button", name="Approve")).to_have_count(0)
+
+    bob.get_by_role("button", name="Approve").click()
+    expect(bob.locator("#commands .tag")).to_have_text("pending")
+    (sent,) = desk.due(KEY, plant.speaker.session)
+    assert (sent.target, sent.arguments, len(sent.approved_by)) == ("T-1-dev.flow", 2.5, 1)
+    desk.settle(KEY, CommandState(sent.id, CommandStep.FAILED, "COMMAND_INTERLOCKED", "the valve is locked"))
+    plant.bus.notify()
+    expect(ann.locator("#commands .tag.bad")).to_have_text("failed")
+    expect(ann.locator("#commands")).to_contain_text("COMMAND_INTERLOCKED: the valve is locked")
+    expect(ann.locator("#commands .steps li")).to_have_count(4)
+
+    ann.get_by_label("Value").fill("much")
+    ann.get_by_text("Review…").click()
+    ann.locator("#c-send").click()
+    expect(ann.locator("#c-note")).to_contain_text("VALUE_INVALID")
+    assert len(plant.store.commands_of("acme").items) == 2
+    assert [text for text in ann.complaints + bob.complaints if "422" not in text] == []
