@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+POLICIES = ("None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
+MODES = ("none", "sign", "sign_and_encrypt")
 
 
 def default_state() -> Path:
@@ -44,17 +51,38 @@ def emit(output: str, document: object, text: str) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False) if output == "json" else text)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> str:
-    """Rows as aligned columns below their head; the last column is not padded."""
-    cells = [list(head), *[["" if cell is None else str(cell) for cell in row] for row in rows]]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(head))]
-    return "\n".join(
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
-        for row in cells
-    )
+def login_options(command: F) -> F:
+    """Who we are to a broker: `user`, `password_file`, `ca`, `certificate`, `key`."""
+    file = click.Path(dir_okay=False, exists=True, path_type=Path)
+    for option in (
+        click.option("--key", type=file, help="TLS: key of --certificate, PEM."),
+        click.option("--certificate", type=file, help="TLS: certificate to show to the broker, PEM."),
+        click.option("--ca", type=file, help="TLS: authority of the broker's certificate, PEM."),
+        click.option("--password-file", type=file, help="Its password; none is ever tried."),
+        click.option("--user", help="Name of a user.  [default: anonymous]"),
+    ):
+        command = option(command)
+    return command
 
 
-def pairs(document: Mapping[str, object], *, indent: str = "") -> str:
-    """Keys and values as two columns."""
-    width = max((len(key) for key in document), default=0)
-    return "\n".join(f"{indent}{key:<{width}}  {value}" for key, value in document.items())
+def run_quietly(work: Coroutine[Any, Any, T]) -> T:
+    """Runs what looks at devices; libraries stay silent, as its own words say what went wrong."""
+    import asyncio  # noqa: PLC0415 - --help stays fast
+    import logging  # noqa: PLC0415 - --help stays fast
+
+    from twinmodel.logs import configure_logs  # noqa: PLC0415 - --help stays fast
+
+    configure_logs("error", silent=("asyncua", "paho", "pymodbus"))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    return asyncio.run(work)
+
+
+def identifier() -> str:
+    """A client id that nobody has: a broker ends the older connection of two."""
+    return f"twinedge-probe-{os.urandom(4).hex()}"
+
+
+def end(code: int) -> None:
+    """Ends the command with an exit code, quietly."""
+    if code:
+        click.get_current_context().exit(code)

@@ -1,21 +1,25 @@
-"""Commands of who installs a gateway: look at devices, try them, trust them; nothing of it writes to a device."""
+"""Commands of who installs a gateway: look at addresses, and at certificates; nothing of it writes to a device."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from twinedge.cli_options import config_option, emit, output_option, pairs, say, state_option
-from twinmodel.errors import Exit
-
-T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
+from twinedge.cli_options import (
+    MODES,
+    POLICIES,
+    emit,
+    end,
+    identifier,
+    login_options,
+    output_option,
+    pairs,
+    run_quietly,
+    say,
+    state_option,
+)
 
 profiles_option = click.option(
     "--profiles",
@@ -69,7 +73,7 @@ def probe_modbus(
     expected = target.range_of(low_high)
     counted = None if base is None else int(base)
     questions = [modbus.Question(at, as_, expected, scale, counted) for at in places]
-    document = _run(
+    document = run_quietly(
         modbus.probe_modbus(
             target.modbus_target(place),
             target.units_of(units),
@@ -81,15 +85,13 @@ def probe_modbus(
         )
     )
     emit(output, document, modbus_text(document))
-    _end(modbus.failed(document))
+    end(modbus.failed(document))
 
 
 @probe_group.command("opcua")
 @click.argument("url", metavar="URL")
-@click.option("--policy", type=click.Choice(["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]))
-@click.option(
-    "--mode", type=click.Choice(["none", "sign", "sign_and_encrypt"]), help="[default: the strongest offered]"
-)
+@click.option("--policy", type=click.Choice(POLICIES))
+@click.option("--mode", type=click.Choice(MODES), help="[default: the strongest offered]")
 @click.option("--user", help="Name of a user; told only to a server that is trusted.  [default: anonymous]")
 @click.option("--password-file", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Its password.")
 @profiles_option
@@ -117,23 +119,12 @@ def probe_opcua(
     place = target.url_target(url, "opcua")
     wanted = opcua.Wanted(policy, mode, user, password_file)
     say(f"asks {place} for its endpoints, then opens one session as {user or 'anonymous'}; reads only")
-    document, problem = _run(opcua.probe_opcua(place, wanted, state=state, clock=SystemClock(), profiles=profiles))
+    document, problem = run_quietly(
+        opcua.probe_opcua(place, wanted, state=state, clock=SystemClock(), profiles=profiles)
+    )
     emit(output, document, opcua_text(document))
     if problem is not None:
         raise problem
-
-
-def _login_options(command: F) -> F:
-    file = click.Path(dir_okay=False, exists=True, path_type=Path)
-    for option in (
-        click.option("--key", type=file, help="TLS: key of --certificate, PEM."),
-        click.option("--certificate", type=file, help="TLS: certificate to show to the broker, PEM."),
-        click.option("--ca", type=file, help="TLS: authority of the broker's certificate, PEM."),
-        click.option("--password-file", type=file, help="Its password; none is ever tried."),
-        click.option("--user", help="Name of a user.  [default: anonymous]"),
-    ):
-        command = option(command)
-    return command
 
 
 @probe_group.command("mqtt")
@@ -143,7 +134,7 @@ def _login_options(command: F) -> F:
 @click.option(
     "--messages", type=click.IntRange(1, 1_000_000), default=20_000, show_default=True, help="At most so many."
 )
-@_login_options
+@login_options
 @profiles_option
 @output_option
 def probe_mqtt(
@@ -170,13 +161,13 @@ def probe_mqtt(
 
     place = target.url_target(url, "mqtt")
     say(f"connects to {place} as {login['user'] or 'anonymous'} and listens for {for_s:g} s; publishes nothing")
-    document, problem = _run(
+    document, problem = run_quietly(
         mqtt.probe_mqtt(
             place,
             Login(**login),
             filters,
             for_s,
-            identifier=_identifier(),
+            identifier=identifier(),
             clock=SystemClock(),
             profiles=profiles,
             messages_max=messages,
@@ -185,34 +176,6 @@ def probe_mqtt(
     emit(output, document, mqtt_text(document))
     if problem is not None:
         raise problem
-
-
-@click.command("test")
-@click.argument("devices", nargs=-1)
-@click.option(
-    "--within", "within_s", type=click.FloatRange(0.1, 3600), default=10.0, show_default=True, help="Seconds."
-)
-@click.option("--anyway", is_flag=True, help="Also devices of one connection that a running agent holds.")
-@config_option
-@state_option
-@output_option
-def test_command(
-    devices: tuple[str, ...], within_s: float, config: Path, state: Path, output: str, *, anyway: bool
-) -> None:
-    """Read every device of site.yaml once, as the agent would; nothing is written, neither there nor here.
-
-    Exit code 3 when a device fails; each point that fails is named with its reason.
-    """
-    from twinedge.config.load import load_site  # noqa: PLC0415 - --help stays fast
-    from twinedge.probe.trial import trial  # noqa: PLC0415 - --help stays fast
-    from twinedge.probe.trial_text import summary, trial_text  # noqa: PLC0415 - --help stays fast
-    from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
-
-    loaded = load_site(config)
-    document = _run(trial(loaded, devices, state=state, clock=SystemClock(), within_s=within_s, anyway=anyway))
-    emit(output, document, trial_text(document))
-    say(summary(document))
-    _end(0 if document["ok"] else Exit.UNHEALTHY)
 
 
 @click.group("trust")
@@ -276,23 +239,4 @@ def trust_show(thumbprint: str | None, state: Path, output: str) -> None:
         say("on each server: put this file among its trusted client certificates, or accept the thumbprint there")
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a probe; libraries stay silent, as its own words say what went wrong."""
-    from twinmodel.logs import configure_logs  # noqa: PLC0415 - --help stays fast
-
-    configure_logs("error", silent=("asyncua", "paho", "pymodbus"))
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    return asyncio.run(work)
-
-
-def _identifier() -> str:
-    """A client id that nobody has: a broker ends the older connection of two."""
-    return f"twinedge-probe-{os.urandom(4).hex()}"
-
-
-def _end(code: int) -> None:
-    if code:
-        click.get_current_context().exit(code)
-
-
-COMMANDS: tuple[click.Command, ...] = (probe_group, test_command, trust_group)
+COMMANDS: tuple[click.Command, ...] = (probe_group, trust_group)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinedge.cli_options import table
 from twinedge.probe.plausible import ORDERS
 from twinedge.probe.profiles import matches_text
+from twinedge.probe.tables import table
 
 Json = dict[str, Any]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twinedge.cli_options import pairs, table
 from twinedge.probe.profiles import matches_text
+from twinedge.probe.tables import pairs, table
 from twinedge.probe.trust import described_text
 
 Json = dict[str, Any]

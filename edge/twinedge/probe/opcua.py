@@ -93,7 +93,7 @@ async def probe_opcua(
     offers = [endpoint_document(e) for e in endpoints]
     shown = certificates(endpoints, url, clock)
     document: Json = {"url": url, "endpoints": offers, "certificates": shown}
-    policy, mode = _choice(offers, wanted)
+    policy, mode = choice(offers, wanted)
     document["tried"] = {"policy": policy, "mode": mode, "user": wanted.user or "anonymous"}
     security = Security.model_validate(
         {
@@ -152,7 +152,8 @@ async def session(secured: Secured, url: str) -> AsyncIterator[Client]:
             client.disconnect_socket()
 
 
-def _choice(offers: list[Json], wanted: Wanted) -> tuple[str, str]:
+def choice(offers: list[Json], wanted: Wanted) -> tuple[str, str]:
+    """Policy and mode to try: what was asked for, else the strongest. Raises InputError or UnreachableError."""
     if wanted.policy is not None or wanted.mode is not None:
         policy = wanted.policy or ("None" if wanted.mode == "none" else "Basic256Sha256")
         mode = wanted.mode or ("none" if policy == "None" else "sign_and_encrypt")

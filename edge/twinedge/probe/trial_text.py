@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinedge.cli_options import table
+from twinedge.probe.tables import table
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from twinedge.certificates import KnownServer, TrustStore, days_left, ensure_certificate, hosts_of, thumbprint, uri_of
-from twinedge.cli_options import pairs, table
+from twinedge.probe.tables import pairs, table
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, StorageError
 
