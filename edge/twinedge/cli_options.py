@@ -10,6 +10,25 @@ from typing import Any, TypeVar
 
 import click
 
+from twinedge.probe.tables import pairs, table
+
+__all__ = [
+    "MODES",
+    "POLICIES",
+    "config_option",
+    "default_config",
+    "default_state",
+    "emit",
+    "end",
+    "identifier",
+    "login_options",
+    "output_option",
+    "pairs",
+    "run_quietly",
+    "say",
+    "state_option",
+    "table",
+]
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
