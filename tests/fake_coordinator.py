@@ -382,6 +382,14 @@ def make_app(fake: FakeCoordinator) -> FastAPI:  # noqa: C901, PLR0915 - one sho
     def fleet(t: str) -> s.FleetSummary:
         return fake.summary()
 
+    @app.get(base + "/alarms:summary")
+    def alarm_summary(t: str) -> s.AlarmCounts:
+        return s.AlarmCounts()
+
+    @app.get(base + "/alarms")
+    def alarms(t: str) -> dict[str, object]:
+        return {"items": [], "next_page_token": ""}
+
     @app.get(base + "/sites")
     def sites(t: str) -> s.SiteList:
         return s.SiteList(items=fake.summary().sites)

@@ -62,7 +62,7 @@ class AlarmWatchStore(Part):
         away = _is_away(row, now_ns, away_ns)
         # A gateway that was away begins so at its last word, not when it was noticed.
         at_ns = row["last_seen_ns"] if away and not standing.active else now_ns
-        after, text = standing, f"gateway {key.gateway} is away: its alarms and values are as of when it was last heard"
+        after, text = standing, f"gateway {key.gateway} is away; what it said last stands"
         if away:
             after = states.raised(standing, _MANNER)
         elif row["connected"]:

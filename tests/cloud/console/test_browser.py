@@ -339,7 +339,7 @@ def test_history_is_saved_as_csv(visit):
     assert lines[1:] == sorted(lines[1:])
 
 
-@pytest.mark.parametrize("path", [FLEET, TWIN, "/login"])
+@pytest.mark.parametrize("path", [FLEET, TWIN, "/t/acme/alarms", "/login"])
 def test_at_360_pixels_nothing_sticks_out(visit, path):
     page = visit(viewport={"width": 360, "height": 740}).open(path)
     page.wait_for_timeout(1_500)

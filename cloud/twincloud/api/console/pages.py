@@ -60,6 +60,7 @@ def console_router(*, default_tenant: str = DEFAULT_TENANT) -> APIRouter:
     router.add_api_route("/logout", pages.logout, methods=["GET", "POST"])
     router.add_api_route("/t/{tenant}", pages.tenant)
     router.add_api_route("/t/{tenant}/fleet", pages.fleet)
+    router.add_api_route("/t/{tenant}/alarms", pages.alarms)
     router.add_api_route("/t/{tenant}/sites/{site}/twins/{twin}", pages.twin)
     router.add_api_route("/static/{version}/{path:path}", pages.static)
     router.add_api_route("/favicon.ico", pages.favicon)
@@ -105,6 +106,10 @@ class _Pages:
     async def fleet(self, request: Request, tenant: str) -> Response:
         """All twins of a tenant."""
         return await self._inside(request, "fleet.html", tenant=tenant)
+
+    async def alarms(self, request: Request, tenant: str) -> Response:
+        """All alarms of a tenant."""
+        return await self._inside(request, "alarms.html", tenant=tenant)
 
     async def twin(self, request: Request, tenant: str, site: str, twin: str) -> Response:
         """One twin."""

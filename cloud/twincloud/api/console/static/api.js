@@ -41,6 +41,13 @@ export async function get(path, query = {}) {
   return answer.json();
 }
 
+/** Changes something; raises Refused. */
+export async function post(path, body) {
+  const answer = await fetch(base + path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  if (!answer.ok) throw new Refused(await answer.json().catch(() => ({ title: `HTTP ${answer.status}` })));
+  return answer.json();
+}
+
 /** All pages of a listing, at most `most` items. */
 export async function all(path, query = {}, most = 1000) {
   const items = [];

@@ -1,6 +1,6 @@
 // The fleet page: numbers, what needs attention, sites, versions and the table of twins; drawn again as events come.
 import { all, get, now, paced } from "./api.js";
-import { $, ago, bytes, count, el, moment, path, put, reveal, seconds } from "./format.js";
+import { $, ago, bytes, count, draw, el, moment, path, put, reveal, seconds } from "./format.js";
 import { subscribe } from "./stream.js";
 
 const { tenant } = document.body.dataset;
@@ -14,20 +14,6 @@ let more = false;
 const tag = (health) => el("span", { class: `tag ${health}` }, health);
 const page = (site, twin) => `/t/${path(tenant)}/${path("sites", site, "twins", twin)}`;
 const newest = (t) => Math.max(0, ...t.properties.flatMap((p) => [p.reported, p.estimated]).filter(Boolean).map((v) => Date.parse(v.t_event)));
-
-/** Replaces children only where something changed, so that focus and scroll stay. */
-function draw(body, items, key, make) {
-  const old = new Map([...body.children].map((node) => [node.dataset.key, node]));
-  const nodes = items.map((item) => {
-    const facts = JSON.stringify(key(item));
-    const node = old.get(facts) ?? make(item);
-    node.dataset.key = facts;
-    return node;
-  });
-  const focused = document.activeElement?.getAttribute("href");
-  if (nodes.length !== body.childElementCount || nodes.some((node, i) => node !== body.children[i])) body.replaceChildren(...nodes);
-  if (focused && document.activeElement === document.body) body.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
-}
 
 async function readSummary() {
   const s = await get("/fleet");
@@ -52,8 +38,8 @@ function attention(list) {
   const shown = causes.slice(0, ATTENTION_MAX);
   if (!list.length) return $("attention").replaceChildren(el("li", { class: "calm" }, "Nothing. All twins report, and agree with their models."));
   draw($("attention"), shown, (g) => g, (g) => el("li", {}, tag(g.severity), el("span", { class: "names" }, ...g.names.slice(0, NAMES_MAX).flatMap(([site, name]) =>
-    [g.kind === "twin" ? el("a", { href: page(site, name) }, name) : el("b", {}, name), " "]), g.names.length > NAMES_MAX ? `and ${count(g.names.length - NAMES_MAX)} more` : null),
-    el("span", { class: "muted" }, [...new Set(g.names.map(([site]) => site))].join(", ") + (g.kind === "twin" ? "" : g.names.length > 1 ? ", gateways" : ", gateway")), el("p", {}, g.why)));
+    [g.kind === "gateway" ? el("b", {}, name) : el("a", { href: g.kind === "twin" ? page(site, name) : `/t/${path(tenant)}/alarms` }, name), " "]), g.names.length > NAMES_MAX ? `and ${count(g.names.length - NAMES_MAX)} more` : null),
+    el("span", { class: "muted" }, [...new Set(g.names.map(([site]) => site))].join(", ") + (g.kind === "gateway" ? g.names.length > 1 ? ", gateways" : ", gateway" : "")), el("p", {}, g.why)));
   const hidden = causes.slice(ATTENTION_MAX).reduce((sum, g) => sum + g.names.length, 0);
   if (hidden) $("attention").append(el("li", { class: "muted" }, `and ${count(hidden)} more; filter the table below`));
 }

@@ -12,6 +12,20 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Replaces children only where something changed, so that focus and scroll stay. */
+export function draw(body, items, key, make) {
+  const old = new Map([...body.children].map((node) => [node.dataset.key, node]));
+  const nodes = items.map((item) => {
+    const facts = JSON.stringify(key(item));
+    const node = old.get(facts) ?? make(item);
+    node.dataset.key = facts;
+    return node;
+  });
+  const focused = document.activeElement?.getAttribute("href");
+  if (nodes.length !== body.childElementCount || nodes.some((node, i) => node !== body.children[i])) body.replaceChildren(...nodes);
+  if (focused && document.activeElement === document.body) body.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+}
+
 /** Sets text only when it differs: no needless layout, no needless announcement. */
 export function put(node, text) {
   if (node.textContent !== text) node.textContent = text;

@@ -1,5 +1,5 @@
 // One event stream for all who listen: narrows it to what they have in common, batches, and says how it is.
-const KINDS = ["twin", "gateway", "directive", "command"];
+const KINDS = ["twin", "gateway", "alarm", "directive", "command"];
 const BATCH_MS = 100;
 const QUIET_MS = 150_000; // a background tab's timers may sleep for a minute
 const RETRY_MS = 3_000;
@@ -85,5 +85,6 @@ export class Hub {
 /** True when an event is about what the listener shows. */
 function concerns({ kind, view }, { site, twin }) {
   if (site && view.site !== site) return false;
+  if (kind === "alarm") return !twin || view.twins.includes(twin);
   return !twin || kind === "gateway" || (view.twin ?? view.target) === twin;
 }

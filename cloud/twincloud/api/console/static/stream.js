@@ -19,6 +19,7 @@ export function subscribe(interest, onEvents, onBack) {
       if (state === "open" && away) { away = false; onBack(); }
     }
     if (events) onEvents(events);
+    if (state === "open" || events?.some((event) => event.kind === "alarm")) dispatchEvent(new Event("alarms"));
   };
   let join;
   let leave;
