@@ -18,6 +18,7 @@ from twincloud.api.metrics import Metrics
 from twincloud.api.v1 import (
     backtests,
     cloud_twins,
+    commands,
     definitions,
     directives,
     events,
@@ -173,7 +174,7 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
 
 def test_the_page_of_the_api_lists_every_route_with_its_role():
     real = {}
-    others = (backtests, cloud_twins, exports, fleets, operations, replay, retention, twin_graph)
+    others = (backtests, cloud_twins, commands, exports, fleets, operations, replay, retention, twin_graph)
     for module in (health, session, fleet, gateways, twins, records, definitions, models, directives, events, *others):
         for route in module.router.routes:
             verbs = [
