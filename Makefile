@@ -22,7 +22,7 @@ setup: .venv/.ready ## virtual environment with pinned, hash-checked packages
 demo: setup ## live twins of simulated devices; DEMO_SECONDS=60 ends by itself
 	@$(BIN)/twinsim demo --seconds $(DEMO_SECONDS)
 
-services: ## install mosquitto, Chromium, PostgreSQL and HAProxy from Debian, when root and missing
+services: ## install mosquitto, Chromium, PostgreSQL, HAProxy and promtool from Debian, when root and missing
 	@bash deploy/dev/services.sh
 
 test: setup services ## all tests; a missing service skips loudly, and fails under CI=true

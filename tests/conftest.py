@@ -55,6 +55,7 @@ def find_service(name: str) -> str | None:
         "chromium": ["chromium", "chromium-browser"],
         "compiler": ["gcc", "cc", "clang"],
         "haproxy": ["haproxy", "/usr/sbin/haproxy"],
+        "promtool": ["promtool"],
     }[name]
     return next((found for c in candidates if (found := shutil.which(c))), None)
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the real services that tests and the demo use: mosquitto (broker), Chromium (console), PostgreSQL (store of
-# several coordinators) and HAProxy (before them); as root also what `make campaign` breaks links and disks with:
+# several coordinators), HAProxy (before them) and promtool (of Prometheus); as root also what `make campaign` breaks links and disks with:
 # nftables, iproute2 and e2fsprogs.
 set -euo pipefail
 missing=()
 [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v chromium >/dev/null || missing+=(chromium)
 [ -x /usr/sbin/haproxy ] || command -v haproxy >/dev/null || missing+=(haproxy)
+command -v promtool >/dev/null || missing+=(prometheus)
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 if [ "$(id -u)" = 0 ]; then
   for tool in nft:nftables tc:iproute2 mkfs.ext4:e2fsprogs; do
