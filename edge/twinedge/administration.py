@@ -61,9 +61,6 @@ class Administration:
             except TwinError as error:
                 log.error("configuration refused, nothing has changed", reason=error.reason, detail=str(error))  # noqa: TRY400 - it says where and why
 
-    def stop(self) -> None:
-        """The agent ends."""
-
     async def on_reload(self, body: Body) -> dict[str, Any]:
         """Runs site.yaml as it is now: `{who, why}`."""
         configuration = self._configuration

@@ -27,10 +27,12 @@ class Agent:
 
     Attributes:
         hangup: set it to have site.yaml read again.
+        stages: what runs, None before it does.
     """
 
     def __init__(self, options: Options, clock: Clock, random: Random) -> None:
         self.hangup = asyncio.Event()
+        self.stages: Stages | None = None
         self._options = options
         self._clock = clock
         self._random = random
@@ -56,7 +58,8 @@ class Agent:
                 ground = Ground(
                     options, configuration, identity, storage, server, self._watch, self._random, self.hangup
                 )
-                await Stages(ground).run(stop, ready)
+                self.stages = Stages(ground)
+                await self.stages.run(stop, ready)
             finally:
                 await storage.close()
         finally:

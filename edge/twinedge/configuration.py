@@ -187,6 +187,33 @@ class Configuration:
         else:
             self.trouble = None
 
+    def keep_trial(self, reading: Reading, record: Record) -> Record:
+        """Keeps a configuration that is to be tried, and which one comes back if it fails; blocks.
+
+        Raises:
+            StorageError: the disk refuses; what runs is in force as before.
+        """
+        in_force = self.history.in_force()
+        if in_force is None or self.record.number == 0:
+            raise self.trouble or StorageError("STATE_INVALID", "what runs is not kept, so nothing could come back")
+        kept = self.history.add(replace(record, digest=reading.digest), reading, in_force=False)
+        self.history.put_in_force(InForce(kept.number, in_force.fallback or in_force.number))
+        return kept
+
+    def end_trial(self, record: Record, failure: str = "") -> None:
+        """A trial is over: it stays, or failed and the one before it counts again; blocks, raises StorageError."""
+        in_force = self.history.in_force()
+        if failure:
+            if in_force is not None and in_force.number == record.number:
+                self.history.put_in_force(InForce(in_force.fallback))
+            self.history.settle(replace(record, outcome="failed", detail=failure))
+            return
+        self.history.put_in_force(InForce(record.number))
+        applied = replace(record, outcome="applied")
+        self.history.settle(applied)
+        if self.record.number == record.number:
+            self.record = applied
+
     def degraded(self) -> list[str]:
         """What is wrong with it, by reason."""
         return ["CONFIG_REFUSED"] if self.faults else []

@@ -116,6 +116,7 @@ class Reload:
 
         Raises:
             ConfigError: nothing of it can run, or not the whole; nothing has changed then.
+            StorageError: of one on trial, the way back cannot be kept; nothing has changed then.
         """
         async with self._one:
             asked_ns = self._clock.boot_ns()
@@ -126,11 +127,21 @@ class Reload:
             if whole and faults:
                 raise refused(faults)
             before = configuration.loaded
-            changed = await self._switch(loaded)
+            on_trial = record.outcome == "probation"
+            if on_trial:  # before it runs: what dies with it must find the way back
+                record = await asyncio.to_thread(configuration.keep_trial, reading, record)
+            try:
+                changed = await self._switch(loaded)
+            except BaseException:
+                if on_trial:
+                    await asyncio.to_thread(configuration.end_trial, record, "it could not be brought about")
+                raise
             took_ms = (self._clock.boot_ns() - asked_ns) / MILLISECOND_NS
             unchanged = reading.digest == configuration.digest and not faults and not configuration.faults
             configuration.take(reading, loaded, faults)
-            if not unchanged:
+            if on_trial:
+                configuration.record = record
+            elif not unchanged:
                 await self._keep(reading, record)
             done = Reloaded(took_ms, changed, faults, _at_restart(before, loaded), configuration.record, unchanged)
             self._tell(done, record)

@@ -43,6 +43,7 @@ from twinedge.pipeline import Pipeline
 from twinedge.ports import Driver
 from twinedge.publication import Publication
 from twinedge.reload import Parts, Reload
+from twinedge.remote import TARGET, Remote
 from twinedge.renewal import Renewal
 from twinedge.replays import Replays, source_stamped
 from twinedge.spool.store import Spool
@@ -104,7 +105,12 @@ class Ground:
 
 
 class Stages:
-    """The stages of one agent, run once."""
+    """The stages of one agent, run once.
+
+    Attributes:
+        reload: brings another configuration about.
+        telling: what the agent says of itself.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -123,13 +129,14 @@ class Stages:
         self._join_watchers()
         self._spooled = SpooledItems(storage, ground.watch.quality, os.urandom)
         self._publication = Publication(self._spooled, self._pipeline)
-        self._reload = Reload(ground.configuration, self._parts(), clock)
+        self.reload = Reload(ground.configuration, self._parts(), clock)
         for follower in (self._alarms.configure, self._commanding.use, self._northbound.apply):
-            self._reload.follow(follower)
+            self.reload.follow(follower)
         self._receiver: Receiver | None = None
         self._uplink = self._make_uplink(store)
-        self._administration = self._make_administration()
-        self._telling = Telling(self._told(), ground.server)
+        self.telling = Telling(self._told(), ground.server)
+        self._administration = Administration(ground.configuration, self.reload, clock, hangup=ground.hangup)
+        self._remote = self._make_remote()
         self._control = ControlServer(options.state / SOCKET)
         self._alarms.serve(self._control)
         self._administration.serve(self._control)
@@ -159,12 +166,14 @@ class Stages:
             flushing = group.create_task(self._pipeline.flush(), name="flush")
             start("models", self._follow_models())
             start("catalogue", self._publication.run())
-            start("status", self._telling.run())
+            start("status", self.telling.run())
             start("alarms", keep("alarms", self._alarms.run))
             start("control", keep("control", self._control.run))
             start("configuration", keep("configuration", self._administration.run))
             start("northbound", keep("northbound", self._northbound.run))
             start("commands", keep("commands", self._commanding.run))
+            if self._remote is not None:
+                start("remote configuration", keep("remote configuration", self._remote.run))
             if self._uplink is not None and self._receiver is not None:
                 start("uplink", keep("uplink", self._uplink.run))
                 start("downlink", keep("downlink", self._receiver.run))
@@ -174,7 +183,6 @@ class Stages:
             ready({"gateway": self.name, "status_port": self._ground.server.port, "devices": devices})
             await stop.wait()
             notify("STOPPING=1\nSTATUS=sending what is buffered")
-            self._administration.stop()
             await self._end([*self._connections.tasks, ticking], flushing)
             for task in serving:
                 task.cancel()
@@ -264,9 +272,21 @@ class Stages:
             self._models, self._replays, self._gate, self._lanes, self._pipeline, self._connections, self._publication
         )
 
-    def _make_administration(self) -> Administration:
-        ground = self._ground
-        return Administration(ground.configuration, self._reload, self._clock, hangup=ground.hangup)
+    def _make_remote(self) -> Remote | None:
+        ground, receiver = self._ground, self._receiver
+        if receiver is None:
+            return None
+        folder = ground.options.state / "config" / "incoming"
+        remote = Remote(
+            ground.configuration, self.reload, self.telling.status, receiver.conclude, folder, self._clock
+        )  # fmt: skip
+        receiver.handlers[DirectiveKind.CONFIG] = remote.obey
+        receiver.digests[TARGET] = remote.digest
+        self.reload.follow(lambda _loaded: receiver.watch_slots())
+        return remote
+
+    def _configuration_status(self) -> dict[str, Any]:
+        return {**self._ground.configuration.status(), "on_trial": self._remote and self._remote.on_trial()}
 
     def _told(self) -> Told:
         ground = self._ground
@@ -274,6 +294,7 @@ class Stages:
             "northbound": self._northbound.status,
             "alarms": self._alarms.status,
             "commands": self._commanding.status,
+            "configuration": self._configuration_status,
         }
         return Told(
             self.name, ground.watch, ground.storage, ground.configuration, self._connections, self._models,

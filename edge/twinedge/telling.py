@@ -146,7 +146,6 @@ class Telling:
             "stuck": self._stuck,
             "clock": told.watch.quality().name,
             "time": told.watch.document(),
-            "configuration": told.configuration.status(),
             "devices": report.devices(told.connections.drivers),
             "twins": report.twins(told.models.runners),
             "uplink": report.uplink(uplink),

@@ -80,6 +80,10 @@ REASONS: dict[str, Reason] = {
     "CONFIG_REFUSED": _reason(
         _INPUT, "correct what `twinedge config validate` names, then `twinedge config reload`; what ran before goes on"
     ),
+    "CONFIG_CONFLICT": _reason(
+        _CONFLICT, "read what is in force now, apply your change to it, and send it again with its digest as the base"
+    ),
+    "PROBATION_FAILED": _reason(_CONFLICT, "the last good configuration runs again; mend what is named, send it anew"),
     "UNKNOWN_SIGNAL": _reason(_INPUT, "use `device.point` with a point of the device's profile"),
     "DUPLICATE_SIGNAL": _reason(_INPUT, "give each signal one name"),
     "UNIT_CLASH": _reason(_INPUT, "bind signals whose units have the model's dimension"),
@@ -162,7 +166,6 @@ REASONS: dict[str, Reason] = {
     "DIRECTIVE_OPEN": _reason(_CONFLICT, "the gateway may still answer; see `twinctl directive list`"),
     # commands, as the coordinator refuses or ends them
     "GATEWAY_OFFLINE": _reason(_UNREACHABLE, "wait until the gateway is back: a command never waits for a session"),
-    "SESSION_ENDED": _reason(_CONFLICT, "look at the device, then issue it again once the gateway is back"),
     "OWN_APPROVAL": _reason(_DENIED, "let another person approve it, with a token of their own"),
     "COMMAND_CLOSED": _reason(_CONFLICT, "see what became of it with `twinctl command show`"),
     "COMMAND_CANCELLED": _reason(_CONFLICT, "issue it again when it is wanted after all"),

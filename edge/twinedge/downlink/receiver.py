@@ -32,9 +32,15 @@ from twinsync.transfer import ARTIFACT_BYTES_MAX, Transfer
 _log = structlog.get_logger(__name__)
 
 WAITING_MAX = 256
+LEFT_OPEN_NS = 365 * 86_400 * SECOND_NS
+"""When a directive that a handler left open would be tried again, were it never concluded."""
 ALTERED_MAX = 3
 
 Handler = Callable[[Directive], Awaitable[None]]
+
+
+class StillOpenError(Exception):
+    """A handler has begun what a directive wants; `Receiver.conclude` says later how that ended."""
 
 
 class _SupersededError(Exception):
@@ -66,7 +72,9 @@ class Receiver:
 
     Attributes:
         handlers: what brings about a directive of a kind. One returns when it is done, raises StorageError or
-            UnreachableError to be tried again, and any other TwinError to have it rejected with that reason.
+            UnreachableError to be tried again, StillOpenError to say later how it ended, and any other TwinError to
+            have it rejected with that reason.
+        digests: target that is no twin -> digest of what is in force for it.
     """
 
     def __init__(
@@ -94,10 +102,21 @@ class Receiver:
         # Target -> the directive that put its present model there; and what has failed since.
         self._applied: dict[str, Directive] = {}
         self._fallen: list[tuple[Directive, str]] = []
+        self._concluded: list[tuple[Directive, TwinError | None]] = []
         self._news = asyncio.Event()
-        for slot in slots.values():
-            slot.on_fall_back = self._fell_back
+        self.digests: dict[str, Callable[[], bytes]] = {}
+        self.watch_slots()
         self.handlers: dict[DirectiveKind, Handler] = {DirectiveKind.MODEL: self._run_model}
+
+    def watch_slots(self) -> None:
+        """Hears of models that fail in slots, also in those that came since."""
+        for slot in self._slots.values():
+            slot.on_fall_back = self._fell_back
+
+    def conclude(self, directive: Directive, error: TwinError | None) -> None:
+        """What a handler left open has ended: well, or with the error it is rejected for."""
+        self._concluded.append((directive, error))
+        self._news.set()
 
     def offer(self, directive: Directive) -> None:
         """Takes a directive; one that has an outcome is answered with it, one that is too much comes again later."""
@@ -144,6 +163,8 @@ class Receiver:
                 await self._settle(directive, Outcome.SUPERSEDED, "", "a newer version for this target has come")
             while self._fallen:
                 await self._take_back(*self._fallen.pop())
+            while self._concluded:
+                await self._conclude(*self._concluded.pop())
             due = min(self._waiting.values(), key=lambda w: w.due_ns, default=None)
             now_ns = self._clock.boot_ns()
             if due is not None and due.due_ns <= now_ns:
@@ -162,6 +183,8 @@ class Receiver:
         try:
             self._check_deadline(directive)
             await self.handlers.get(directive.kind, _unknown_kind)(directive)
+        except StillOpenError:
+            waiting.due_ns = self._clock.boot_ns() + LEFT_OPEN_NS
         except _SupersededError:
             await self._end(waiting, Outcome.SUPERSEDED, "", "a newer version for this target is in place")
         except (UnreachableError, StorageError) as error:
@@ -179,6 +202,15 @@ class Receiver:
             await self._end(waiting, Outcome.REJECTED, "INTERNAL", f"{type(error).__name__}: {error}")
         else:
             await self._end(waiting, Outcome.APPLIED, "", "")
+
+    async def _conclude(self, directive: Directive, error: TwinError | None) -> None:
+        waiting = self._waiting.get(directive.target)
+        if waiting is None or waiting.directive.id != directive.id:
+            return  # a newer one has taken its place and its outcome
+        if error is None:
+            await self._end(waiting, Outcome.APPLIED, "", "")
+        else:
+            await self._end(waiting, Outcome.REJECTED, error.reason, error.message)
 
     def _retry(self, waiting: _Waiting) -> None:
         waiting.due_ns = waiting.backoff.failed(self._clock.boot_ns())
@@ -207,7 +239,7 @@ class Receiver:
         """Keeps an outcome and tells it; it is told even when the disk refuses to keep it."""
         slot = self._slots.get(directive.target)
         running = slot.running() if slot is not None else None
-        digest = running.digest if running is not None else b""
+        digest = running.digest if running is not None else self.digests.get(directive.target, bytes)()
         state = DirectiveState(directive.id, outcome, reason, detail, digest, self._clock.wall_ns())
         kept = self._outcomes.add(state)
         try:
