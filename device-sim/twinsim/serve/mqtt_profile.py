@@ -5,6 +5,7 @@ What counts as served: a message of QoS 1 whose PUBACK the broker has sent, one 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from google.protobuf.message import DecodeError
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from twinmodel.clock import SECOND_NS
+from twinmodel.profile.schema import Publish
+from twinmodel.profile.topics import expand_topic
 from twinsim.faults import FaultKind
 from twinsim.image.codec import Value
 from twinsim.image.device import ProfileDevice, Written
@@ -48,6 +51,12 @@ class ProfilePublisher(Session):
         self._node: Node | None = Node(profile, self.device.name) if sparkplug else None
         self.device.root = self._node.root if self._node is not None else f"{ROOT}/{self.device.name}"
         self._messages = None if sparkplug else Messages(profile, self.device.root, self.device.name)
+        known = {"root": self.device.root, "device": self.device.name}
+        self._told: dict[str, list[tuple[str, Publish]]] = {}
+        said = [(name, p.write.publish) for name, p in profile.points.items() if p.write is not None]
+        for name, publish in [*said, *((name, m.publish) for name, m in profile.methods.items())]:
+            if publish is not None:
+                self._told.setdefault(expand_topic(publish.topic, known), []).append((name, publish))
 
     @property
     def silent(self) -> bool:
@@ -73,6 +82,8 @@ class ProfilePublisher(Session):
             self.subscribe(self._node.topic("NCMD"))
             self._bear()
             return
+        for topic in self._told:
+            self.subscribe(topic)
         self._say(online=True)
 
     def _say(self, *, online: bool) -> None:
@@ -89,8 +100,9 @@ class ProfilePublisher(Session):
         self.send(self._node.topic("NBIRTH"), payload, 0, count=(device.next_sample(), self._t_ns(), points))
 
     def message(self, topic: str, payload: bytes) -> None:
-        """See `Session`: commands to a Sparkplug node."""
+        """See `Session`: what a device is told, and commands to a Sparkplug node."""
         if self._node is None:
+            self._obey(topic, payload)
             return
         try:
             rebirth = self._node.command(payload, self._write)
@@ -100,6 +112,25 @@ class ProfilePublisher(Session):
         if rebirth:
             _log.info("node is born anew", device=self.name)
             self._bear()
+
+    def _obey(self, topic: str, payload: bytes) -> None:
+        """Takes what the profile says is told on a topic: the value of a point, or the call of a method."""
+        for name, publish in self._told.get(topic, ()):
+            try:
+                told = json.loads(payload)
+            except ValueError:
+                told = payload.decode(errors="replace")
+            if name not in self.device.source.profile.points:
+                self.device.wrote(Written(self.device.t_ns, self.name, name, json.dumps(told), 0))
+                _log.info("method called", device=self.name, method=name, arguments=told)
+                continue
+            if isinstance(publish.payload, dict) and isinstance(told, dict):
+                told = next((told.get(key) for key, text in publish.payload.items() if text == "{value}"), None)
+            if isinstance(told, bool | int | float | str):
+                point = self.device.source.profile.points[name]
+                if isinstance(told, int | float) and not isinstance(told, bool):
+                    told = told * float(point.scale or 1) + (point.offset or 0.0)
+                self._write(name, told)
 
     def _write(self, point: str, value: Value) -> None:
         device, rules = self.device, self.device.source.profile.points[point].write

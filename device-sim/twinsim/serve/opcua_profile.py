@@ -8,6 +8,7 @@ server down for a while; namespaces have other numbers after a renumbering.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from twinmodel import units
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import InputError
 from twinmodel.profile.node import BrowseAddress, NodeAddress, parse_node
-from twinmodel.profile.schema import Point
+from twinmodel.profile.schema import Method, Point
 from twinsim.faults import FaultKind
 from twinsim.image.codec import Value
 from twinsim.image.device import ProfileDevice, Written
@@ -126,7 +127,24 @@ class _Space:
             variable.elements[name] = address.element
         for nodeid, variable in found.items():
             await self._variable(device, variable, self._parents[nodeid])
+        for name, method in profile.methods.items():
+            await self._method(device, top, own, name, method)
         self.variables[device.name] = list(found.values())
+
+    async def _method(self, device: ProfileDevice, top: Any, own: int, name: str, method: Method) -> None:
+        """A method that only takes note of its call, among the writes of clients; it gives how often it was called."""
+        nodeid = await self._place(device, top, own, parse_node(method.at or ""))
+        parent, qualified = self._parents[nodeid]
+        kinds = [variant_type(device.name, name, Point(at=name, as_=a.as_)) for a in method.inputs.values()]
+
+        async def called(_parent: Any, *arguments: Any) -> list[Any]:
+            given = [a.Value for a in arguments]
+            device.wrote(Written(device.t_ns, "", name, json.dumps(given), 0))
+            _log.info("method called", device=device.name, method=name, arguments=given)
+            count = sum(w.point == name for w in device.writes)
+            return [ua.Variant(count, ua.VariantType.UInt32)]
+
+        await parent.add_method(nodeid, qualified, called, kinds, [ua.VariantType.UInt32])
 
     async def _index(self, uri: str) -> int:
         return int(await self.server.register_namespace(uri))

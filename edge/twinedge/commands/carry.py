@@ -16,7 +16,7 @@ import structlog
 
 from twinedge.commands.case import Case, Permission, Way
 from twinedge.commands.readings import Readings
-from twinedge.ports import Shown
+from twinedge.ports import BROKER_ONLY, Shown
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import TwinError
 from twinmodel.quality import QualityClass, class_of, describe
@@ -25,7 +25,6 @@ from twinsync.command import Arguments, CommandState, CommandStep, Value
 LOOK_AGAIN_S = 0.1
 GRACE_S = 10.0
 """How long after its deadline a command that was sent is waited for."""
-BROKER_ONLY = "the broker took it; nothing proves that the device did"
 _log = structlog.get_logger(__name__)
 
 

@@ -93,6 +93,13 @@ def converter(scale: float | Fraction | None, offset: float | None) -> Converter
     return convert
 
 
+def unscaled(value: float, scale: float | Fraction | None, offset: float | None) -> Fraction:
+    """What `converter` makes this value of, exactly."""
+    exact = Fraction(value) if isinstance(value, int) else Fraction(repr(float(value)))
+    factor = scale if isinstance(scale, Fraction) else Fraction(repr(float(1 if scale is None else scale)))
+    return (exact - Fraction(repr(float(offset or 0)))) / factor
+
+
 def absent_test(absent: float | str | None) -> Callable[[Number, int], bool]:
     """Says whether a raw number means "no value": as number, or as bit pattern (0x8000 of an int16)."""
     if isinstance(absent, str):

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Sequence
 from fractions import Fraction
 
-from twinedge.drivers.decode import reorder, swap_bytes
-from twinedge.drivers.modbus_fields import Field, Scales, absent_number, absent_pattern, exact
+from twinedge.drivers.decode import reorder, swap_bytes, unscaled
+from twinedge.drivers.modbus_fields import Field, Scales, absent_number, absent_pattern
 from twinmodel.errors import InputError
 from twinmodel.signal import Kind
 from twinsync.command import Value
@@ -87,8 +87,7 @@ def _factor(field: Field, value: Value, scales: Scales) -> Fraction:
 
 
 def _raw(field: Field, value: float, scales: Scales) -> Fraction:
-    wanted = Fraction(value) if isinstance(value, int) else Fraction(repr(float(value)))
-    return (wanted - exact(field.offset or 0.0)) / _factor(field, value, scales)
+    return unscaled(value, _factor(field, value, scales), field.offset)
 
 
 def _pattern(field: Field, value: Value, raw: Fraction) -> int:

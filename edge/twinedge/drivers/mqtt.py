@@ -28,6 +28,7 @@ from twinedge.drivers.mqtt_feed import Feed, Now, Opened
 from twinedge.drivers.mqtt_refusal import code_of, leaf, told
 from twinedge.drivers.mqtt_routes import Routes, at_most_once
 from twinedge.drivers.mqtt_wire import CLOSED, TIMEOUT_S, Arrival, Connection
+from twinedge.drivers.mqtt_write import Publisher
 from twinedge.drivers.sparkplug import SparkplugHost
 from twinedge.ports import Delivery, DriverHealth, NotAcquired, Sink
 from twinmodel.clock import SECOND_NS, Clock
@@ -59,6 +60,7 @@ class MqttDriver:
         linger_s: time a cancelled driver waits for commits under way.
 
     Attributes:
+        writer: tells its devices what commands say.
         lasting: whether the broker keeps the session of this client between connections; set it before the run.
     """
 
@@ -78,6 +80,7 @@ class MqttDriver:
         self._clock, self._client_id, self._linger_s = clock, client_id, linger_s
         self._backoff, self.lasting = Backoff(rng), True
         self._links = [DeviceLink(a, clock) for a in assignments]
+        self.writer = Publisher(self._links)
         self._routes = Routes([k for k in self._links if k.assignment.profile.defaults.payload != "sparkplug"])
         sparks = [k for k in self._links if k.assignment.profile.defaults.payload == "sparkplug"]
         self._broker = self._assignment.device.broker
@@ -128,6 +131,7 @@ class MqttDriver:
                 self._in_flight.connected(connection.acknowledge)
                 self._window.connected()
                 await self._subscribe(connection)
+                self.writer.attach(connection)
                 await self._session(connection, sink)
         except* (aiomqtt.MqttError, OSError, ValueError) as lost:
             first = leaf(lost)
@@ -135,6 +139,7 @@ class MqttDriver:
                 connection.abandon()
                 self._other_version(first)
             ended = told(first, f"{self._host}:{self._port}")
+        self.writer.attach(None)
         if not entered and _cancellations() > cancelled:
             raise asyncio.CancelledError  # `wait_for` of Python 3.11 loses one that meets a result
         return ended

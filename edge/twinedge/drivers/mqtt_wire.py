@@ -111,6 +111,9 @@ class Connection:
         paho.on_connect = self._connected
         self._told_disconnect: Any = paho.on_disconnect
         paho.on_disconnect = self._disconnected
+        self._told_publish: Any = paho.on_publish
+        paho.on_publish = self._published
+        self._answers: dict[int, asyncio.Future[int]] = {}
         self._told_open: Any = paho.on_socket_open
         paho.on_socket_open = self._opened
 
@@ -131,6 +134,27 @@ class Connection:
             values = [getattr(code, "value", code) for code in codes]
             refused += [text for (text, _), code in zip(part, values, strict=False) if code >= 0x80]
         return refused
+
+    async def publish(self, topic: str, payload: bytes, qos: int, *, retain: bool) -> int:
+        """Publishes one message; returns the broker's reason code, 0 for good and for what is not acknowledged.
+
+        Raises:
+            aiomqtt.MqttError: the connection is gone, or the broker gave no answer in time.
+        """
+        sent = self._paho.publish(topic, payload, qos, retain)
+        if sent.rc:
+            raise aiomqtt.MqttError(f"the message cannot be sent ({sent.rc})")
+        if not qos:
+            return 0
+        answer: asyncio.Future[int] = self._loop.create_future()
+        self._answers[sent.mid] = answer
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await answer
+        except TimeoutError as silent:
+            raise aiomqtt.MqttError("the broker did not acknowledge the message") from silent
+        finally:
+            self._answers.pop(sent.mid, None)
 
     async def ended(self) -> None:
         """Raises MqttError when the connection ends; messages take the way of the inbox."""
@@ -155,6 +179,12 @@ class Connection:
             answered.set_exception(aiomqtt.MqttError(CLOSED))
             return
         self._told_disconnect(*told)
+
+    def _published(self, paho: PahoClient, userdata: object, mid: int, code: Any = None, *rest: object) -> None:
+        answer = self._answers.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(int(getattr(code, "value", code) or 0))
+        self._told_publish(paho, userdata, mid, code, *rest)
 
     def _opened(self, paho: PahoClient, userdata: object, sock: Any) -> None:
         # Called in a thread. aiomqtt sets its reader by `call_soon_threadsafe`; ours replaces it in the next turn.

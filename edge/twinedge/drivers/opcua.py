@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from asyncua.client.client import Client
 
 from twinedge.drivers.link import Assignment, Backoff, DeviceLink, names
+from twinedge.drivers.opcua_alarms import AlarmFeed
 from twinedge.drivers.opcua_check import Checker, Finding
 from twinedge.drivers.opcua_connect import Secured
 from twinedge.drivers.opcua_items import Item, items_of
@@ -30,7 +31,8 @@ from twinedge.drivers.opcua_monitor import Limits, Monitor, read_values, resolve
 from twinedge.drivers.opcua_publish import LostError, Publishing, changes_of
 from twinedge.drivers.opcua_table import OVERFLOWED, ItemTable, Taken
 from twinedge.drivers.opcua_wire import Message
-from twinedge.ports import Delivery, DriverHealth, Sink
+from twinedge.drivers.opcua_write import NodeWriter
+from twinedge.ports import Delivery, DeviceAlarm, DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.quality import QualityReason, bad
 
@@ -53,6 +55,9 @@ class OpcuaDriver:
         clock: stamps samples that carry no sane time; its boot clock finds a silent server.
         rng: jitter of reconnects.
         state_dir: where our certificate lies, and the trust store.
+
+    Attributes:
+        writer: tells its devices what commands say.
     """
 
     def __init__(self, assignments: Sequence[Assignment], *, clock: Clock, rng: random.Random, state_dir: Path) -> None:
@@ -67,6 +72,8 @@ class OpcuaDriver:
         self._checker = Checker(self._table)
         self._limits = Limits()
         self._own_publish: bool | None = None
+        self._alarms = AlarmFeed([link for link in self._links if link.assignment.device.alarms])
+        self.writer = NodeWriter(self._table, self._checker, self._limits)
 
     @property
     def name(self) -> str:
@@ -87,6 +94,10 @@ class OpcuaDriver:
     def skews_ns(self) -> Mapping[str, int | None]:
         """Clock of each device's source minus ours, None while unknown; see `SourceClock`."""
         return {link.name: clock.skew_ns for link, clock in zip(self._links, self._table.clocks, strict=True)}
+
+    def take_alarms(self) -> list[DeviceAlarm]:
+        """See `AlarmSource`."""
+        return self._alarms.take()
 
     def health(self) -> list[DriverHealth]:
         """See `Driver.health`."""
@@ -128,9 +139,12 @@ class OpcuaDriver:
                 self._limits,
                 own=self._own_publish,
                 backoff=self._backoff,
+                alarms=self._alarms,
             )
+            self.writer.attach(client)
             await connection.run(lost)
         finally:
+            self.writer.attach(None)
             lost.cancel()
             await _close(client)
 
@@ -149,7 +163,9 @@ class _Connection:
         *,
         own: bool | None,
         backoff: Backoff,
+        alarms: AlarmFeed,
     ) -> None:
+        self._alarms = alarms
         self._client, self._sink, self._clock, self._backoff = client, sink, clock, backoff
         self._table, self._checker, self._links = table, checker, table.links
         self._limits = limits
@@ -171,6 +187,7 @@ class _Connection:
             refused = await self._monitor.add(usable)
             self._missing = [item for item, _ in refused]
             self._refused = refused
+            await self._alarms.begin(self._client, self._publishing)
             if not self._publishing.subscriptions:  # nothing to hear about: it answered, but has none of our nodes
                 await self._begin()
             elif self._begun:
@@ -219,6 +236,7 @@ class _Connection:
             if lost.done():
                 lost.result()
             await self._listen()
+            await self._alarms.keep()
             now_ns = self._clock.boot_ns()
             if self._missing and now_ns >= browse_again_ns:
                 browse_again_ns = now_ns + round(BROWSE_AGAIN_S * SECOND_NS)
@@ -251,7 +269,8 @@ class _Connection:
         if self._stale and not self._publishing.missed():
             self._stale = False
             await self._deliver(self._table.take(await self._restated(), arrival_ns, restated=True))
-        if message.keep_alive:
+        self._alarms.hear(message.events, arrival_ns)
+        if message.keep_alive or message.subscription == self._alarms.subscription:
             return
         await self._deliver(self._table.take(message, arrival_ns))
 
@@ -274,7 +293,9 @@ class _Connection:
 
     async def _missed(self, subscription: int) -> None:
         """The server no longer has messages that never came."""
-        del subscription
+        if subscription == self._alarms.subscription:
+            self._alarms.missed()
+            return
         for link in self._links:
             link.failed(OVERFLOWED, "messages of a subscription were lost on their way and are not kept any more")
             hole = link.answered()

@@ -65,6 +65,8 @@ def check_write(profile: FirmwareProfile, document: Document, keys: KeyPath, poi
         _check_registers(profile, document, place, point, rules)
     elif rules.bits is not None or rules.function is not None:
         raise document.error("VALUE_INVALID", place, "`bits` and `function` are for modbus")
+    elif profile.protocol == "opcua" and parse_node(point.at).element is not None:
+        raise document.error("VALUE_INVALID", place, "an element of an array cannot be written by itself")
     _check_published(profile, document, place, point, rules)
     _check_bounds(document, place, point, rules)
     _check_rate(document, place, rules.rate)
