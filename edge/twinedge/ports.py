@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from twinmodel.signal import Batch, Catalogue
 from twinsync.command import Arguments, Value
@@ -83,6 +83,38 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceAlarm:
+    """What a device says of an alarm of its own.
+
+    Attributes:
+        device: name in site.yaml.
+        condition: the alarm's name within the device, the same as long as the device is.
+        active: whether its condition holds.
+        acked: whether somebody has acknowledged it at the device, or nothing is to be acknowledged any more.
+        severity: 1 to 1000.
+        text: what the device says.
+        t_ns: when, by the device's clock.
+    """
+
+    device: str
+    condition: str
+    active: bool
+    acked: bool
+    severity: int
+    text: str
+    t_ns: int
+
+
+@runtime_checkable
+class AlarmSource(Protocol):
+    """A driver whose devices raise alarms themselves."""
+
+    def take_alarms(self) -> list[DeviceAlarm]:
+        """What they said since the last call, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class DriverHealth:
     """What one driver says about one device at a moment.
 
@@ -137,6 +169,9 @@ class Driver(Protocol):
         """One entry per device."""
         ...
 
+
+BROKER_ONLY = "the broker took it; nothing proves that the device did"
+"""What a method gives, and is told of a value, when only a broker has confirmed it."""
 
 Permit = Callable[[], None]
 """Called right before a device is told something; raises what forbids it. From its return on the device may have it."""
