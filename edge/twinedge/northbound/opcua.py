@@ -16,9 +16,10 @@ from asyncua.server.server import Server
 from twinedge.certificates import application_uri, ensure_certificate, read_certificate, thumbprint, uri_of
 from twinedge.config.northbound import OpcuaServer
 from twinedge.northbound.layout import layout_of
+from twinedge.northbound.opcua_admission import Admission
 from twinedge.northbound.opcua_feed import Source
 from twinedge.northbound.opcua_nodes import INDEX, NAMESPACE, Space
-from twinedge.northbound.opcua_sessions import Admission, Listener, ReadOnlyServer
+from twinedge.northbound.opcua_server import Listener, ReadOnlyServer, tell_limits
 from twinedge.northbound.ports import Surroundings
 from twinedge.northbound.users import Users
 from twinmodel.errors import ConflictError, TwinError
@@ -190,6 +191,7 @@ class _Server(Server):
         await self.set_build_info(self.product_uri, self.manufacturer_name, "twinedge", version, version, when)
         index = await self.register_namespace(NAMESPACE)
         assert index == INDEX, "ours is the first namespace after that of the application"
+        await tell_limits(self.inner)
 
     async def offer(self) -> None:
         """Makes endpoints and starts the clock of the server."""

@@ -35,6 +35,17 @@ QUALITY, UNITS, RANGE = "Quality", "EngineeringUnits", "EURange"
 _MARK: Final = "/@"
 _IDS = ua.ObjectIds
 _ATTRIBUTES = ua.AttributeIds
+_CONSTANT: Final = {
+    int(a): a
+    for a in (
+        _ATTRIBUTES.NodeClass,
+        _ATTRIBUTES.DataType,
+        _ATTRIBUTES.ValueRank,
+        _ATTRIBUTES.AccessLevel,
+        _ATTRIBUTES.UserAccessLevel,
+        _ATTRIBUTES.Historizing,
+    )
+}
 _VARIABLE, _ANALOG, _ANALOG_UNIT = _IDS.BaseDataVariableType, _IDS.AnalogItemType, _IDS.AnalogUnitType
 _UNIT_CODES: Final = {symbol: code for code, symbol in reversed(list(CODES.items()))}
 _ROLES_TOLD: Final = {
@@ -61,6 +72,7 @@ class Space(dict[Any, NodeData]):
         self._made: OrderedDict[str, NodeData] = OrderedDict()
         self._store, self._clock = store, clock
         self._gateway = ""
+        self._constants: dict[tuple[Kind, int], Any] = {}
         self._layout = Layout({}, {})
         self._ranges: Mapping[str, tuple[float, float]] = {}
 
@@ -81,6 +93,16 @@ class Space(dict[Any, NodeData]):
     def read(self, signal: Signal) -> Any:
         """The newest sample of a signal as a DataValue."""
         return data_value(signal.kind, self._store.reading(signal), self._clock.wall_ns())
+
+    def constant(self, node: Any, attribute: int) -> Any:
+        """What is the same for all signals of a kind; clients ask for it of every node when they connect."""
+        signal = self.signal(node)
+        if signal is None or attribute not in _CONSTANT:
+            return None
+        known = self._constants.get((signal.kind, attribute))
+        if known is None:
+            known = self._constants[signal.kind, attribute] = self[node].attributes[_CONSTANT[attribute]].value
+        return known
 
     def __missing__(self, node: Any) -> NodeData:
         if node.NamespaceIndex != INDEX:

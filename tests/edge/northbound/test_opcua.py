@@ -333,6 +333,9 @@ async def test_bounds_of_requests_items_and_sessions_hold(served, client, monkey
     subscription = await client.create_subscription(50, Heard())
     with pytest.raises(uaerrors.BadTooManyMonitoredItems):
         await subscription.subscribe_data_change([node(client, "press.level")] * 51)
+    limits = "Server_ServerCapabilities_OperationLimits_Max"
+    told = [ua.NodeId(getattr(ua.ObjectIds, limits + n)) for n in ("NodesPerRead", "MonitoredItemsPerCall")]
+    assert [await client.get_node(n).read_value() for n in told] == [1000, 500]
     many = [ua.ReadValueId(node(client, "press.level").nodeid, ua.AttributeIds.Value)] * 1001
     with pytest.raises(uaerrors.BadTooManyOperations):
         await client.uaclient.read(ua.ReadParameters(NodesToRead=many))
