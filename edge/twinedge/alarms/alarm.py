@@ -199,6 +199,8 @@ class Alarm:
             "comment": self.comment,
             "at_ns": self.at_ns,
             "told": None if self.told is None else encode(self.told),
+            "kind": self.spec.kind,
+            "shelve_max_ns": self.spec.shelve_max_ns,
         }
 
     def restore(self, saved: Mapping[str, Any], now: Now) -> None:

@@ -11,7 +11,7 @@ own time count as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from twinedge.alarms.causes import Causes, DeviceFact
 from twinedge.alarms.listeners import POLLED, Listener, listen, sense_for
 from twinedge.alarms.screen import Found, Screen
 from twinedge.alarms.senses import Change, Doubt, Sense
-from twinedge.alarms.specs import AlarmSpec
+from twinedge.alarms.specs import DEVICE, AlarmSpec, resurrected
 from twinedge.alarms.twins import TwinFact
 from twinedge.config.alarms import Comparison
 from twinmodel.alarms.records import AlarmRecord, decode
@@ -77,10 +77,16 @@ class Engine:
         self._guards: dict[Comparison, Sense] = {}
         self._inner: dict[str, Alarm] = {}
 
-    def use(self, specs: Sequence[AlarmSpec], catalogue: Catalogue, now: Now) -> None:
+    def use(self, specs: Sequence[AlarmSpec], catalogue: Catalogue, now: Now, telling: Collection[str] = ()) -> None:
         """Takes other rules or another catalogue; an alarm keeps its state, and where its rule is the same its delays.
 
         What is gone while it stood is told to be normal.
+
+        Args:
+            specs: the alarms of the rules.
+            catalogue: the signals.
+            now: this moment.
+            telling: devices that raise alarms themselves.
         """
         old, self.alarms = self.alarms, {}
         for spec in specs:
@@ -92,10 +98,12 @@ class Engine:
             else:
                 self._changed(known, spec)
         for alarm in old.values():
-            if alarm.spec.kind in {"group", "device"}:
+            if alarm.spec.kind == "group" or (alarm.spec.kind == DEVICE and alarm.spec.device in telling):
                 self.alarms[alarm.spec.name] = alarm
             else:
                 self._forget(alarm.told, now)
+        for spec in resurrected(self._saved, telling):
+            self.made(spec, now)
         self._pending = {n: a for n, a in self.alarms.items() if a.pending}
         self._chattering = {n: a for n, a in self.alarms.items() if a.chattering}
         self.shelved = {n: a for n, a in self.alarms.items() if a.shelved_until_boot_ns is not None}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from twinedge.config.alarms import (
     COMMUNICATION,
@@ -21,10 +21,13 @@ from twinedge.config.alarms import (
     parse_comparison,
 )
 from twinedge.config.load import LoadedSite
-from twinmodel.alarms.records import NAME_CHARS_MAX, SEVERITIES, priority_of
+from twinmodel.alarms.records import NAME_CHARS_MAX, SEVERITIES, decode, priority_of
 from twinmodel.alarms.states import Manner
+from twinmodel.errors import InputError
 from twinmodel.signal import Catalogue, Kind
 
+DEVICE: Final = "device"
+"""Kind of an alarm that a device raises itself."""
 ALARMS_MAX: Final = 20_000
 """Alarms of one gateway; what rules with many sources make beyond them is left out and told."""
 _SLUG: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -114,6 +117,37 @@ def specs_of(loaded: LoadedSite, catalogue: Catalogue) -> list[AlarmSpec]:
     for spec in compiler.communications():
         found.setdefault(spec.name, spec)
     return list(found.values())[:ALARMS_MAX]
+
+
+def resurrected(saved: Mapping[str, Mapping[str, Any]], telling: Collection[str]) -> list[AlarmSpec]:
+    """Alarms that devices raised before a restart: they stand until the device says otherwise.
+
+    Args:
+        saved: what was kept of alarms, by name.
+        telling: devices that raise alarms themselves.
+    """
+    found = []
+    for name, one in saved.items():
+        if one.get("kind") != DEVICE:
+            continue
+        try:
+            told, longest_ns = decode(str(one.get("told"))), int(one.get("shelve_max_ns", 0))
+        except (InputError, TypeError, ValueError):
+            continue
+        if told.rule in telling and told.alarm == name:
+            found.append(
+                AlarmSpec(
+                    name=name,
+                    rule=told.rule,
+                    source=told.source,
+                    kind=DEVICE,
+                    severity=told.severity,
+                    text=told.text,
+                    shelve_max_ns=longest_ns,
+                    device=told.rule,
+                )
+            )
+    return found
 
 
 class _Compiler:

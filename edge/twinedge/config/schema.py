@@ -99,6 +99,7 @@ class Device(Strict):
         opcua: `opc.tcp://host:port/path`; `root` is the browse path of the device below Objects.
         mqtt: `mqtt://host:port` or `mqtts://`, or a `MqttBroker`; `root` is the topic prefix, of Sparkplug
             `GROUP/EDGE_NODE[/DEVICE]`.
+        alarms: opcua: whether the server's own alarms and conditions are alarms here, too.
     """
 
     modbus: str | None = None
@@ -107,12 +108,15 @@ class Device(Strict):
     profile: str
     unit_id: Annotated[int, Field(ge=0, le=255)] | Annotated[str, Field(pattern=r"^\d{1,3}\.\.\d{1,3}$")] = 1
     root: str = ""
+    alarms: bool = False
     security: Security = Security()
 
     @model_validator(mode="after")
     def _one_address(self) -> Device:
         if sum(a is not None for a in (self.modbus, self.opcua, self.mqtt)) != 1:
             raise ValueError("give exactly one of modbus, opcua, mqtt")
+        if self.alarms and self.opcua is None:
+            raise ValueError("alarms: devices of OPC UA alone tell alarms of their own")
         return self
 
     @property

@@ -18,7 +18,7 @@ from twinedge.drivers.opcua_variant import DTYPES, Cursor, WireError
 
 STEP_MAX: Final = 12  # changes looked at one by one before a column pays
 WINDOW: Final = 64
-RESPONSE, FAULT, DATA_CHANGE, STATUS_CHANGE = 829, 397, 811, 820
+RESPONSE, FAULT, DATA_CHANGE, STATUS_CHANGE, EVENTS = 829, 397, 811, 820, 916
 _HEAD = struct.Struct("<IB")
 
 
@@ -68,6 +68,7 @@ class Message:
         changes: runs and rows; all changes of one item stand in one of them, or in the server's order.
         ended: status of a StatusChangeNotification (the subscription is gone), 0 for none.
         keep_alive: whether it carries nothing.
+        events: bodies of EventNotificationLists, as they came.
     """
 
     subscription: int
@@ -77,6 +78,7 @@ class Message:
     changes: list[Run | Row] = field(default_factory=list)
     ended: int = 0
     keep_alive: bool = False
+    events: list[bytes] = field(default_factory=list)
 
 
 def read_publish_response(body: bytes) -> Message:
@@ -167,6 +169,8 @@ class _Reader(Cursor):
             self._changes(message.changes, end)
         elif kind == STATUS_CHANGE:
             message.ended = self.u32() or 1
+        elif kind == EVENTS:
+            message.events.append(self.body[self.at : end])
         self.at = end
 
     def _changes(self, changes: list[Run | Row], end: int) -> None:

@@ -1,0 +1,199 @@
+"""Alarms and conditions of an OPC UA server: heard, repeated after a reconnect, and gone when they are not repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+
+import pytest
+import pytest_asyncio
+from asyncua import Server, ua
+
+from tests.ports import free_port
+from twinedge.drivers import opcua_alarms
+from twinedge.drivers.opcua import OpcuaDriver
+from twinmodel.clock import SystemClock
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+URI = "urn:test:press"
+PROFILE = {"namespace": URI, "defaults": {"every": "50ms"}, "points": {"flow": {"at": "Flow", "as": "float64"}}}
+AT = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+class Plant:
+    """A server with conditions of its own."""
+
+    async def start(self):
+        self.port = free_port()
+        self.server = Server()
+        self.server.iserver.bind_condition_methods = 1  # answers ConditionRefresh
+        await self.server.init()
+        self.server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
+        self.server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        self.idx = await self.server.register_namespace(URI)
+        press = await self.server.nodes.objects.add_object(self.idx, "Press")
+        await press.add_variable(self.idx, "Flow", 1.5)
+        self.conditions = {}
+        await self.server.start()
+        return self
+
+    async def say(self, name, *, active, acked=False, retain=True, severity=700, text="level high", source="Press"):
+        if name not in self.conditions:
+            made = await self.server.get_event_generator(ua.ObjectIds.AlarmConditionType)
+            event = made.event
+            event.ConditionName, event.NodeId = name, ua.NodeId(f"cond.{name}", self.idx)
+            event.SourceName = source
+            event.add_variable("EnabledState/Id", True, ua.VariantType.Boolean)
+            event.add_variable("ActiveState/Id", None, ua.VariantType.Boolean)
+            event.add_variable("AckedState/Id", None, ua.VariantType.Boolean)
+            self.conditions[name] = made
+        event = self.conditions[name].event
+        setattr(event, "ActiveState/Id", active)
+        setattr(event, "AckedState/Id", acked)
+        event.Retain, event.Severity, event.Message = retain, severity, ua.LocalizedText(text)
+        await self.conditions[name].trigger(time_attr=AT)
+
+    def forget(self):
+        """As a server that was restarted, and whose conditions have gone meanwhile."""
+        self.server.iserver.subscription_service._conditions.clear()
+        self.conditions.clear()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared():
+    made = await Plant().start()
+    yield made
+    await made.server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def plant(shared):
+    shared.forget()
+    return shared
+
+
+@pytest.fixture
+def make(assign, rng, tmp_path, monkeypatch):
+    monkeypatch.setattr("twinedge.drivers.opcua.WATCHDOG_S", 0.05)
+
+    def build(port, **device):
+        keys = {"opcua": f"opc.tcp://127.0.0.1:{port}/", "root": "Press", "alarms": True} | device
+        assignments, _ = assign(("p", keys, PROFILE))
+        return OpcuaDriver(assignments, clock=SystemClock(), rng=rng, state_dir=tmp_path / "state")
+
+    return build
+
+
+class Heard:
+    """What a driver tells."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.alarms = []
+
+    async def until(self, count):
+        async with asyncio.timeout(30):
+            while len(self.alarms) < count:
+                self.alarms += self.driver.take_alarms()
+                await asyncio.sleep(0.01)
+        return self.alarms[:count]
+
+
+class Sink:
+    async def put(self, _item): ...
+
+
+@contextlib.asynccontextmanager
+async def running(driver):
+    task = asyncio.create_task(driver.run(Sink()))
+    try:
+        yield Heard(driver)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_condition_that_stands_is_told_at_the_connect_and_each_change_after_it(plant, make):
+    await plant.say("High", active=True)
+    async with running(make(plant.port)) as heard:
+        (first,) = await heard.until(1)
+        assert (first.device, first.condition, first.active, first.acked) == ("p", "Press.High", True, False)
+        assert (first.severity, first.text) == (700, "level high")
+        assert first.t_ns == round(AT.timestamp()) * 1_000_000_000
+        await plant.say("High", active=True, acked=True)
+        await plant.say("High", active=False, acked=True, retain=False)
+        _, acked, gone = await heard.until(3)
+    assert (acked.active, acked.acked) == (True, True)
+    assert (gone.active, gone.acked) == (False, True)
+
+
+async def test_condition_that_is_not_repeated_after_a_reconnect_has_gone(plant, make):
+    await plant.say("High", active=True)
+    await plant.say("Low", active=True, severity=100)
+    driver = make(plant.port)
+    async with running(driver) as heard:
+        assert {a.condition for a in await heard.until(2)} == {"Press.High", "Press.Low"}
+    plant.forget()
+    await plant.say("Low", active=True, severity=100)
+    async with running(driver) as heard:
+        (gone,) = await heard.until(1)
+    assert (gone.condition, gone.active, gone.acked) == ("Press.High", False, True)
+
+
+async def test_device_that_asks_for_no_alarms_is_told_none(plant, make):
+    driver = make(plant.port, alarms=False)
+    assert driver._alarms._links == []
+    await driver._alarms.begin(None, None)
+    assert driver._alarms.subscription is None
+
+
+def told(feed, **fields):
+    values = dict.fromkeys(("kind", "source", "time", "message", "severity", "name", "branch", "retain"))
+    values |= dict.fromkeys(("enabled", "acked", "active", "condition"))
+    feed._event(list((values | fields).values()), 5)
+    return feed.take()
+
+
+@pytest.fixture
+def feed(make):
+    return make(1)._alarms
+
+
+async def test_event_that_is_no_condition_or_an_earlier_branch_is_passed_over(feed):
+    assert told(feed, source="Press", severity=5) == []
+    branch = ua.NodeId("old", 2)
+    assert told(feed, condition=ua.NodeId(1), branch=branch, active=True) == []
+
+
+async def test_condition_without_states_stands_while_the_server_retains_it(feed):
+    (up,) = told(feed, condition=ua.NodeId(1), name="Service", retain=True)
+    (down,) = told(feed, condition=ua.NodeId(1), name="Service", retain=False)
+    assert (up.active, up.acked, down.active, down.acked) == (True, False, False, True)
+
+
+async def test_fields_of_foreign_types_do_no_harm(feed):
+    (one,) = told(feed, condition=ua.NodeId(1), source=3, message=b"x", severity="loud", time=None, retain=True)
+    assert (one.severity, one.text, one.t_ns) == (1, "i=1", 5)
+
+
+async def test_two_conditions_of_one_name_stay_apart(feed):
+    (one,) = told(feed, condition=ua.NodeId(1), name="High", retain=True)
+    (two,) = told(feed, condition=ua.NodeId(2), name="High", retain=True)
+    assert one.condition == "High"
+    assert two.condition.startswith("High~")
+
+
+async def test_conditions_beyond_the_bound_are_an_error_of_the_device(feed, monkeypatch):
+    monkeypatch.setattr(opcua_alarms, "CONDITIONS_MAX", 1)
+    assert len(told(feed, condition=ua.NodeId(1), retain=True)) == 1
+    assert told(feed, condition=ua.NodeId(2), retain=True) == []
+    assert feed._links[0].errors == 1
+
+
+async def test_bytes_that_are_no_event_are_an_error_of_the_device(feed):
+    feed.hear([b"\x05\x00\x00\x00garbage"], 5)
+    assert feed.take() == []
+    assert feed._links[0].errors == 1
