@@ -145,7 +145,7 @@ def test_forked_gateway_is_told_nothing(store, edge):
     with pytest.raises(ConflictError, match="IDENTITY_FORK"):
         issue(store)
     assert store.sweep_commands(NOW + 31 * SECOND_NS) == 1
-    assert of(store, waiting).reason == "DEADLINE_PASSED"
+    assert of(store, waiting).reason == "COMMAND_LATE"
 
 
 def test_end_of_the_session_ends_what_was_not_sent_and_leaves_what_was_sent_unknown(store, edge):
@@ -155,7 +155,8 @@ def test_end_of_the_session_ends_what_was_not_sent_and_leaves_what_was_sent_unkn
     unsent = issue(store)
     store.end_commands(KEY, edge.session, NOW + 1)
     assert [(of(store, one).state, of(store, one).reason) for one in (sent, waiting, unsent)] == [
-        (State.UNKNOWN, "SESSION_ENDED"), (State.FAILED, "SESSION_ENDED"), (State.FAILED, "SESSION_ENDED"),
+        (State.UNKNOWN, "COMMAND_UNANSWERED"), (State.FAILED, "COMMAND_SESSION_ENDED"),
+        (State.FAILED, "COMMAND_SESSION_ENDED"),
     ]  # fmt: skip
     store.settle_command(KEY, word(sent, "ACCEPTED"), NOW + 2)
     assert of(store, sent).state == State.UNKNOWN
@@ -182,12 +183,12 @@ def test_end_that_a_gateway_told_stands_whatever_it_says_later(store, edge):
 def test_deadline_counts_from_issue_and_what_is_late_is_never_sent(store, place, edge):
     late = issue(store, seconds=5)
     assert store.due_commands(KEY, edge.session, NOW + 5 * SECOND_NS) == ()
-    assert (of(store, late).state, of(store, late).reason) == (State.FAILED, "DEADLINE_PASSED")
+    assert (of(store, late).state, of(store, late).reason) == (State.FAILED, "COMMAND_LATE")
     sent = issue(store, seconds=5)
     store.due_commands(KEY, edge.session, NOW)
     assert store.sweep_commands(NOW + 6 * SECOND_NS) == 0
     assert store.sweep_commands(NOW + 15 * SECOND_NS) == 1
-    assert (of(store, sent).state, of(store, sent).reason) == (State.UNKNOWN, "DEADLINE_PASSED")
+    assert (of(store, sent).state, of(store, sent).reason) == (State.UNKNOWN, "COMMAND_UNANSWERED")
 
 
 def test_clock_that_goes_back_gives_a_command_no_second_life(store, place, edge):
@@ -195,12 +196,12 @@ def test_clock_that_goes_back_gives_a_command_no_second_life(store, place, edge)
     other = issue(store, seconds=5)
     place.clock.advance(5 * SECOND_NS)
     hour = 3_600 * SECOND_NS
-    with pytest.raises(ConflictError, match="DEADLINE_PASSED"):
+    with pytest.raises(ConflictError, match="COMMAND_LATE"):
         store.approve_command(TWIN, made.id, by="bob", now_ns=NOW - 2 * SECOND_NS)
     assert store.sweep_commands(NOW - 2 * SECOND_NS) == 2
     later = issue(store, seconds=5)
     assert store.due_commands(KEY, edge.session, NOW - hour) == ()
-    assert {of(store, one).reason for one in (made, other, later)} == {"DEADLINE_PASSED"}
+    assert {of(store, one).reason for one in (made, other, later)} == {"COMMAND_LATE"}
 
 
 def test_command_that_needs_another_person_waits_for_one_who_did_not_issue_it(store, edge):
@@ -222,10 +223,10 @@ def test_command_that_needs_another_person_waits_for_one_who_did_not_issue_it(st
 def test_approval_after_the_session_is_over_is_refused_and_the_sweep_ends_the_command(store, edge):
     made = issue(store, approvals=1)
     edge.connect(store)
-    with pytest.raises(ConflictError, match="SESSION_ENDED"):
+    with pytest.raises(ConflictError, match="COMMAND_SESSION_ENDED"):
         store.approve_command(TWIN, made.id, by="bob", now_ns=NOW)
     assert store.sweep_commands(NOW) == 1
-    assert of(store, made).reason == "SESSION_ENDED"
+    assert of(store, made).reason == "COMMAND_SESSION_ENDED"
 
 
 def test_cancelling_ends_what_was_not_sent_and_nothing_else(store, edge):

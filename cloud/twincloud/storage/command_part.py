@@ -18,7 +18,11 @@ SKEW_NS: Final = 5 * SECOND_NS
 """How far the clocks of coordinators may be apart; one from further in the future shows a clock that went back."""
 LATE: Final = "its deadline passed before it was sent"
 OVER: Final = "the session it was issued in is over"
-SILENT: Final = "it was sent, and the gateway has not said what became of it"
+SILENT: Final = {
+    LATE: "it was sent, and the gateway has not said in time what became of it",
+    OVER: "it was sent, and the session has ended before the gateway said what became of it",
+}
+_REASONS = {LATE: "COMMAND_LATE", OVER: "COMMAND_SESSION_ENDED"}
 
 _ENDS_MAX = 10_000
 
@@ -44,12 +48,12 @@ class CommandPart(DefinitionStore):
         end_ns = self._command_ends.get(row["id"])
         return left_ns if end_ns is None else min(left_ns, end_ns - self._clock.boot_ns())
 
-    def _give_up(self, connection: Connection, row: Row, reason: str, now_ns: int) -> None:
+    def _give_up(self, connection: Connection, row: Row, why: str, now_ns: int) -> None:
+        """Ends a command because of what has happened: OVER or LATE."""
         if row["state"] in UNANSWERED:
-            self._end(connection, row, CommandState.UNKNOWN, reason, SILENT, now_ns)
+            self._end(connection, row, CommandState.UNKNOWN, "COMMAND_UNANSWERED", SILENT[why], now_ns)
         else:
-            detail = OVER if reason == "SESSION_ENDED" else LATE
-            self._end(connection, row, CommandState.FAILED, reason, detail, now_ns)
+            self._end(connection, row, CommandState.FAILED, _REASONS[why], why, now_ns)
 
     def _end(
         self,

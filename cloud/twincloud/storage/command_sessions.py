@@ -49,9 +49,9 @@ class CommandSessionStore(CommandPart):
                     continue
                 left_ns = self._left(row, now_ns)
                 if row["session"] != session:
-                    self._end(connection, row, CommandState.FAILED, "SESSION_ENDED", OVER, now_ns)
+                    self._end(connection, row, CommandState.FAILED, "COMMAND_SESSION_ENDED", OVER, now_ns)
                 elif left_ns <= 0:
-                    self._end(connection, row, CommandState.FAILED, "DEADLINE_PASSED", LATE, now_ns)
+                    self._end(connection, row, CommandState.FAILED, "COMMAND_LATE", LATE, now_ns)
                 else:
                     sent = self._change(connection, row, state=CommandState.SENT, sent_ns=now_ns)
                     add_step(connection, sent, CommandState.SENT, now_ns, COORDINATOR)
@@ -92,7 +92,7 @@ class CommandSessionStore(CommandPart):
         with self._database.write(gateway.tenant) as connection:
             for row in connection.execute(_OF_GATEWAY, of).mappings().all():
                 if row["session"] == session:
-                    self._give_up(connection, row, "SESSION_ENDED", now_ns)
+                    self._give_up(connection, row, OVER, now_ns)
 
     def sweep_commands(self, now_ns: int) -> int:
         """See `Commands.sweep_commands`."""
@@ -111,7 +111,7 @@ class CommandSessionStore(CommandPart):
             for row in connection.execute(_SWEPT, asked).mappings().all():
                 over = row["session"] != row["gateway_session"] or not row["connected"]
                 if over or self._is_silent(row, now_ns, boot_ns):
-                    self._give_up(connection, row, "SESSION_ENDED" if over else "DEADLINE_PASSED", now_ns)
+                    self._give_up(connection, row, OVER if over else LATE, now_ns)
                     ended += 1
         return ended
 

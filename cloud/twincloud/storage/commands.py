@@ -52,7 +52,6 @@ ISSUED_NS: Final = 60 * SECOND_NS
 WHY_CHARS_MAX: Final = 500
 
 _ID_BYTES = 16
-_LATE_HINT = "issue it again, with a later deadline when that is needed"
 
 
 class CommandStore(CommandPart):
@@ -87,9 +86,9 @@ class CommandStore(CommandPart):
             if row["state"] != CommandState.WAITING_APPROVAL:
                 raise _closed(row, "approved")
             if not row["connected"] or row["session"] != row["gateway_session"]:
-                raise ConflictError("SESSION_ENDED", f"command {command}: {OVER}")
+                raise ConflictError("COMMAND_SESSION_ENDED", f"command {command}: {OVER}")
             if self._left(row, now_ns) <= 0:
-                raise ConflictError("DEADLINE_PASSED", f"command {command}: {LATE}", hint=_LATE_HINT)
+                raise ConflictError("COMMAND_LATE", f"command {command}: {LATE}")
             given.append(by)
             enough = len(given) >= row["approvals"]
             state = CommandState.PENDING if enough else CommandState.WAITING_APPROVAL

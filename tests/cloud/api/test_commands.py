@@ -129,4 +129,4 @@ async def test_each_step_is_told_to_who_watches_the_twin(api, gateway, desk):
         desk.due(KEY, gateway.session)
         desk.session_ended(KEY, gateway.session)
         told = [json.loads(one["data"]) for one in await collect(stream, events) if one["event"] == "command"]
-    assert [(one["state"], one["reason"]) for one in told] == [("UNKNOWN", "SESSION_ENDED")]
+    assert [(one["state"], one["reason"]) for one in told] == [("UNKNOWN", "COMMAND_UNANSWERED")]
