@@ -125,5 +125,5 @@ def test_what_the_gateway_says_of_a_silent_device_is_no_answer_of_it(served):
 def test_the_demo_removes_nothing_that_is_not_its_own(tmp_path):
     (tmp_path / "precious").touch()
     done = CliRunner().invoke(demo, ["--state", str(tmp_path), "--seconds", "1"])
-    assert done.exit_code == 2
+    assert done.exception.reason == "VALUE_INVALID"
     assert (tmp_path / "precious").exists()

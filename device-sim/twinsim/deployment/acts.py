@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
-from twinmodel.errors import ConflictError, TwinError, UnreachableError
+from twinmodel.errors import ConflictError, MissingError, TwinError, UnreachableError
 from twinsim.deployment.running import Running
 from twinsim.deployment.schema import Step
 
@@ -15,12 +15,12 @@ class Actor:
     """Does the steps of one run; remembers the commands it sent.
 
     Attributes:
-        commands: name of a step -> what the coordinator answered.
+        commands: name of a step -> path of its command in REST.
     """
 
     def __init__(self, plant: Running) -> None:
         self._plant = plant
-        self.commands: dict[str, Mapping[str, Any]] = {}
+        self.commands: dict[str, str] = {}
 
     def do(self, step: Step) -> str:
         """Does one step; returns what is to be said of it.
@@ -55,8 +55,31 @@ class Actor:
             case "assign":
                 site, _, twin = step.target.partition("/")
                 plant.operator.call("PUT", f"sites/{site}/twins/{twin}/model", body={"model": step.model})
-            case "command" | "alarm":
-                raise ConflictError("STATE_INVALID", f"{step.do} is not known yet")
+            case "command":
+                self._command(step)
+            case "alarm":
+                found = find_alarm(plant, step.target)
+                occurrence = {"occurrence": found["occurrence"]} if step.verb in {"ack", "shelve"} else {}
+                body = {"comment": "scenario", **occurrence, **(step.body or {})}
+                plant.operator.call("POST", f"alarms/{found['id']}:{step.verb}", body=body)
+
+    def _command(self, step: Step) -> None:
+        site, twin, name = step.target.split("/")
+        body = {"property": name, **({} if step.value is None else {"value": step.value}), **(step.body or {})}
+        path = f"sites/{quote(site)}/twins/{quote(twin)}/commands"
+        sent = self._plant.operator.call("POST", path, body=body)
+        if step.name is not None:
+            self.commands[step.name] = f"{path}/{sent['id']}"
+
+
+def find_alarm(plant: Running, name: str) -> dict[str, Any]:
+    """An alarm `gateway/ALARM` as the coordinator shows it. Raises MissingError UNKNOWN_ALARM."""
+    gateway, _, alarm = name.partition("/")
+    site = plant.full_name(gateway).partition("/")[0]
+    for found in plant.operator.pages(f"alarms?site={quote(site)}&gateway={quote(gateway)}"):
+        if found["alarm"] == alarm:
+            return dict(found)
+    raise MissingError("NOT_FOUND", f"{gateway} has told of no alarm {alarm!r}")
 
 
 def look(plant: Running, actor: Actor, subject: str, name: str) -> Any:
@@ -94,6 +117,16 @@ def _directive(plant: Running, _: Actor, name: str) -> Any:
     return items[0] if items else {}
 
 
+def _alarm(plant: Running, _: Actor, name: str) -> Any:
+    return find_alarm(plant, name)
+
+
+def _command(plant: Running, actor: Actor, name: str) -> Any:
+    if name not in actor.commands:
+        raise MissingError("NOT_FOUND", f"no command {name!r} was sent")
+    return plant.operator.call("GET", actor.commands[name])
+
+
 def _device(plant: Running, _: Actor, name: str) -> Any:
     return next(device for device in plant.fault({"do": "list"})["devices"] if device["name"] == name)
 
@@ -113,6 +146,8 @@ _LOOKS: Mapping[str, Callable[[Running, Actor, str], Any]] = {
     "status": _status,
     "twin": _twin,
     "directive": _directive,
+    "alarm": _alarm,
+    "command": _command,
     "device": _device,
     "fleet": _fleet,
     "get": _get,

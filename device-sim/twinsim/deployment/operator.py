@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 from urllib.request import Request, urlopen
 
 from twinmodel.errors import REASONS, TwinError, UnreachableError
@@ -50,10 +50,12 @@ class Operator:
             raise UnreachableError("COORDINATOR_UNREACHABLE", f"{self.url} does not answer: {silent}") from silent
 
     def pages(self, path: str) -> Iterator[Any]:
-        """Every item of a listing."""
+        """Every item of a listing, `path?filter=..`."""
         token = ""
         for _ in range(PAGES_MAX):
-            page = self.call("GET", path, query={"page_size": 100, **({"page_token": token} if token else {})})
+            way, _, query = path.partition("?")
+            asked = {**dict(parse_qsl(query)), "page_size": 100, **({"page_token": token} if token else {})}
+            page = self.call("GET", way, query=asked)
             yield from page["items"]
             token = page["next_page_token"]
             if not token:

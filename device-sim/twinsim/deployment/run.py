@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import ConflictError, InputError, MissingError
+from twinmodel.errors import InputError, MissingError
 from twinmodel.package.build import build
 from twinsim.deployment.play import Play
 from twinsim.deployment.processes import ended_together, rss_bytes, run
@@ -45,11 +45,11 @@ def make_anew(state: Path, mark: str = MARK) -> None:
     """Removes what an earlier run left in its state directory, and nothing else.
 
     Raises:
-        ConflictError: STATE_INVALID when something else lies there.
+        InputError: VALUE_INVALID when something else lies there.
     """
     if state.exists() and any(state.iterdir()) and not (state / mark).exists():
-        raise ConflictError(
-            "STATE_INVALID", f"{state} is not empty and was not made by an earlier run", hint="choose another --state"
+        raise InputError(
+            "VALUE_INVALID", f"{state} is not empty and was not made by an earlier run", hint="choose another --state"
         )
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir(parents=True, mode=0o700)

@@ -25,6 +25,7 @@ from twinmodel.errors import ConflictError, MissingError
 from twinmodel.package import signing
 from twinmodel.package.build import build
 from twinsim.control import send_order
+from twinsim.deployment.agent_control import reload_agent
 from twinsim.deployment.audit import audit
 from twinsim.deployment.operator import Operator
 from twinsim.deployment.processes import Program, run
@@ -263,11 +264,16 @@ class Running:
             return
         self.run_agent(self.full_name(target)).wait_ready(START_S)
 
-    def edit(self, gateway: str, changes: Mapping[str, Any]) -> None:
-        """Changes site.yaml."""
+    def edit(self, gateway: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes site.yaml and has the agent, if it runs, take it; returns what the agent says.
+
+        Raises:
+            TwinError: what the agent refuses, all or a part.
+        """
         name = self.full_name(gateway)
         self.contents[name] = edited(self.contents[name], changes)
         self.write_site(name)
+        return {} if name in self._away else reload_agent(self.state_of(name), f"edit {', '.join(changes)}")
 
     def _program_of(self, target: str) -> Program:
         if target == COORDINATOR:

@@ -88,7 +88,7 @@ class Step(Strict):
         at: when, after everything is up.
         do: `kill` (SIGKILL), `stop`, `start`, `restart` a program; `edit` a gateway's site.yaml and have it taken,
             `reload` it as it is; `assign` a model to a twin; send a `command`; acknowledge or shelve an `alarm`.
-        target: a gateway or `coordinator`; a twin `site/twin`; of a command `gateway/device.point`; `gateway/alarm`.
+        target: a gateway or `coordinator`; a twin `site/twin`; of a command `site/twin/property`; `gateway/alarm`.
         set: edit: dotted key of site.yaml -> its new content, null to remove it.
         model: assign: `name@version`.
         value: command: what is written.
@@ -236,7 +236,9 @@ class Deployment(Scenario):
             if step.do in {"kill", "stop", "start", "restart"} and step.target not in gateways | {COORDINATOR}:
                 raise ValueError(f"steps: {step.target!r} is neither a gateway nor {COORDINATOR!r}")
             named = step.target.partition("/")[0]
-            if step.do in {"edit", "reload", "command", "alarm"} and named not in gateways:
+            if step.do == "command" and step.target.count("/") != 2:
+                raise ValueError(f"steps: command: {step.target!r} is no site/twin/property")
+            if step.do in {"edit", "reload", "alarm"} and named not in gateways:
                 raise ValueError(f"steps: {step.do}: {named!r} is no gateway of this scenario")
         commands = {step.name for step in self.steps if step.do == "command"}
         for one in self.expect:

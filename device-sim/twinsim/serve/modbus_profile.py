@@ -75,6 +75,9 @@ class RegisterUnit:
             self._write(table, start, cells, connection)
 
     def _masked(self, pdu: bytes) -> tuple[Table, int, bytes]:
+        rules = [point.write for point in self.device.source.profile.points.values()]
+        if not any(rule is not None and rule.bits == "mask" for rule in rules):
+            raise RefusedError(ILLEGAL_FUNCTION)
         if len(pdu) != 7:
             raise RefusedError(ILLEGAL_VALUE)
         start, keep, bits = (int.from_bytes(pdu[at : at + 2], "big") for at in (1, 3, 5))

@@ -41,8 +41,14 @@ class Plant:
     def call(self, method, path, *, body=None, query=None):
         if method == "PUT":
             raise MissingError("UNKNOWN_MODEL", "no such model")
+        if method == "POST":
+            self._note(path, body)
+            return {"id": "c1"}
         answer = self.answers[path]
         return answer(self.clock.boot_ns() / SECOND_NS) if callable(answer) else answer
+
+    def pages(self, path):
+        return self.answers[path]
 
     def full_name(self, name):
         return f"north/{name}"
@@ -126,3 +132,28 @@ def test_the_count_must_be_as_wanted():
     assert passed(Verdict(100, 90, 0, 0, 10, 0), {})
     assert not passed(Verdict(100, 90, 0, 0, 10, 0), {"declared_missing": 9})
     assert not passed(Verdict(0, 0, 0, 0, 0, 0), {})
+
+
+def test_commands_and_alarms_go_by_rest_and_are_looked_at_by_their_names():
+    plan = {
+        "steps": [
+            {"at": "1s", "do": "command", "target": "north/press/speed", "value": 5, "name": "faster"},
+            {"at": "2s", "do": "alarm", "target": "n1/high", "verb": "ack", "body": {"comment": "seen"}},
+            {"at": "3s", "do": "alarm", "target": "n1/low", "verb": "ack", "refused": "NOT_FOUND"},
+        ],
+        "expect": [
+            {"at": "1s", "command": "faster", "is": {"state": "SUCCEEDED"}},
+            {"at": "2s", "alarm": "n1/high", "is": {"state": "ACKED"}},
+            {"at": "0s", "within": "1s", "alarm": "n1/low", "is": {"state": "ACKED"}},
+        ],
+    }
+    alarm = {"alarm": "high", "id": "a1", "occurrence": 7, "state": "ACKED"}
+    path = "sites/north/twins/press/commands"
+    answers = {"alarms?site=north&gateway=n1": [alarm], f"{path}/c1": {"state": "SUCCEEDED"}}
+    plant = Plant(plan, answers)
+    outcome = plant.play(5)
+    assert [step.ok for step in outcome.steps] == [True, True, True]
+    sent = [entry for entry in plant.done if len(entry) == 2 and isinstance(entry[1], dict)]
+    assert sent == [(path, {"property": "speed", "value": 5}), ("alarms/a1:ack", {"comment": "seen", "occurrence": 7})]
+    assert [one.met for one in outcome.expect] == [False, True, True]
+    assert "no alarm 'low'" in outcome.expect[0].said

@@ -40,6 +40,7 @@ def test_gateways_take_devices_by_pattern_and_links_by_name(file):
         ("steps: [{at: 1s, do: kill, target: n1, model: x@1}]", "takes no model"),
         ("steps: [{at: 1s, do: assign, target: north/tank-1}]", "needs model"),
         ("steps: [{at: 1s, do: edit, target: n9, set: {a: 1}}]", "'n9' is no gateway"),
+        ("steps: [{at: 1s, do: command, target: north/press}]", "site/twin/property"),
         ("expect: [{gateway: n1, twin: north/t, is: {a: 1}}]", "exactly one of"),
         ("expect: [{is: {a: 1}}]", "exactly one of"),
         ("expect: [{gateway: n7, is: {a: 1}}]", "'n7'"),
@@ -99,7 +100,7 @@ def test_devices_alone_are_no_plant_and_an_unknown_name_has_the_known_ones(file,
 
 def test_a_run_removes_nothing_that_is_not_its_own(tmp_path):
     (tmp_path / "precious").touch()
-    with pytest.raises(ConflictError):
+    with pytest.raises(InputError):
         make_anew(tmp_path)
     assert (tmp_path / "precious").exists()
     own = tmp_path / "own"
