@@ -235,8 +235,9 @@ def test_the_yaml_of_the_pages_is_accepted_by_the_code(tmp_path: Path):
     profile, site = examples("profiles.md")
     assert load_profile(put("profile.yaml", profile)).points
     assert read_yaml(put("site.yaml", site), site_schema.Site).twins
-    (alarms,) = examples("alarms.md")
+    alarms, telling = examples("alarms.md")
     assert read_yaml(put("alarms.yaml", site + alarms), site_schema.Site).alarms
+    assert read_yaml(put("telling.yaml", "site: s\n" + telling), site_schema.Site).devices["press"].alarms
     coordinator, gateway = examples("install.md")
     assert load_settings(put("twincloud.yaml", coordinator), environ={}).names
     assert read_yaml(put("twinedge.yaml", gateway), site_schema.Site).twins

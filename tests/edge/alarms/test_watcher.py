@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from structlog.testing import capture_logs
 
-from twinedge.alarms import memory
+from twinedge.alarms import devices, memory
 from twinedge.alarms.watcher import Alarms
 from twinedge.cli_alarm import alarm_group
 from twinedge.config.catalogue import build_catalogue
@@ -21,7 +21,7 @@ from twinedge.gate.gate import Gate
 from twinedge.gate.rules import Rules
 from twinedge.lanes import Lanes, windows_of
 from twinedge.pipeline import Pipeline
-from twinedge.ports import Delivery
+from twinedge.ports import Delivery, DeviceAlarm
 from twinedge.replays import Replays
 from twinmodel.alarms.records import decode
 from twinmodel.clock import SECOND_NS, ManualClock
@@ -47,20 +47,36 @@ class Runner:
         )
 
 
+class Press:
+    """A driver whose device raises alarms itself."""
+
+    name = "opcua press"
+
+    def __init__(self):
+        self.says = []
+
+    def health(self):
+        return []
+
+    def take_alarms(self):
+        said, self.says = self.says, []
+        return said
+
+
 class Agent:
     """As much of an agent as alarms need; `stored` is what was committed."""
 
     def __init__(self, loaded, tmp_path, clock=None):
         self.clock = clock or ManualClock(boot_ns=100 * SECOND_NS)
         self.loaded, self.catalogue = loaded, build_catalogue(loaded)
-        self.runner = Runner()
+        self.runner, self.press = Runner(), Press()
         self.stored = []
         lanes = Lanes(windows_of(SECOND_NS, 10 * SECOND_NS))
         gate = Gate(Rules.none(len(self.catalogue)), self.clock)
         self.pipeline = Pipeline(Replays([]), gate, lanes, [], self.commit, self.clock)
         self.alarms = Alarms(
             loaded, tmp_path, self.clock,
-            record=self.pipeline.record, drivers=list, runners=lambda: [self.runner],
+            record=self.pipeline.record, drivers=lambda: [self.press], runners=lambda: [self.runner],
         )  # fmt: skip
         self.pipeline.watchers.append(self.alarms)
 
@@ -240,3 +256,57 @@ async def test_shell_lists_acknowledges_and_shelves(agent, tmp_path):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def test_alarm_of_a_device_is_followed_acknowledged_here_and_kept_over_a_restart(site, tmp_path):
+    loaded = site([])
+    loaded.site.devices["press"] = loaded.site.devices["press"].model_copy(update={"alarms": True})
+    agent = Agent(loaded, tmp_path)
+    await agent.pipeline.use(agent.catalogue)
+
+    def says(*, active, acked=False):
+        t_ns = agent.clock.wall_ns()
+        agent.press.says.append(DeviceAlarm("press", "Press.Over heat", active, acked, 850, "oil is at {value}", t_ns))
+
+    says(active=True)
+    ((_, record),) = await agent.wait(0.25)
+    assert (record.alarm, record.rule, record.state, record.priority) == (
+        "press:Press.Over.heat",
+        "press",
+        "UNACK",
+        "urgent",
+    )
+    assert record.text == "oil is at"
+    await agent.alarms.obey(directive("press:Press.Over.heat", do="ack", occurrence=1, by="ann"))
+    await agent.taken()
+    says(active=True)
+    assert await agent.wait(0.25) == []
+
+    agent = Agent(loaded, tmp_path, agent.clock)
+    await agent.pipeline.use(agent.catalogue)
+    ((_, retold),) = await agent.taken()
+    assert (retold.state, retold.text) == ("ACKED", "oil is at")
+    assert await agent.wait(70) == []
+    says(active=False)
+    ((_, record),) = await agent.wait(0.25)
+    assert record.state == "NORM"
+
+
+async def test_acknowledgement_at_the_device_counts_here(site, tmp_path):
+    agent = Agent(site([]), tmp_path)
+    await agent.pipeline.use(agent.catalogue)
+    for active, acked in ((True, False), (True, True), (False, True)):
+        agent.press.says.append(DeviceAlarm("press", "High", active, acked, 300, "high", agent.clock.wall_ns()))
+    stored = await agent.wait(0.25)
+    assert [r.state.value for _, r in stored] == ["UNACK", "ACKED", "NORM"]
+    assert stored[1][1].by == "press"
+
+
+async def test_device_without_bounds_does_not_fill_the_memory(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "DEVICE_ALARMS_MAX", 3)
+    agent = Agent(site([]), tmp_path)
+    await agent.pipeline.use(agent.catalogue)
+    agent.press.says = [DeviceAlarm("press", f"c{n}", True, False, 300, "x", n) for n in range(9)]
+    with capture_logs() as logs:
+        assert len(await agent.wait(0.25)) == 3
+    assert [entry["event"] for entry in logs] == ["device has more alarms than are followed"]
