@@ -21,6 +21,8 @@ ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 TYPES: Final = ("uint16", "int16", "float32", "uint32", "int32", "float64", "uint64", "int64")
 STAR_FROM: Final = 0.5
 JUMP: Final = 0.25
+TINY: Final = 0.03
+"""Score of a number that is nobody's value, such as 2e-41, and no better for lying inside a range."""
 _PRINTABLE_MIN: Final = 4
 _RANK: Final = {"ABCD": 0.03, "CDAB": 0.02, "BADC": 0.01, "DCBA": 0.0}
 _NOTHING: Final = {0x8000, 0xFFFF, 0x7FFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FC00000, 0xFFC00000}
@@ -129,8 +131,10 @@ def _number(
     if not all(math.isfinite(v) for v in values):
         return Candidate(as_, order, value, 0.0, ())
     score, grounds = _size(value / scale, wire, pattern)
+    if wire.size <= 16 and order in {"BADC", "DCBA"}:
+        score *= 0.8  # hardly a device swaps the bytes of a single register
     if low_high is not None:
-        if not all(low_high[0] <= v <= low_high[1] for v in values):
+        if score < TINY or not all(low_high[0] <= v <= low_high[1] for v in values):
             return Candidate(as_, order, value, 0.0, ())
         score += 0.7
         grounds = [f"inside {low_high[0]:g}..{low_high[1]:g}", *grounds]
