@@ -30,7 +30,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def probe(clock, talk):
-    async def run(port, units=(1,), questions=(), profiles=None, timeout_s=0.3):
+    async def run(port, units=(1,), questions=(), profiles=None, timeout_s=20.0):
         address = ModbusAddress("tcp", "127.0.0.1", port)
         return await probe_modbus(
             address, list(units), list(questions), clock=clock, timeout_s=timeout_s, profiles=profiles, tell=talk[1]
@@ -43,7 +43,10 @@ def probe(clock, talk):
 async def answering(answers):
     """A device that answers (unit, function) with a body; None is silence, a missing entry exception 2."""
 
+    clients = set()
+
     async def serve(reader, writer):
+        clients.add(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 number, _, length, unit = HEAD.unpack(await reader.readexactly(7))
@@ -52,12 +55,15 @@ async def answering(answers):
                 if reply is not None:
                     writer.write(HEAD.pack(number, 0, len(reply) + 1, unit) + reply)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.gather(*clients)
 
 
 async def test_units_that_answer_are_found_and_known_by_identify(probe, simulated, clock, talk):
@@ -113,7 +119,7 @@ async def test_device_identification_is_read_object_by_object(probe):
 async def test_silence_behind_a_connection_says_which_units_were_asked(probe):
     async with answering({(1, 3): None}) as port:
         with pytest.raises(UnreachableError, match="unit 1 is silent") as told:
-            await probe(port, timeout_s=0.1)
+            await probe(port, timeout_s=1.0)
     assert "--unit 1..247" in told.value.hint
 
 
@@ -162,7 +168,7 @@ async def test_registers_are_browsed_and_a_draft_of_them_loads(simulated, clock,
             1,
             [span_of("input 0..15")],
             clock=clock,
-            timeout_s=1.0,
+            timeout_s=20.0,
             within_s=20.0,
         )
     assert document["complete"]
