@@ -7,6 +7,7 @@ this module overrides closes that.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import asyncua.ua
@@ -21,6 +22,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from twinedge.config.northbound import OpcuaServer
 from twinedge.northbound.opcua_admission import Admission
+from twinedge.northbound.opcua_base import load
 from twinedge.northbound.opcua_feed import Feed, Source
 from twinedge.northbound.opcua_sessions import ITEMS_PER_CALL_MAX, PER_CALL_MAX, REQUEST_BYTES_MAX, Session
 from twinedge.northbound.share import Share
@@ -139,6 +141,11 @@ class ReadOnlyServer(InternalServer):
     def items(self) -> int:
         """Monitored items of all subscriptions."""
         return sum(s.items for s in self.subscription_service.subscriptions.values() if isinstance(s, Feed))
+
+    async def load_standard_address_space(self, shelf_file: Any = None) -> None:
+        """See `InternalServer`; of the nodes of OPC UA those that have a use here."""
+        del shelf_file
+        await asyncio.to_thread(load, self.aspace)
 
     def create_session(self, name: str, user: Any = None, external: bool = False) -> Any:  # noqa: FBT001, FBT002 - its
         """See `InternalServer`."""

@@ -72,7 +72,7 @@ class Served:
 
     async def start(self):
         self.task = asyncio.create_task(self.part.run())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await self.part.listening.wait()
         return self
 
@@ -257,7 +257,7 @@ class Heard:
         self.new.set()
 
     async def until(self, condition):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not condition(self.changes):
                 self.new.clear()
                 await self.new.wait()
@@ -370,7 +370,7 @@ async def test_bytes_that_are_no_opc_ua_end_their_connection_and_nothing_else(se
         with contextlib.suppress(ConnectionError):
             await writer.drain()
         writer.write_eof()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             with contextlib.suppress(ConnectionError):
                 await reader.read()
         writer.close()
@@ -431,7 +431,7 @@ async def test_another_agent_reads_what_this_one_serves(served, tmp_path):
             new.set()
 
     async def until(*wanted):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not set(wanted) <= {row[:3] for row in rows}:
                 new.clear()
                 await new.wait()
@@ -444,7 +444,7 @@ async def test_another_agent_reads_what_this_one_serves(served, tmp_path):
         served.plant.tell(("press.level", 1.9, uncertain(QualityReason.OUT_OF_RANGE), T0 + 10**9))
         await until((0, 1.9, uncertain(QualityReason.OUT_OF_RANGE)))
         served.plant.tell(("press.level", 0.0, bad(QualityReason.STALE), T0 + 2 * 10**9))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while (0, bad(QualityReason.STALE)) not in {(s, q) for s, _, q, _ in rows}:
                 new.clear()
                 await new.wait()
@@ -460,14 +460,14 @@ async def test_a_taken_port_is_named_and_taken_as_soon_as_it_is_free(tmp_path, m
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
     second = Served(tmp_path / "second", {"listen": f"127.0.0.1:{port}", "insecure": True, "anonymous": True})
     task = asyncio.create_task(second.part.run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not second.part.status()["reason"]:  # noqa: ASYNC110  # as the status page does
             await asyncio.sleep(0.02)
     assert second.part.status()["reason"] == "PORT_IN_USE"
     assert "northbound.opcua.listen" in second.part.status()["error"]
     taken.close()
     await taken.wait_closed()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await second.part.listening.wait()
     assert (second.part.status()["reason"], second.part.status()["serving"]) == ("", True)
     # What is said to be insecure is open to anybody on this machine.
