@@ -20,6 +20,7 @@ import structlog
 from twinedge.alarms.alarm import Alarm, Now
 from twinedge.alarms.causes import Causes, DeviceFact
 from twinedge.alarms.listeners import POLLED, Listener, listen, sense_for
+from twinedge.alarms.newest import Newest
 from twinedge.alarms.screen import Found, Screen
 from twinedge.alarms.senses import Change, Doubt, Sense
 from twinedge.alarms.specs import DEVICE, AlarmSpec, resurrected
@@ -73,6 +74,7 @@ class Engine:
         self._records: list[AlarmRecord] = []
         self._causes = Causes(self.made, self.flip)
         self._screen = Screen({}, 0)
+        self._newest = Newest(Catalogue(()))
         self._listeners: dict[int, list[Listener]] = {}
         self._guards: dict[Comparison, Sense] = {}
         self._inner: dict[str, Alarm] = {}
@@ -111,12 +113,15 @@ class Engine:
         self._causes.use(self.alarms.values())
         self._polled = [a for a in self.alarms.values() if a.spec.kind in POLLED]
         self._listen(catalogue)
+        self._newest = Newest(catalogue, self._newest)
+        self._look_again(now)
         if self._begun:
             self._cover_all(now)
 
     def see(self, batches: Iterable[Batch], now: Now) -> None:
         """Takes samples after the gate, and what models say."""
         for batch in batches:
+            self._newest.take(batch, now.wall_ns)
             for found in self._screen.look(batch, now.wall_ns):
                 self._sample(found, now)
 
@@ -239,6 +244,14 @@ class Engine:
         self._listeners, self._guards = listen(alarms, self._guards, catalogue)
         senses = {signal: [one.sense for one in mine] for signal, mine in self._listeners.items()}
         self._screen = Screen(senses, len(catalogue))
+
+    def _look_again(self, now: Now) -> None:
+        """Judges the newest values by conditions that have seen none: a value that stays is not told again."""
+        for signal, mine in self._listeners.items():
+            if any(one.sense.holds is None for one in mine):
+                found = self._newest.of(signal)
+                if found is not None:
+                    self._sample(found, now)
 
     def _sample(self, found: Found, now: Now) -> None:
         signal, value, quality, t_ns = found

@@ -151,10 +151,29 @@ def test_other_rules_leave_an_alarm_alone_whose_rule_stays(risen, site):
     assert told(risen.say("press.level", 0.5)) == [("tank-high", "NORM"), ("other", "UNACK")]
 
 
-def test_changed_limit_is_judged_with_the_next_value(risen, site):
-    risen.configure(site(["tank-high: {on: press.level, high: 20}"]))
-    assert risen.state("tank-high") == "UNACK"
-    assert told(risen.say("press.level", 9.7)) == [("tank-high", "RTNUN")]
+def test_changed_rule_is_judged_by_the_value_that_stays(risen, site):
+    risen.say("press.level2", 3.0)
+    risen.say("press.word", "STOP")
+    risen.say("press.running", True)
+    risen.configure(
+        site(
+            [
+                "tank-high: {on: press.level, high: 20}",
+                "other: {on: press.level2, high: 1}",
+                "word: {on: press.word, is: STOP}",
+                "runs: {on: press.running, is: true}",
+            ]
+        )
+    )
+    records = risen.engine.take()
+    assert sorted(told(records)) == [("other", "UNACK"), ("runs", "UNACK"), ("tank-high", "RTNUN"), ("word", "UNACK")]
+    assert {r.alarm: r.value for r in records} == {"tank-high": 9.7, "other": 3.0, "word": "STOP", "runs": True}
+
+
+def test_changed_rule_waits_for_its_delay(risen, site):
+    risen.configure(site(["tank-high: {on: press.level, high: 9.5}", "low: {on: press.level, low: 10, delay: 5s}"]))
+    assert risen.wait(4) == []
+    assert told(risen.wait(2)) == [("low", "UNACK")]
 
 
 def test_rule_that_is_taken_away_ends_its_alarm(risen, site):
