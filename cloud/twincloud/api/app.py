@@ -59,6 +59,7 @@ from twincloud.api.v1 import (
     backtests,
     cloud_twins,
     commands,
+    configuration,
     definitions,
     directives,
     events,
@@ -163,6 +164,7 @@ def create_app(
         backtests,
         cloud_twins,
         commands,
+        configuration,
         replay,
         retention,
     ):

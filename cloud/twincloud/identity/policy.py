@@ -41,6 +41,8 @@ POLICY: Mapping[str, str] = {
     "gateways.invite": "operator",
     "gateways.coarsen": "operator",
     "models.assign": "operator",
+    "configurations.read": "operator",
+    "gateways.configure": "engineer",
     "twins.desire": "operator",
     "twins.write": "engineer",
     "twins.run": "engineer",

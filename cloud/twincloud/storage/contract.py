@@ -325,6 +325,13 @@ class Registry(Protocol):
         """Directives, newest first."""
         ...
 
+    def configurations(self, gateway: GatewayKey, limit: int = 50) -> tuple[Directive, ...]:
+        """Configurations a gateway was sent, newest first, with their content.
+
+        The digest of one that ended is that of what was in force on the gateway then.
+        """
+        ...
+
 
 class Identity(Protocol):
     """Gateways that may come, and people who may ask."""

@@ -26,6 +26,7 @@ from twinmodel.errors import ConflictError, InputError, MissingError
 from twinsync.limits import CONTENT_BYTES_MAX
 
 MODEL = "model"
+CONFIG = "config"
 OUTCOMES = ("APPLIED", "REJECTED", "SUPERSEDED")
 NEWER = "NEWER_DIRECTIVE"
 """Reason of an outcome that the coordinator gave, not the gateway."""
@@ -189,7 +190,9 @@ class MailboxStore(Part):
             if row["outcome"] and row["reason"] != NEWER:
                 body["kept"] = row["outcome"]
             else:
-                ended = {"outcome": outcome, "reason": reason, "detail": detail, "ended_ns": now_ns}
+                ended: dict[str, object] = {"outcome": outcome, "reason": reason, "detail": detail, "ended_ns": now_ns}
+                if running and row["kind"] == CONFIG:
+                    ended["digest"] = running
                 connection.execute(_SETTLE, {"key": row["number"], **ended})
                 if running and row["kind"] == MODEL:
                     name = row["name"] if running == row["digest"] else ""
@@ -204,6 +207,14 @@ class MailboxStore(Part):
         with self._database.read(tenant) as connection:
             rows = connection.execute(statement).mappings().all()
         return tuple(directive_of(row, GatewayKey(tenant, row["site"], row["gateway"])) for row in rows)
+
+    def configurations(self, gateway: GatewayKey, limit: int = 50) -> tuple[Directive, ...]:
+        """See `Registry.configurations`."""
+        with self._database.read(gateway.tenant) as connection:
+            gateway_id = self._gateway_id(connection, gateway)
+            asked = {"gateway_id": gateway_id, "kind": CONFIG, "most": max(1, limit)}
+            rows = connection.execute(_CONFIGURATIONS, asked).mappings().all()
+        return tuple(directive_of(row, gateway) for row in rows)
 
     def _put_digest(
         self, connection: Connection, tenant: str, gateway_id: int, twin: str, digest: str, name: str, now_ns: int
@@ -250,6 +261,12 @@ _OPEN = (
     select(t.directives)
     .where(t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.outcome == "")
     .order_by(t.directives.c.number)
+)
+_CONFIGURATIONS = (
+    select(t.directives)
+    .where(t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.kind == bindparam("kind"))
+    .order_by(t.directives.c.number.desc())
+    .limit(bindparam("most"))
 )
 _BY_ID = select(t.directives).where(
     t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.id == bindparam("id")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 
 from twinctl.options import Noun, client_of, options_of
 from twinctl.paths import gateway_path
 from twinctl.render import Column, Json, emit, field_of, instant, say, size
-from twinmodel.errors import InputError
+from twinmodel.errors import InputError, MissingError
 
 _DURATION = re.compile(r"(\d+)(ms|s|min|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3_600, "d": 86_400}
@@ -17,7 +18,10 @@ _UNIT_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
 @click.group(cls=Noun)
 def gateway() -> None:
-    """Gateways: list, show, coarsen, invite, losses. GATEWAY is SITE/GATEWAY, or a name that only one site has."""
+    """Gateways: list, show, configure, configuration, coarsen, invite, losses.
+
+    GATEWAY is SITE/GATEWAY, or a name that only one site has.
+    """
 
 
 @gateway.command("list")
@@ -62,6 +66,37 @@ def coarsen(
 
 @gateway.command()
 @click.argument("gateway")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--why", required=True, help="Why; it stays in the history of both sides.")
+@click.option("--profile", "profiles", multiple=True, metavar="V/D/VERSION=FILE", help="A profile to go with it.")
+@click.option("--base", default="", help="Digest it was written against; refused where another one runs by then.")
+@click.pass_context
+def configure(ctx: click.Context, gateway: str, file: Path, why: str, profiles: tuple[str, ...], base: str) -> None:
+    """Send a gateway another site.yaml: it is checked and tried there, and taken back if it does not hold."""
+    client = client_of(ctx)
+    body = {"content": _text(file), "why": why, "base": base, "profiles": dict(map(_profile, profiles))}
+    emit(ctx, client.send("PUT", f"{gateway_path(*client.gateway(gateway))}/configuration", body), _SENT)
+
+
+@gateway.command()
+@click.argument("gateway")
+@click.option("--content", is_flag=True, help="Print the site.yaml that runs, where it was sent from here.")
+@click.pass_context
+def configuration(ctx: click.Context, gateway: str, *, content: bool) -> None:
+    """Show the configurations a gateway was sent, how each ended, and what was in force then."""
+    client = client_of(ctx)
+    view = client.get(f"{gateway_path(*client.gateway(gateway))}/configuration")
+    if content:
+        if view["content"] is None:
+            raise MissingError("NOT_FOUND", f"what runs on {gateway} was not sent from here", hint="look on site")
+        click.echo(view["content"], nl=False)
+        return
+    shown = view if options_of(ctx).output == "json" else view["history"]
+    emit(ctx, shown, _CONFIGURATIONS, empty="no configuration was sent to it")
+
+
+@gateway.command()
+@click.argument("gateway")
 @click.option("--ttl", default="24h", show_default=True, help="How long the invitation holds, as 30min, 24h, 7d.")
 @click.pass_context
 def invite(ctx: click.Context, gateway: str, ttl: str) -> None:
@@ -85,6 +120,20 @@ def losses(ctx: click.Context, gateway: str) -> None:
     """List every declared hole of a gateway's data."""
     client = client_of(ctx)
     emit(ctx, list(client.pages(f"{gateway_path(*client.gateway(gateway))}/losses")), _LOSSES, empty="nothing was lost")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as wrong:
+        raise InputError("REQUEST_INVALID", f"{file} is no text: {wrong}") from None
+
+
+def _profile(text: str) -> tuple[str, str]:
+    name, equals, file = text.partition("=")
+    if not equals or name.count("/") != 2 or not Path(file).is_file():
+        raise InputError("REQUEST_INVALID", f"{text!r} is no profile", hint="write vendor/device/version=FILE")
+    return name, _text(Path(file))
 
 
 def _seconds(text: str) -> float:
@@ -128,6 +177,21 @@ _SHOW: list[Column] = [
     ("certificate", lambda g: f"{g['certificate_serial'] or '-'} until {instant(g['certificate_until'])}"),
     ("twins", field_of("twins")),
     ("coarser", lambda g: "; ".join(map(_wish, g["wishes"])) or None),
+]
+_SENT: list[Column] = [
+    ("directive", field_of("id")),
+    ("gateway", lambda d: f"{d['site']}/{d['gateway']}"),
+    ("what", field_of("name")),
+    ("outcome", lambda d: d["outcome"] or "open"),
+]
+_CONFIGURATIONS: list[Column] = [
+    ("sent", lambda c: instant(c["sent"])),
+    ("by", field_of("sent_by")),
+    ("why", field_of("why")),
+    ("outcome", lambda c: c["outcome"] or "open"),
+    ("reason", field_of("reason")),
+    ("in force then", lambda c: c["digest"][:12]),
+    ("detail", field_of("detail")),
 ]
 _WISH: list[Column] = [
     ("stream", field_of("stream")),

@@ -308,6 +308,7 @@ def right_requests(names: Mapping[str, str]) -> dict[tuple[str, str], Right]:
         ("POST", "/alarms/{alarm}:inService"): Right({}, path={"alarm": names["spare"]}),
         ("POST", "/gateways:invite"): Right({"site": "mill", "gateway": "gw-2"}),
         ("POST", "/sites/{s}/gateways/{g}:coarsen"): Right({"stream": "bulk", "period_s": 1}),
+        ("PUT", "/sites/{s}/gateways/{g}/configuration"): Right({"content": "site: mill", "why": "try"}),
         ("POST", "/models"): Right(blobs["right"]),
         ("POST", "/signers"): Right({"name": "desk", "public_key_pem": pem.decode()}),
         ("POST", "/twinDefinitions"): Right({"items": [definition]}),

@@ -28,6 +28,8 @@ VERBS = {
     ("GET", "/sites/{s}/gateways/{g}/losses"): "gateways.read",
     ("GET", "/sites/{s}/gateways/{g}/wishes"): "gateways.read",
     ("POST", "/sites/{s}/gateways/{g}:coarsen"): "gateways.coarsen",
+    ("GET", "/sites/{s}/gateways/{g}/configuration"): "configurations.read",
+    ("PUT", "/sites/{s}/gateways/{g}/configuration"): "gateways.configure",
     ("GET", "/sites/{s}/gateways/{g}/samples"): "samples.read",
     ("POST", "/gateways:invite"): "gateways.invite",
     ("GET", "/twins"): "twins.read",

@@ -12,6 +12,7 @@ Times are RFC 3339 text in UTC with nine digits. Lists are `{items, next_page_to
     GET    /api/v1/tenants/{t}/sites/{s}/gateways/{g}/samples?after=        SampleList (every stored sample, for audits)
     GET    /api/v1/tenants/{t}/sites/{s}/gateways/{g}/wishes                WishList
     POST   /api/v1/tenants/{t}/sites/{s}/gateways/{g}:coarsen               WishRequest -> WishView
+    PUT    /api/v1/tenants/{t}/sites/{s}/gateways/{g}/configuration         ConfigureRequest -> DirectiveView
     POST   /api/v1/tenants/{t}/gateways:invite                              InviteRequest -> InviteView
     GET    /api/v1/tenants/{t}/twins?site=&page_size=&page_token=           TwinList
     GET    /api/v1/tenants/{t}/sites/{s}/twins/{twin}                       TwinView, ETag = revision
