@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from twinmodel.errors import ConflictError, InputError
 from twinmodel.profile.load import examine_text, load_profile
@@ -119,7 +119,8 @@ def _text(draft: Draft, name: str) -> str:
     ]
     width = max(len(point) for point in draft.points) + 1
     lines += [f"  {point + ':':<{width}} {_flow(keys)}" for point, keys in draft.points.items()]
-    lines += [f"# left out: {text}".replace("\n", " ") for text in draft.left_out[:LEFT_OUT_MAX]]
+    left_out = ["".join(c if c.isprintable() else "?" for c in text) for text in draft.left_out[:LEFT_OUT_MAX]]
+    lines += [f"# left out: {text}" for text in left_out]
     if len(draft.left_out) > LEFT_OUT_MAX:
         lines.append(f"# and {len(draft.left_out) - LEFT_OUT_MAX} more")
     return "\n".join(lines) + "\n"
@@ -138,12 +139,15 @@ def _value(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        return value if plain else "".join(_printable(c) for c in json.dumps(value, ensure_ascii=False))
     if isinstance(value, (int, float)):
         return f"{value:g}" if isinstance(value, float) and abs(value) < 1e15 else str(value)
     return "[" + ", ".join(_value(float(part)) for part in value) + "]"
 
 
-def document_of(draft: Draft) -> dict[str, Any]:
-    """As JSON."""
-    return {"points": draft.points, "left_out": draft.left_out}
+def _printable(character: str) -> str:
+    """A character inside double quotes of YAML; those it allows nowhere become escapes."""
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
