@@ -19,6 +19,7 @@ from twincloud.api.v1 import (
     backtests,
     cloud_twins,
     commands,
+    configuration,
     definitions,
     directives,
     events,
@@ -37,6 +38,7 @@ from twincloud.api.v1 import (
 )
 from twincloud.config import Settings, load_settings
 from twincloud.identity.policy import POLICY
+from twinedge.config import northbound as northbound_schema
 from twinedge.config import schema as site_schema
 from twinedge.health.status import registry
 from twinmodel.equations.schema import Spec
@@ -174,7 +176,7 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
 
 def test_the_page_of_the_api_lists_every_route_with_its_role():
     real = {}
-    others = (backtests, cloud_twins, commands, exports, fleets, operations, replay, retention, twin_graph)
+    others = (backtests, cloud_twins, commands, configuration, exports, fleets, operations, replay, retention, twin_graph)
     for module in (health, session, fleet, gateways, twins, records, definitions, models, directives, events, *others):
         for route in module.router.routes:
             verbs = [
@@ -215,6 +217,13 @@ def test_the_pages_name_every_key_of_the_files():
     )
     assert not (profile | site) - words_of("profiles.md") - {"definition"}
     assert not keys_of(Spec) - words_of("models.md")
+    northbound = (
+        northbound_schema.OpcuaServer,
+        northbound_schema.ServedUser,
+        northbound_schema.MqttPublisher,
+        northbound_schema.BrokerSecurity,
+    )
+    assert not keys_of(*northbound) - words_of("northbound.md")
     text = (DOCS / "install.md").read_text()
     assert not [key for key in keys_of(Settings) if not re.search(rf"\b{key}\b", text)]
 
@@ -235,6 +244,8 @@ def test_the_yaml_of_the_pages_is_accepted_by_the_code(tmp_path: Path):
     profile, site = examples("profiles.md")
     assert load_profile(put("profile.yaml", profile)).points
     assert read_yaml(put("site.yaml", site), site_schema.Site).twins
+    (northbound,) = examples("northbound.md")
+    assert read_yaml(put("northbound.yaml", northbound), site_schema.Site).northbound
     alarms, telling = examples("alarms.md")
     assert read_yaml(put("alarms.yaml", site + alarms), site_schema.Site).alarms
     assert read_yaml(put("telling.yaml", "site: s\n" + telling), site_schema.Site).devices["press"].alarms

@@ -22,12 +22,14 @@ from twinedge.northbound.opcua_nodes import INDEX, NAMESPACE, Space
 from twinedge.northbound.opcua_server import Listener, ReadOnlyServer, tell_limits
 from twinedge.northbound.ports import Surroundings
 from twinedge.northbound.users import Users
+from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, TwinError
+from twinsync.backoff import Backoff
 
 ua: Any = asyncua.ua  # it re-exports its names without saying so, which strict typing refuses
 log = structlog.get_logger(__name__)
 
-AGAIN_FIRST_S, AGAIN_MAX_S = 1.0, 60.0
+AGAIN_FIRST_NS, AGAIN_MAX_NS = SECOND_NS, 60 * SECOND_NS
 STOP_S: Final = 3.0
 _KINDS: Final = ua.SecurityPolicyType
 
@@ -70,7 +72,8 @@ class OpcuaNorthbound:
     async def run(self) -> None:
         """See `Part.run`."""
         _quiet()
-        wait_s = AGAIN_FIRST_S
+        clock = self._around.clock
+        backoff = Backoff(self._around.random, base_ns=AGAIN_FIRST_NS, cap_ns=AGAIN_MAX_NS)
         server: _Server | None = None
         while True:
             try:
@@ -81,8 +84,8 @@ class OpcuaNorthbound:
                 if self._trouble is None or self._trouble.reason != trouble.reason:
                     log.warning("opc ua is not served", reason=trouble.reason, detail=trouble.message)
                 self._trouble = trouble
-            await asyncio.sleep(wait_s * (0.5 + 0.5 * self._around.random.random()))
-            wait_s = min(2 * wait_s, AGAIN_MAX_S)
+            again_ns = backoff.failed(clock.boot_ns())
+            await asyncio.sleep((again_ns - clock.boot_ns()) / SECOND_NS)
 
     async def _serve(self, server: _Server) -> None:
         """Listens until cancelled."""

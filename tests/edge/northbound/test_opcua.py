@@ -455,7 +455,7 @@ async def test_another_agent_reads_what_this_one_serves(served, tmp_path):
 
 
 async def test_a_taken_port_is_named_and_taken_as_soon_as_it_is_free(tmp_path, monkeypatch):
-    monkeypatch.setattr("twinedge.northbound.opcua.AGAIN_FIRST_S", 0.02)
+    monkeypatch.setattr("twinedge.northbound.opcua.AGAIN_FIRST_NS", 20_000_000)
     port = free_port()
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
     second = Served(tmp_path / "second", {"listen": f"127.0.0.1:{port}", "insecure": True, "anonymous": True})
