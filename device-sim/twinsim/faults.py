@@ -6,7 +6,7 @@
              reboot firmware_update          away for `size` seconds, then starts anew, as another profile with `to`
     writes   write_refused write_ignored write_unanswered   refuses, says yes and keeps what it had, does it in silence
     modbus   busy exception wrong_id wrong_unit late byte_by_byte short oversized reset half_open map_change
-    opcua    bad_status uncertain old_clock future_clock overflow renumber
+    opcua    bad_status uncertain old_clock future_clock overflow renumber alarm
     mqtt     death flood huge bad_utf8 retained broker_loss old_clock future_clock
 
 `FAULTS` says of each what `size` means. Time is the device's own, in seconds since it was switched on, so that a seed
@@ -61,6 +61,7 @@ class FaultKind(StrEnum):
     FUTURE_CLOCK = "future_clock"
     OVERFLOW = "overflow"
     RENUMBER = "renumber"
+    ALARM = "alarm"
     DEATH = "death"
     FLOOD = "flood"
     HUGE = "huge"
@@ -125,6 +126,7 @@ FAULTS: Mapping[FaultKind, FaultFacts] = {
     FaultKind.RENUMBER: FaultFacts(
         "opcua", "restarts with its namespaces numbered anew", "seconds away", 1.0, 0, 3600.0
     ),
+    FaultKind.ALARM: FaultFacts("opcua", "raises an alarm of its own", "severity", 700.0, 1.0, 1000.0),
     FaultKind.DEATH: FaultFacts("mqtt", "loses its power: the Last Will speaks"),
     FaultKind.FLOOD: FaultFacts("mqtt", "publishes far too much", "messages a tick", 1000.0, 1.0, 50_000.0),
     FaultKind.HUGE: FaultFacts("mqtt", "publishes one huge payload a tick", "bytes", 10.0 * 2**20, 1.0, 100.0 * 2**20),

@@ -95,6 +95,45 @@ async def test_nodes_are_where_the_profile_has_them_and_misbehave_as_told(state,
             assert await (await node(client, "Pump", "Flow")).read_value() == 12.5
 
 
+async def test_the_fault_alarm_raises_a_condition_that_is_repeated_on_request(state, log, system_clock):
+    device = press()
+
+    class Heard:
+        def __init__(self):
+            self.events = asyncio.Queue()
+
+        def event_notification(self, event):
+            self.events.put_nowait(event)
+
+    serving = serve_nodes([device], log, system_clock, state=state)
+    async with serving as fleet, Client(device.address, timeout=60) as client:
+        heard = Heard()
+        listening = await client.create_subscription(50, heard)
+        await listening.subscribe_alarms_and_conditions()
+
+        async def next_event():
+            async with asyncio.timeout(60):
+                return await heard.events.get()
+
+        async def tick():
+            device.tick(1.0, T0_NS)
+            await fleet.publish(device)
+
+        device.inject("alarm", size=850)
+        await tick()
+        up = await next_event()
+        assert (up.SourceName, up.ConditionName, up.Severity, up.Retain) == ("PRESS-1", "Fault", 850, True)
+        assert up.Message.Text == "PRESS-1 has a fault"
+        method = client.get_node(ua.ObjectIds.ConditionType_ConditionRefresh)
+        arguments = ua.Variant(listening.subscription_id, ua.VariantType.UInt32)
+        await client.get_node(ua.ObjectIds.ConditionType).call_method(method, arguments)
+        assert (await next_event()).Severity == 850
+        device.faults.clear()
+        await tick()
+        down = await next_event()
+        assert (down.Message.Text, down.Retain) == ("PRESS-1 is well", False)
+
+
 async def test_a_recorded_server_is_played_again_with_its_names(tmp_path, state, log, system_clock):
     device, stop, told = press(flow="12.5"), asyncio.Event(), []
     file = tmp_path / "session.jsonl"

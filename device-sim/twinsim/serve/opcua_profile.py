@@ -27,6 +27,7 @@ from twinmodel.profile.schema import Method, Point
 from twinsim.faults import FaultKind
 from twinsim.image.codec import Value
 from twinsim.image.device import ProfileDevice, Written
+from twinsim.serve.opcua_alarm import Conditions
 from twinsim.serve.opcua_server import Acknowledged, prepared_server, stamp_of
 from twinsim.served import ServedLog
 
@@ -111,6 +112,7 @@ class _Space:
         self._made: dict[ua.NodeId, Any] = {}
         self._parents: dict[ua.NodeId, tuple[Any, ua.QualifiedName]] = {}
         self.variables: dict[str, list[_Variable]] = {}
+        self.conditions = Conditions(server)
 
     async def add(self, device: ProfileDevice) -> None:
         """Adds the nodes of one device."""
@@ -300,6 +302,7 @@ class NodeFleet:
                 for i in range(1, changes):
                     await self._write(variable, value * (1 + i * 1e-6), status, t_ns - (changes - i) * 1000)
             await self._write(variable, value, status, t_ns)
+        await self._space.conditions.show(device)
 
     async def _take_write(self, device: ProfileDevice, variable: _Variable) -> None:
         """What a client wrote since the last tick is kept when its rule allows it, else put back."""

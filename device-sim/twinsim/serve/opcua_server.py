@@ -120,7 +120,8 @@ async def prepared_server(
     check_free(host, port)
     inner = InternalServer(user_manager=None if login is None else OneUser(*login))
     subscriptions = Acknowledged(inner, log)
-    inner.subscription_service = subscriptions
+    inner.subscription_service = inner.isession.subscription_service = subscriptions
+    inner.bind_condition_methods = 1  # it repeats conditions on request
     server = Server(inner)
     await server.init()
     await server.set_application_uri(APPLICATION_URI)
