@@ -65,7 +65,7 @@ def alarm_list(state: Path, output: str, *, everything: bool) -> None:
 @output_option
 def alarm_ack(alarm: str, occurrence: int | None, by: str, comment: str, state: Path, output: str) -> None:
     """Acknowledge ALARM: somebody has seen it. One that latches is reset once its condition has gone."""
-    _ask(state, output, {"do": "ack", "alarm": alarm, "occurrence": occurrence, "by": by, "comment": comment})
+    _ask(state, output, "ack", {"alarm": alarm, "occurrence": occurrence, "by": by, "comment": comment})
 
 
 @alarm_group.command("shelve")
@@ -76,7 +76,7 @@ def alarm_ack(alarm: str, occurrence: int | None, by: str, comment: str, state: 
 @output_option
 def alarm_shelve(alarm: str, for_s: float, by: str, comment: str, state: Path, output: str) -> None:
     """Hide ALARM for a while; it comes back by itself."""
-    _ask(state, output, {"do": "shelve", "alarm": alarm, "for_s": for_s, "by": by, "comment": comment})
+    _ask(state, output, "shelve", {"alarm": alarm, "for_s": for_s, "by": by, "comment": comment})
 
 
 @alarm_group.command("unshelve")
@@ -86,7 +86,7 @@ def alarm_shelve(alarm: str, for_s: float, by: str, comment: str, state: Path, o
 @output_option
 def alarm_unshelve(alarm: str, by: str, comment: str, state: Path, output: str) -> None:
     """Show ALARM again before its time."""
-    _ask(state, output, {"do": "unshelve", "alarm": alarm, "by": by, "comment": comment})
+    _ask(state, output, "unshelve", {"alarm": alarm, "by": by, "comment": comment})
 
 
 @alarm_group.command("out-of-service")
@@ -96,7 +96,7 @@ def alarm_unshelve(alarm: str, by: str, comment: str, state: Path, output: str) 
 @output_option
 def alarm_out_of_service(alarm: str, by: str, comment: str, state: Path, output: str) -> None:
     """Take ALARM out of service, as for maintenance, until `in-service`."""
-    _ask(state, output, {"do": "out_of_service", "alarm": alarm, "by": by, "comment": comment})
+    _ask(state, output, "out_of_service", {"alarm": alarm, "by": by, "comment": comment})
 
 
 @alarm_group.command("in-service")
@@ -106,13 +106,13 @@ def alarm_out_of_service(alarm: str, by: str, comment: str, state: Path, output:
 @output_option
 def alarm_in_service(alarm: str, by: str, comment: str, state: Path, output: str) -> None:
     """Put ALARM back into service; it shows at once if its condition holds."""
-    _ask(state, output, {"do": "in_service", "alarm": alarm, "by": by, "comment": comment})
+    _ask(state, output, "in_service", {"alarm": alarm, "by": by, "comment": comment})
 
 
-def _ask(state: Path, output: str, body: dict[str, Any]) -> None:
+def _ask(state: Path, output: str, do: str, body: dict[str, Any]) -> None:
     from twinedge.control import ask  # noqa: PLC0415 - --help stays fast
 
-    found = ask(state, "alarm.ask", body)
+    found = ask(state, f"alarm.{do}", body)
     until = f" until {_time(found['until_ns'])}" if found["until_ns"] else ""
     emit(output, found, f"{found['alarm']} is {found['state']}{until}")
 

@@ -74,6 +74,7 @@ class Alarm:
     signal: int | None = None
     sense: Sense | None = None
     guards: tuple[tuple[Sense, bool], ...] = ()
+    _text_of: tuple[AlarmRecord | None, str] = (None, "")
 
     @property
     def pending(self) -> bool:
@@ -182,6 +183,15 @@ class Alarm:
         now, then = ((r.state, r.active, r.acked, r.cause, r.occurrence, r.until_ns) for r in (record, told))
         return now != then
 
+    def _told_text(self) -> str | None:
+        """The newest record as text, for as long as it says that something stands; made once."""
+        told = self.told
+        if told is None or told.state is State.NORM:
+            return None
+        if self._text_of[0] is not told:
+            self._text_of = (told, encode(told))
+        return self._text_of[1]
+
     def saved(self) -> dict[str, Any]:
         """What must outlive the process."""
         standing = self.standing
@@ -198,7 +208,7 @@ class Alarm:
             "by": self.by,
             "comment": self.comment,
             "at_ns": self.at_ns,
-            "told": None if self.told is None else encode(self.told),
+            "told": self._told_text(),
             "kind": self.spec.kind,
             "shelve_max_ns": self.spec.shelve_max_ns,
         }

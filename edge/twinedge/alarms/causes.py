@@ -8,7 +8,6 @@ more alarms of one rule in a time than `flood` says ──▶ RULE.flood ──�
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -48,9 +47,9 @@ class _Group:
 
 @dataclass(slots=True)
 class _Flood:
-    """The line for alarms of one rule."""
+    """The line for alarms of one rule; `recent` says of each when it was raised."""
 
-    recent: deque[int] = field(default_factory=deque)
+    recent: dict[str, int] = field(default_factory=dict)
     members: set[str] = field(default_factory=set)
     line: Alarm | None = None
 
@@ -175,9 +174,9 @@ class Causes:
         if limit is None:
             return None
         flood = self._floods.setdefault(alarm.spec.rule, _Flood())
-        flood.recent.append(now.boot_ns)
-        while flood.recent[0] < now.boot_ns - limit.window_ns or len(flood.recent) > limit.count + 1:
-            flood.recent.popleft()
+        # Of several alarms: one that comes again and again chatters.
+        flood.recent = {name: at for name, at in flood.recent.items() if at >= now.boot_ns - limit.window_ns}
+        flood.recent[alarm.spec.name] = now.boot_ns
         if len(flood.recent) <= limit.count:
             return None
         if flood.line is None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from twinedge.files import read_json, set_aside
+from twinedge.files import JSON_BYTES_MAX, read_json, set_aside
 from twinmodel.errors import StorageError
 from twinmodel.files import write_durably
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 FILE: Final = "alarms.json"
 VERSION: Final = 1
 KEPT_MAX: Final = 4000
-"""Alarms that are kept; those that changed least recently go first. A file of them is read in whole."""
+"""Alarms that are kept: those that stand or are hidden, then those that changed last."""
 
 
 class Memory:
@@ -44,10 +44,8 @@ class Memory:
 
     def keep(self, alarms: Mapping[str, Mapping[str, Any]]) -> None:
         """Makes them durable; raises StorageError, having changed nothing. Blocks."""
-        newest = sorted(alarms.items(), key=lambda one: int(one[1].get("at_ns", 0)), reverse=True)[:KEPT_MAX]
-        document = {"v": VERSION, "alarms": dict(newest)}
         try:
-            write_durably(self._path, json.dumps(document, separators=(",", ":")).encode())
+            write_durably(self._path, _written(alarms))
         except StorageError as error:
             if not self._refused:
                 log.warning("states of alarms are not kept", reason=error.reason, detail=error.message)
@@ -56,3 +54,19 @@ class Memory:
         if self._refused:
             log.info("states of alarms are kept again")
         self._refused = False
+
+
+def _written(alarms: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The file of as many alarms as can be read again."""
+
+    def worth(one: tuple[str, Mapping[str, Any]]) -> tuple[bool, int]:
+        return one[1].get("told") is not None, int(one[1].get("at_ns", 0))
+
+    parts, room = [], JSON_BYTES_MAX - 1000
+    for name, alarm in sorted(alarms.items(), key=worth, reverse=True)[:KEPT_MAX]:
+        part = f"{json.dumps(name)}:{json.dumps(alarm, separators=(',', ':'))}"
+        room -= len(part) + 1
+        if room < 0:
+            break
+        parts.append(part)
+    return f'{{"v":{VERSION},"alarms":{{{",".join(parts)}}}}}'.encode()

@@ -44,8 +44,8 @@ class Request:
 def request_of(alarm: str, body: Mapping[str, Any]) -> Request:
     """A request as it came; raises VALUE_INVALID."""
     do, by, comment = (body.get(name, "") for name in ("do", "by", "comment"))
-    if not isinstance(do, str) or do not in _STEPS:
-        raise InputError("VALUE_INVALID", f"do: {do!r:.40} is none of {', '.join(_STEPS)}")
+    if not isinstance(do, str) or do not in STEPS:
+        raise InputError("VALUE_INVALID", f"do: {do!r:.40} is none of {', '.join(STEPS)}")
     if not isinstance(by, str) or not isinstance(comment, str):
         raise InputError("VALUE_INVALID", "by and comment must be text")
     occurrence, for_s = body.get("occurrence"), body.get("for_s", 0)
@@ -88,7 +88,7 @@ def ask(engine: Engine, request: Request, now: Now) -> AlarmRecord:
     if request.occurrence is not None and request.occurrence != occurrence:
         text = f"{request.alarm} was raised anew: occurrence {occurrence}, not {request.occurrence}"
         raise ConflictError("ALARM_CHANGED", text, occurrence=occurrence)
-    after = _STEPS[request.do](alarm, request, now)
+    after = STEPS[request.do](alarm, request, now)
     if after == alarm.standing and request.do != "comment":
         return alarm.record(alarm.at_ns)
     alarm.standing, alarm.by, alarm.comment, alarm.at_ns = after, request.by, request.comment, now.wall_ns
@@ -112,7 +112,7 @@ def _shelve(alarm: Alarm, request: Request, now: Now) -> Standing:
     return shelved(alarm.standing, now.wall_ns + request.for_ns)
 
 
-_STEPS: Final[Mapping[str, Callable[[Alarm, Request, Now], Standing]]] = {
+STEPS: Final[Mapping[str, Callable[[Alarm, Request, Now], Standing]]] = {
     "ack": lambda alarm, _request, _now: acknowledged(alarm.standing),
     "shelve": _shelve,
     "unshelve": lambda alarm, _request, _now: unshelved(alarm.standing),
@@ -120,3 +120,4 @@ _STEPS: Final[Mapping[str, Callable[[Alarm, Request, Now], Standing]]] = {
     "in_service": lambda alarm, _request, _now: put_back(alarm.standing),
     "comment": lambda alarm, _request, _now: alarm.standing,
 }
+"""What can be asked, and where it leads."""

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from twinedge.alarms.causes import DeviceFact
 from twinedge.alarms.devices import DeviceAlarms
 from twinedge.alarms.engine import Engine
 from twinedge.alarms.memory import FILE, Memory
-from twinedge.alarms.requests import Request, ask, request_of, request_of_directive
+from twinedge.alarms.requests import STEPS, Request, ask, request_of, request_of_directive
 from twinedge.alarms.specs import specs_of
 from twinedge.alarms.twins import Runner, facts_of
 from twinedge.config.load import LoadedSite
@@ -145,7 +146,8 @@ class Alarms:
     def serve(self, control: ControlServer) -> None:
         """Answers `twinedge alarm`."""
         control.on("alarm.list", self._list)
-        control.on("alarm.ask", self._answer)
+        for do in STEPS:
+            control.on(f"alarm.{do}", partial(self._answer, do))
 
     def status(self) -> dict[str, Any]:
         """The section `alarms` of the status document."""
@@ -225,8 +227,8 @@ class Alarms:
         alarms.sort(key=_urgency)
         return {"alarms": [_document(alarm) for alarm in alarms[:ANSWERED_MAX]], "total": len(alarms)}
 
-    async def _answer(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        record = await self._ask(request_of(str(body.get("alarm", "")), body))
+    async def _answer(self, do: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        record = await self._ask(request_of(str(body.get("alarm", "")), {**body, "do": do}))
         return _written(record)
 
 

@@ -160,3 +160,26 @@ def test_shelved_cause_still_covers_its_consequences(plant, shelved):
     p.wait(40)
     assert told(p.ask("shelve", shelved, for_s=3600)) == [(shelved, "SHELVED")]
     assert p.wait(60) == []
+
+
+def test_many_devices_of_their_own_connections_fold_as_any_rule_does(plant):
+    devices = tuple(f"d{n}" for n in range(15))
+    p = plant(rest=ON, devices=(*devices, "mill"))
+    p.away = set(devices)
+    records = p.wait(40)
+    assert len(records) == 11
+    assert (records[-1].alarm, records[-1].count) == ("communication.flood", 5)
+    p.away = set()
+    assert {state for _, state in told(p.wait(30))} == {"RTNUN"}
+    assert p.state("communication:d14") == "NORM"
+
+
+def test_one_source_that_chatters_is_no_flood_of_its_rule(plant):
+    p = plant("low: {on: 'press.level*', low: 1}")
+    for _ in range(30):
+        p.say("press.level", 0.5)
+        p.wait(1)
+        p.say("press.level", 5.0)
+        p.wait(1)
+    assert "low.flood" not in p.engine.alarms
+    assert p.engine.alarms["low:press.level"].chattering

@@ -310,3 +310,13 @@ async def test_device_without_bounds_does_not_fill_the_memory(site, tmp_path, mo
     with capture_logs() as logs:
         assert len(await agent.wait(0.25)) == 3
     assert [entry["event"] for entry in logs] == ["device has more alarms than are followed"]
+
+
+def test_file_holds_what_stands_before_what_does_not_and_no_more_than_can_be_read(tmp_path):
+    kept = memory.Memory(tmp_path / memory.FILE)
+    alarms = {f"n{n}": {"told": None, "at_ns": n, "text": "x" * 500} for n in range(9000)}
+    alarms |= {f"s{n}": {"told": "y" * 2000, "at_ns": 0} for n in range(1500)}
+    kept.keep(alarms)
+    found = kept.load()
+    assert {name for name in alarms if name.startswith("s")} <= found.keys()
+    assert 1500 < len(found) <= memory.KEPT_MAX
