@@ -17,7 +17,7 @@ from twinedge.config.address import ModbusAddress
 from twinedge.drivers.modbus_frame import Refused, Request, Values
 from twinedge.drivers.modbus_unit import traits_of
 from twinedge.probe.modbus_ask import PAUSE_S, Asker, Told, absent, identification
-from twinedge.probe.plausible import TYPES, as_text, best, candidates, shown
+from twinedge.probe.plausible import TYPES, as_text, best, candidates, finite, shown
 from twinedge.probe.profiles import Known, Match, known_profiles
 from twinmodel.clock import Clock
 from twinmodel.errors import Exit, InputError, UnreachableError
@@ -151,7 +151,7 @@ async def identify(asker: Asker, unit: int, known: Sequence[Known]) -> list[Matc
             told = answers[body]
             if told is None or not isinstance(told.answer, Values):
                 break
-            objection = trait.objection(told.answer.raw)
+            objection = trait.objection(trait.said(told.answer.raw))
             if objection:
                 if trait.firmware:
                     found.append(Match(profile.name, sure=False, text=objection.partition(";")[0]))
@@ -213,7 +213,7 @@ async def _block(asker: Asker, unit: int, question: Question, base: int) -> Json
     block["registers"] = [f"{cell:04X}" for cell in reads[-1]]
     block["text"] = text
     block["readings"] = [
-        {"as": c.as_, "order": c.order, "value": c.value, "shown": shown(c.value), "score": round(c.score, 3),
+        {"as": c.as_, "order": c.order, "value": finite(c.value), "shown": shown(c.value), "score": round(c.score, 3),
          "why": list(c.grounds), "star": c is star}
         for c in found
     ]  # fmt: skip

@@ -91,6 +91,11 @@ def as_text(registers: Sequence[int]) -> str:
     return ""
 
 
+def finite(value: float | str | None) -> float | str | None:
+    """A value that JSON can carry."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def shown(value: float | str | None) -> str:
     """A value as a person reads it."""
     if value is None:

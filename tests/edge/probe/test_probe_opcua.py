@@ -114,7 +114,7 @@ async def test_a_server_that_does_not_trust_us_is_told_by_our_thumbprint_path_an
 
 
 async def test_a_server_that_wants_a_user_says_so_and_none_is_tried(probe, url, monkeypatch):
-    async def refuse(*_):
+    async def refuse(*_, **__):
         raise BadIdentityTokenRejected
 
     monkeypatch.setattr("asyncua.client.client.Client.activate_session", refuse)
@@ -125,7 +125,7 @@ async def test_a_server_that_wants_a_user_says_so_and_none_is_tried(probe, url, 
 
 
 async def test_a_user_is_not_told_to_a_server_that_is_not_trusted(probe, url, monkeypatch, tmp_path):
-    async def never(*_):
+    async def never(*_, **__):
         raise AssertionError("a session was asked for")
 
     monkeypatch.setattr("asyncua.client.client.Client.connect", never)
