@@ -130,7 +130,7 @@ REASONS: dict[str, Reason] = {
     ),
     "INVITE_INVALID": _reason(_DENIED, "ask for a new line with `twinctl gateway invite`"),
     "NO_DEVICE_FOUND": _reason(_MISSING, "look closer with `twinedge probe`, or write site.yaml by hand"),
-    "LOOP_STUCK": _reason((Exit.UNHEALTHY, 503, "UNAVAILABLE"), "nothing: the supervisor restarts the agent; send a `twinedge doctor --bundle`"),
+    "LOOP_STUCK": _reason((Exit.UNHEALTHY, 503, "UNAVAILABLE"), "nothing: the supervisor restarts the agent; send a `twinedge doctor --bundle FILE`"),
     "ROOT_NEEDED": _reason(_DENIED, "run it with sudo, or prepare an image with --root"),
     "SERVICE_REFUSED": _reason(
         _CONFLICT, "look at what the command said; `journalctl -u twinedge` tells why a start failed"

@@ -160,6 +160,7 @@ def test_the_runbook_explains_every_reason_once_and_no_other():
 
 def test_the_page_of_metrics_lists_exactly_those_of_the_code():
     status = {
+        "degraded": [],
         "devices": [],
         "twins": [],
         "alarms": {"active": {}, "states": {}, "chattering": 0, "raised": 0, "records": 0},
@@ -176,8 +177,21 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
 
 def test_the_page_of_the_api_lists_every_route_with_its_role():
     real = {}
-    others = (backtests, cloud_twins, commands, configuration, exports, fleets, operations, replay, retention, twin_graph)
-    for module in (health, session, fleet, gateways, twins, records, definitions, models, directives, events, *others):
+    others = (backtests, cloud_twins, commands, exports, fleets, operations, replay, retention, twin_graph)
+    for module in (
+        health,
+        session,
+        fleet,
+        gateways,
+        configuration,
+        twins,
+        records,
+        definitions,
+        models,
+        directives,
+        events,
+        *others,
+    ):
         for route in module.router.routes:
             verbs = [
                 inspect.getclosurevars(d.call).nonlocals["verb"]

@@ -307,13 +307,9 @@ class Registry(Protocol):
         """Tells a gateway what is desired of it, in the place of what was for the same target and is still open.
 
         Args:
-            gateway: who is told.
             kind: `config` or `alarm`.
             target: begins with `@`, as no twin does.
-            name: what it is, for people.
-            content: what is desired.
-            by: who wants it.
-            now_ns: time of it.
+            name, content: what is desired, for people and for the gateway.
             deadline_ns: when it ends by itself, 0 for never.
 
         Raises:

@@ -28,7 +28,7 @@ def test_the_unit_names_this_installation_and_keeps_its_restrictions():
 
 
 def test_a_state_elsewhere_may_be_written_and_a_program_at_home_read():
-    text = unit.unit_text(unit.Service(Path("/home/ann/v/bin/twinedge"), Path("/srv/site.yaml"), Path("/srv/t"), "ann"))
+    text = unit.unit_text(unit.Service(Path("/") / "home" / "ann/v/bin/twinedge", Path("/srv/site.yaml"), Path("/srv/t"), "ann"))
     found = values(text)
     assert (found["ReadWritePaths"], found["ProtectHome"], found["User"]) == ("/srv/t", "read-only", "ann")
     assert "StateDirectory" not in found
