@@ -129,6 +129,8 @@ class DriverHealth:
         reconnects: times the device came back.
         last_error: text of the newest error, "" for none.
         age_ns: boot-clock time since the last sample, None before the first.
+        firmware: version the device told, "" where it was not asked.
+        quarantine: reason it is not read although it answers, "" for none.
     """
 
     device: str
@@ -141,6 +143,8 @@ class DriverHealth:
     reconnects: int
     last_error: str
     age_ns: int | None
+    firmware: str = ""
+    quarantine: str = ""
 
 
 class Driver(Protocol):

@@ -92,6 +92,10 @@ class Reload:
         configuration: what runs, and what it is called.
         parts: what it reaches.
         clock: how long it took.
+
+    Attributes:
+        amend: what the agent itself has found out, worked into each configuration that was read.
+        count: configurations that were brought about.
     """
 
     def __init__(self, configuration: Configuration, parts: Parts, clock: Clock) -> None:
@@ -100,6 +104,7 @@ class Reload:
         self._clock = clock
         self._one = asyncio.Lock()
         self._followers: list[Follower] = []
+        self.amend: Callable[[LoadedSite], LoadedSite] = lambda loaded: loaded
         self.count = 0
 
     def follow(self, follower: Follower) -> None:
@@ -126,7 +131,7 @@ class Reload:
             loaded, faults = await asyncio.to_thread(configuration.judge, reading, running)
             if whole and faults:
                 raise refused(faults)
-            before = configuration.loaded
+            before, loaded = configuration.loaded, self.amend(loaded)
             on_trial = record.outcome == "probation"
             if on_trial:  # before it runs: what dies with it must find the way back
                 record = await asyncio.to_thread(configuration.keep_trial, reading, record)

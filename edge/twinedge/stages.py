@@ -31,6 +31,7 @@ from twinedge.downlink.receiver import Receiver
 from twinedge.drivers.link import Assignment
 from twinedge.drivers.registry import Group, assignments_of, make_driver
 from twinedge.enrol import Identity, load_identity
+from twinedge.firmware import Rematch
 from twinedge.gate.gate import Gate
 from twinedge.gate.rules import rules_of
 from twinedge.health.clock import ClockWatch
@@ -137,6 +138,7 @@ class Stages:
         self.telling = Telling(self._told(), ground.server)
         self._administration = Administration(ground.configuration, self.reload, clock, hangup=ground.hangup)
         self._remote = self._make_remote()
+        self._rematch = Rematch(ground.configuration, self.reload, self._connections)
         self._control = ControlServer(options.state / SOCKET)
         self._alarms.serve(self._control)
         self._administration.serve(self._control)
@@ -170,6 +172,7 @@ class Stages:
             start("alarms", keep("alarms", self._alarms.run))
             start("control", keep("control", self._control.run))
             start("configuration", keep("configuration", self._administration.run))
+            start("firmware", keep("firmware", self._rematch.run))
             start("northbound", keep("northbound", self._northbound.run))
             start("commands", keep("commands", self._commanding.run))
             if self._remote is not None:
@@ -286,7 +289,11 @@ class Stages:
         return remote
 
     def _configuration_status(self) -> dict[str, Any]:
-        return {**self._ground.configuration.status(), "on_trial": self._remote and self._remote.on_trial()}
+        return {
+            **self._ground.configuration.status(),
+            "on_trial": self._remote and self._remote.on_trial(),
+            "profiles": dict(self._rematch.profiles()),
+        }
 
     def _told(self) -> Told:
         ground = self._ground

@@ -27,6 +27,7 @@ class CountingServer:
         self._numbers = itertools.count(1)
         self.silent = False
         self._happened = asyncio.Event()
+        self._writers = set()
 
     async def until(self, condition):
         """Waits until something is true after a request, a connection or the end of one."""
@@ -43,10 +44,16 @@ class CountingServer:
     async def stop(self):
         self._server.close()
 
+    def drop(self):
+        """Cuts all connections, as a device that starts anew."""
+        for writer in self._writers:
+            writer.transport.abort()
+
     async def _serve(self, reader, writer):
         number = next(self._numbers)
         self.connections.append(number)
         self.open.add(number)
+        self._writers.add(writer)
         self._happened.set()
         try:
             while True:
@@ -67,5 +74,6 @@ class CountingServer:
             pass
         finally:
             self.open.discard(number)
+            self._writers.discard(writer)
             self._happened.set()
             writer.close()

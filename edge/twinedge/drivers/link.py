@@ -129,6 +129,8 @@ class DeviceLink:
 
     Attributes:
         lost_ns: time of the newest NOT_CONNECTED samples, 0 before the first.
+        firmware: version the device told, "" where it was not asked.
+        quarantine: reason it is not read although it answers, "" for none.
     """
 
     def __init__(self, assignment: Assignment, clock: Clock) -> None:
@@ -141,6 +143,8 @@ class DeviceLink:
         self.reconnects = 0
         self.last_error = ""
         self.lost_ns = 0
+        self.firmware = ""
+        self.quarantine = ""
         self._clock = clock
         self._since_ns = clock.wall_ns()
         self._good_ns = self._since_ns
@@ -230,6 +234,8 @@ class DeviceLink:
             self.reconnects,
             self.last_error,
             age_ns,
+            self.firmware,
+            self.quarantine,
         )
 
 

@@ -23,7 +23,7 @@ from twinedge.drivers.modbus_decode import Extractor
 from twinedge.drivers.modbus_fields import Scales
 from twinedge.drivers.modbus_frame import ACKNOWLEDGE, BUSY, Refused, Request, Values
 from twinedge.drivers.modbus_line import Line, LineLostError, Reply, SilentError
-from twinedge.drivers.modbus_unit import STRANGER_RETRY_NS, Group, Unit, unreachable
+from twinedge.drivers.modbus_unit import DEVICE_FAULT, STRANGER_RETRY_NS, Group, Unit, unreachable
 from twinedge.drivers.modbus_write import RegisterWriter
 from twinedge.drivers.plan import Read
 from twinedge.ports import DriverHealth, Sink
@@ -237,8 +237,7 @@ class ModbusDriver:
         """
         try:
             if not unit.identified and (stranger := await self._stranger(unit, line)):
-                unit.stranger = True
-                await self._away(unit, stranger, sink, reason="DEVICE_REFUSED")
+                await self._quarantine(unit, *stranger, sink)
                 return True
         except SilentError as silent:
             await self._fail(unit, str(silent), sink)
@@ -309,7 +308,7 @@ class ModbusDriver:
             break
         return reply
 
-    async def _stranger(self, unit: Unit, line: Line) -> str:
+    async def _stranger(self, unit: Unit, line: Line) -> tuple[str, str] | None:
         """What is wrong with the device's identity: the map of another device would give wrong values silently.
 
         A device that refuses to tell passes, with a fault counted. Raises SilentError or LineLostError.
@@ -319,11 +318,24 @@ class ModbusDriver:
             answer = (await self._ask(unit, line, trait.request)).answer
             if not isinstance(answer, Values):
                 unit.link.fault(f"identify: {unit.judge(answer, trait.request)[2]}")
-            elif objection := trait.objection(answer.raw):
-                return objection
+                continue
+            said = trait.said(answer.raw)
+            if trait.firmware:
+                unit.link.firmware = said
+            if objection := trait.objection(said):
+                return "FIRMWARE_UNKNOWN" if trait.firmware else "DEVICE_MISMATCH", objection
         if unit.traits is traits:  # else there is something else to ask it since
             unit.identified, unit.stranger = True, False
-        return ""
+            unit.link.quarantine = ""
+        return None
+
+    async def _quarantine(self, unit: Unit, reason: str, text: str, sink: Sink) -> None:
+        """Reads nothing of a device that is not the one the profile is for; its signals say so once."""
+        first, unit.stranger = not unit.link.quarantine, True
+        unit.link.quarantine = reason
+        unit.link.lost("DEVICE_REFUSED", text)
+        if first:
+            await sink.put(unit.link.stamp(unit.link.assignment.signals.values(), DEVICE_FAULT))
 
     async def _fail(self, unit: Unit, text: str, sink: Sink) -> None:
         """The first silence may be a lost packet and only opens the hole; the second says that the unit is away."""
@@ -332,8 +344,8 @@ class ModbusDriver:
         else:
             await self._away(unit, text, sink)
 
-    async def _away(self, unit: Unit, text: str, sink: Sink, *, reason: str = "DEVICE_UNREACHABLE") -> None:
-        stamped = unit.link.lost(reason, text)
+    async def _away(self, unit: Unit, text: str, sink: Sink) -> None:
+        stamped = unit.link.lost("DEVICE_UNREACHABLE", text)
         if stamped is not None:
             await sink.put(stamped)
 

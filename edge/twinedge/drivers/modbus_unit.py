@@ -89,13 +89,16 @@ class Trait:
     pattern: str
     firmware: bool
 
-    def objection(self, raw: bytes) -> str:
-        """What is wrong with the answer, "" for nothing."""
-        found = str(self.decode([int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)])[0])
+    def said(self, raw: bytes) -> str:
+        """What the device says of itself."""
+        return str(self.decode([int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)])[0])
+
+    def objection(self, found: str) -> str:
+        """What is wrong with what it says, "" for nothing."""
         if self.firmware:
             fits = parse_range(self.pattern).fits(found)
             text = f"the device has firmware {found!r}, its profile is for {self.pattern!r}"
-            return "" if fits else f"{text}; name the profile for it in site.yaml, as `profile: vendor/device/version`"
+            return "" if fits else f"{text}; add a profile for it, or name one in site.yaml as vendor/device/version"
         if fnmatchcase(found, self.pattern):
             return ""
         return f"the device says it is {found!r}, its profile is for {self.pattern!r}"
@@ -154,7 +157,7 @@ class Unit:
         if (old.identify, old.firmware) != (new.identify, new.firmware):
             self.identified = False
             if self.stranger:
-                self.stranger = False
+                self.stranger, self.link.quarantine = False, ""
                 for group in self.groups:
                     group.due_ns = now_ns
         if self._waiting is not None:

@@ -305,7 +305,7 @@ async def test_device_of_another_kind_is_refused_and_served_once_it_is_the_right
     async with drive(("m", unit(server.port), profile() | wrong)) as driver:
         await sink.until(lambda: sink.samples(0))
         await asyncio.sleep(0.2)
-        assert [row[2] for row in sink.samples(0)] == [AWAY]
+        assert [row[2] for row in sink.samples(0)] == [bad(QualityReason.DEVICE_FAULT)]
         assert "says it is '1200'" in driver.health()[0].last_error
     start = len(sink.items)
     server.requests.clear()

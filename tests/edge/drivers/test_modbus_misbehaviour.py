@@ -328,7 +328,7 @@ async def test_device_with_a_firmware_that_the_profile_is_not_for_is_refused(
         driver = ModbusDriver(assignments, clock=clock, rng=rng, timeout_s=20)
         async with running(driver, sink):
             await sink.until(lambda: sink.samples(0))
-            assert sink.samples(0)[0][2] == (GOOD if fits else AWAY)
+            assert sink.samples(0)[0][2] == (GOOD if fits else bad(QualityReason.DEVICE_FAULT))
             assert fits or f"firmware {told!r}, its profile is for '>=2.3, <3'" in driver.health()[0].last_error
 
 
