@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from twinedge.drivers.link import Assignment, Changeable
+from twinedge.drivers.link import Assignment, Changeable, Overlapping
 from twinedge.drivers.registry import Group
 from twinedge.ports import Driver, Sink
 from twinmodel.clock import SECOND_NS, Clock
@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 RESTART_S = 5.0
 STOP_AGAIN_S = 5.0
+OVERLAP_S = 5.0
+"""How long a connection that is to be replaced waits for the one that replaces it."""
+LOOK_S = 0.01
 Make = Callable[[Group, Sequence[Assignment]], Driver]
 Wanted = Mapping[Group, tuple[Assignment, ...]]
 
@@ -61,13 +64,22 @@ class Connections:
         sink: where drivers put what they read.
         commit: makes durable what was put there.
         clock: measures how long a driver takes to end.
+        twice: told which signals two drivers read for a moment, and when that is over.
     """
 
-    def __init__(self, make: Make, sink: Sink, commit: Callable[[], Awaitable[object]], clock: Clock) -> None:
+    def __init__(
+        self,
+        make: Make,
+        sink: Sink,
+        commit: Callable[[], Awaitable[object]],
+        clock: Clock,
+        twice: Callable[[Sequence[int], bool], None] = lambda _signals, _over: None,
+    ) -> None:
         self._make = make
         self._sink = sink
         self._commit = commit
         self._clock = clock
+        self._twice = twice
         self._group: asyncio.TaskGroup | None = None
         self._running: dict[Group, _Connection] = {}
 
@@ -127,9 +139,12 @@ class Connections:
         started = [group for group in after if group not in before]
         for group in started:
             self._start(after[group])
-        await self._stop([before[group] for group in (*gone, *ending)])
+        twice = [group for group in ending if isinstance(before[group].driver, Overlapping)]
+        stopping = [before[group] for group in (*gone, *ending) if group not in twice]
+        await asyncio.gather(self._stop(stopping), *(self._replace(before[group], after[group]) for group in twice))
         for group in ending:
-            self._start(after[group])
+            if group not in twice:
+                self._start(after[group])
         return Changed(
             tuple(kept),
             tuple(changed),
@@ -137,6 +152,23 @@ class Connections:
             tuple(after[group].driver.name for group in started),
             tuple(before[group].driver.name for group in gone),
         )
+
+    async def _replace(self, before: _Connection, after: _Connection) -> None:
+        """Opens the new connection before the old one is closed, so that nothing is missed in between.
+
+        A server that has no room for a second one gets the new one when the old one is closed.
+        """
+        signals = [signal.id for mine in before.assignments for signal in mine.signals.values()]
+        self._twice(signals, False)
+        wanted = {health.device for health in before.driver.health() if health.connected} & set(after.driver.devices)
+        self._start(after)
+        until_ns = self._clock.boot_ns() + round(OVERLAP_S * SECOND_NS)
+        while self._clock.boot_ns() < until_ns:
+            if wanted <= {health.device for health in after.driver.health() if health.connected}:
+                break
+            await asyncio.sleep(LOOK_S)
+        await self._stop([before])
+        self._twice(signals, True)
 
     async def _stop(self, connections: Sequence[_Connection]) -> None:
         tasks = [connection.task for connection in connections if connection.task is not None]

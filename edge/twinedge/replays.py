@@ -25,6 +25,8 @@ REMEMBERED = 100_000
 again after a kill, with some tens of samples each. Were it less, what comes again would push out what follows it."""
 REMEMBERED_LAST = 4
 """Samples of each signal of OPC UA that are remembered: a server repeats the last one alone."""
+REMEMBERED_TWICE = 512
+"""Samples of a signal that are remembered while two sessions read it."""
 
 _CLOCK = uncertain(QualityReason.CLOCK)  # drivers stamp so what they date themselves
 
@@ -51,6 +53,13 @@ class _Memory:
         self._order.append(key)
         known[key] = quality
         return True
+
+    def resized(self, most: int) -> _Memory:
+        """The newest of what is remembered, in another size."""
+        made = _Memory(most)
+        made._order.extend(self._order)
+        made._known = {key: self._known[key] for key in made._order}
+        return made
 
     def forget(self, signals: Collection[int]) -> None:
         """Drops what is remembered of signals whose number another one has now."""
@@ -89,6 +98,13 @@ class Replays:
         self._memories |= {s: own.get(s) or _Memory(REMEMBERED_LAST) for s in served}
         self._stamped = np.zeros(max(self._memories, default=-1) + 2, np.bool_)  # the last one stands for all beyond
         self._stamped[list(self._memories)] = True
+
+    def read_twice(self, signals: Iterable[int], *, over: bool = False) -> None:
+        """Two sessions read these signals of OPC UA for a moment, and one may be behind the other; or no more."""
+        for signal in signals:
+            memory = self._memories.get(signal)
+            if memory is not None and memory is not self._shared:
+                self._memories[signal] = memory.resized(REMEMBERED_LAST if over else REMEMBERED_TWICE)
 
     def fresh(self, batch: Batch) -> Batch:
         """The samples of a batch that were not there before; these are remembered."""

@@ -109,6 +109,7 @@ class Stages:
     """The stages of one agent, run once.
 
     Attributes:
+        connections: the drivers.
         reload: brings another configuration about.
         telling: what the agent says of itself.
     """
@@ -125,8 +126,11 @@ class Stages:
         self._replays = Replays(*source_stamped(loaded, numbered.signals.values()))
         self._gate = Gate(rules_of(loaded, numbered), clock, ground.watch.is_unset)
         self._pipeline = Pipeline(self._replays, self._gate, self._lanes, self._models.runners, self._commit, clock)
-        self._connections = Connections(self._driver, self._pipeline, self._commit_all, clock)
-        self._connections.build(assignments_of(loaded, numbered))
+        self.connections = Connections(
+            self._driver, self._pipeline, self._commit_all, clock,
+            twice=lambda signals, over: self._replays.read_twice(signals, over=over),
+        )  # fmt: skip
+        self.connections.build(assignments_of(loaded, numbered))
         self._join_watchers()
         self._spooled = SpooledItems(storage, ground.watch.quality, os.urandom)
         self._publication = Publication(self._spooled, self._pipeline)
@@ -138,7 +142,7 @@ class Stages:
         self.telling = Telling(self._told(), ground.server)
         self._administration = Administration(ground.configuration, self.reload, clock, hangup=ground.hangup)
         self._remote = self._make_remote()
-        self._rematch = Rematch(ground.configuration, self.reload, self._connections)
+        self._rematch = Rematch(ground.configuration, self.reload, self.connections)
         self._control = ControlServer(options.state / SOCKET)
         self._alarms.serve(self._control)
         self._administration.serve(self._control)
@@ -163,7 +167,7 @@ class Stages:
             def start(name: str, work: Coroutine[Any, Any, Any]) -> None:
                 serving.append(group.create_task(work, name=name))
 
-            self._connections.begin(group)
+            self.connections.begin(group)
             ticking = group.create_task(self._pipeline.tick(), name="ticks")
             flushing = group.create_task(self._pipeline.flush(), name="flush")
             start("models", self._follow_models())
@@ -186,7 +190,7 @@ class Stages:
             ready({"gateway": self.name, "status_port": self._ground.server.port, "devices": devices})
             await stop.wait()
             notify("STOPPING=1\nSTATUS=sending what is buffered")
-            await self._end([*self._connections.tasks, ticking], flushing)
+            await self._end([*self.connections.tasks, ticking], flushing)
             for task in serving:
                 task.cancel()
 
@@ -261,18 +265,18 @@ class Stages:
         )
         self._alarms = Alarms(
             loaded, options.state, clock, record=self._pipeline.record,
-            drivers=lambda: self._connections.drivers, runners=lambda: self._models.runners,
+            drivers=lambda: self.connections.drivers, runners=lambda: self._models.runners,
         )  # fmt: skip
         self._commanding = Commanding(
             loaded, options.state, clock,
-            drivers=lambda: self._connections.drivers, runners=lambda: self._models.runners,
+            drivers=lambda: self.connections.drivers, runners=lambda: self._models.runners,
             uplink=lambda: self._uplink,
         )  # fmt: skip
         self._pipeline.watchers += [self._northbound, self._alarms, self._commanding.readings]
 
     def _parts(self) -> Parts:
         return Parts(
-            self._models, self._replays, self._gate, self._lanes, self._pipeline, self._connections, self._publication
+            self._models, self._replays, self._gate, self._lanes, self._pipeline, self.connections, self._publication
         )
 
     def _make_remote(self) -> Remote | None:
@@ -304,7 +308,7 @@ class Stages:
             "configuration": self._configuration_status,
         }
         return Told(
-            self.name, ground.watch, ground.storage, ground.configuration, self._connections, self._models,
+            self.name, ground.watch, ground.storage, ground.configuration, self.connections, self._models,
             self._replays, self._lanes, self._pipeline, self._publication, self._uplink, sections,
             self._northbound.troubles, {"alarms": lambda: self._alarms.rounds},
         )  # fmt: skip

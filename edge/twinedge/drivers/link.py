@@ -75,6 +75,13 @@ class Changeable(Protocol):
         ...
 
 
+@runtime_checkable
+class Overlapping(Protocol):
+    """A driver that may read beside the one before it: what both deliver carries the time of its source."""
+
+    overlaps: bool
+
+
 class Columns:
     """Samples gathered one by one and handed over as batches, one per kind."""
 

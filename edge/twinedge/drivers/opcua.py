@@ -58,7 +58,10 @@ class OpcuaDriver:
 
     Attributes:
         writer: tells its devices what commands say.
+        overlaps: see `Overlapping`.
     """
+
+    overlaps = True
 
     def __init__(self, assignments: Sequence[Assignment], *, clock: Clock, rng: random.Random, state_dir: Path) -> None:
         self._assignment = assignments[0]
