@@ -18,9 +18,9 @@ from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import InputError
 from twinmodel.profile.address import Table
 from twinsim.faults import FaultKind, FaultPanel
-from twinsim.image.cells import ILLEGAL_FUNCTION, ILLEGAL_VALUE, TABLES, RefusedError, unpack_bits
+from twinsim.image.cells import ILLEGAL_FUNCTION, ILLEGAL_VALUE, TABLES, RefusedError
 from twinsim.image.device import ProfileDevice, Written
-from twinsim.serve.modbus_wire import Framing, Listener, exception, listening
+from twinsim.serve.modbus_wire import Framing, Listener, exception, listening, write_of
 from twinsim.served import ServedLog
 
 Spread = Literal["units", "ports", "hosts"]
@@ -67,7 +67,7 @@ class RegisterUnit:
 
     def _obey(self, pdu: bytes, connection: str) -> None:
         """Does what a write asks for, or as its faults have it. Raises RefusedError."""
-        table, start, cells = self._masked(pdu) if pdu[0] == MASK_WRITE else _write_of(pdu)
+        table, start, cells = self._masked(pdu) if pdu[0] == MASK_WRITE else write_of(pdu)
         code = self.device.faults.size(FaultKind.WRITE_REFUSED)
         if code is not None:
             raise RefusedError(int(code))
@@ -110,23 +110,6 @@ class RegisterUnit:
             points = self._covered[pdu] = device.registers.covered(pdu[0], start, count)
         if points:
             self._log.add("modbus", device.name, connection, device.next_sample(), self._clock.wall_ns(), points)
-
-
-def _write_of(pdu: bytes) -> tuple[Table, int, bytes]:
-    """Table, first cell and cells of a write request. Raises RefusedError."""
-    function = pdu[0]
-    if function not in {5, 6, 15, 16}:
-        raise RefusedError(ILLEGAL_FUNCTION)
-    start = int.from_bytes(pdu[1:3], "big")
-    if function in {5, 6}:
-        if len(pdu) != 5 or (function == 5 and pdu[3:] not in {b"\xff\0", b"\0\0"}):
-            raise RefusedError(ILLEGAL_VALUE)
-        return ("coil", start, bytes([pdu[3] == 0xFF])) if function == 5 else ("holding", start, pdu[3:])
-    count, cells = int.from_bytes(pdu[3:5], "big"), pdu[6:]
-    expected = (count + 7) // 8 if function == 15 else 2 * count
-    if len(pdu) < 6 or pdu[5] != len(cells) or len(cells) != expected or not 1 <= count <= 1968:
-        raise RefusedError(ILLEGAL_VALUE)
-    return ("coil", start, unpack_bits(cells, count)) if function == 15 else ("holding", start, cells)
 
 
 @asynccontextmanager

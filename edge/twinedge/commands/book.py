@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from twinsync.command import Command, CommandState, CommandStep
+from twinsync.command import Command, CommandState, CommandStep, Value
 
 ENTRIES_MAX = 10_000
 KEEP_NS = 30 * 86_400 * 10**9
@@ -27,6 +27,7 @@ class Entry:
         begun_ns: boot clock when it began, NOT_BEGUN for one that never did.
         machine: the boot of the machine that clock belongs to, "" where nothing tells.
         state: the newest step.
+        before: what the point showed when it began, None where that was not known.
         steps: all steps as (wall clock, name, reason).
         confirmed: whether the coordinator holds the end.
     """
@@ -36,6 +37,7 @@ class Entry:
     state: CommandState
     begun_ns: int = NOT_BEGUN
     machine: str = ""
+    before: Value = None
     steps: tuple[tuple[int, str, str], ...] = ()
     confirmed: bool = False
 
@@ -54,9 +56,10 @@ class Entry:
         step = (state.at_ns, state.step.name, state.reason)
         return replace(self, state=state, steps=(*self.steps, step), confirmed=False)
 
-    def begins(self, boot_ns: int, machine: str, at_ns: int) -> Entry:
+    def begins(self, boot_ns: int, machine: str, before: Value, at_ns: int) -> Entry:
         """The entry once the device may be told."""
-        return replace(self, begun_ns=boot_ns, machine=machine, steps=(*self.steps, (at_ns, "BEGUN", "")))
+        steps = (*self.steps, (at_ns, "BEGUN", ""))
+        return replace(self, begun_ns=boot_ns, machine=machine, before=before, steps=steps)
 
 
 class Book:

@@ -1,7 +1,7 @@
 """Tells a device what a command says, once, and finds out what came of it.
 
     write ─▶ answered ─▶ read back until it shows, or has had its time ─▶ SUCCEEDED | FAILED
-      └────▶ nobody knows ─▶ read back once ─▶ SUCCEEDED if that proves it, else UNKNOWN
+      └────▶ nobody knows ─▶ read back once ─▶ SUCCEEDED if it shows now and did not before, else UNKNOWN
 
 Nothing is ever written a second time.
 """
@@ -126,8 +126,9 @@ class Carrier:
         value, alike = await self.look(case, way, step)
         if value is None:
             return unknown
-        if alike:
-            detail = f"{unknown.detail}; the device shows the value it was to be told"
+        before = case.entry.before
+        if alike and before is not None and not self._alike(case, before, step):
+            detail = f"{unknown.detail}; the device shows the value it was to be told, and did not before"
             return self.state(case, CommandStep.SUCCEEDED, "", detail, value)
         detail = f"{unknown.detail}; the device shows {value}"
         return self.state(case, CommandStep.UNKNOWN, unknown.reason, detail, value)

@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import structlog
@@ -48,6 +49,10 @@ class Desk:
         machine: boot of the machine, "" where nothing tells.
         report: told each step.
         reach: see `Reach`.
+
+    Attributes:
+        results: how many commands were refused, or ended how, since the start.
+        ready: set once the ledger is read and commands are taken.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Desk:
         self._rules: Mapping[str, Rule] = {}
         self._queue, self._longest_ns = 0, 0
         self._book: Book | None = None
+        self._session = 0
         self._open: dict[str, Case] = {}
         self._told: dict[str, tuple[Value, int]] = {}
         self._turns: dict[str, asyncio.Lock] = {}
@@ -75,6 +81,7 @@ class Desk:
         self._carrier = Carrier(clock, readings, self._on_the_way)
         self._holder = Holder(clock, readings, self._carrier)
         self.results: Counter[str] = Counter()
+        self.ready = asyncio.Event()
 
     def use(self, rules: Mapping[str, Rule], *, queue: int, longest_ns: int) -> None:
         """Judges by these rules from now on; what is open goes on by its own."""
@@ -159,9 +166,11 @@ class Desk:
     def _admitted(self, command: Command) -> Case:
         if self._book is None:
             raise StorageError("COMMAND_LEDGER_UNAVAILABLE", "the ledger of commands cannot be read")
-        if command.session < self._book.session:
-            message = f"it is of session {command.session}, {self._book.session} was there since"
-            raise ConflictError("COMMAND_SESSION_ENDED", message, value=command.session, limit=self._book.session)
+        newest = max(self._session, self._book.session)
+        if command.session < newest:
+            message = f"it is of session {command.session}, {newest} was there since"
+            raise ConflictError("COMMAND_SESSION_ENDED", message, value=command.session, limit=newest)
+        self._session = command.session
         order = guard.admit(self._rules, command, self._readings, self._clock.boot_ns(), self._longest_ns)
         way = self._way(order.rule)
         waiting = sum(self._connection(case) == way.connection for case in self._open.values())
@@ -218,7 +227,9 @@ class Desk:
         ages_ns = self._book.ages_ns(target, now_ns)
         value, until_ns = self._told.get(target, (None, 0))
         guard.begin(case.order, self._readings, now_ns, ages_ns, value if now_ns < until_ns else None)
-        entry = case.entry.begins(now_ns, self._machine, self._clock.wall_ns())
+        shown = self._readings.newest(target)
+        before = None if shown is None or shown.quality else shown.value
+        entry = case.entry.begins(now_ns, self._machine, before, self._clock.wall_ns())
         self._forgotten += self._book.expired(self._clock.wall_ns())
         await self._write(entry)
         case.entry = entry
@@ -251,6 +262,8 @@ class Desk:
             return
         case = Case(order, entry)
         for _ in range(LOOKS):
+            if rule.target in self._told:
+                return  # something else was told since: what the device shows says nothing about this one
             way = self._reach(rule.device)
             if way is not None:
                 step = way.writer.step(rule.device, rule.name, order.value)
@@ -277,6 +290,7 @@ class Desk:
         while self._book is None:
             try:
                 self._book = Book(await self._in_thread(self._ledger.load), self._machine)
+                self.ready.set()
             except StorageError as error:
                 _log.error("no commands until the ledger can be read", reason=error.reason, detail=error.message)
                 await asyncio.sleep(RETRY_S)
@@ -362,6 +376,4 @@ def described(entry: Entry) -> dict[str, Any]:
 
 
 def _confirmed(entry: Entry) -> Entry:
-    return Entry(
-        entry.command, entry.taken_ns, entry.state, entry.begun_ns, entry.machine, entry.steps, confirmed=True
-    )  # fmt: skip
+    return replace(entry, confirmed=True)

@@ -148,6 +148,7 @@ def _text(entry: Entry) -> str:
             "taken_ns": entry.taken_ns,
             "begun_ns": entry.begun_ns,
             "machine": entry.machine,
+            "before": entry.before,
             "step": int(state.step),
             "reason": state.reason,
             "detail": state.detail,
@@ -176,4 +177,6 @@ def _entry(text: str) -> Entry:
         row["id"], CommandStep(row["step"]), row["reason"], row["detail"], row["read_back"], row["at_ns"]
     )
     steps = tuple((at_ns, name, reason) for at_ns, name, reason in row["steps"])
-    return Entry(command, row["taken_ns"], state, row["begun_ns"], row["machine"], steps, row["confirmed"])
+    return Entry(
+        command, row["taken_ns"], state, row["begun_ns"], row["machine"], row["before"], steps, row["confirmed"]
+    )  # fmt: skip

@@ -74,7 +74,7 @@ def step_of(field: Field, value: Value, scales: Scales) -> float:
         return factor
     raw = float(_raw(field, float(value), scales))
     digits, least = _FINE[field.wire.size]
-    return factor * math.ldexp(1.0, max(math.frexp(raw)[1] - digits, least))
+    return factor * math.ldexp(1.0, max(math.frexp(raw)[1] - digits, least) if raw else least)
 
 
 def _factor(field: Field, value: Value, scales: Scales) -> Fraction:

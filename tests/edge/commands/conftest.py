@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -32,11 +31,29 @@ base: 0
 source: none
 defaults: {every: 100ms}
 points:
-  setpoint: {at: holding 10, as: int16, scale: 0.1, unit: degC, range: [0, 100], write: {range: [10, 60], step: 20, class: A, settle: 300ms}}
-  speed: {at: holding 12, as: float32, unit: rpm, write: {range: [0, 3000], rate: 2/min, class: B, interlock: running, settle: 300ms}}
-  mode: {at: holding 20.4-6, as: uint, states: {0: "off", 1: hand, 2: auto}, write: {bits: mask, class: A, settle: 300ms}}
+  setpoint:
+    at: holding 10
+    as: int16
+    scale: 0.1
+    unit: degC
+    range: [0, 100]
+    write: {range: [10, 60], step: 20, class: A, settle: 300ms}
+  speed:
+    at: holding 12
+    as: float32
+    unit: rpm
+    write: {range: [0, 3000], rate: 2/min, class: B, interlock: running, settle: 300ms}
+  mode:
+    at: holding 20.4-6
+    as: uint
+    states: {0: "off", 1: hand, 2: auto}
+    write: {bits: mask, class: A, settle: 300ms}
   hand: {at: holding 20.0, as: bit, write: {bits: merge, class: A, settle: 300ms}}
-  held: {at: holding 30, as: uint16, unit: rpm, write: {range: [0, 100], class: A, settle: 300ms, watchdog: {at: holding 31, within: 600ms}}}
+  held:
+    at: holding 30
+    as: uint16
+    unit: rpm
+    write: {range: [0, 100], class: A, settle: 300ms, watchdog: {at: holding 31, within: 600ms}}
   name: {at: holding 40, as: string(6), write: {class: A, settle: 300ms}}
   running: {at: coil 0, as: bit, write: {class: A, settle: 300ms}}
   level: {at: input 0, as: uint16, unit: mm}
@@ -163,9 +180,7 @@ def plant(tmp_path):
         tasks = [asyncio.create_task(d.run(made), name=d.name) for d in made.drivers]
         tasks.append(asyncio.create_task(made.desk.run(), name="desk"))
         try:
-            async with asyncio.timeout(50):
-                while made.desk.status()["ledger"] != "ok":
-                    await asyncio.sleep(0.01)
+            await made.desk.ready.wait()
             yield made
         finally:
             for task in tasks:
@@ -174,8 +189,3 @@ def plant(tmp_path):
             made.desk.close()
 
     return run
-
-
-def without(entry, **changes):
-    """A copy of a frozen thing with other facts."""
-    return replace(entry, **changes)
