@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from twincloud.api import health
 from twincloud.api.metrics import Metrics
 from twincloud.api.v1 import (
+    alarms,
     backtests,
     cloud_twins,
     commands,
@@ -177,7 +178,7 @@ def test_the_page_of_metrics_lists_exactly_those_of_the_code():
 
 def test_the_page_of_the_api_lists_every_route_with_its_role():
     real = {}
-    others = (backtests, cloud_twins, commands, exports, fleets, operations, replay, retention, twin_graph)
+    others = (alarms, backtests, cloud_twins, commands, exports, fleets, operations, replay, retention, twin_graph)
     for module in (
         health,
         session,

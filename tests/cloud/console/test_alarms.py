@@ -21,6 +21,7 @@ ARGS = [
 ]
 PATIENCE_MS = 60_000
 ALARMS = "/t/acme/alarms"
+STATES = (State.SUPPRESSED, State.SUPPRESSED, State.UNACK)
 URGENT = {"priority": Priority.URGENT, "severity": 900}
 
 pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(400)]
@@ -96,7 +97,7 @@ def test_alarms_come_change_and_go_without_a_reload(opened, tank):
 def test_one_line_stands_for_a_cause_and_opens_to_its_consequences(opened, plant, tank):
     tank.tell(
         alarm("communication:plc", source="plc", text="plc does not answer"),
-        *(alarm(f"stale-{n}", cause="plc", text=f"meter {n} is stale", **URGENT) for n in range(3)),
+        *(alarm(f"stale-{n}", STATES[n], cause="plc", text=f"meter {n} is stale", **URGENT) for n in range(3)),
         alarm("other", priority=Priority.LOW, severity=100),
     )
     page = opened()

@@ -39,7 +39,9 @@ function lines() {
     active: (a) => a.active && !HIDDEN.includes(a.state),
     hidden: (a) => HIDDEN.includes(a.state),
   }[show];
-  const some = [...alarms.values()].filter((a) => passes(a) && (!site || a.site === site) && (!priority || a.priority === priority)
+  // Gateways suppress the consequences of what they know the cause of; below it they are shown all the same.
+  const caused = (a) => a.cause && a.state === "SUPPRESSED";
+  const some = [...alarms.values()].filter((a) => (passes(a) || caused(a)) && (!site || a.site === site) && (!priority || a.priority === priority)
     && (!text || `${a.alarm} ${a.text} ${a.site}/${a.gateway} ${a.twins.join(" ")} ${a.source} ${a.by} ${a.comment}`.toLowerCase().includes(text)));
   some.sort((a, b) => RANKS[a.priority] - RANKS[b.priority] || a.acked - b.acked || (a.changed < b.changed ? 1 : a.changed > b.changed ? -1 : a.id < b.id ? -1 : 1));
   const causes = new Map();
@@ -60,7 +62,7 @@ function lines() {
     if (top && top !== a) below.set(top.id, [...(below.get(top.id) ?? []), a]);
   }
   const told = new Set([...below.values()].flat().map((a) => a.id));
-  return some.filter((a) => !told.has(a.id)).map((a) => ({ alarm: a, below: below.get(a.id) ?? [] }));
+  return some.filter((a) => passes(a) && !told.has(a.id)).map((a) => ({ alarm: a, below: below.get(a.id) ?? [] }));
 }
 
 function value(a) {
