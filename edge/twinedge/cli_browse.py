@@ -56,6 +56,8 @@ def _browse_options(command: F) -> F:
 )
 @click.option("--policy", type=click.Choice(POLICIES), help="Of a URL.  [default: the strongest offered]")
 @click.option("--mode", type=click.Choice(MODES))
+@click.option("--user", help="Of a URL: told only to a server that is trusted.  [default: anonymous]")
+@click.option("--password-file", type=click.Path(dir_okay=False, exists=True, path_type=Path), help="Its password.")
 @_browse_options
 def browse_opcua(
     place: str,
@@ -65,6 +67,8 @@ def browse_opcua(
     within_s: float,
     policy: str | None,
     mode: str | None,
+    user: str | None,
+    password_file: Path | None,
     profile: Path | None,
     config: Path,
     state: Path,
@@ -84,7 +88,7 @@ def browse_opcua(
     from twinedge.probe.opcua import Wanted  # noqa: PLC0415 - --help stays fast
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 
-    wanted, limits = Wanted(policy, mode), BrowseLimits(nodes, depth, within_s)
+    wanted, limits = Wanted(policy, mode, user, password_file), BrowseLimits(nodes, depth, within_s)
     document = run_quietly(
         browsing.opcua(place, wanted, path=path, limits=limits, config=config, state=state, clock=SystemClock())
     )

@@ -59,7 +59,7 @@ async def test_a_poll_that_misses_the_number_is_answered_and_not_counted(tmp_pat
     ]
 
 
-async def test_identity_coils_and_discretes_can_be_read_and_nothing_written(devices, log, clock):
+async def test_identity_coils_and_discretes_can_be_read_and_not_written(devices, log, clock):
     async with serve_modbus(devices("modbus", 1), log, clock) as port, client(port) as reader:
         words = (await reader.read_holding_registers(100, count=8)).registers
         assert struct.pack(">8H", *words).decode() == IDENTITY
@@ -68,6 +68,35 @@ async def test_identity_coils_and_discretes_can_be_read_and_nothing_written(devi
         assert (await reader.write_register(100, 1)).isError()
         assert (await reader.write_coil(0, value=False)).isError()
         assert (await reader.read_input_registers(5, count=7)).exception_code == 2
+
+
+async def test_a_pump_that_is_told_a_voltage_holds_it_until_it_is_given_back(devices, log, clock):
+    (unit,) = devices("modbus", 1)
+
+    async def pump_set(reader):
+        return struct.unpack(">f", struct.pack(">2H", *(await reader.read_holding_registers(0, count=2)).registers))[0]
+
+    async with serve_modbus([unit], log, clock) as port, client(port) as reader:
+        assert await pump_set(reader) == pytest.approx(unit.reading["pump"])
+        assert not (await reader.write_registers(0, list(struct.unpack(">2H", struct.pack(">f", 6.5))))).isError()
+        unit.tick(1.0, clock.wall_ns())
+        assert (await reader.read_coils(0, count=2)).bits[:2] == [True, True]
+        assert (await pump_set(reader), unit.reading["pump"]) == (6.5, 6.5)
+        assert not (await reader.write_coil(1, value=False)).isError()
+        unit.tick(1.0, clock.wall_ns())
+        assert (await reader.read_coils(0, count=2)).bits[:2] == [True, False]
+        assert unit.reading["pump"] != 6.5
+
+
+async def test_a_voltage_that_no_pump_has_and_half_a_number_are_refused(devices, log, clock):
+    (unit,) = devices("modbus", 1)
+    async with serve_modbus([unit], log, clock) as port, client(port) as reader:
+        for voltage in (10.5, -1.0, float("nan")):
+            words = list(struct.unpack(">2H", struct.pack(">f", voltage)))
+            assert (await reader.write_registers(0, words)).exception_code == 3
+        assert (await reader.write_registers(0, [1])).exception_code == 2
+        assert (await reader.write_coil(2, value=True)).exception_code == 2
+    assert unit.plant.held_v is None
 
 
 async def test_an_unknown_unit_is_refused_as_a_gateway_does(devices, log, clock):

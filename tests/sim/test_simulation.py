@@ -22,6 +22,7 @@ from twinsim.control import send_order
 from twinsim.firmware import KINDS
 from twinsim.link import LinkMode
 from twinsim.scenario import Scenario, device_names, plain_scenario, read_scenario
+from twinsim.serve.modbus import HELD
 from twinsim.serve.modbus import POINTS as MODBUS_POINTS
 from twinsim.serve.mqtt import POINTS as MQTT_POINTS
 from twinsim.serve.opcua import VARIABLES
@@ -55,7 +56,7 @@ def test_the_points_servers_give_out_are_those_of_the_profiles():
     def points(protocol):
         return load_profile(PROFILES / f"{KINDS[protocol].profile}.yaml").points
 
-    assert set(points("modbus")) == {name for name, _, _ in MODBUS_POINTS}
+    assert set(points("modbus")) == {*(name for name, _, _ in MODBUS_POINTS), *HELD}
     assert {p.at: name for name, p in points("opcua").items()} == {
         **VARIABLES,
         "SampleNumber": "sample_no",

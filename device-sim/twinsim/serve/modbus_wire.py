@@ -17,8 +17,9 @@ from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
 from twinmodel.errors import ConflictError
+from twinmodel.profile.address import Table
 from twinsim.faults import FaultKind, FaultPanel
-from twinsim.image.cells import BUSY, FAILURE
+from twinsim.image.cells import BUSY, FAILURE, ILLEGAL_FUNCTION, ILLEGAL_VALUE, RefusedError, unpack_bits
 
 Framing = Literal["tcp", "rtu"]
 NO_RESPONSE = 11
@@ -53,6 +54,23 @@ class Unit(Protocol):
 def exception(function: int, code: int) -> bytes:
     """An exception reply."""
     return bytes((function | 0x80, code))
+
+
+def write_of(pdu: bytes) -> tuple[Table, int, bytes]:
+    """Table, first cell and cells of a write request. Raises RefusedError."""
+    function = pdu[0]
+    if function not in {5, 6, 15, 16}:
+        raise RefusedError(ILLEGAL_FUNCTION)
+    start = int.from_bytes(pdu[1:3], "big")
+    if function in {5, 6}:
+        if len(pdu) != 5 or (function == 5 and pdu[3:] not in {b"\xff\0", b"\0\0"}):
+            raise RefusedError(ILLEGAL_VALUE)
+        return ("coil", start, bytes([pdu[3] == 0xFF])) if function == 5 else ("holding", start, pdu[3:])
+    count, cells = int.from_bytes(pdu[3:5], "big"), pdu[6:]
+    expected = (count + 7) // 8 if function == 15 else 2 * count
+    if len(pdu) < 6 or pdu[5] != len(cells) or len(cells) != expected or not 1 <= count <= 1968:
+        raise RefusedError(ILLEGAL_VALUE)
+    return ("coil", start, unpack_bits(cells, count)) if function == 15 else ("holding", start, cells)
 
 
 def crc16(frame: bytes) -> bytes:
