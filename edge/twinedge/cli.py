@@ -11,6 +11,7 @@ import click
 
 from twinedge import cli_browse, cli_probe
 from twinedge.cli_alarm import alarm_group
+from twinedge.cli_command import command_group
 from twinedge.cli_config import config_group
 from twinedge.cli_doctor import doctor_command
 from twinedge.cli_init import init_command
@@ -38,6 +39,7 @@ for _command in (
     plan_command,
     service_group,
     alarm_group,
+    command_group,
     config_group,
 ):
     cli.add_command(_command)

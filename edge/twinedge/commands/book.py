@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from twinsync.command import Command, CommandState, CommandStep, Value
 
@@ -136,3 +137,25 @@ def refused(command: Command, taken_ns: int, reason: str, detail: str) -> Entry:
     """The entry of a command of which nothing was done."""
     state = CommandState(command.id, CommandStep.FAILED, reason, detail, None, taken_ns)
     return Entry(command, taken_ns, state, steps=((taken_ns, "FAILED", reason),))
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """One entry as JSON."""
+    command, state = entry.command, entry.state
+    return {
+        "id": command.id,
+        "target": command.target,
+        "kind": command.kind.name.lower(),
+        "arguments": command.arguments,
+        "by": command.by,
+        "approved_by": list(command.approved_by),
+        "session": command.session,
+        "taken_ns": entry.taken_ns,
+        "step": state.step.name,
+        "reason": state.reason,
+        "detail": state.detail,
+        "read_back": state.read_back,
+        "at_ns": state.at_ns,
+        "steps": [{"at_ns": at_ns, "step": name, "reason": reason} for at_ns, name, reason in entry.steps],
+        "confirmed": entry.confirmed,
+    }

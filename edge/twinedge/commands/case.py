@@ -13,6 +13,12 @@ from twinmodel.clock import MILLISECOND_NS, Clock
 from twinmodel.errors import ConflictError
 from twinsync.command import Arguments, CommandState, CommandStep, Value
 
+_WHY = {
+    "COMMAND_SESSION_ENDED": "the session it was sent in has ended",
+    "COMMAND_SUPERSEDED": "another command for the same point took its place",
+    "COMMAND_NOT_ALLOWED": "the configuration was changed meanwhile, and has other rules for it",
+}
+
 
 @dataclass(slots=True)
 class Case:
@@ -53,10 +59,9 @@ class Case:
         self.over.set()
 
     def check(self) -> None:
-        """Raises ConflictError COMMAND_SESSION_ENDED or COMMAND_SUPERSEDED once it is over."""
+        """Raises ConflictError COMMAND_SESSION_ENDED, COMMAND_SUPERSEDED or COMMAND_NOT_ALLOWED once it is over."""
         if self.why:
-            texts = {"COMMAND_SESSION_ENDED": "the session it was sent in has ended"}
-            text = texts.get(self.why, "another command for the same point took its place")
+            text = _WHY.get(self.why, "it is over")
             raise ConflictError(self.why, f"{self.target}: {text}", value=self.order.command.session)
 
     def state(

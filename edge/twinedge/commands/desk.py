@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import structlog
 
 from twinedge.commands import guard
-from twinedge.commands.book import Book, Entry, refused
+from twinedge.commands.book import Book, Entry, described, refused
 from twinedge.commands.carry import Carrier
 from twinedge.commands.case import Case, Way
 from twinedge.commands.hold import Holder
@@ -84,8 +84,11 @@ class Desk:
         self.ready = asyncio.Event()
 
     def use(self, rules: Mapping[str, Rule], *, queue: int, longest_ns: int) -> None:
-        """Judges by these rules from now on; what is open goes on by its own."""
+        """Judges by these rules from now on; what is open under a rule that changed is neither begun nor held on."""
         self._rules, self._queue, self._longest_ns = rules, queue, longest_ns
+        for case in self._open.values():
+            if rules.get(case.target) != case.order.rule:
+                case.end("COMMAND_NOT_ALLOWED")
         self._readings.want({signal for rule in rules.values() for signal in rule.signals})
 
     # ---- the uplink's side -----------------------------------------------------------------------------------------
@@ -351,28 +354,6 @@ class Desk:
         persons = ", ".join(sorted(guard.approvers(command)))
         facts = {"id": command.id, "target": command.target, "kind": command.kind.name, "by": persons}
         _log.info("command", **facts, step=state.step.name, reason=state.reason, detail=state.detail)
-
-
-def described(entry: Entry) -> dict[str, Any]:
-    """One entry as JSON."""
-    command, state = entry.command, entry.state
-    return {
-        "id": command.id,
-        "target": command.target,
-        "kind": command.kind.name.lower(),
-        "arguments": command.arguments,
-        "by": command.by,
-        "approved_by": list(command.approved_by),
-        "session": command.session,
-        "taken_ns": entry.taken_ns,
-        "step": state.step.name,
-        "reason": state.reason,
-        "detail": state.detail,
-        "read_back": state.read_back,
-        "at_ns": state.at_ns,
-        "steps": [{"at_ns": at_ns, "step": name, "reason": reason} for at_ns, name, reason in entry.steps],
-        "confirmed": entry.confirmed,
-    }
 
 
 def _confirmed(entry: Entry) -> Entry:

@@ -31,6 +31,7 @@ class StatusCollector(Collector):
         yield from _devices(status["devices"])
         yield from _twins(status["twins"])
         yield from _alarms(status["alarms"])
+        yield from _commands(status.get("commands", {"results": {}, "open": []}))
         yield from _northbound(status.get("northbound", {}))
         spool, uplink = status["spool"], status["uplink"]
         yield _gauge("spool_bytes", "Bytes of the spool on disk.", spool["bytes"])
@@ -126,6 +127,14 @@ def _alarms(alarms: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("alarms_chattering", "Alarms whose repeats are folded.", alarms["chattering"])
     yield _counter("alarms_raised", "Times an alarm was raised.", alarms["raised"])
     yield _counter("alarm_records", "Steps of alarms recorded.", alarms["records"])
+
+
+def _commands(commands: Mapping[str, Any]) -> Iterator[Metric]:
+    results = CounterMetricFamily("twinedge_commands", "Commands refused, or ended how.", labels=["result"])
+    for result in ("refused", "succeeded", "failed", "unknown"):
+        results.add_metric([result], commands["results"].get(result, 0))
+    yield results
+    yield _gauge("commands_open", "Commands that are not ended.", len(commands["open"]))
 
 
 def _seconds_left(spool: Mapping[str, Any]) -> float:
