@@ -43,7 +43,7 @@ class Gateway:
         gate = Gate(rules, self.clock, self.watch.is_unset)
         self.lanes = Lanes(windows_of(SECOND_NS, 10 * SECOND_NS))
         self.pipeline = Pipeline(Replays({}), gate, self.lanes, [], self._commit, self.clock)
-        self.told = SimpleNamespace(watch=self.watch, pipeline=self.pipeline, uplink=None)
+        self.told = SimpleNamespace(watch=self.watch, pipeline=self.pipeline, uplink=None, loops={})
         self.telling = Telling(self.told, None)
 
     async def open(self, folder):

@@ -9,6 +9,7 @@ import pytest
 from tests.edge.counting import CountingServer
 from tests.edge.running_agent import running, stored
 from twinedge.config.history import History
+from twinedge.drivers.modbus import ModbusDriver
 from twinedge.spool.store import Spool
 from twinmodel.errors import ConfigError, InputError, MissingError, StorageError
 
@@ -63,7 +64,9 @@ class Plant:
 
 
 @pytest.fixture
-async def plant(tmp_path):
+async def plant(tmp_path, monkeypatch):
+    # However busy the machine is: a reply that comes too late was served, and is not stored.
+    monkeypatch.setitem(ModbusDriver.__init__.__kwdefaults__, "timeout_s", 60.0)
     async with AsyncExitStack() as stack:
         servers = []
         for _ in range(3):

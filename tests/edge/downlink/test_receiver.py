@@ -12,11 +12,11 @@ import pytest
 from tests.cloud.ingest.memory import running, until
 from tests.edge.downlink.packages import NEW, OLD, PUMP, STRANGER, fitting, signed, trust, unsigned
 from twinedge.downlink.outcomes import OUTCOMES_MAX, Outcomes
-from twinedge.downlink.receiver import Receiver
+from twinedge.downlink.receiver import Receiver, StillOpenError
 from twinedge.modelstore.store import ModelStore
 from twinedge.slot import Slot
 from twinmodel.clock import SECOND_NS, SystemClock
-from twinmodel.errors import MissingError, UnreachableError
+from twinmodel.errors import ConflictError, MissingError, UnreachableError
 from twinmodel.package.signing import sign
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome
 
@@ -273,3 +273,36 @@ async def test_a_directive_that_meets_a_defect_is_rejected_and_the_next_one_runs
         state = await gateway.outcome(gateway.directive(OLD, 1))
     assert (state.outcome, state.reason) == (Outcome.REJECTED, "INTERNAL")
     assert (await gateway.outcome(gateway.directive(NEW, 2))).outcome is Outcome.APPLIED
+
+
+async def test_what_a_handler_leaves_open_keeps_nobody_waiting_and_ends_when_it_is_concluded(gateway):
+    begun = []
+
+    async def try_for_a_while(directive):
+        begun.append(directive)
+        raise StillOpenError
+
+    gateway.receiver.handlers[DirectiveKind.CONFIG] = try_for_a_while
+    gateway.receiver.digests["@config"] = lambda: b"\x01" * 32
+    one, two, three = (
+        Directive(f"c{n}", DirectiveKind.CONFIG, "@config", n, b"", 0, "site.yaml", 0, b"text") for n in (1, 2, 3)
+    )
+    async with running(gateway.receiver.run()):
+        gateway.receiver.offer(one)
+        await until(lambda: begun == [one])
+        gateway.receiver.offer(gateway.directive(OLD, 1))
+        await until(lambda: [s.id for s in gateway.states] == ["d1"])
+        gateway.receiver.offer(one)  # a new session tells it again
+        gateway.receiver.offer(two)
+        await until(lambda: begun == [one, two])
+        gateway.receiver.conclude(one, None)  # nobody waits for it any more
+        gateway.receiver.conclude(two, ConflictError("PROBATION_FAILED", "silent"))
+        await until(lambda: gateway.states[-1].id == "c2")
+        gateway.receiver.offer(three)
+        await until(lambda: begun == [one, two, three])
+        gateway.receiver.conclude(three, None)
+        await until(lambda: gateway.states[-1].id == "c3")
+    found = {state.id: (state.outcome, state.reason, state.running_digest[:1]) for state in gateway.states}
+    assert found["c1"] == (Outcome.SUPERSEDED, "", b"\x01")
+    assert found["c2"] == (Outcome.REJECTED, "PROBATION_FAILED", b"\x01")
+    assert found["c3"] == (Outcome.APPLIED, "", b"\x01")
