@@ -313,3 +313,11 @@ def test_chain_of_steps_shows_what_was_changed_afterwards_and_is_cut_at_its_old_
         connection.execute(text("UPDATE command_steps SET said_by = 'eve' WHERE step = 'SENT'"))
     assert any("the chain breaks here" in line for line in broken())
     assert of(store, new).steps[-1].by == "eve"
+
+
+def test_other_coordinators_hear_which_gateway_is_commanded(store, edge):
+    seen, _ = store.addressed(0)
+    issue(store)
+    after, woken = store.addressed(seen)
+    assert woken == (KEY,)
+    assert store.addressed(after) == (after, ())

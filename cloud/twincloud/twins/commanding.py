@@ -61,7 +61,7 @@ def goal_of(
         raise InputError("REQUEST_INVALID", "a command names either `property` or `target`", field="property")
     if kind is CommandKind.CALL:
         return _call(catalogue, prop, target, arguments, unit)
-    if isinstance(arguments, tuple | list) or arguments is None:
+    if not isinstance(arguments, bool | int | float | str):
         raise InputError("REQUEST_INVALID", "value: it is missing", field="value")
     signal = _signal_of(binding, catalogue, prop) if prop else _signal_named(catalogue, target)
     named = prop or next((name for name, bound in sorted(binding.properties.items()) if bound == signal.name), "")
