@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
@@ -22,13 +23,18 @@ class Publication:
     Args:
         spooled: stores them.
         pipeline: uses them.
+        on_again: called when one that was present before is again: the coordinator takes the newest it was told of in
+            a session for the present one.
 
     Attributes:
         trouble: why the newest one is not stored yet, None when it is.
     """
 
-    def __init__(self, spooled: SpooledItems, pipeline: Pipeline) -> None:
+    def __init__(self, spooled: SpooledItems, pipeline: Pipeline, on_again: Callable[[], None] = lambda: None) -> None:
         self._spooled = spooled
+        self._on_again = on_again
+        self._before: set[bytes] = set()
+        self._again = False
         self._pipeline = pipeline
         self._present = Catalogue(())
         self._unstored = asyncio.Event()
@@ -46,6 +52,8 @@ class Publication:
             catalogue: of what goes into the lanes.
             numbered: see `Pipeline.use`.
         """
+        self._again = catalogue.digest in self._before and catalogue.digest != self._present.digest
+        self._before.add(self._present.digest)
         self._present = catalogue
         await self._pipeline.use(catalogue, numbered)
         self._unstored.set()
@@ -63,6 +71,9 @@ class Publication:
         if catalogue is self._present:
             self.trouble = None
             self._unstored.clear()
+            if self._again:
+                self._again = False
+                self._on_again()
         return True
 
     async def run(self) -> NoReturn:

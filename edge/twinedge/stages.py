@@ -133,7 +133,7 @@ class Stages:
         self.connections.build(assignments_of(loaded, numbered))
         self._join_watchers()
         self._spooled = SpooledItems(storage, ground.watch.quality, os.urandom)
-        self._publication = Publication(self._spooled, self._pipeline)
+        self._publication = Publication(self._spooled, self._pipeline, self._reopen_session)
         self.reload = Reload(ground.configuration, self._parts(), clock)
         for follower in (self._alarms.configure, self._commanding.use, self._northbound.apply):
             self.reload.follow(follower)
@@ -239,6 +239,10 @@ class Stages:
             numbers = {s.id: signals[s.name].id for s in known.signals if s.name in signals}
             for batch in batches:
                 self._replays.recall(batch, numbers)
+
+    def _reopen_session(self) -> None:
+        if self._uplink is not None:
+            self._uplink.reopen()
 
     async def _follow_models(self) -> None:
         """Publishes the outputs of models as they change; the samples before the change keep their catalogue."""

@@ -48,3 +48,13 @@ async def test_a_catalogue_is_used_at_once_and_stored_when_the_disk_is_back(monk
     with suppress(asyncio.CancelledError):
         await running
     assert published.trouble is None
+
+
+async def test_a_catalogue_that_was_present_before_is_told_anew():
+    other = Catalogue((Signal(0, "press.q", Kind.FLOAT),))
+    again = []
+    published = Publication(Spooled(0), Used(), lambda: again.append(published.present))
+    for catalogue in (CATALOGUE, other, other, CATALOGUE):
+        await published.use(catalogue)
+        await published.store()
+    assert again == [CATALOGUE]

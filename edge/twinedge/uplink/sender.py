@@ -112,7 +112,7 @@ class Uplink:
         self._asked_ns = 0
         self._inbox: asyncio.Queue[Down | Close | None] = asyncio.Queue(INBOX_MAX)
         self._reports: deque[DirectiveState | CommandState] = deque(maxlen=REPORTS_MAX)
-        self._woken = False
+        self._woken = self._reopens = False
         self._retry = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
         self._tally = Tally(clock.wall_ns())
@@ -130,6 +130,11 @@ class Uplink:
     def retry_now(self) -> None:
         """Ends a wait between two sessions, for instance because there is a new certificate."""
         self._retry.set()
+
+    def reopen(self) -> None:
+        """Ends an open session for one that begins with what is present now: a catalogue that was before it, again."""
+        self._reopens = self._machine.state is EdgeState.OPEN
+        self._stir()
 
     def status(self) -> UplinkStatus:
         """How the uplink stands, for the local page."""
@@ -182,6 +187,7 @@ class Uplink:
         except TwinError as error:
             return close_of(error)
         self._inbox = asyncio.Queue(INBOX_MAX)
+        self._reopens = False
         try:
             async with open_channel(self._address, credentials, server_name=self._server_name) as channel:
                 call = _stub(channel).Session()
@@ -259,6 +265,8 @@ class Uplink:
 
     async def _look_around(self, call: _Call) -> Close | None:
         """What may have come up while a message was handled."""
+        if self._reopens:
+            return Close("RETRY_AFTER", "the session opens anew, with a catalogue it knew before", 0, False)
         if self._machine.state is EdgeState.OPEN:
             while self._reports:
                 await self._write(call, self._reports.popleft())
