@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from tests.cloud.ingest.memory import until
 from twinedge.ports import BROKER_ONLY
 from twinmodel.clock import SystemClock
 from twinsim.image.device import ProfileDevice
@@ -33,7 +34,10 @@ points:
     as: int16
     write: {range: [0, 9], class: A, settle: 100ms, publish: {topic: "{root}/quiet"}}
 methods:
-  home: {class: A, inputs: {speed: {as: int16, range: [1, 9]}}, publish: {topic: "{root}/home", payload: {s: "{speed}", by: "{id}"}}}
+  home:
+    class: A
+    inputs: {speed: {as: int16, range: [1, 9]}}
+    publish: {topic: "{root}/home", payload: {s: "{speed}", by: "{id}"}}
 """
 ALLOW = "commands: {allow: [valve.opening, valve.mode, valve.quiet, valve.home]}\n"
 
@@ -79,8 +83,6 @@ async def test_a_publish_counts_as_done_when_the_device_shows_it_and_else_says_w
         assert (unproven.step, unproven.read_back, unproven.detail) == (CommandStep.SUCCEEDED, None, BROKER_ONLY)
         called = await plant.end("valve.home", 3, name="cmd-3")
         assert (called.step, called.detail) == (CommandStep.SUCCEEDED, BROKER_ONLY)
-        async with asyncio.timeout(50):
-            while device.writes[-1].point != "home":
-                await asyncio.sleep(0.02)
+        await until(lambda: device.writes[-1].point == "home")
         assert json.loads(device.writes[-1].value) == {"s": 3, "by": "cmd-3"}
         assert (await plant.end("valve.home", 10)).reason == "COMMAND_OUT_OF_RANGE"

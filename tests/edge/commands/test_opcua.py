@@ -7,6 +7,7 @@ import contextlib
 
 import pytest
 
+from tests.cloud.ingest.memory import until
 from tests.edge.drivers.conftest import ListSink
 from twinmodel.clock import SystemClock
 from twinsim.image.device import ProfileDevice
@@ -76,9 +77,7 @@ async def test_nodes_are_written_in_their_own_type_and_methods_called_once(mixer
         for point, value in (("speed", 1234.5), ("gear", 3), ("on", True)):
             state = await plant.end(f"mixer.{point}", value)
             assert (state.step, state.read_back) == (CommandStep.SUCCEEDED, value), state
-        async with asyncio.timeout(50):
-            while len(device.writes) < 3:  # the simulation takes them with its next tick
-                await asyncio.sleep(0.02)
+        await until(lambda: len(device.writes) == 3)  # the simulation takes them with its next tick
         assert [(w.point, w.value, w.code) for w in device.writes] == [
             ("speed", 1234.5, 0), ("gear", 3, 0), ("on", True, 0),
         ]  # fmt: skip
