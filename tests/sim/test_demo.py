@@ -44,6 +44,7 @@ def test_every_site_file_is_valid(tmp_path, site, gateway):
         for d in device_names(plan)
     }
     announced = {"addresses": ADDRESSES, "devices": devices}
+    (tmp_path / layout.SCADA_PASSWORD_FILE).write_text("secret")
     path.write_text(yaml_text(site_content(plan, f"{site}/{gateway}", announced, find_profiles())))
     loaded = load_site(path)
     catalogue = build_catalogue(loaded)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinsim.deployment.schema import Deployment
+from twinsim.deployment.site_file import merged
 
 GATEWAYS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "north": {"n1": ("T-1", "T-2", "T-3", "T-4"), "n2": ("HX-1", "HX-2", "HX-3", "HX-4")},
@@ -26,6 +27,36 @@ DRIFTING = "HX-3"
 OFFLINE = ("south", "s2")
 LINK = "wan"
 SWAPPED = ("south", "tank-5")
+COMMANDED = ("north/tank-1", "pump_set", "T-1.pump_set")
+"""A twin, its property that people may write, and the signal behind it."""
+SERVING = "north/n2"
+SCADA_USER, SCADA_PASSWORD_FILE = "scada", "scada.pw"
+ALARMS: Mapping[str, Any] = {"drift": {"on": "*", "drift": True}}
+SECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "north/n1": {
+        "alarms": {
+            "tank-1-high": {
+                "on": "T-1.level2",
+                "high": 0.35,
+                "hysteresis": 0.02,
+                "priority": "high",
+                "text": "level above {limit} {unit}",
+            }
+        },
+        "commands": {
+            "allow": ["T-1.pump_set", "T-1.manual"],
+            "interlock": {"T-1.pump_set": {"quality": "good", "twin": "tank-1", "not": ["drifting"]}},
+        },
+        "config": {"remote": True, "probation": "10s"},
+        "twins": {"tank-1": {"properties": {"pump_set": "T-1.pump_set", "manual": "T-1.manual"}}},
+    },
+    SERVING: {
+        "northbound": {
+            "opcua": {"listen": "127.0.0.1:0", "users": {SCADA_USER: {"password_file": SCADA_PASSWORD_FILE}}}
+        },
+    },
+}
+"""What gateways have beside devices and twins: a limit, a pump that may be told, changes from afar, SCADA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +130,7 @@ def deployment(*, seed: int = 1, port: int = 0, broker: str = "") -> Deployment:
     gateways = {
         f"{site}/{gateway}": {
             "devices": devices,
-            "config": {"twins": twins_of(devices)},
+            "config": merged({"alarms": ALARMS, "twins": twins_of(devices)}, SECTIONS.get(f"{site}/{gateway}", {})),
             "link": LINK if (site, gateway) == OFFLINE else False,
         }
         for site, members in GATEWAYS.items()

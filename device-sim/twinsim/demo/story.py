@@ -6,6 +6,7 @@ devices ─▶ 6 agents ─▶ coordinator ─▶ console      each a process of
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -38,9 +39,12 @@ class Story:
 
     def tell(self, seconds: int) -> dict[str, Any]:
         """Runs the whole story and returns its figures; 0 seconds runs until interrupted."""
+        password = self.plant.state / layout.SCADA_PASSWORD_FILE
+        password.touch(0o600)
+        password.write_text(secrets.token_urlsafe(12) + "\n")
         with ended_together(self.plant.programs):
             self.plant.start()
-            watch = Watch(self.operator.url, TENANT, self.operator.token, self.clock, self.began_ns)
+            watch = Watch(self.operator.url, TENANT, self.operator.token, self.clock, self.began_ns, self._say_alarm)
             self._welcome(watch)
             try:
                 self._acts(seconds, watch)
@@ -71,9 +75,23 @@ class Story:
         self.say(f"  next      export {context}")
         self.say("            .venv/bin/twinctl fleet")
         self.say(f"            .venv/bin/twinctl twin show north/{layout.twin_of(layout.DRIFTING)}")
-        self.say(f"            .venv/bin/twinsim fault T-1 stuck --for 30s --state {self.plant.devices}\n")
+        self.say("            .venv/bin/twinctl alarm list")
+        self.say(f"            .venv/bin/twinsim fault T-2 stuck --for 60s --state {self.plant.devices}")
+        self.say(f"  command   {layout.COMMANDED[0]} {layout.COMMANDED[1]}=8, as the README tells")
+        self._say_local_view()
         if watch.first_estimate_s is not None:
             self.say(f"{watch.first_estimate_s:6.1f} s  first estimate")
+
+    def _say_local_view(self) -> None:
+        """How what a gateway serves to its site is looked at."""
+        for _ in range(int(START_S * 10)):
+            view = self.plant.status(layout.SERVING)["northbound"]["opcua"]
+            if view["serving"]:
+                break
+            threading.Event().wait(0.1)
+        url, password = f"opc.tcp://127.0.0.1:{view['port']}", self.plant.state / layout.SCADA_PASSWORD_FILE
+        self.say(f"  SCADA     {url}, user {layout.SCADA_USER}, password in {password}, encrypted")
+        self.say(f"            its certificate has the thumbprint {view['thumbprint']}\n")
 
     def _acts(self, seconds: int, watch: Watch) -> None:
         """One twin drifts after a minute, one gateway goes offline and comes back, one model is swapped."""
@@ -158,6 +176,11 @@ class Story:
     def _say_memory(self) -> None:
         used = {p.name: rss_bytes(p.pid) / MIB for p in self.plant.programs if p.running}
         self.say("memory    " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in used.items()))
+
+    def _say_alarm(self, alarm: dict[str, Any]) -> None:
+        where = f"{alarm['site']}/{alarm['gateway']} {alarm['alarm']}"
+        what = f"ALARM {where}: {alarm['text']}" if alarm["active"] else f"alarm {where} has gone"
+        self.say(self._elapsed() + what)
 
     def _elapsed(self) -> str:
         return f"{(self.clock.wall_ns() - self.began_ns) / SECOND_NS:6.1f} s  "

@@ -1,10 +1,10 @@
-"""Watches the demo as a person at the console would: by REST events, measuring how fresh each value arrives."""
+"""Watches the demo as a person at the console would: by REST events; values as they arrive, alarms that come and go."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -13,16 +13,28 @@ from twinsim.deployment.audit import nanoseconds
 
 TIMEOUT_S = 30.0
 AGES_MAX = 1_000_000
+ALARMS_MAX = 10_000
 
 
 class Watch:
-    """Listens in a thread; ages are from the sensor's event time to the arrival over REST, each value once."""
+    """Listens in a thread; ages are from the sensor's event time to the arrival over REST, each value once.
 
-    def __init__(self, url: str, tenant: str, token: str, clock: Clock, since_ns: int) -> None:
+    Args:
+        url, tenant, token: of the coordinator.
+        clock: whose wall time the ages are counted by.
+        since_ns: when the demo began.
+        told: is given each alarm as REST shows it, when it comes and when it goes.
+    """
+
+    def __init__(
+        self, url: str, tenant: str, token: str, clock: Clock, since_ns: int, told: Callable[[dict[str, Any]], None]
+    ) -> None:
         self._address = f"{url}/api/v1/tenants/{tenant}/events"
         self._token = token
         self._clock = clock
         self._since_ns = since_ns
+        self._told = told
+        self._alarms: dict[str, bool] = {}
         self._seen: dict[tuple[str, str, str], str] = {}
         self._paused: set[tuple[str, str]] = set()
         self.ages_s: list[float] = []
@@ -52,6 +64,8 @@ class Watch:
                         return
                     if event == "twin":
                         self._take(body)
+                    elif event == "alarm":
+                        self._take_alarm(body)
             except (OSError, ValueError):
                 threading.Event().wait(0.5)
 
@@ -66,6 +80,15 @@ class Watch:
                     event = line[6:].strip()
                 elif line.startswith("data:"):
                     yield event, json.loads(line[5:])
+
+    def _take_alarm(self, alarm: dict[str, Any]) -> None:
+        """Tells it where it has come or gone since the last time; acknowledgements are no news here."""
+        known, active = alarm["id"] in self._alarms, bool(alarm["active"])
+        if active == self._alarms.get(alarm["id"], False) or (not known and len(self._alarms) >= ALARMS_MAX):
+            return
+        self._alarms[alarm["id"]] = active
+        if not alarm["cause"]:
+            self._told(alarm)
 
     def _take(self, twin: dict[str, Any]) -> None:
         now_ns = self._clock.wall_ns()
