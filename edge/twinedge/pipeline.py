@@ -21,6 +21,7 @@ import structlog
 from numpy.typing import NDArray
 
 from twinedge.config.numbers import Numbered
+from twinedge.estimate.readers import Readers
 from twinedge.estimate.runner import TwinRunner
 from twinedge.gate.gate import Gate
 from twinedge.lanes import Edition, Flush, Lanes
@@ -75,6 +76,7 @@ class Pipeline:
         self._gate = gate
         self._lanes = lanes
         self._runners = runners
+        self._readers = Readers(runners)
         self._ensemble = Ensemble()
         self._rests_until_ns: dict[str, int] = {}
         self._commit = commit
@@ -120,6 +122,7 @@ class Pipeline:
         if self._gathered:
             self._go_on()
         self._runners = runners
+        self._readers = Readers(runners)
 
     def _placed(self, gated: Sequence[Batch]) -> tuple[list[Batch], tuple[Edition, list[Batch]] | None]:
         """The same samples by their places in the catalogue, and those that belong to the one before it.
@@ -229,7 +232,7 @@ class Pipeline:
         """Good samples that come too late for the tick of a model say so: it has not seen them, and never will."""
         now_ns, boot_ns = self._clock.wall_ns(), self._clock.boot_ns()
         found: NDArray[np.bool_] | None = None
-        for runner in self._runners:
+        for runner in self._readers.of(batch):
             resting = boot_ns < self._rests_until_ns.get(runner.wiring.twin, 0)
             try:
                 late = runner.meet(batch, now_ns, resting=resting)
@@ -250,7 +253,11 @@ class Pipeline:
     def _estimate(self, arrived: Sequence[Batch] = ()) -> None:
         """Hands samples to the models and steps every one whose tick has closed, those of one signature in one call."""
         now_ns = self._clock.wall_ns()
-        awake = [runner for runner in self._runners if self._prepare(runner, arrived, now_ns)]
+        came: dict[TwinRunner, list[Batch]] = {}
+        for batch in arrived:
+            for runner in self._readers.of(batch):
+                came.setdefault(runner, []).append(batch)
+        awake = [runner for runner in self._runners if self._prepare(runner, came.get(runner, ()), now_ns)]
         while dues := self._dues(awake):
             results = self._ensemble.step([due for _, mine in dues for due in mine])
             at = 0

@@ -210,7 +210,7 @@ class Runner:
     """Stands for a twin whose model fails while told to."""
 
     def __init__(self, twin):
-        self.wiring = SimpleNamespace(twin=twin)
+        self.wiring = SimpleNamespace(twin=twin, inputs={}, outputs={"level": 0})
         self.fails = False
         self.runs = 0
         self.begun = 0
