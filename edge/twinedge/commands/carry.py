@@ -143,9 +143,9 @@ class Carrier:
             return None
 
     def _heard(self, case: Case, since_ns: int) -> Shown | None:
-        """What a device that only tells by itself told since."""
+        """What a device that only tells by itself told since; that it told nothing, or nothing good, proves nothing."""
         reading = self._readings.newest(case.target)
-        if reading is None or reading.boot_ns < since_ns:
+        if reading is None or reading.boot_ns < since_ns or class_of(reading.quality) is not QualityClass.GOOD:
             return None
         return Shown(reading.value, reading.quality, self._clock.wall_ns())
 
