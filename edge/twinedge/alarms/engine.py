@@ -281,7 +281,11 @@ class Engine:
             if fact is None:
                 continue
             if kind == "drift":
+                # What was isolated is known later than that it drifts.
+                learnt = bool(fact.isolation) and fact.isolation != alarm.note
                 alarm.note = fact.isolation or alarm.note
+                if learnt and alarm.shows and alarm.standing.active:
+                    self.tell(alarm, fact.t_ns, now, always=True)
                 self.flip(alarm, holds=fact.drifting, t_ns=fact.t_ns, now=now)
             elif kind == "regime":
                 alarm.note = ", ".join(fact.left) or alarm.note

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from twinmodel.estimator import Estimate, Estimator
+from twinmodel.isolation import MODEL, NOT_ISOLABLE, PENDING
+
+_WORDS: Final = {
+    PENDING: "the cause is still looked for",
+    MODEL: "no sensor explains it, the machine has changed",
+    NOT_ISOLABLE: "whether a sensor or the machine cannot be told apart",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +23,7 @@ class TwinFact:
     Attributes:
         twin: name.
         drifting: whether model and machine disagree.
-        isolation: what is known of the cause, "" for nothing.
+        isolation: what is known of the cause, in words, "" for nothing.
         left: conditions of the regime that do not hold.
         deviations: output -> measurement minus prediction, in standard deviations of that difference.
         t_ns: time of the tick.
@@ -58,6 +65,12 @@ class Runner(Protocol):
         ...
 
 
+def in_words(verdict: str) -> str:
+    """The verdict of an isolation, for people."""
+    kind, _, output = verdict.partition(":")
+    return f"the sensor of {output} explains it" if output else _WORDS.get(kind, verdict)
+
+
 def facts_of(runners: Iterable[Runner]) -> list[TwinFact]:
     """What the models of twins say now; a twin without a model says nothing."""
     found = []
@@ -72,6 +85,6 @@ def facts_of(runners: Iterable[Runner]) -> list[TwinFact]:
             for name, off, width in zip(names, last.innovation.tolist(), spread, strict=False)
             if off == off and width > 0  # noqa: PLR0124 - NaN alone differs from itself: nothing was measured
         }
-        isolation = "" if last.isolation is None else last.isolation.verdict
+        isolation = "" if last.isolation is None else in_words(last.isolation.verdict)
         found.append(TwinFact(runner.wiring.twin, last.drifting, isolation, tuple(last.left), deviations, last.t_ns))
     return found

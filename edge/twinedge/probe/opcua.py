@@ -78,7 +78,12 @@ class Onlooker(Secured):
     def keep_secrets(self) -> None:
         """Raises UnreachableError CERT_UNTRUSTED where a user would be told to a server that is not trusted."""
         if self.objection is not None and self.user:
-            raise UnreachableError("CERT_UNTRUSTED", f"the user {self.user} was not told to it")
+            told = f"{self.objection.message}; the user {self.user} was not told to it"
+            print_ = str(self.objection.facts.get("thumbprint", ""))
+            hint = f"compare the thumbprint with the one the server shows, then `twinedge trust accept {print_[:8]}`"
+            if self.objection.reason != "CERT_UNTRUSTED":
+                hint = self.objection.hint
+            raise UnreachableError(self.objection.reason, told, hint=hint, **self.objection.facts)
 
 
 async def probe_opcua(

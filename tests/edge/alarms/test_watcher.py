@@ -215,11 +215,27 @@ twins:
     assert await agent.wait(2) == []
     agent.runner.says(drifting=True, isolation="sensor:level", left=("box:pump",), off=-2.5)
     stored = {record.alarm: record for _, record in await agent.wait(2)}
-    assert stored["d"].text == "tank-1 does not behave as its model: sensor:level"
+    assert stored["d"].text == "tank-1 does not behave as its model: the sensor of level explains it"
     assert stored["r"].text == "tank-1 has left where its model holds: box:pump"
     assert stored["x"].value == 5.0
     agent.runner.says(off=1.9)
     assert {r.alarm: r.state.value for _, r in await agent.wait(2)} == dict.fromkeys("drx", "RTNUN")
+
+
+async def test_what_a_drift_was_isolated_to_is_told_once_it_is_known(site, tmp_path):
+    rest = """alarm_defaults: {communication: false}
+twins:
+  tank-1: {definition: tank, inputs: {}, outputs: {level: press.level}, model: tank@1}"""
+    agent = Agent(site(["d: {on: tank-1, drift: true}"], rest=rest), tmp_path)
+    await agent.pipeline.use(agent.catalogue)
+    agent.runner.says(drifting=True, isolation="pending")
+    ((_, first),) = await agent.wait(2)
+    assert first.text == "tank-1 does not behave as its model: the cause is still looked for"
+    agent.runner.says(drifting=True, isolation="model")
+    ((_, second),) = await agent.wait(2)
+    assert second.text == "tank-1 does not behave as its model: no sensor explains it, the machine has changed"
+    assert (second.occurrence, second.state) == (first.occurrence, first.state)
+    assert await agent.wait(2) == []
 
 
 async def test_status_counts_and_lists_what_stands(agent):
