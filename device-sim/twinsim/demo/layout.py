@@ -27,8 +27,6 @@ DRIFTING = "HX-3"
 OFFLINE = ("south", "s2")
 LINK = "wan"
 SWAPPED = ("south", "tank-5")
-COMMANDED = ("north/tank-1", "pump_set", "T-1.pump_set")
-"""A twin, its property that people may write, and the signal behind it."""
 SERVING = "north/n2"
 SCADA_USER, SCADA_PASSWORD_FILE = "scada", "scada.pw"
 ALARMS: Mapping[str, Any] = {"drift": {"on": "*", "drift": True}}

@@ -73,11 +73,11 @@ class Story:
         context = f"HYBRIDTWIN_URL={url} HYBRIDTWIN_TENANT={TENANT} HYBRIDTWIN_TOKEN={code}"
         self.say(f"\n  console   {url}/login?code={code}\n")
         self.say(f"  next      export {context}")
-        self.say("            .venv/bin/twinctl fleet")
-        self.say(f"            .venv/bin/twinctl twin show north/{layout.twin_of(layout.DRIFTING)}")
-        self.say("            .venv/bin/twinctl alarm list")
-        self.say(f"            .venv/bin/twinsim fault T-2 stuck --for 60s --state {self.plant.devices}")
-        self.say(f"  command   {layout.COMMANDED[0]} {layout.COMMANDED[1]}=8, as the README tells")
+        self.say("            export PATH=$PWD/.venv/bin:$PATH")
+        self.say("            twinctl fleet")
+        self.say(f"            twinctl twin show north/{layout.twin_of(layout.DRIFTING)}")
+        self.say("            twinctl alarm list")
+        self.say(f"            twinsim fault T-2 stuck --for 60s --state {self.plant.devices}")
         self._say_local_view()
         if watch.first_estimate_s is not None:
             self.say(f"{watch.first_estimate_s:6.1f} s  first estimate")
@@ -89,9 +89,11 @@ class Story:
             if view["serving"]:
                 break
             threading.Event().wait(0.1)
-        url, password = f"opc.tcp://127.0.0.1:{view['port']}", self.plant.state / layout.SCADA_PASSWORD_FILE
-        self.say(f"  SCADA     {url}, user {layout.SCADA_USER}, password in {password}, encrypted")
-        self.say(f"            its certificate has the thumbprint {view['thumbprint']}\n")
+        state = self.plant.state
+        self.say(f"  SCADA     twinedge browse opcua opc.tcp://127.0.0.1:{view['port']} --path n2/Twins/exchanger-3 \\")
+        self.say(f"                --user {layout.SCADA_USER} --password-file {state / layout.SCADA_PASSWORD_FILE} \\")
+        self.say(f"                --state {state / 'visitor'}")
+        self.say(f"            thumbprint of the server: {view['thumbprint']}\n")
 
     def _acts(self, seconds: int, watch: Watch) -> None:
         """One twin drifts after a minute, one gateway goes offline and comes back, one model is swapped."""
