@@ -130,7 +130,10 @@ REASONS: dict[str, Reason] = {
     ),
     "INVITE_INVALID": _reason(_DENIED, "ask for a new line with `twinctl gateway invite`"),
     "NO_DEVICE_FOUND": _reason(_MISSING, "look closer with `twinedge probe`, or write site.yaml by hand"),
-    "LOOP_STUCK": _reason((Exit.UNHEALTHY, 503, "UNAVAILABLE"), "nothing: the supervisor restarts the agent; send a `twinedge doctor --bundle FILE`"),
+    "LOOP_STUCK": _reason(
+        (Exit.UNHEALTHY, 503, "UNAVAILABLE"),
+        "nothing: the supervisor restarts the agent; send a `twinedge doctor --bundle FILE`",
+    ),
     "ROOT_NEEDED": _reason(_DENIED, "run it with sudo, or prepare an image with --root"),
     "SERVICE_REFUSED": _reason(
         _CONFLICT, "look at what the command said; `journalctl -u twinedge` tells why a start failed"
@@ -145,10 +148,9 @@ REASONS: dict[str, Reason] = {
     "UNKNOWN_DEFINITION": _reason(_MISSING, "publish it with `twinctl twin define`"),
     "UNKNOWN_PROPERTY": _reason(_MISSING, "see `twinctl twin definition` for the properties it has"),
     "UNKNOWN_FLEET": _reason(_MISSING, "see `twinctl fleet list`"),
-    "UNKNOWN_ALARM": _reason(_MISSING, "see `twinedge alarm list --all`, or `twinctl alarm list`"),
+    "UNKNOWN_ALARM": _reason(_MISSING, "see `twinedge alarm list --all`, or `twinctl alarm list --all`"),
     "ALARM_CHANGED": _reason(_CONFLICT, "look at the alarm again: it came back since you did"),
     "UNKNOWN_GATEWAY": _reason(_MISSING, "see `twinctl gateway list`"),
-    "UNKNOWN_ALARM": _reason(_MISSING, "see `twinctl alarm list --all`"),
     "ALREADY_EXISTS": _reason(_CONFLICT, "use another name or version"),
     "DEFINITION_CYCLE": _reason(_CONFLICT, "let one of the definitions named extend none of the others"),
     "DEFINITION_CONFLICT": _reason(_CONFLICT, "say the same as what is inherited, or something narrower"),

@@ -307,10 +307,14 @@ class Registry(Protocol):
         """Tells a gateway what is desired of it, in the place of what was for the same target and is still open.
 
         Args:
+            gateway: who is told.
             kind: `config` or `alarm`.
             target: begins with `@`, as no twin does.
-            name, content: what is desired, for people and for the gateway.
-            deadline_ns: when it ends by itself, 0 for never.
+            name: what is desired, for people.
+            content: the same, for the gateway.
+            by: who desires it.
+            now_ns: when.
+            deadline_ns: its end, 0 for never.
 
         Raises:
             MissingError: UNKNOWN_GATEWAY.
@@ -322,10 +326,7 @@ class Registry(Protocol):
         ...
 
     def configurations(self, gateway: GatewayKey, limit: int = 50) -> tuple[Directive, ...]:
-        """Configurations a gateway was sent, newest first, with their content.
-
-        The digest of one that ended is that of what was in force on the gateway then.
-        """
+        """Configurations a gateway was sent, newest first; the digest of one that ended is of what was in force then."""
         ...
 
 
