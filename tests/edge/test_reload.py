@@ -232,3 +232,17 @@ async def test_a_disk_that_refuses_during_a_reload_keeps_nothing_from_running_an
         done = await asked("config.reload", who="test", why="room again")
     assert plant.holes(tmp_path) == {}
     assert plant.servers[1].reads[2]
+
+
+async def test_a_hangup_takes_the_file_and_one_that_is_wrong_changes_nothing(plant):
+    async with running(plant.config, plant.state) as asked:
+        await plant.read_on()
+        good = plant.config.read_text()
+        plant.config.write_text("devices: [")
+        asked.agent.hangup.set()
+        await plant.read_on()
+        plant.config.write_text(good)
+        plant.profile(1, more="  c: {at: holding 2, as: uint16}\n")
+        asked.agent.hangup.set()
+        await plant.servers[1].until(lambda: plant.servers[1].reads[2] > 1)
+    assert [server.connections for server in plant.servers] == [[1], [1], [1]]
