@@ -61,6 +61,7 @@ class Configuration:
         self._reader = Reader()
         self._unkept: tuple[Reading, Record] | None = None
         self._lapsed: tuple[Record, Record] | None = None
+        self._settled: Record | None = None
 
     def begin(self) -> LoadedSite:
         """Chooses what runs; blocks. Writes nothing: another agent may hold the state directory; see `keep_begun`.
@@ -103,12 +104,18 @@ class Configuration:
             return None
         try:
             if not in_force.fallback:
-                return self.history.get(in_force.number)
+                return self._proven(self.history.get(in_force.number))
             last = self.history.get(in_force.fallback)
             self._lapsed = self.history.get(in_force.number), last
         except MissingError:
             return None
         log.error("configuration was on trial when the agent ended, the one before it is back", back=last.number)
+        return last
+
+    def _proven(self, last: Record) -> Record:
+        """One whose trial had ended well when the agent did, though its record does not say so yet."""
+        if last.outcome == "probation":
+            last = self._settled = replace(last, outcome="applied")
         return last
 
     def _kept(self, last: Record) -> tuple[LoadedSite, Reading] | None:
@@ -153,10 +160,12 @@ class Configuration:
         """Writes what `begin` found; blocks. A disk that refuses keeps nobody from running."""
         if self._unkept is not None:
             self.keep(*self._unkept)
-        if self._lapsed is None:
-            return
-        tried, last = self._lapsed
         try:
+            if self._settled is not None:
+                self.history.settle(self._settled)
+            if self._lapsed is None:
+                return
+            tried, last = self._lapsed
             if self._unkept is None:
                 self.history.put_in_force(InForce(last.number))
             self.history.settle(replace(tried, outcome="failed", detail=LAPSED))

@@ -82,7 +82,7 @@ class Rematch:
             before = self._matches.get(device)
             self._matches[device] = match
             try:
-                await self._reload.switch(self.amended(loaded))
+                await self._reload.switch()
             except TwinError:
                 self._matches.pop(device)
                 if before is not None:

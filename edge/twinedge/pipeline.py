@@ -114,8 +114,7 @@ class Pipeline:
             self._places = numbered.places
         for runner in self._runners:
             runner.publish_as(catalogue)
-        for watcher in self.watchers:
-            watcher.use(catalogue)
+        self._told(lambda watcher: watcher.use(catalogue))
 
     def run_models(self, runners: Sequence[TwinRunner]) -> None:
         """Steps these from now on; follow it by `use` before anything is awaited."""
@@ -190,10 +189,14 @@ class Pipeline:
         self._due.set()
 
     def _show(self, batches: Sequence[Batch]) -> None:
-        """Shows the watchers what went into the lanes; a defect in one of them must not stop a sample."""
+        """Shows the watchers what went into the lanes."""
+        self._told(lambda watcher: watcher.see(batches))
+
+    def _told(self, what: Callable[[Watcher], None]) -> None:
+        """Tells all watchers; a defect in one of them must not stop a sample, or the agent."""
         for watcher in self.watchers:
             try:
-                watcher.see(batches)
+                what(watcher)
             except Exception:
                 log.exception("watcher failed", watcher=type(watcher).__name__)
 

@@ -34,7 +34,7 @@ from twinmodel.clock import MILLISECOND_NS, Clock
 log = structlog.get_logger(__name__)
 
 Follower = Callable[[LoadedSite], None]
-RESTART = ("site", "status", "uplink")
+RESTART = ("site", "status")
 """Sections that count from the next start of the agent on."""
 
 
@@ -152,9 +152,11 @@ class Reload:
             self._tell(done, record)
             return done
 
-    async def switch(self, loaded: LoadedSite) -> Changed:
-        """Runs a configuration that the agent itself has changed; the history says nothing of it."""
+    async def switch(self) -> Changed:
+        """Amends what runs, when its turn has come; the history says nothing of it."""
         async with self._one:
+            # Not what ran when it was asked for: another configuration may have come meanwhile.
+            loaded = self.amend(self._configuration.loaded)
             changed = await self._switch(loaded)
             self._configuration.loaded = loaded
             return changed
@@ -173,10 +175,18 @@ class Reload:
         parts.replays.use(*stamped, plan.numbered.begun)
         parts.lanes.resize(windows_of(loaded.site.spool.sync, loaded.site.spool.sync_telemetry))
         for follower in self._followers:
-            follower(loaded)
+            self._tell_follower(follower, loaded)
         await parts.publication.use(parts.models.catalogue(), plan.numbered)
         self.count += 1
         return await parts.connections.change(wanted, fresh)
+
+    @staticmethod
+    def _tell_follower(follower: Follower, loaded: LoadedSite) -> None:
+        """A defect in one must not leave the drivers with one configuration and the lanes with another."""
+        try:
+            follower(loaded)
+        except Exception:
+            log.exception("part does not follow the configuration", part=str(follower))
 
     async def _keep(self, reading: Reading, record: Record) -> None:
         configuration = self._configuration

@@ -120,7 +120,8 @@ class Remote:
         """
         configuration = self._configuration
         sent = parse(directive.content)
-        await self._check_new(directive)
+        if await self._has_proven_itself(directive):
+            return
         if not configuration.loaded.site.config.remote:
             hint = "write `config: {remote: true}` into site.yaml on the gateway and reload it"
             raise DeniedError("FORBIDDEN", "this gateway takes no configuration from afar", hint=hint)
@@ -133,6 +134,7 @@ class Remote:
         probation_ns = configuration.loaded.site.config.probation
         before = self._trial.before if self._trial is not None else await self._status()
         source = Source(sent.site, configuration.path, overlay)
+        await asyncio.to_thread(self._check_status, source)
         done = await self._reload.apply(source, _tried(record, file_digest), whole=True)
         if done.unchanged and done.record.directive != directive.id:
             return
@@ -140,19 +142,33 @@ class Remote:
         self._begun.set()
         raise StillOpenError
 
-    async def _check_new(self, directive: Directive) -> None:
-        """A directive whose trial the end of the agent cut comes again: it has failed."""
+    async def _has_proven_itself(self, directive: Directive) -> bool:
+        """A directive that comes again: it runs, is being tried, or its trial was cut by the end of the agent.
+
+        Raises:
+            ConflictError: PROBATION_FAILED.
+            StillOpenError: it is being tried.
+        """
         if self._trial is not None and self._trial.directive.id == directive.id:
             raise StillOpenError
         records = await asyncio.to_thread(self._configuration.history.records)
         mine = [record for record in records if record.directive == directive.id]
         if mine and mine[-1].outcome != "applied":
             raise ConflictError("PROBATION_FAILED", mine[-1].detail or LAPSED)
+        return bool(mine) and mine[-1].number == self._configuration.record.number
+
+    def _check_status(self, source: Source) -> None:
+        """Raises DeniedError FORBIDDEN: a port that is taken shows at the next start, when nothing takes it back."""
+        examined = self._configuration.read(source, self._configuration.loaded).examined
+        if examined.loaded is not None and examined.loaded.site.status != self._configuration.loaded.site.status:
+            hint = "leave `status` as it is, and change it in site.yaml on the gateway"
+            raise DeniedError("FORBIDDEN", "`status` counts from the next start on and cannot be tried", hint=hint)
 
     async def run(self) -> NoReturn:
         """Watches trials to their end, until cancelled."""
         while True:
-            await self._begun.wait()
+            if self._trial is None:  # there is one after a defect in the round before
+                await self._begun.wait()
             self._begun.clear()
             while (trial := self._trial) is not None:
                 left_ns = trial.end_ns - self._clock.boot_ns()

@@ -23,6 +23,7 @@ import structlog
 from twinedge.administration import Administration
 from twinedge.alarms.watcher import Alarms
 from twinedge.commanding import Commanding
+from twinedge.config.load import LoadedSite
 from twinedge.configuration import Configuration
 from twinedge.connections import Connections, ended, keep
 from twinedge.control import SOCKET, ControlServer
@@ -338,8 +339,12 @@ class Stages:
             on_state=self._directive_ended,
         )
         self._receiver.handlers[DirectiveKind.ALARM] = self._alarms.obey
-        return Uplink(
-            ground.configuration.loaded.site.uplink or identity.sync_address,
+
+        def address(loaded: LoadedSite) -> str:
+            return loaded.site.uplink or identity.sync_address
+
+        uplink = Uplink(
+            address(ground.configuration.loaded),
             self._credentials,
             self._spooled,
             self._receiver,
@@ -349,6 +354,8 @@ class Stages:
             commands=self._commanding.desk,
             on_server_time=ground.watch.heard,
         )
+        self.reload.follow(lambda loaded: uplink.use(address(loaded)))
+        return uplink
 
     def _credentials(self) -> Credentials:
         identity = load_identity(self._ground.options.state, self._clock)

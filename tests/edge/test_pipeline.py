@@ -375,8 +375,10 @@ async def test_watchers_see_gated_samples_and_a_defect_in_one_stops_nothing(pipe
             self.seen += [s for b in batches for s in b.signal.tolist()]
 
     class Broken(Watcher):
-        def see(self, batches):
+        def use(self, catalogue):
             raise KeyError("defect")
+
+        see = use
 
     watcher = Watcher()
     pipeline.watchers += [Broken(), watcher]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
@@ -10,6 +11,7 @@ import structlog
 from tests.edge.counting import CountingServer
 from tests.edge.running_agent import running, stored
 from twinedge.config.history import History
+from twinedge.config.source import Source
 from twinedge.drivers.modbus import ModbusDriver
 from twinedge.spool.store import Spool
 from twinmodel.errors import ConfigError, InputError, MissingError, StorageError
@@ -246,3 +248,36 @@ async def test_a_hangup_takes_the_file_and_one_that_is_wrong_changes_nothing(pla
         asked.agent.hangup.set()
         await plant.servers[1].until(lambda: plant.servers[1].reads[2] > 1)
     assert [server.connections for server in plant.servers] == [[1], [1], [1]]
+
+
+async def test_what_the_agent_amends_by_itself_meanwhile_does_not_bring_the_old_configuration_back(plant):
+    async with running(plant.config, plant.state) as asked:
+        stages = asked.agent.stages
+        plant.lines.pop("d2")
+        plant.write()
+        held = stages.reload._one
+        await held.acquire()
+        note = stages._ground.configuration.note("file", "test", "one less")
+        reloading = asyncio.create_task(stages.reload.apply(Source.of(plant.config), note))
+        await asyncio.sleep(0)  # it stands in line
+        amending = asyncio.create_task(stages.reload.switch())
+        await asyncio.sleep(0)
+        held.release()
+        await asyncio.gather(reloading, amending)
+        assert asked.agent.stages._ground.configuration.loaded.site.devices.keys() == {"d0", "d1"}
+        assert len(stages.connections.drivers) == 2
+
+
+async def test_a_part_with_a_defect_keeps_no_configuration_from_running(plant, tmp_path):
+    async with running(plant.config, plant.state) as asked:
+
+        def trips(_loaded):
+            raise ZeroDivisionError("a defect")
+
+        asked.agent.stages.reload.follow(trips)
+        await plant.read_on()
+        plant.profile(1, more="  c: {at: holding 2, as: uint16}\n")
+        await asked("config.reload", who="test", why="one more")
+        await plant.read_on()
+        assert plant.servers[1].reads[2]
+    assert plant.holes(tmp_path) == {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import msgpack
 import pytest
 
 from tests.edge.counting import CountingServer
 from tests.edge.running_agent import running
-from twinedge import remote
+from twinedge import connections, remote
 from twinedge.downlink.receiver import StillOpenError
 from twinedge.remote import TARGET, Remote, failure, parse
 from twinmodel.errors import ConfigError, ConflictError, DeniedError, InputError
@@ -204,3 +205,53 @@ def test_what_was_not_there_before_or_is_gone_on_purpose_fails_no_probation():
     assert "1 devices" in failure(before, status(("a", False)))
     assert "no session" in failure(before, status(("a", True), connected=False))
     assert "CERT_EXPIRED" in failure(before, status(("a", True), degraded=["STORE_FULL", "CERT_EXPIRED"]))
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_one_that_had_proven_itself_when_the_agent_died_is_told_as_applied_when_it_comes_again(
+    tmp_path, site, servers, settled
+):
+    config, state = tmp_path / "site.yaml", tmp_path / "state"
+    async with gateway(config, state) as here:
+        sent = directive(site + "# other\n", base=here.configuration.digest)
+        with pytest.raises(StillOpenError):
+            await here.remote.obey(sent)
+        assert await here.end() == ("1", "")
+        record = here.configuration.record
+        if not settled:  # it died between the two files
+            here.configuration.history.settle(replace(record, outcome="probation"))
+    async with gateway(config, state) as here:
+        assert here.configuration.record == record
+        await here.remote.obey(sent)
+        assert here.configuration.record == record
+        assert here.configuration.history.get(record.number).outcome == "applied"
+
+
+async def test_what_would_only_show_at_the_next_start_cannot_be_sent(tmp_path, site, servers):
+    async with gateway(tmp_path / "site.yaml", tmp_path / "state") as here:
+        first = here.configuration.digest
+        with pytest.raises(DeniedError, match="cannot be tried"):
+            await here.remote.obey(directive(site.replace("port: 0}", "port: 1}")))
+        assert here.configuration.digest == first
+
+
+async def test_a_defect_while_it_is_watched_does_not_leave_a_trial_without_an_end(tmp_path, site, servers, monkeypatch):
+    monkeypatch.setattr(connections, "RESTART_S", 0.01)
+    async with running(tmp_path / "site.yaml", tmp_path / "state") as asked:
+        here = Gateway(asked, tmp_path / "state")
+        task = asyncio.create_task(connections.keep("remote", here.remote.run))
+        await servers[0].until(lambda: servers[0].reads[0] > 2)
+        with pytest.raises(StillOpenError):
+            await here.remote.obey(directive(site + "# other\n"))
+        status, defects = here.remote._status, iter([ZeroDivisionError("a defect")])
+
+        async def trips():
+            for defect in defects:
+                raise defect
+            return await status()
+
+        here.remote._status = trips
+        assert await here.end() == ("1", "")
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

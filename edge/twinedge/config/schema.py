@@ -217,5 +217,5 @@ class Site(Strict):
     spool: Spool = Spool()
     status: Status = Status()
     config: Changes = Changes()
-    uplink: str | None = None
+    uplink: str | None = Field(None, pattern=r"^\S+:\d{1,5}$")
     northbound: Northbound | None = None

@@ -68,7 +68,7 @@ class Uplink:
     """The gateway's one connection to its coordinator; all calls come from the event loop.
 
     Args:
-        address: `host:port` of the coordinator.
+        address: `host:port` of the coordinator, see `use`.
         credentials: read before each connection, so that a renewed certificate is used; may raise a TwinError.
         spool: what is sent.
         downlink: where directives go.
@@ -132,9 +132,16 @@ class Uplink:
         self._retry.set()
 
     def reopen(self) -> None:
-        """Ends an open session for one that begins with what is present now: a catalogue that was before it, again."""
-        self._reopens = self._machine.state is EdgeState.OPEN
+        """Ends an open session for one that begins with what is present now: an earlier catalogue, again."""
+        self._reopens |= self._machine.state is EdgeState.OPEN
         self._stir()
+
+    def use(self, address: str) -> None:
+        """Connects to this address from now on; a session with another one ends."""
+        if address != self._address:
+            self._address, self._reopens = address, True
+            self.retry_now()
+            self._stir()
 
     def status(self) -> UplinkStatus:
         """How the uplink stands, for the local page."""
@@ -266,7 +273,7 @@ class Uplink:
     async def _look_around(self, call: _Call) -> Close | None:
         """What may have come up while a message was handled."""
         if self._reopens:
-            return Close("RETRY_AFTER", "the session opens anew, with a catalogue it knew before", 0, False)
+            return Close("RETRY_AFTER", "the session opens anew, with an older catalogue or elsewhere", 0, False)
         if self._machine.state is EdgeState.OPEN:
             while self._reports:
                 await self._write(call, self._reports.popleft())

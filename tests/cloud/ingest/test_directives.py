@@ -121,3 +121,18 @@ async def test_a_wish_for_a_coarser_period_reaches_the_spool_at_once_in_the_next
             coordinator.store.wanted = [one]
             coordinator.servicer.notify_directive(GATEWAY)
             await until(lambda: spool.wishes == [*told, Coarsen(Stream.BULK, 0, 0)])
+
+
+async def test_another_address_ends_the_session_and_begins_one_there_and_a_wrong_one_is_left_again():
+    first, second, spool = Coordinator(), Coordinator(), MemorySpool().boot()
+    async with first.up(), second.up(), dialling(first, spool) as sender:
+        await until(lambda: sender.status().connected)
+        sender.use(f"localhost:{second.port}")
+        spool.append()
+        sender.wake()
+        await until(lambda: second.committed)
+        assert not first.committed
+        sender.use("localhost:1")
+        await until(lambda: not sender.status().connected)
+        sender.use(f"localhost:{first.port}")
+        await until(lambda: sender.status().connected)
