@@ -12,6 +12,7 @@ import pytest
 from tests.cloud.plant import alarm
 from tests.contract.plant import KEY, NOW, Edge, catalogue, invite, stored
 from twincloud.filters import parse
+from twincloud.storage import alarm_fold
 from twincloud.storage.alarms import ALARM_COLUMNS, ALARM_FIELDS
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.records_alarms import OWN, AlarmAsk, AlarmChoice, alarm_id
@@ -135,6 +136,27 @@ def test_what_is_no_record_stops_no_commit_and_is_counted(store, edge):
     assert (commit.samples, commit.unreadable) == (6, 4)
     assert sorted(listed(store)) == [("huge", "UNACK"), ("new", "UNACK")]
     assert len(stored(store)) == 6
+
+
+def test_new_names_take_the_place_of_what_is_over_and_of_nothing_that_stands(store, edge, monkeypatch):
+    monkeypatch.setattr(alarm_fold, "ALARMS_MAX", 4)
+    monkeypatch.setattr(alarm_fold, "FORGOTTEN", 2)
+    edge.send(store, [edge.tell(said("a"), said("b", State.NORM), said("c", State.NORM), said("d", State.NORM))])
+    commit = edge.send(store, [edge.tell(said("e"), said("d", State.NORM, 2))])
+    assert commit.unreadable == 0
+    assert sorted(listed(store)) == [("a", "UNACK"), ("d", "NORM"), ("e", "UNACK")]
+    commit = edge.send(store, [edge.tell(*(said(name) for name in "fghi"))])
+    assert commit.unreadable == 2, "only `d` was over"
+    assert sorted(listed(store)) == [(name, "UNACK") for name in "aefg"]
+
+
+def test_source_names_a_twin_a_signal_or_all_signals_of_a_device(store, edge):
+    sources = ("pump-1", "pump-1/model", "plc0.flow", "plc1", "plc", "plc0.flo", "", "nobody")
+    edge.send(store, [edge.tell(*(said(f"r{n}", source=source) for n, source in enumerate(sources)))])
+    found = {one.record.source: one.twins for one in store.alarms("acme", EVERYTHING).items}
+    assert [found[source] for source in sources] == [
+        ("pump-1",), ("pump-1",), ("pump-0",), ("pump-1",), (), (), (), (),
+    ]  # fmt: skip
 
 
 def test_alarms_are_chosen_by_what_they_are_and_paged_by_priority(store, edge):

@@ -9,13 +9,14 @@ number of the sample. So what comes twice or late changes nothing, and neither d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import structlog
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from twincloud.storage.database import Database, Row
 from twincloud.storage.part import Bound, News
@@ -29,6 +30,8 @@ from twinmodel.signal import ALARMS_SIGNAL, Batch, Kind
 
 ALARMS_MAX: Final = 10_000
 """Alarms kept of one gateway; as many as it may have rules."""
+FORGOTTEN: Final = 100
+"""Alarms that are forgotten at once where there is no room, of those that are over, the oldest first."""
 TWINS_MAX: Final = 16
 """Twins that one alarm is shown at."""
 _I64_MAX: Final = 2**63 - 1
@@ -81,15 +84,16 @@ class AlarmFold:
             return ()
         signal, twins = bound.names.index(ALARMS_SIGNAL), dict[str, None]()
         boot_id, seq = place
+        sources = Sources(bound)
         for batch in batches:
             if batch.kind is Kind.STRING:
                 for at in np.flatnonzero(batch.signal == signal).tolist():
                     said = self._read(key, gateway_id, str(batch.value[at]))
                     if said is not None:
-                        about = twins_about(said, bound)
-                        twins |= dict.fromkeys(about)
+                        of = sources.twins_about(said.source)
+                        twins |= dict.fromkeys(of)
                         t_ns = int(batch.t_ns[at])
-                        one = _Said(key, gateway_id, said, about, t_ns, boot_id, seq + at, received_ns)
+                        one = _Said(key, gateway_id, said, of, t_ns, boot_id, seq + at, received_ns)
                         self._said.append(one)
             seq += len(batch)
         return tuple(twins)
@@ -123,11 +127,15 @@ class AlarmFold:
         }
         room = self._room({gateway_id for gateway_id, _ in wanted.keys() - rows.keys()})
         changed: dict[tuple[int, str], dict[str, Any]] = {}
+        full: set[int] = set()
         for one in self._said:
             name = (one.gateway_id, one.record.alarm)
             known = rows.get(name)
             if known is None:
+                if not room[one.gateway_id] and one.gateway_id not in full:
+                    room[one.gateway_id] = self._forget(one.gateway_id, wanted.keys())
                 if not room[one.gateway_id]:
+                    full.add(one.gateway_id)
                     self._refuse(one.key, one.gateway_id, f"{ALARMS_MAX} alarms of one gateway")
                     continue
                 room[one.gateway_id] -= 1
@@ -137,6 +145,16 @@ class AlarmFold:
         self._said.clear()
         self._database.upsert(self._connection, alarms, list(changed.values()))
         return [news_of(wanted[name], row, now_ns) for name, row in changed.items()]
+
+    def _forget(self, gateway_id: int, needed: Collection[tuple[int, str]]) -> int:
+        """Makes room for alarms of new names, as of devices that name each lot's by its own; gives how much."""
+        over = self._connection.execute(_OVER, {"of_gateway": gateway_id, "many": FORGOTTEN}).scalars().all()
+        doomed = [alarm for alarm in over if (gateway_id, alarm) not in needed]
+        if doomed:
+            self._connection.execute(
+                delete(alarms).where(alarms.c.gateway_id == gateway_id, alarms.c.alarm.in_(doomed))
+            )
+        return len(doomed)
 
     def _room(self, gateways: Iterable[int]) -> dict[int, int]:
         """How many more alarms each gateway may have; only asked where there is a new one."""
@@ -186,17 +204,49 @@ def news_of(key: GatewayKey, row: Row, now_ns: int) -> News:
     return News(key.tenant, key.site, "alarm", str(row["id"]), now_ns, body)
 
 
-def twins_about(record: AlarmRecord, bound: Bound) -> tuple[str, ...]:
-    """Twins that an alarm is about: the one it names, else those that its signal, or its device's signals, make up."""
-    source = record.source
-    twin = source.partition("/")[0]
-    if any(key.twin == twin for key in bound.twins):
-        return (twin,)
-    device = f"{source}."
-    places = [at for at, name in enumerate(bound.names) if name == source or name.startswith(device)]
-    found = bound.twins_of(np.asarray(places, np.uint32)) if places and bound.twins else []
-    return tuple(key.twin for key in found[:TWINS_MAX])
+class Sources:
+    """What the alarms of a block are about: signals and twins by name, looked up for each of them.
+
+    A gateway may tell of thousands at once, each of another of its signals, while all others wait for the commit.
+    """
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+        self._twins: frozenset[str] | None = None
+        self._sorted: tuple[list[str], list[int]] = ([], [])
+        self._found: dict[str, tuple[str, ...]] = {}
+
+    def twins_about(self, source: str) -> tuple[str, ...]:
+        """Twins it is about: the one it names, else those that its signal, or its device's signals, make up."""
+        known = self._found.get(source)
+        if known is None:
+            known = self._found[source] = self._look(source)
+        return known
+
+    def _look(self, source: str) -> tuple[str, ...]:
+        if self._twins is None:
+            names = self._bound.names
+            places = sorted(range(len(names)), key=names.__getitem__) if self._bound.twins else []
+            self._twins = frozenset(key.twin for key in self._bound.twins)
+            self._sorted = ([names[place] for place in places], places)
+        twin = source.partition("/")[0]
+        if twin in self._twins:
+            return (twin,)
+        ordered, order = self._sorted
+        # Of those that begin with "device." the first one not smaller, and the first behind them all: "/" follows ".".
+        spans = ((bisect_left(ordered, source), bisect_right(ordered, source)),
+                 (bisect_left(ordered, f"{source}."), bisect_left(ordered, f"{source}/")))  # fmt: skip
+        found = [place for first, last in spans for place in order[first:last]]
+        if not found:
+            return ()
+        return tuple(key.twin for key in self._bound.twins_of(np.asarray(found, np.uint32))[:TWINS_MAX])
 
 
 KNOWN = select(alarms).where(alarms.c.gateway_id == bindparam("of_gateway"), alarms.c.alarm == bindparam("of_alarm"))
 _COUNT = select(func.count()).select_from(alarms).where(alarms.c.gateway_id == bindparam("of_gateway"))
+_OVER = (
+    select(alarms.c.alarm)
+    .where(alarms.c.gateway_id == bindparam("of_gateway"), alarms.c.standing.is_(False), alarms.c.alarm != OWN)
+    .order_by(alarms.c.committed_ns, alarms.c.alarm)
+    .limit(bindparam("many"))
+)
