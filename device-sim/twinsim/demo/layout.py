@@ -29,7 +29,7 @@ LINK = "wan"
 SWAPPED = ("south", "tank-5")
 SERVING = "north/n2"
 SCADA_USER, SCADA_PASSWORD_FILE = "scada", "scada.pw"
-ALARMS: Mapping[str, Any] = {"drift": {"on": "*", "drift": True}}
+ALARMS: Mapping[str, Any] = {"drift": {"on": "*", "drift": True, "delay": "15s"}}
 SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "north/n1": {
         "alarms": {

@@ -70,7 +70,11 @@ class Running:
         agents: gateway `site/name` -> its program.
         contents: gateway -> its site.yaml.
         kills_ns: wall times of SIGKILLs of agents.
+        packages: signed models, in the order of the plan.
+        agent_program: how agents are started; benches put stop-watches around them.
     """
+
+    agent_program: tuple[str, ...] = ("twinedge",)
 
     def __init__(self, plan: Deployment, folder: Path, state: Path, clock: Clock, ports: Ports) -> None:
         """Prepares it; `folder` is where the paths of `plan.models` start."""
@@ -80,6 +84,7 @@ class Running:
         self.agents: dict[str, Program] = {}
         self.contents: dict[str, dict[str, Any]] = {}
         self.kills_ns: list[int] = []
+        self.packages: list[bytes] = []
         self.announced: Mapping[str, Any] = {}
         self._status_ports: dict[str, int] = {}
         self._away: set[str] = set()
@@ -115,7 +120,8 @@ class Running:
         with ThreadPoolExecutor(4) as pool:
             packages = pool.submit(self._build_models)
             self._start_coordinator()
-            self._publish_models(packages.result())
+            self.packages = packages.result()
+            self._publish_models()
             self.announced = devices.wait_ready(START_S)
             # A broker of MQTT 3.1.1 cannot say that nobody listens, so what publishes begins when somebody does.
             speakers = [name for name, protocol in self.protocols.items() if protocol == "mqtt"]
@@ -162,10 +168,10 @@ class Running:
         signing.save_private_key(self.state / "model-key.pem", key)
         return [signing.sign(build(self.folder / name), key) for name in self.plan.models]
 
-    def _publish_models(self, packages: list[bytes]) -> None:
+    def _publish_models(self) -> None:
         public = signing.public_pem(signing.load_private_key(self.state / "model-key.pem").public_key())
         self.operator.call("POST", "signers", body={"name": "desk", "public_key_pem": public.decode()})
-        for package in packages:
+        for package in self.packages:
             self.operator.call("POST", "models", body=package)
 
     def _join_and_run(self, name: str) -> None:
@@ -198,7 +204,8 @@ class Running:
     def run_agent(self, name: str) -> Program:
         """Starts the agent of a gateway that has joined."""
         short = name.partition("/")[2]
-        arguments = ["twinedge", "run", "--config", str(self.config_of(name)), "--state", str(self.state_of(name))]
+        arguments = [*self.agent_program, "run", "--config", str(self.config_of(name))]
+        arguments += ["--state", str(self.state_of(name))]
         ready = self.state / f"{short}-ready.json"
         arguments += ["--kernel-cache", str(kernel_cache()), "--ready-file", str(ready)]
         self._away.discard(name)
