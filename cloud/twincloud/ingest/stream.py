@@ -107,7 +107,7 @@ class GatewayStream:
         self._reader: asyncio.Task[Any] | None = None
         self._writing = self._delivering = self._news = self._ended = False
         self._written: asyncio.Future[None] | None = None
-        self._delivered: frozenset[str] = frozenset()
+        self._delivered, self._unanswered = frozenset[str](), set[str]()
         self._recheck_ns = clock.boot_ns() + limits.recheck_ns
         self._asked: dict[tuple[Stream, str], Coarsen] = {}
         self._offset_ns: int | None = None
@@ -166,9 +166,9 @@ class GatewayStream:
 
     async def _leave(self) -> None:
         try:
+            await self._in_thread(self._store.close_session, self._gateway, self._opened, self._clock.wall_ns())
             if self._commands is not None:
                 await self._in_thread(self._commands.session_ended, self._gateway, self._opened)
-            await self._in_thread(self._store.close_session, self._gateway, self._opened, self._clock.wall_ns())
         except TwinError as error:
             _log.warning("departure not noted", gateway=self._gateway.gateway, reason=error.reason)
 
@@ -191,11 +191,7 @@ class GatewayStream:
                     await self._open(action.hello)
                 case Keep():
                     await self._in_thread(
-                        self._store.put_catalogue,
-                        self._gateway,
-                        self.session,
-                        action.catalogue,
-                        self._clock.wall_ns(),
+                        self._store.put_catalogue, self._gateway, self.session, action.catalogue, self._clock.wall_ns()
                     )
                     await self._assign_defaults()
                 case Note():
@@ -271,8 +267,7 @@ class GatewayStream:
 
     def _offset(self, found_ns: int) -> int | None:
         """What our clock is ahead of the gateway's, the way of the message included; None when that is no news."""
-        told_ns = self._offset_ns
-        if told_ns is not None and abs(found_ns - told_ns) < OFFSET_NEWS_NS:
+        if self._offset_ns is not None and abs(found_ns - self._offset_ns) < OFFSET_NEWS_NS:
             return None
         self._offset_ns = found_ns
         return found_ns
@@ -286,6 +281,10 @@ class GatewayStream:
         except MissingError:
             # A gateway keeps its last outcomes for ever; the store may have forgotten the directive.
             _log.info("outcome of an unknown directive", gateway=self._gateway.gateway, directive=state.id)
+        self._unanswered.discard(state.id)
+        # A mailbox gives a bounded number at once: more may wait behind those that are answered.
+        if state.id in self._delivered and 2 * len(self._unanswered) <= len(self._delivered):
+            self.look_for_directives()
 
     async def _settle_step(self, state: CommandState) -> None:
         """Keeps a step of a command, and confirms its end once that is kept."""
@@ -305,10 +304,8 @@ class GatewayStream:
             if self._machine.takes_commands:
                 self.feed(Ordered(command))
                 continue
-            text = "this agent knows no commands"
-            refused = CommandState(
-                command.id, CommandStep.FAILED, "UPGRADE_REQUIRED", text, at_ns=self._clock.wall_ns()
-            )
+            text, now_ns = "this agent knows no commands", self._clock.wall_ns()
+            refused = CommandState(command.id, CommandStep.FAILED, "UPGRADE_REQUIRED", text, at_ns=now_ns)
             await self._in_thread(self._commands.settle, self._gateway, refused)
 
     async def _deliver(self) -> None:
@@ -319,6 +316,7 @@ class GatewayStream:
                 waiting, wishes = await self._in_thread(self._waiting)
                 fresh = [directive for directive in waiting if directive.id not in self._delivered]
                 self._delivered = frozenset(directive.id for directive in waiting)
+                self._unanswered = set(self._delivered)
                 for directive in fresh:
                     self.feed(Desired(directive))
                 self._tell_wishes(wishes)

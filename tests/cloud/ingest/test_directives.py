@@ -23,6 +23,7 @@ from tests.cloud.ingest.memory import (
     running,
     until,
 )
+from twincloud.downlink.mailbox import DIRECTIVES_MAX
 from twincloud.storage.contract import GatewayKey, Wish
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import MissingError, UnreachableError
@@ -50,6 +51,18 @@ async def test_directives_are_delivered_once_a_session_and_at_once_when_notified
         coordinator.servicer.notify_directive(GATEWAY)
         await asyncio.sleep(0.1)
         assert sender.status().connected
+
+
+async def test_more_directives_than_are_given_at_once_come_as_those_before_are_answered():
+    coordinator, downlink, told = Coordinator(), SilentDownlink(), DIRECTIVES_MAX + 50
+    for n in range(told):
+        coordinator.store.directives[f"d{n:03}"] = directive(f"d{n:03}", n)
+    async with coordinator.up(), dialling(coordinator, MemorySpool().boot(), downlink=downlink) as sender:
+        await until(lambda: len(downlink.offered) == DIRECTIVES_MAX)
+        for one in downlink.offered[: DIRECTIVES_MAX // 2]:
+            sender.report(DirectiveState(one.id, Outcome.APPLIED, "", "", b"", 5))
+        await until(lambda: len(downlink.offered) == told)
+        assert len({one.id for one in downlink.offered}) == told, "each of them once"
 
 
 async def test_a_model_assigned_when_the_catalogue_comes_is_delivered_in_the_same_session():
