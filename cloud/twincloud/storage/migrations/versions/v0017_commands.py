@@ -40,7 +40,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["gateway_id"], ["gateways.id"], name=op.f("fk_commands_gateway_id_gateways")),
         sa.PrimaryKeyConstraint("tenant", "id", name=op.f("pk_commands")),
     )  # fmt: skip
-    op.create_index(op.f("ix_commands_gateway_id"), "commands", ["gateway_id", "state"])
+    op.create_index(op.f("ix_commands_gateway_id_state"), "commands", ["gateway_id", "state"])
     op.create_index("ix_commands_state", "commands", ["state", "deadline_ns"])
     op.create_index("ix_commands_tenant", "commands", ["tenant", "number"])
     op.create_index("ix_commands_site", "commands", ["tenant", "site", "twin", "number"])
@@ -52,7 +52,7 @@ def upgrade() -> None:
         _blob("content"), _blob("digest"),
         sa.PrimaryKeyConstraint("tenant", "number", name=op.f("pk_command_steps")),
     )  # fmt: skip
-    op.create_index(op.f("ix_command_steps_command"), "command_steps", ["command", "number"])
+    op.create_index(op.f("ix_command_steps_command_number"), "command_steps", ["command", "number"])
 
 
 def downgrade() -> None:
