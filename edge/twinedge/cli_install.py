@@ -51,7 +51,8 @@ def service_install(
     """
     from twinedge.install import unit  # noqa: PLC0415 - --help stays fast
 
-    service = unit.Service(program or unit.this_program(), config, state, user)
+    serial = unit.has_serial(root / config.relative_to("/")) if config.is_absolute() else False
+    service = unit.Service(program or unit.this_program(), config, state, user, serial)
     if print_only:
         click.echo(unit.unit_text(service), nl=False)
         return

@@ -36,10 +36,11 @@ LOG_LINES = 2000
 LOG_TIMEOUT_S = 20
 HISTORY_MAX = 5
 BLANK = "[blanked]"
-_SECRET_KEYS = ("password", "token", "secret", "user", "username", "credential")
+_SECRET_KEYS = ("password", "passwd", "passphrase", "pwd", "token", "secret", "user", "username", "credential")
 _KEY = re.compile(
     rf"(?i)\b([a-z0-9_-]*(?:{'|'.join(_SECRET_KEYS)})[a-z0-9_-]*)(\"?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,}}\n]+)"
 )
+_BEARER = re.compile(r"(?i)\b(authorization:\s*\w+|bearer)\s+\S{6,}")
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 _PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _RANDOM = re.compile(
@@ -80,6 +81,7 @@ def blanked(text: str) -> str:
     """A text without what could be a secret or a person; digests, which are all hexadecimal, stay."""
     text = _PEM.sub(BLANK, text)
     text = _USERINFO.sub(f"{BLANK}@", text)
+    text = _BEARER.sub(lambda found: f"{found[1]} {BLANK}", text)
     text = _KEY.sub(lambda found: found[1] + found[2] + BLANK, text)
     text = _MAIL.sub(BLANK, text)
     return _RANDOM.sub(lambda found: found[0] if _HEX.fullmatch(found[0]) else BLANK, text)
@@ -117,10 +119,11 @@ def _configuration(place: Place) -> Iterator[tuple[str, str]]:
         if profile.name not in seen and len(seen) < FILES_MAX:
             seen.add(profile.name)
             yield f"config/profiles/{profile.name}.json", profile.model_dump_json(by_alias=True, exclude_defaults=True)
-    kept = sorted((place.state / "config").glob("*"), key=lambda path: path.name)[-HISTORY_MAX:]
-    for path in kept:
+    folder = place.state / "config"
+    kept = sorted(path for path in folder.glob("*") if path.name.isdigit())[-HISTORY_MAX:]
+    for path in [folder / "in_force.json", *(one / name for one in kept for name in ("record.json", "site.yaml"))]:
         if path.is_file():
-            yield f"config/history/{path.name}", _read(path)
+            yield f"config/history/{path.relative_to(folder)}", _read(path)
 
 
 def _certificates(state: Path) -> Iterator[tuple[str, str]]:
@@ -178,7 +181,10 @@ def _journal() -> str:
 def _listing(folder: Path) -> str:
     rows = []
     for path in sorted(folder.rglob("*"))[:FILES_MAX]:
-        facts = path.lstat()
+        try:
+            facts = path.lstat()
+        except OSError:
+            continue  # the agent has taken it away meanwhile
         rows.append(f"{facts.st_mode & 0o7777:04o} {facts.st_uid:>6} {facts.st_size:>12} {path.relative_to(folder)}")
     return "\n".join(rows) + "\n"
 

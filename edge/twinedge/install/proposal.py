@@ -86,7 +86,7 @@ def refuse_nothing(devices: Mapping[str, Found]) -> None:
     """Raises MissingError DEVICE_UNREACHABLE when no profile fits anything that was found."""
     if not any(one.profile for one in devices.values()):
         what = f"{len(devices)} found, none of a known profile" if devices else "nobody answers there"
-        hint = "look closer with `twinedge probe`; `twinedge browse ADDRESS --as-profile FILE` drafts a profile"
+        hint = "look closer with `twinedge probe`; `twinedge browse` drafts a profile where none fits"
         raise MissingError("NO_DEVICE_FOUND", f"{what}: nothing was written", hint=hint)
 
 
@@ -107,4 +107,5 @@ def _entries(one: Found, profile: str) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """What devices say may hold what YAML allows nowhere, or a terminal obeys."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -23,6 +23,16 @@ UNIT_FOLDER = Path("etc/systemd/system")
 USER = "twinedge"
 RUN_TIMEOUT_S = 60
 _USER_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+_SERIAL = "".join(
+    f"{line}\n"
+    for line in (
+        "# Serial lines and nothing else; on Debian they belong to the group dialout.",
+        "DevicePolicy=closed",
+        *(f"DeviceAllow=char-{kind} rw" for kind in ("ttyS", "ttyUSB", "ttyACM", "ttyAMA")),
+        "SupplementaryGroups=dialout",
+    )
+)
+_SERIAL_ADDRESS = re.compile(r"^[^#\n]*\bmodbus:\s*[\"']?(rtu:|/dev/)", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 
 Run = Callable[[Sequence[str]], None]
@@ -37,12 +47,14 @@ class Service:
         program: the `twinedge` of this installation.
         config, state: as `run` takes them.
         user: who runs it.
+        serial: whether it opens serial lines.
     """
 
     program: Path
     config: Path
     state: Path
     user: str = USER
+    serial: bool = False
 
 
 def this_program() -> Path:
@@ -51,6 +63,14 @@ def this_program() -> Path:
     if not program.exists():
         raise MissingError("FILE_MISSING", f"no {program}", hint="call the twinedge of the installation itself")
     return program
+
+
+def has_serial(config: Path) -> bool:
+    """Whether a site.yaml names a serial line, which the unit has to let through; it need not be valid yet."""
+    try:
+        return _SERIAL_ADDRESS.search(config.read_text(errors="replace")) is not None
+    except OSError:
+        return False
 
 
 def unit_text(service: Service) -> str:
@@ -77,7 +97,10 @@ def unit_text(service: Service) -> str:
             "StateDirectory=twinedge\n", f"ReadWritePaths={service.state}\n"
         )
         text = text.replace("StateDirectoryMode=0700\n", "")
-    if service.program.is_relative_to("/home") or service.program.is_relative_to("/root"):
+    if service.serial:
+        text = text.replace("PrivateDevices=yes\n", _SERIAL)
+    places = (service.program, service.config, service.state)
+    if any(place.is_relative_to(home) for place in places for home in ("/home", "/root")):
         text = text.replace("ProtectHome=yes\n", "ProtectHome=read-only\n")
     return text
 

@@ -105,7 +105,10 @@ class Connection:
             if writes and not self._settled:
                 self._settle(self._db)
                 self._settled = True
+            before = self._db.total_changes()
             yield self._db
+            # What finds nothing to write succeeds on a full disk, too.
+            wrote = self._db.total_changes() != before
         except (apsw.Error, OSError) as error:
             found = storage_error(error, self._path)
             self._count(found, writes=writes)
@@ -117,7 +120,7 @@ class Connection:
             if self._db is None:
                 self._count(error, writes=writes)
             raise
-        if writes and self.refusing:
+        if writes and wrote and self.refusing:
             self.refusing = False
             log.info("spool.back", path=str(self._path))
 

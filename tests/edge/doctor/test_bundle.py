@@ -68,6 +68,19 @@ def test_no_key_password_token_or_person_is_in_a_bundle(place, tmp_path):
         assert secret not in everything
 
 
+def test_the_configurations_before_are_in_a_bundle(place, tmp_path):
+    for number in range(1, 9):
+        folder = place.state / f"config/{number:04d}"
+        folder.mkdir(parents=True)
+        (folder / "site.yaml").write_text(f"site: {number}\npassword: hunter2\n")
+        (folder / "record.json").write_text('{"who": "otto"}')
+    names = write_bundle(place, [], tmp_path / "b.tar.gz")
+    assert [n for n in names if n.startswith("config/history")] == [
+        f"config/history/{number:04d}/{name}" for number in range(4, 9) for name in ("record.json", "site.yaml")
+    ]
+    assert "hunter2" not in "".join(contents(tmp_path / "b.tar.gz").values())
+
+
 def test_a_bundle_that_cannot_be_written_leaves_nothing_behind(place, tmp_path):
     with pytest.raises(StorageError):
         write_bundle(place, [], tmp_path / "no/such/b.tar.gz")
@@ -80,6 +93,8 @@ def test_a_bundle_that_cannot_be_written_leaves_nothing_behind(place, tmp_path):
         ("password: hunter2", f"password: {BLANK}"),
         ('{"api_token": "x y z"}', f'{{"api_token": {BLANK}}}'),
         ("mqtt://ann:pw@broker:1883", f"mqtt://{BLANK}@broker:1883"),
+        ("Authorization: Bearer abc.def123", f"Authorization: Bearer {BLANK}"),
+        ("passwd=hunter2", f"passwd={BLANK}"),
         (f"digest {'0af9' * 16}", f"digest {'0af9' * 16}"),
         (
             "/opt/hybridtwin/lib/python3.11/site-packages/asyncua",

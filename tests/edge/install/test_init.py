@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from click.testing import CliRunner
 
@@ -113,3 +115,11 @@ async def test_of_several_hosts_only_those_that_answer_are_asked(tmp_path):
         found = await find_modbus(places, [1], clock=SystemClock(), profiles=None, timeout_s=2.0, tell=said.append)
     assert [one.address for one in found] == [f"tcp://127.0.0.1:{port}"]
     assert "modbus: 1 of 3 answer" in said
+
+
+def test_what_a_device_says_of_itself_cannot_break_the_file(tmp_path):
+    rude = replace(METER, why="it says \x1b[2J\x00\ud800\nsite: other", step="\x07")
+    path = tmp_path / "site.yaml"
+    write_site(path, site_text("plant-a", named([rude]), disk="64MiB", profiles=None), replace=False)
+    assert load_site(path).site.site == "plant-a"
+    assert "\x1b" not in path.read_text()

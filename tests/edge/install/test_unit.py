@@ -28,11 +28,38 @@ def test_the_unit_names_this_installation_and_keeps_its_restrictions():
 
 
 def test_a_state_elsewhere_may_be_written_and_a_program_at_home_read():
-    text = unit.unit_text(unit.Service(Path("/") / "home" / "ann/v/bin/twinedge", Path("/srv/site.yaml"), Path("/srv/t"), "ann"))
+    text = unit.unit_text(
+        unit.Service(Path("/") / "home" / "ann/v/bin/twinedge", Path("/srv/site.yaml"), Path("/srv/t"), "ann")
+    )
     found = values(text)
     assert (found["ReadWritePaths"], found["ProtectHome"], found["User"]) == ("/srv/t", "read-only", "ann")
     assert "StateDirectory" not in found
     assert "StateDirectoryMode" not in found
+
+
+@pytest.mark.parametrize(("config", "state"), [("/home/ann/site.yaml", "/srv/t"), ("/srv/site.yaml", "/root/t")])
+def test_a_configuration_or_a_state_at_home_can_be_reached(config, state):
+    text = unit.unit_text(unit.Service(SERVICE.program, Path(config), Path(state)))
+    assert values(text)["ProtectHome"] == "read-only"
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ('modbus: "rtu:///dev/ttyUSB0?baud=9600"', True),
+        ("modbus: tcp://127.0.0.1:1", False),
+        ("# modbus: rtu:///x", False),
+    ],
+)
+def test_serial_lines_are_let_through_where_a_device_is_behind_one(tmp_path, address, wanted):
+    config = tmp_path / "etc/hybridtwin/twinedge.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"devices:\n  {address}\n")
+    ended = CliRunner().invoke(
+        cli, ["service", "install", "--print", "--program", "/opt/x/bin/twinedge", "--root", str(tmp_path)]
+    )
+    text = ended.output
+    assert ("DeviceAllow=char-ttyUSB rw" in text, "PrivateDevices=yes" in text) == (wanted, not wanted)
 
 
 @pytest.mark.parametrize("state", ["relative", "/var/lib/a b", "/var/%h", "/var/x\nUser=root"])

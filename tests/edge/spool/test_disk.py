@@ -2,6 +2,7 @@
 
 import apsw
 import pytest
+from structlog.testing import capture_logs
 
 from twinedge.spool.inspect import verify
 from twinedge.spool.recover import ASIDE
@@ -45,6 +46,20 @@ def test_what_is_stored_can_be_sent_and_acknowledged_while_the_disk_refuses(benc
     assert spool.acknowledge([]) == 20
     assert [(i.first_seq, i.last_seq) for i in bench.everything(spool)] == [(20, 29), (30, 39)]
     assert spool.ledger() == []
+    spool.close()
+
+
+def test_a_disk_that_refuses_for_long_is_told_once_and_once_that_it_is_back(bench, world):  # noqa: F811
+    spool = bench.open(vfs="cached-disk")
+    bench.append(spool)
+    world.refusal, world.refuses = apsw.FullError("no space"), ("write",)
+    with capture_logs() as logs:
+        for _ in range(5):
+            with pytest.raises(StorageError):
+                bench.append(spool)
+        world.refuses = ()
+        bench.append(spool)
+    assert [entry["event"] for entry in logs if entry["log_level"] != "debug"] == ["spool.lost", "spool.back"]
     spool.close()
 
 
