@@ -124,7 +124,8 @@ class Remote:
             return
         if not configuration.loaded.site.config.remote:
             hint = "write `config: {remote: true}` into site.yaml on the gateway and reload it"
-            raise DeniedError("FORBIDDEN", "this gateway takes no configuration from afar", hint=hint)
+            text = "this gateway takes no configuration from afar: its own site.yaml must say `config: {remote: true}`"
+            raise DeniedError("FORBIDDEN", text, hint=hint)
         if sent.base and sent.base != configuration.digest:
             text = f"written against {sent.base[:12]}, but {configuration.digest[:12]} runs"
             raise ConflictError("CONFIG_CONFLICT", text)

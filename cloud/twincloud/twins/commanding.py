@@ -72,14 +72,14 @@ def value_for(signal: Signal, value: Value, unit: str) -> Value:
     """A value as the signal has it, in its unit; raises InputError when the signal cannot be that."""
     if signal.kind is Kind.BOOL:
         if not isinstance(value, bool):
-            raise _unfit(signal, "it is neither true nor false")
+            raise _unfit(signal, "it is neither true nor false", "write true or false")
         return value
     if signal.kind is Kind.STRING:
         if not isinstance(value, str) or len(value) > TEXT_MAX:
             raise _unfit(signal, f"it is no text of at most {TEXT_MAX} characters")
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _unfit(signal, "it is no number")
+        raise _unfit(signal, "it is no number", f"write a number, in {signal.unit or '1'}")
     if abs(value) >= _INT_MAX or not math.isfinite(value):
         raise _unfit(signal, "it is no number of 64 bits")
     if unit and unit != signal.unit:
@@ -166,5 +166,5 @@ def _signal_named(catalogue: Catalogue, target: str) -> Signal:
     return signal
 
 
-def _unfit(signal: Signal, what: str) -> InputError:
-    return InputError("VALUE_INVALID", f"value for {signal.name}: {what}", field="value")
+def _unfit(signal: Signal, what: str, hint: str | None = None) -> InputError:
+    return InputError("VALUE_INVALID", f"value for {signal.name}: {what}", hint=hint, field="value")

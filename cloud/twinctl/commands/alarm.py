@@ -222,7 +222,8 @@ def _quoted(text: str) -> str:
 
 
 def _value(view: Json) -> str:
-    if view["value"] is None:
+    # What a drift was isolated to stands in its text already.
+    if view["value"] is None or (isinstance(view["value"], str) and view["value"] in view["text"]):
         return "-"
     limit = "" if view["limit"] is None else f" ({text_of(view['limit'])})"
     return f"{text_of(view['value'])}{limit} {view['unit']}".strip()

@@ -76,6 +76,7 @@ def configure(ctx: click.Context, gateway: str, file: Path, why: str, profiles: 
     client = client_of(ctx)
     body = {"content": _text(file), "why": why, "base": base, "profiles": dict(map(_profile, profiles))}
     emit(ctx, client.send("PUT", f"{gateway_path(*client.gateway(gateway))}/configuration", body), _SENT)
+    click.echo(f"asked; `twinctl gateway configuration {gateway}` tells what becomes of it", err=True)
 
 
 @gateway.command()

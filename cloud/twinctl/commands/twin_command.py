@@ -113,8 +113,8 @@ def _seconds(text: str) -> float:
     except (ValueError, KeyError):
         value = 0.0
     if not 0 < value <= units["h"]:
-        hint = "write e.g. 30s, 2min or 1h; an hour at most"
-        raise InputError("REQUEST_INVALID", f"--deadline: {text!r} is no duration", hint=hint)
+        hint = "write e.g. 30s, 2min or 1h"
+        raise InputError("REQUEST_INVALID", f"--deadline: {text!r} is no time of more than 0 and at most 1h", hint=hint)
     return value
 
 

@@ -100,13 +100,21 @@ def ask(engine: Engine, request: Request, now: Now) -> AlarmRecord:
     return engine.tell(alarm, now.wall_ns, now, always=True)
 
 
+def _long(time_ns: int) -> str:
+    """A time as people write it: `30 d`, `24 h`, `90 s`."""
+    for unit, size_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if time_ns >= 2 * size_s * SECOND_NS or (unit != "d" and time_ns == size_s * SECOND_NS):
+            return f"{time_ns / SECOND_NS / size_s:g} {unit}"
+    return f"{time_ns / SECOND_NS:g} s"
+
+
 def _shelve(alarm: Alarm, request: Request, now: Now) -> Standing:
     longest_ns = alarm.spec.shelve_max_ns
     if not 0 < request.for_ns <= longest_ns:
         raise InputError(
             "VALUE_INVALID",
-            f"{alarm.spec.name} cannot be shelved for {request.for_ns / SECOND_NS:g} s",
-            hint=f"shelve it for more than 0 and at most {longest_ns / SECOND_NS:g} s (`shelve_max`)",
+            f"{alarm.spec.name} cannot be shelved for {_long(request.for_ns)}, at most for {_long(longest_ns)}",
+            hint="name a shorter time, or raise `shelve_max` in site.yaml",
         )
     alarm.shelved_until_boot_ns = now.boot_ns + request.for_ns
     return shelved(alarm.standing, now.wall_ns + request.for_ns)

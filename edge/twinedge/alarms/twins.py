@@ -10,9 +10,9 @@ from twinmodel.estimator import Estimate, Estimator
 from twinmodel.isolation import MODEL, NOT_ISOLABLE, PENDING
 
 _WORDS: Final = {
-    PENDING: "the cause is still looked for",
-    MODEL: "no sensor explains it, the machine has changed",
-    NOT_ISOLABLE: "whether a sensor or the machine cannot be told apart",
+    PENDING: "the cause is being isolated",
+    MODEL: "no sensor explains it, the model is to blame",
+    NOT_ISOLABLE: "sensor or model, which cannot be told apart",
 }
 
 
@@ -68,7 +68,7 @@ class Runner(Protocol):
 def in_words(verdict: str) -> str:
     """The verdict of an isolation, for people."""
     kind, _, output = verdict.partition(":")
-    return f"the sensor of {output} explains it" if output else _WORDS.get(kind, verdict)
+    return f"the sensor of {output} is to blame, not the model" if output else _WORDS.get(kind, verdict)
 
 
 def facts_of(runners: Iterable[Runner]) -> list[TwinFact]:

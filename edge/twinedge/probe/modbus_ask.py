@@ -123,6 +123,8 @@ class Asker:
                 if attempt:
                     hint = "the device takes few connections: stop other masters (an agent on this gateway too)"
                     text = f"{self._address} closes the connection when asked: {lost}"
+                    if "protocol" in str(lost):
+                        hint = "something else than Modbus TCP answers at this port: check the port"
                     raise UnreachableError("DEVICE_UNREACHABLE", text, hint=hint) from lost
                 continue
             finally:

@@ -61,7 +61,10 @@ def unreachable(url: str, refused: BaseException) -> UnreachableError:
     elif isinstance(refused, socket.gaierror):
         text, hint = f"the name {parts.hostname} is not known", "write its IP address, or mend the name server"
     elif isinstance(refused, OSError):
-        text, hint = f"no connection to {place}: {refused.strerror or refused}", "check address and network"
+        text, hint = (
+            f"no connection to {place}: {refused.strerror or refused}",
+            "check address, network, and whether an OPC UA server listens at this port",
+        )
     else:
         text = f"{place} answers, but not as an OPC UA server: {type(refused).__name__} {refused}".strip()
         hint = "check the port; it must be that of the binary protocol opc.tcp, not of HTTPS"

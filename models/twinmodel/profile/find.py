@@ -41,7 +41,7 @@ def find_profile(name: str, folders: Sequence[Path], firmware: str | None = None
     parts = name.count("/") + 1
     known = sorted({"/".join(p.with_suffix("").parts[-3:][:parts]) for p in files})
     guess = nearest(name, known)
-    looked = ", ".join(str(f) for f in folders) or "no folder"
+    looked = ", ".join(dict.fromkeys(str(f) for f in folders)) or "no folder"
     hint = f"did you mean `{guess}`?" if guess else None
     raise ConfigError("PROFILE_MISSING", f"no profile {name!r} in {looked}", hint=hint, profile=name)
 

@@ -215,7 +215,7 @@ twins:
     assert await agent.wait(2) == []
     agent.runner.says(drifting=True, isolation="sensor:level", left=("box:pump",), off=-2.5)
     stored = {record.alarm: record for _, record in await agent.wait(2)}
-    assert stored["d"].text == "tank-1 does not behave as its model: the sensor of level explains it"
+    assert stored["d"].text == "tank-1 does not behave as its model: the sensor of level is to blame, not the model"
     assert stored["r"].text == "tank-1 has left where its model holds: box:pump"
     assert stored["x"].value == 5.0
     agent.runner.says(off=1.9)
@@ -230,10 +230,10 @@ twins:
     await agent.pipeline.use(agent.catalogue)
     agent.runner.says(drifting=True, isolation="pending")
     ((_, first),) = await agent.wait(2)
-    assert first.text == "tank-1 does not behave as its model: the cause is still looked for"
+    assert first.text == "tank-1 does not behave as its model: the cause is being isolated"
     agent.runner.says(drifting=True, isolation="model")
     ((_, second),) = await agent.wait(2)
-    assert second.text == "tank-1 does not behave as its model: no sensor explains it, the machine has changed"
+    assert second.text == "tank-1 does not behave as its model: no sensor explains it, the model is to blame"
     assert (second.occurrence, second.state) == (first.occurrence, first.state)
     assert await agent.wait(2) == []
 

@@ -66,7 +66,7 @@ function lines() {
 }
 
 function value(a) {
-  if (a.value == null) return a.quality;
+  if (a.value == null || (typeof a.value === "string" && a.text.includes(a.value))) return a.quality;
   const limit = a.limit == null ? "" : ` (${number(a.limit)})`;
   return `${number(a.value)}${limit} ${a.unit}`;
 }

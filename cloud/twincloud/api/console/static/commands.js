@@ -26,15 +26,19 @@ function typed(p, text) {
 }
 
 async function open() {
-  [shown, me] = await Promise.all([get(here), fetch("/api/v1/session").then((answer) => answer.json())]);
+  let past;
+  [shown, me, past] = await Promise.all([get(here), fetch("/api/v1/session").then((answer) => answer.json()), newest()]);
   const can = shown.properties.filter((p) => p.signal);
   $("c-property").replaceChildren(...can.map((p) => el("option", { value: p.name }, p.name)));
+  // What was told last may be told; which others may, the gateway alone knows.
+  const last = past.find((c) => can.some((p) => p.name === c.property));
+  if (last) $("c-property").value = last.property;
   const may = EDIT.includes(me.role);
   $("command").hidden = !may || !can.length;
   if (!may) put(note, `Signed in as ${me.name} (${me.role}): commands need the role operator.`);
   else if (!can.length) put(note, "No property of this twin is bound to a point of a device.");
   offer();
-  await list();
+  fill(past);
 }
 
 function offer() {
@@ -80,7 +84,9 @@ async function send() {
     confirming(false);
     put(note, "Issued. Its steps stand below.");
   } catch (refused) {
-    confirming(false);
+    // Nobody answered: it may have been issued. Under the same key it can be sent again, under a new one it could be done twice.
+    if (refused instanceof Refused) confirming(false);
+    else refused = new Refused({ title: "No answer; it may have been issued. Send it again: it is done once all the same." });
     put(note, [refused.reason, refused.message, refused.hint].filter(Boolean).join(" · "));
   } finally {
     $("c-send").disabled = false;
@@ -94,8 +100,10 @@ async function post(url, body, headers = {}) {
   return answer.json();
 }
 
-async function list() {
-  const { items } = await get(`${here}/commands`, { page_size: 20 });
+const newest = async () => (await get(`${here}/commands`, { page_size: 20 })).items;
+const list = async () => fill(await newest());
+
+function fill(items) {
   $("commands").replaceChildren(...(items.length ? items.map(row) : [el("tr", {}, el("td", { colspan: 8, class: "muted" }, "None yet."))]));
 }
 
