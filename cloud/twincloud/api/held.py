@@ -82,7 +82,8 @@ class HeldViews:
                 if isinstance(view, TwinError):
                     found[key] = view
                     continue
-                tag = weak_tag(view.revision, view.health)
+                alarms = (view.alarms.unacked, view.alarms.active, view.alarms.highest) if view.alarms.highest else ()
+                tag = weak_tag(view.revision, view.health, *alarms)
                 held = Held(view.model_dump_json().encode(), tag, version or (), second, commits)
                 found[key] = self._kept.put(key, held) if version is not None else held
         return [found[key] for key in keys]

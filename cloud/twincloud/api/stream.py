@@ -10,7 +10,7 @@ former one, so that a cut within a batch loses nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -25,6 +25,7 @@ from twincloud.api.v1.commands import command_view
 from twincloud.api.views import directive_view
 from twincloud.events.bus import Bus, Change
 from twincloud.storage.contract import GatewayKey, Store, TwinKey
+from twincloud.storage.records_alarms import AlarmChoice
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import MissingError, TwinError, UnreachableError
 
@@ -38,6 +39,9 @@ EVENTS_PAGE = 500
 EVENTS_READ_MAX = 20_000
 PENDING_MAX = 20_000
 DIRECTIVES_READ = 200
+ALARMS_READ = 1_000
+"""Alarms that stand, the gravest ones, which a client gets that was away for too long to be told each change."""
+TWINS_READ = 500
 
 _log = structlog.get_logger("twincloud.events")
 
@@ -286,26 +290,34 @@ class Stream:
         if everything:
             found |= {Change(tenant, "twin", t.key.site, t.key.twin) for t in every(self._store.twins, tenant)}
             found |= {Change(tenant, "gateway", g.key.site, g.key.gateway) for g in every(self._store.gateways, tenant)}
+            standing = self._store.alarms(tenant, AlarmChoice(standing=True), limit=ALARMS_READ).items
+            found |= {Change(tenant, "alarm", one.gateway.site, one.id) for one in standing}
         frames: list[tuple[Change, Frame]] = []
-        for change in sorted(found, key=lambda c: (c.kind, c.site, c.name)):
-            if change.kind == "twin":
-                frames += self._twin_frame(change)
-            elif change.kind == "gateway":
+        ordered = sorted(found, key=lambda c: (c.kind, c.site, c.name))
+        for change in ordered:
+            if change.kind == "gateway":
                 frames += self._gateway_frame(change)
             elif change.kind == "alarm":
                 frames += self._alarm_frame(change)
             elif change.kind == "command":
                 frames += self._command_frame(change)
+        frames += self._twin_frames(tenant, [change for change in ordered if change.kind == "twin"])
         if any(change.kind == "directive" for change in found):
             frames += self._directive_frames(tenant, found)
         return frames
 
-    def _twin_frame(self, change: Change) -> list[tuple[Change, Frame]]:
-        try:
-            view = self._fleet.read_twin(TwinKey(change.tenant, change.site, change.name))
-        except MissingError:
-            return []
-        return [(change, Frame("twin", change.site, change.name, view.model_dump_json()))]
+    def _twin_frames(self, tenant: str, changes: Sequence[Change]) -> list[tuple[Change, Frame]]:
+        """Many read together: what they share, as the alarms of the tenant, is then read once."""
+        frames: list[tuple[Change, Frame]] = []
+        for start in range(0, len(changes), TWINS_READ):
+            some = changes[start : start + TWINS_READ]
+            views = self._fleet.read_twins(tenant, [TwinKey(tenant, change.site, change.name) for change in some])
+            frames += [
+                (change, Frame("twin", change.site, change.name, view.model_dump_json()))
+                for change, view in zip(some, views, strict=True)
+                if not isinstance(view, TwinError)
+            ]
+        return frames
 
     def _gateway_frame(self, change: Change) -> list[tuple[Change, Frame]]:
         try:

@@ -183,3 +183,21 @@ async def test_event_stream_tells_of_alarms_and_of_what_is_asked_of_them(plant, 
         await stream.turn()
         told = {parse(raw)["event"]: json.loads(parse(raw)["data"]) for raw in all_of_it.take()}
         assert (told["alarm"]["pending"], told["alarm"]["action"]["outcome"]) == (False, "REJECTED")
+
+
+async def test_a_client_that_was_away_for_too_long_gets_the_alarms_that_stand(plant, api, tank):
+    tank.tell(alarm("high"), alarm("over", State.NORM))
+    async with aclosing(await api.app.state.stream.watch("acme", after=10**9)) as events:
+        await anext(events)
+        (watcher,) = api.app.state.stream._watchers
+        told = [parse(await anext(events)) for _ in range(len(watcher.pending))]
+    assert [json.loads(one["data"])["alarm"] for one in told if one["event"] == "alarm"] == ["high"]
+
+
+async def test_a_twin_whose_alarms_alone_changed_is_another_answer(plant, api, tank):
+    viewer, path = api("viewer"), f"{BELOW}/sites/north/twins/tank-1"
+    tag = (await viewer.get(path)).headers["etag"]
+    tank.tell(alarm("high"))
+    plant.clock.advance(2 * SECOND_NS)
+    news = await viewer.get(path, headers={"If-None-Match": tag})
+    assert (news.status_code, news.json()["alarms"]["unacked"]) == (200, 1)

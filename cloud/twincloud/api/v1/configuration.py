@@ -92,7 +92,7 @@ async def configure_gateway(
 ) -> DirectiveView:
     """Sends a gateway another configuration; the directive tells how that went."""
     state = request.app.state
-    _check(wanted)
+    await state.threads.run(_check, wanted)  # parsing takes its time, and gateways wait for the event loop
     by, now_ns = access.principal.name, state.clock.wall_ns()
     carried = {"site": wanted.content, "profiles": wanted.profiles, "by": by, "why": wanted.why, "base": wanted.base}
     key = GatewayKey(access.tenant, s, g)
