@@ -71,6 +71,7 @@ class Telling:
         loops = {"ticks": lambda: told.pipeline.progress, "commits": lambda: told.pipeline.flushes, **told.loops}
         self._liveness = Liveness(loops, told.watch.clock.boot_ns())
         self._stuck: list[str] = []
+        self._speechless: set[str] = set()
 
     async def run(self) -> NoReturn:
         """Runs until cancelled."""
@@ -150,6 +151,19 @@ class Telling:
             "twins": report.twins(told.models.runners),
             "uplink": report.uplink(uplink),
             "repeats": told.replays.found,
-            **{name: section() for name, section in told.sections.items()},
+            **self._sections(),
             **report.buffers(told.lanes, told.pipeline, spool),
         }
+
+    def _sections(self) -> dict[str, Any]:
+        """What parts say of themselves; a defect in one must not end the status, and with it the watchdog's food."""
+        said: dict[str, Any] = {}
+        for name, section in self._told.sections.items():
+            try:
+                said[name] = section()
+            except Exception:
+                if name not in self._speechless:
+                    log.exception("part cannot say how it is, the status goes without it", part=name)
+                self._speechless.add(name)
+        self._speechless -= said.keys()
+        return said

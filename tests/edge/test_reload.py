@@ -281,3 +281,22 @@ async def test_a_part_with_a_defect_keeps_no_configuration_from_running(plant, t
         await plant.read_on()
         assert plant.servers[1].reads[2]
     assert plant.holes(tmp_path) == {}
+
+
+async def test_a_part_that_cannot_say_how_it_is_ends_neither_the_status_nor_the_agent(plant):
+    async with running(plant.config, plant.state) as asked:
+        stages = asked.agent.stages
+
+        def trips():
+            raise ZeroDivisionError("a defect")
+
+        for name in ("alarms", "northbound", "commands"):
+            stages.telling._told.sections[name] = trips
+        for _ in range(2):
+            status = await stages.telling.status()
+        assert status.keys() & {"alarms", "northbound", "commands", "configuration"} == {"configuration"}
+        assert len(status["devices"]) == 3
+        asked.agent.stages._ground.server.publish(status)
+        metrics = asked.agent.stages._ground.server._metrics()
+        assert b"twinedge_spool_backlog_samples" in metrics
+        await plant.read_on()

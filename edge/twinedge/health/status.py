@@ -30,7 +30,8 @@ class StatusCollector(Collector):
         yield _degraded(status["degraded"])
         yield from _devices(status["devices"])
         yield from _twins(status["twins"])
-        yield from _alarms(status["alarms"])
+        if "alarms" in status:
+            yield from _alarms(status["alarms"])
         yield from _commands(status.get("commands", {"results": {}, "open": []}))
         yield from _northbound(status.get("northbound", {}))
         spool, uplink = status["spool"], status["uplink"]
