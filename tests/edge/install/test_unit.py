@@ -37,9 +37,9 @@ def test_a_state_elsewhere_may_be_written_and_a_program_at_home_read():
     assert "StateDirectoryMode" not in found
 
 
-@pytest.mark.parametrize(("config", "state"), [("/home/ann/site.yaml", "/srv/t"), ("/srv/site.yaml", "/root/t")])
+@pytest.mark.parametrize(("config", "state"), [("home/ann/site.yaml", "srv/t"), ("srv/site.yaml", "root/t")])
 def test_a_configuration_or_a_state_at_home_can_be_reached(config, state):
-    text = unit.unit_text(unit.Service(SERVICE.program, Path(config), Path(state)))
+    text = unit.unit_text(unit.Service(SERVICE.program, Path("/") / config, Path("/") / state))
     assert values(text)["ProtectHome"] == "read-only"
 
 
