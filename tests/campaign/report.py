@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import count
 from pathlib import Path
 
+from tests.campaign import day, soak
 from tests.campaign.brokers import section
 from tests.campaign.checker import check
 from tests.campaign.crash import points, run_crash
@@ -149,6 +150,8 @@ def page(parts: dict[str, Summary], mutants: dict[str, str], commit: str, commit
         *[f"- {name}: {_times(part)}" for name, part in (("A, virtual", a), ("C", c)) if part.recoveries_ns],
         "",
         *section(c),
+        *soak.section(),
+        *day.section(),
         "## Planted mistakes",
         "",
         f"{killed} of {len(mutants)} are caught; the letter is the invariant that shows them.",

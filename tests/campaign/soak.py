@@ -27,6 +27,7 @@ from twinsim.deployment.play import Play
 from twinsim.deployment.processes import Program, ended_together, rss_bytes
 from twinsim.deployment.running import Ports, Running, find_examples
 from twinsim.deployment.schema import Deployment
+from twinsim.served import Verdict
 
 FILE = FOLDER / "soak.json"
 GATEWAY = "soak/n1"
@@ -154,6 +155,16 @@ def _look(held: Holding, pid: int, state: Path) -> None:
     held.disk_mib.append(round(sum(sizes) / 2**20, 2))
 
 
+class Watched(Running):
+    """A plant whose processes are looked at until the agents are told to end."""
+
+    watcher: Watcher
+
+    def close(self) -> Verdict:
+        self.watcher.end()
+        return super().close()
+
+
 @dataclass(frozen=True, slots=True)
 class Soak:
     """What one soak has shown.
@@ -185,12 +196,11 @@ class Soak:
 def soak(folder: Path, minutes: float) -> Soak:
     """Runs one."""
     made = plan(minutes)
-    plant = Running(made, find_examples(), folder, SystemClock(), Ports.from_console(0))
+    plant = Watched(made, find_examples(), folder, SystemClock(), Ports.from_console(0))
     with ended_together(plant.programs):
         plant.start()
-        watcher = Watcher(plant)
+        plant.watcher = watcher = Watcher(plant)
         outcome = Play(plant, lambda _text: None).run(round(minutes * 60 * SECOND_NS))
-        watcher.end()
         committed = sum(g["samples"] for g in plant.operator.pages("gateways"))
     growth = {name: held.growth() for name, held in watcher.held.items()}
     last = {

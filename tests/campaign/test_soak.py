@@ -1,0 +1,37 @@
+"""A soak and a virtual day find what grows; both last minutes and run under `--campaign` alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.campaign import day, soak
+
+
+def test_what_grows_after_the_warm_up_is_found_and_history_may():
+    still = [100.0] * 40
+    assert day.growth(still) == soak._growth(still) == 0
+    rising = [float(n) for n in range(40)]
+    assert soak._growth(rising) == 20.0
+    calm = {"rss_mib": 1.0, "descriptors": 0.0, "disk_mib": 2.0}
+    assert soak.judged({"agent": calm, "coordinator": calm | {"disk_mib": 900.0}, "devices": calm}) == []
+    (found,) = soak.judged({"agent": calm | {"descriptors": 40.0}, "coordinator": calm})
+    assert found.startswith("agent: descriptors grew by 40")
+
+
+@pytest.mark.parametrize("minutes", [1.0, 60.0])
+def test_the_plan_of_a_soak_is_a_scenario(minutes):
+    made = soak.plan(minutes)
+    assert made.device_names_of(soak.GATEWAY)[:2] == ["T-1", "T-2"]
+    assert len(made.steps) == max(1, int(minutes) - 1)
+
+
+@pytest.mark.service("mosquitto")
+@pytest.mark.timeout(1200)
+def test_neither_minutes_of_processes_nor_hours_of_a_clock_let_anything_grow(tmp_path, request):
+    if not request.config.getoption("--campaign"):
+        pytest.skip("only under --campaign: a quarter of an hour")
+    assert soak.soak(tmp_path / "soak", 8.0).findings == []
+    (tmp_path / "day").mkdir()
+    assert asyncio.run(day.live(tmp_path / "day", 4)).findings == []
