@@ -216,6 +216,10 @@ class Desk:
                 state = await self._holder.hold(case, way, turn, state)
         except TwinError as error:
             return self._carrier.state(case, CommandStep.FAILED, error.reason, error.message)
+        except Exception as defect:  # noqa: BLE001  # it is this one's end, not that of the others
+            _log.exception("command trips a defect", id=case.id, target=case.target)
+            step = CommandStep.UNKNOWN if case.sent else CommandStep.FAILED
+            return self._carrier.state(case, step, "INTERNAL", f"{type(defect).__name__}: {defect}")
         return state
 
     async def _begin(self, case: Case) -> None:

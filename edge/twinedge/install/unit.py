@@ -84,6 +84,13 @@ def unit_text(service: Service) -> str:
         if not path.is_absolute() or not _PLAIN.fullmatch(str(path)):
             hint = "an absolute path of letters, digits and / . _ + -"
             raise InputError("VALUE_INVALID", f"{name}: {str(path)!r} cannot stand in a unit file", hint=hint)
+    if (
+        service.state in service.config.parents
+        or service.state in service.program.parents
+        or len(service.state.parts) < 3
+    ):
+        hint = "a folder of its own, such as /var/lib/twinedge: all of it is given to the user"
+        raise InputError("VALUE_INVALID", f"state: {service.state} holds more than the state of an agent", hint=hint)
     if not _USER_NAME.fullmatch(service.user):
         raise InputError("VALUE_INVALID", f"user: {service.user!r} is no name of a user")
     text = _template()
@@ -125,6 +132,7 @@ def install(service: Service, *, root: Path, run: Run, start: bool) -> list[str]
     here = root == Path("/")
     if here and os.geteuid() != 0:
         raise DeniedError("ROOT_NEEDED", "only root installs a service")
+    _refuse_foreign(root / service.state.relative_to("/"))
     done = []
     if here and not _exists(service.user):
         options = ["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "--home-dir", str(service.state)]
@@ -180,6 +188,16 @@ def run_command(command: Sequence[str]) -> None:
     if ended.returncode:
         said = (ended.stderr or ended.stdout).strip()
         raise ConflictError("SERVICE_REFUSED", f"`{' '.join(command)}` ended with {ended.returncode}: {said}")
+
+
+def _refuse_foreign(state: Path) -> None:
+    """Raises ConflictError ALREADY_EXISTS for a folder of somebody else: it would be given away with all in it."""
+    if not state.is_dir():
+        return
+    known = any((state / name).exists() for name in ("identity", "spool.db", "opcua", "boots"))
+    if not known and any(state.iterdir()):
+        hint = "name a folder of its own, such as /var/lib/twinedge"
+        raise ConflictError("ALREADY_EXISTS", f"{state} holds something else than the state of an agent", hint=hint)
 
 
 def _folders(service: Service, root: Path, *, here: bool) -> list[str]:

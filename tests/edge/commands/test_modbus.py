@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from tests.edge.commands.conftest import PRESS, START
+from twinedge.commands import guard
 from twinmodel.clock import SystemClock
 from twinsim.image.device import ProfileDevice
 from twinsim.serve.modbus_profile import serve_registers
@@ -157,3 +158,16 @@ async def test_a_held_value_is_fed_until_its_deadline_its_session_or_the_next_co
         last = beats()
         await plant.end("press.held", 41, name="w5")
         assert beats() == last
+
+
+async def test_a_defect_while_a_command_is_judged_is_its_end_and_not_that_of_the_others(press, monkeypatch):
+    async with press() as (plant, device):
+
+        def trips(*_):
+            raise ZeroDivisionError("a defect")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(guard, "begin", trips)
+            state = await plant.end("press.setpoint", 33.0)
+        assert (state.step, state.reason, device.writes) == (CommandStep.FAILED, "INTERNAL", [])
+        assert (await plant.end("press.setpoint", 34.0)).step is CommandStep.SUCCEEDED

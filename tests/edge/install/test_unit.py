@@ -62,7 +62,9 @@ def test_serial_lines_are_let_through_where_a_device_is_behind_one(tmp_path, add
     assert ("DeviceAllow=char-ttyUSB rw" in text, "PrivateDevices=yes" in text) == (wanted, not wanted)
 
 
-@pytest.mark.parametrize("state", ["relative", "/var/lib/a b", "/var/%h", "/var/x\nUser=root"])
+@pytest.mark.parametrize(
+    "state", ["relative", "/", "/srv", "/etc/hybridtwin", "/opt/x", "/var/lib/a b", "/var/%h", "/var/x\nUser=root"]
+)
 def test_a_path_that_systemd_would_read_otherwise_is_refused(state):
     with pytest.raises(InputError, match="VALUE_INVALID"):
         unit.unit_text(unit.Service(SERVICE.program, SERVICE.config, Path(state)))
@@ -88,6 +90,15 @@ def test_an_image_gets_unit_and_folders_twice_the_same_and_loses_the_unit_alone(
     assert (tmp_path / "var/lib/twinedge").is_dir()
     with pytest.raises(MissingError, match="FILE_MISSING"):
         unit.uninstall(root=tmp_path, run=ran.append)
+
+
+def test_a_folder_of_somebody_else_is_not_given_to_the_agent(tmp_path):
+    (tmp_path / "var/lib/twinedge").mkdir(parents=True)
+    (tmp_path / "var/lib/twinedge/mail").write_text("")
+    with pytest.raises(unit.ConflictError, match="ALREADY_EXISTS"):
+        unit.install(SERVICE, root=tmp_path, run=lambda _: None, start=False)
+    (tmp_path / "var/lib/twinedge/identity").mkdir()
+    assert unit.install(SERVICE, root=tmp_path, run=lambda _: None, start=False)
 
 
 def test_only_root_installs_on_the_machine_itself(monkeypatch):
