@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.services import find_postgres, postgres_cluster, postgres_url
@@ -35,13 +37,20 @@ LONGEST = (
     "tests/edge/drivers/test_mqtt",
     "tests/edge/uplink/test_spooled.py",
     "tests/sim/test_opcua",
-    "tests/sim/test_mqtt",
+    "tests/edge/install/test_wheelhouse.py",
     "tests/sim/test_simulation.py",
+    "tests/edge/northbound/test_opcua.py",
+    "tests/sim/test_mqtt",
+    "tests/edge/probe/test_probe_opcua.py",
+    "tests/edge/test_reload",
+    "tests/edge/commands/test_opcua.py",
+    "tests/edge/commands/test_guard_machine.py",
     "tests/model/test_estimator.py",
     "tests/model/profile/importers/",
     "tests/model/importers/test_fmu.py",
     "tests/sync/session/",
-    "tests/contract/test_crash.py",
+    "tests/contract/",
+    "tests/ctl/test_model_desk.py",
     "tests/cloud/twins/test_state.py",
 )
 
@@ -66,6 +75,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("campaign" if config.getoption("--campaign") else "project")
+    # As programs configure it: the library's own choice shows all local variables, seconds of work for each traceback.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected by now stays for good: it need not be looked through again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain at the end of the process about what is not freed
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import gc
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,18 @@ def check_free(host: str, port: int) -> None:
             raise ConflictError("PORT_IN_USE", f"cannot listen on {host}:{port} for opcua", port=port) from refused
 
 
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Pauses the garbage collector: all nodes of the library stay, and looking through them takes half the time."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
 async def prepared_server(
     log: ServedLog | None,
     clock: Clock,
@@ -123,7 +137,8 @@ async def prepared_server(
     inner.subscription_service = inner.isession.subscription_service = subscriptions
     inner.bind_condition_methods = 1  # it repeats conditions on request
     server = Server(inner)
-    await server.init()
+    with _without_collecting():
+        await server.init()
     await server.set_application_uri(APPLICATION_URI)
     server.set_server_name("twinsim")
     server.set_endpoint(f"opc.tcp://{host}:{port}/twinsim")
