@@ -315,6 +315,23 @@ def test_chain_of_steps_shows_what_was_changed_afterwards_and_is_cut_at_its_old_
     assert of(store, new).steps[-1].by == "eve"
 
 
+def test_what_an_engine_would_not_keep_or_a_terminal_obeys_is_replaced_and_breaks_no_chain(store, edge):
+    from twincloud.storage.command_rows import broken_links
+
+    made = issue(store, why="a\0b")
+    with pytest.raises(MissingError):
+        issue(store, prop="\0", value=1)
+    store.due_commands(KEY, edge.session, NOW)
+    told = CommandState(made.id, CommandStep.FAILED, "NO\0", "\x1b[2Jgone\0\nnext", "\0", NOW)
+    for _ in range(2):
+        store.settle_command(KEY, told, NOW)
+    found = of(store, made)
+    assert (found.why, found.reason, found.detail) == ("a\ufffdb", "NO\ufffd", "\ufffd[2Jgone\ufffd\nnext")
+    assert [one.step for one in found.steps] == ["ISSUED", "SENT", "FAILED"]
+    with store._database.read() as connection:
+        assert list(broken_links(connection)) == []
+
+
 def test_other_coordinators_hear_which_gateway_is_commanded(store, edge):
     seen, _ = store.addressed(0)
     issue(store)

@@ -32,6 +32,9 @@ HEADERS = {
 RAW_HEADERS = [(name.encode(), text.encode()) for name, text in HEADERS.items()]
 BULK_BYTES_MAX = 4 << 20
 _BULK_PATH = re.compile(r"/api/v1/tenants/[^/]+/(?:twins:batch|twinDefinitions|twinGraph:import)")
+CONFIGURATION_BYTES_MAX = 1 << 20
+"""A configuration has 256 KiB at most, and a character of it up to six bytes as JSON may write it; few need that."""
+_CONFIGURATION_PATH = re.compile(r"/api/v1/tenants/[^/]+/sites/[^/]+/gateways/[^/]+/configuration")
 _PARAMETER = re.compile(r"\{[^}]+\}")
 _MODELS_PATH = re.compile(r"/api/v1/tenants/[^/]+/models/?")
 _log = structlog.get_logger("twincloud.api")
@@ -94,6 +97,8 @@ class Shell:
     def _bytes_max(self, scope: Scope) -> int:
         if scope["method"] == "POST" and _BULK_PATH.fullmatch(scope["path"]) is not None:
             return BULK_BYTES_MAX
+        if scope["method"] == "PUT" and _CONFIGURATION_PATH.fullmatch(scope["path"]) is not None:
+            return CONFIGURATION_BYTES_MAX
         upload = scope["method"] == "POST" and _MODELS_PATH.fullmatch(scope["path"]) is not None
         return max(self._model_bytes_max, BODY_BYTES_MAX) if upload else BODY_BYTES_MAX
 

@@ -13,7 +13,7 @@ from twincloud.storage import schema as t
 from twincloud.storage.command_part import COMMAND, IN_STATE, LATE, OVER, SKEW_NS, CommandPart
 from twincloud.storage.command_rows import COORDINATOR, Row, add_step, record_of
 from twincloud.storage.contract import GatewayKey
-from twincloud.storage.packing import pack
+from twincloud.storage.packing import pack, plain
 from twincloud.storage.records_commands import OPEN, UNANSWERED, UNSENT, CommandRecord, CommandState
 from twincloud.storage.schema_commands import command_steps as s
 from twincloud.storage.schema_commands import commands as c
@@ -70,10 +70,10 @@ class CommandSessionStore(CommandPart):
             if found is None:
                 raise MissingError("NOT_FOUND", f"no command {word.id!r} of gateway {gateway.gateway!r}")
             row: Row = found
+            said = {"reason": plain(word.reason), "detail": plain(word.detail)}
             told = connection.execute(_TOLD, {"of_tenant": gateway.tenant, "of_command": word.id}).all()
-            if len(told) >= STEPS_MAX or (word.step.name, by, word.reason) in [tuple(one) for one in told]:
+            if len(told) >= STEPS_MAX or (word.step.name, by, said["reason"]) in [tuple(one) for one in told]:
                 return
-            said = {"reason": word.reason, "detail": word.detail}
             if not word.step.last:
                 if row["state"] == CommandState.SENT:
                     row = self._change(connection, row, state=CommandState.ACCEPTED)

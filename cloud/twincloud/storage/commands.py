@@ -30,7 +30,7 @@ from twincloud.storage.command_rows import (
     records_of,
 )
 from twincloud.storage.contract import Page, TwinKey
-from twincloud.storage.packing import pack, unpack, unpack_binding
+from twincloud.storage.packing import pack, plain, unpack, unpack_binding
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import limited
 from twincloud.storage.readings import twin_row
@@ -172,7 +172,12 @@ class CommandStore(CommandPart):
 
     def _keep_refused(self, row: dict[str, Any], error: TwinError, now_ns: int) -> None:
         """Writes down who tried what; apart from any idempotency key: what was refused may be tried again."""
-        row |= {"state": CommandState.FAILED, "reason": error.reason, "detail": error.message, "ended_ns": now_ns}
+        row |= {
+            "state": CommandState.FAILED,
+            "reason": error.reason,
+            "detail": plain(error.message),
+            "ended_ns": now_ns,
+        }
         with under(()), self._database.write(row["tenant"]) as connection:
             self._put(connection, row)
 
@@ -223,8 +228,9 @@ def _fresh(key: TwinKey, twin: Mapping[Any, Any], order: Order, by: str, now_ns:
     return {
         "tenant": key.tenant, "id": secrets.token_hex(_ID_BYTES), "number": 0, "gateway_id": twin["gateway_id"],
         "gateway": twin["gateway"], "session": 0, "site": key.site, "twin": key.twin, "kind": int(order.kind),
-        "property": order.property, "target": order.target, "arguments": pack(order.arguments), "unit": order.unit,
-        "why": order.why, "approvals": order.approvals, "approved_by": pack([]), "issued_by": by,
+        "property": plain(order.property), "target": plain(order.target), "arguments": pack(order.arguments),
+        "unit": plain(order.unit), "why": plain(order.why), "approvals": order.approvals, "approved_by": pack([]),
+        "issued_by": by,
         "state": CommandState.WAITING_APPROVAL if order.approvals else CommandState.PENDING, "reason": "", "detail": "",
         "read_back": NOTHING, "answered": 0, "issued_ns": now_ns, "deadline_ns": now_ns + order.for_ns, "sent_ns": 0,
         "ended_ns": 0,

@@ -17,7 +17,7 @@ from twincloud.registry.fitness import misfits
 from twincloud.storage import schema as t
 from twincloud.storage.contract import Directive, GatewayKey, TwinKey
 from twincloud.storage.models import find_model
-from twincloud.storage.packing import unpack_binding
+from twincloud.storage.packing import plain, unpack_binding
 from twincloud.storage.part import NUMBERS, News, Part, gateway_row, record, take_numbers
 from twincloud.storage.readings import twin_row
 from twincloud.storage.sessions import FORKED
@@ -190,7 +190,8 @@ class MailboxStore(Part):
             if row["outcome"] and row["reason"] != NEWER:
                 body["kept"] = row["outcome"]
             else:
-                ended: dict[str, object] = {"outcome": outcome, "reason": reason, "detail": detail, "ended_ns": now_ns}
+                ended: dict[str, object] = {"outcome": outcome, "reason": plain(reason), "ended_ns": now_ns}
+                ended["detail"] = plain(detail)
                 if running and row["kind"] == CONFIG:
                     ended["digest"] = running
                 connection.execute(_SETTLE, {"key": row["number"], **ended})

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from twinmodel.signal import Catalogue, Kind, Signal, Stream, TwinBinding
+
+_UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: str) -> str:
+    """What gateways and people say, without what steers a terminal or what an engine would not keep."""
+    return _UNSHOWN.sub("\ufffd", text)
 
 
 def pack(content: object) -> bytes:

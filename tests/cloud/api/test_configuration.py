@@ -68,5 +68,16 @@ async def test_what_cannot_be_parsed_or_is_for_nobody_is_refused(api, tank):
     assert (await engineer.get(PATH.replace("gw-1", "gw-9"))).status_code == 404
 
 
+async def test_large_configuration_is_taken_up_to_what_a_session_carries(api, tank):
+    async with api("engineer") as engineer:
+        large = await engineer.put(PATH, json={"content": "site: a\n" + "# é\n" * 45_000, "why": "x"})
+        assert large.status_code == 202, large.text
+        beyond = {f"a/b/{n}": "vendor: a\n" + "# x\n" * 20_000 for n in range(4)}
+        refused = await engineer.put(PATH, json={"content": "site: a", "why": "x", "profiles": beyond})
+        assert (refused.status_code, refused.json()["reason"]) == (413, "LIMIT_EXCEEDED")
+        odd = await engineer.put(PATH, json={"content": "site: a", "why": "\u0000"})
+        assert odd.status_code == 422
+
+
 def test_the_kind_of_the_store_is_that_of_the_wire():
     assert DirectiveKind.CONFIG.name.lower() == CONFIG

@@ -28,7 +28,7 @@ SHELVED_S_MAX = 30 * 86_400
 TOGETHER_MAX = 500
 ID = r"^[0-9a-f]{24}$"
 # A comment may end up on a terminal and in a database: no control characters.
-_COMMENT = r"^[^\x00-\x1f\x7f-\x9f]*$"
+COMMENT = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 
 class AlarmAction(Shape):
@@ -124,7 +124,7 @@ class AlarmJournal(Shape):
 class CommentRequest(Shape):
     """What somebody has to say."""
 
-    comment: str = Field("", max_length=TEXT_CHARS_MAX, pattern=_COMMENT)
+    comment: str = Field("", max_length=TEXT_CHARS_MAX, pattern=COMMENT)
 
 
 class AckRequest(CommentRequest):

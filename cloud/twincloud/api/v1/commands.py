@@ -17,6 +17,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from twincloud.api.auth import Access, allow
 from twincloud.api.times import to_text, to_text_or_none
+from twincloud.api.v1.alarm_shapes import COMMENT
 from twincloud.api.v1.paging import PageSize, PageToken, Site, SiteFilter, TwinName, seal, unseal
 from twincloud.api.v1.schemas import Shape
 from twincloud.storage.contract import TwinKey
@@ -57,7 +58,7 @@ class CommandRequest(Shape):
     unit: str = Field("", max_length=64, description="of the value; that of the point when it is left out")
     deadline_s: float = Field(DEADLINE_S, gt=0, le=DEADLINE_S_MAX, description="from now; later nothing is written")
     approvals: int = Field(0, ge=0, le=8, description="how many others must approve it before it is sent")
-    why: str = Field("", max_length=500, description="what for")
+    why: str = Field("", max_length=500, pattern=COMMENT, description="what for")
 
 
 class CommandStepView(Shape):

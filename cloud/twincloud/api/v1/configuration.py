@@ -11,6 +11,7 @@ from pydantic import Field
 
 from twincloud.api.auth import Access, allow
 from twincloud.api.times import to_text, to_text_or_none
+from twincloud.api.v1.alarm_shapes import COMMENT
 from twincloud.api.v1.paging import GatewayName, Site
 from twincloud.api.v1.schemas import DirectiveView, Shape
 from twincloud.api.views import directive_view
@@ -37,7 +38,7 @@ class ConfigureRequest(Shape):
     profiles: dict[str, str] = Field(
         default_factory=dict, max_length=100, description="`vendor/device/version` to text; they go before those there"
     )
-    why: str = Field(min_length=1, max_length=500)
+    why: str = Field(min_length=1, max_length=500, pattern=COMMENT)
     base: str = Field(default="", pattern=_HEX, description="digest of the configuration it was written against")
     deadline_s: int = Field(default=86_400, ge=60, le=30 * 86_400, description="after which it must not begin any more")
 
