@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -78,6 +79,25 @@ def pytest_configure(config: pytest.Config) -> None:
     # As programs configure it: the library's own choice shows all local variables, seconds of work for each traceback.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
+    config.stash[_LOGS] = structlog.get_config()
+    original = structlog.configure
+
+    def configure(**options: object) -> None:
+        original(**options | {"cache_logger_on_first_use": False})
+
+    # A program that is run in a test's process keeps its loggers, and no later test would hear them.
+    structlog.configure = configure
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before(request: pytest.FixtureRequest):
+    """What a program configured in a test's process ends with the test."""
+    yield
+    before = request.config.stash[_LOGS]
+    if structlog.get_config()["wrapper_class"] is not before["wrapper_class"]:
+        structlog.configure(**before)
+        root = logging.getLogger()
+        root.handlers = [h for h in root.handlers if not isinstance(h.formatter, structlog.stdlib.ProcessorFormatter)]
 
 
 def pytest_collection_finish() -> None:
@@ -117,6 +137,7 @@ def _place(item: pytest.Item) -> int:
 
 
 _MISSING: pytest.StashKey[dict[str, int]] = pytest.StashKey()
+_LOGS: pytest.StashKey[dict[str, object]] = pytest.StashKey()
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
