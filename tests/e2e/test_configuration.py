@@ -48,6 +48,10 @@ async def test_a_configuration_from_afar_runs_and_one_that_loses_a_device_is_tak
         assert (lost["outcome"], lost["reason"]) == ("REJECTED", "PROBATION_FAILED")
         assert lost["digest"] == held["digest"]
 
+        alone = await ended(more + "uplink: localhost:1\n", "the coordinator has moved, or so it was thought")
+        assert (alone["outcome"], alone["reason"], alone["digest"]) == ("REJECTED", "PROBATION_FAILED", held["digest"])
+        assert "no session with the coordinator" in alone["detail"]
+
         slip = await client.put(place, json={"content": "site: [", "why": "a slip"})
         assert (slip.status_code, slip.json()["reason"]) == (422, "REQUEST_INVALID")
         foreign = await ended(more.replace("test/press", "test/pres"), "a profile that is not there")
