@@ -246,7 +246,7 @@ def twinsim(*arguments, **options):
 def test_a_run_from_the_command_line_is_ready_faulted_listed_and_stopped_with_its_log_whole(tmp_path):
     command = [sys.executable, "-m", "twinsim", "run", "modbus", "--devices", "2", "--port", "0", "--state", tmp_path]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        watchdog = threading.Timer(30, process.kill)
+        watchdog = threading.Timer(240, process.kill)
         watchdog.start()
         try:
             ready = next(line for line in process.stderr if line.startswith("ready:"))
@@ -268,7 +268,7 @@ def test_a_run_from_the_command_line_is_ready_faulted_listed_and_stopped_with_it
             assert "\nhint: " in refused.stderr
             process.send_signal(signal.SIGTERM)
             process.stderr.read()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         finally:
             watchdog.cancel()
             process.kill()
@@ -280,7 +280,7 @@ def test_a_run_from_the_command_line_is_ready_faulted_listed_and_stopped_with_it
 def test_a_killed_simulation_takes_its_broker_along(tmp_path):
     command = [sys.executable, "-m", "twinsim", "run", "mqtt", "--devices", "1", "--port", "0", "--state", tmp_path]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        watchdog = threading.Timer(30, process.kill)
+        watchdog = threading.Timer(240, process.kill)
         watchdog.start()
         try:
             next(line for line in process.stderr if line.startswith("ready:"))
@@ -303,7 +303,7 @@ def test_a_link_from_the_command_line_passes_and_is_cut_by_command(tmp_path):
         place = f"127.0.0.1:{target.getsockname()[1]}"
         command = [sys.executable, "-m", "twinsim", "link", "--listen", "127.0.0.1:0", "--to", place, "--name", "wan"]
         with subprocess.Popen([*command, "--state", tmp_path], stderr=subprocess.PIPE, text=True) as process:
-            watchdog = threading.Timer(30, process.kill)
+            watchdog = threading.Timer(240, process.kill)
             watchdog.start()
             try:
                 next(line for line in process.stderr if line.startswith("ready:"))
@@ -317,7 +317,7 @@ def test_a_link_from_the_command_line_passes_and_is_cut_by_command(tmp_path):
                     socket.create_connection((host, int(port)), timeout=5)
                 process.terminate()
                 process.stderr.read()
-                assert process.wait(10) == 0
+                assert process.wait(60) == 0
             finally:
                 watchdog.cancel()
                 process.kill()
