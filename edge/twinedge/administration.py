@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 Body = Mapping[str, Any]
 TEXT_MAX = 500
+KEEP_AGAIN_S = 30.0
 
 
 class Administration:
@@ -52,9 +53,14 @@ class Administration:
         control.on("config.history", self.on_history)
 
     async def run(self) -> NoReturn:
-        """Reads site.yaml again at each hangup, until cancelled."""
+        """Reads site.yaml again at each hangup, and keeps what a full disk refused, until cancelled."""
         while True:
-            await self._hangup.wait()
+            try:
+                async with asyncio.timeout(KEEP_AGAIN_S):
+                    await self._hangup.wait()
+            except TimeoutError:
+                await self._reload.keep_again()
+                continue
             self._hangup.clear()
             try:
                 await self.on_reload({"who": "agent", "why": "SIGHUP"})

@@ -62,6 +62,7 @@ class Configuration:
         self._unkept: tuple[Reading, Record] | None = None
         self._lapsed: tuple[Record, Record] | None = None
         self._settled: Record | None = None
+        self._refused: tuple[Reading, Record] | None = None
 
     def begin(self) -> LoadedSite:
         """Chooses what runs; blocks. Writes nothing: another agent may hold the state directory; see `keep_begun`.
@@ -192,9 +193,14 @@ class Configuration:
         except StorageError as error:
             if self.trouble is None:
                 log.warning("configuration runs, but is not kept", reason=error.reason, detail=error.message)
-            self.trouble = error
+            self.trouble, self._refused = error, (reading, record)
         else:
-            self.trouble = None
+            self.trouble = self._refused = None
+
+    def keep_again(self) -> None:
+        """Writes what the disk has refused to take; blocks."""
+        if self._refused is not None:
+            self.keep(*self._refused)
 
     def keep_trial(self, reading: Reading, record: Record) -> Record:
         """Keeps a configuration that is to be tried, and which one comes back if it fails; blocks.

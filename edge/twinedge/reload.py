@@ -161,6 +161,11 @@ class Reload:
             self._configuration.loaded = loaded
             return changed
 
+    async def keep_again(self) -> None:
+        """Keeps what runs, where the disk has refused it before."""
+        async with self._one:
+            await asyncio.to_thread(self._configuration.keep_again)
+
     async def _switch(self, loaded: LoadedSite) -> Changed:
         """Everything up to the first wait of `change` happens between two samples."""
         parts = self._parts

@@ -10,6 +10,7 @@ import structlog
 
 from tests.edge.counting import CountingServer
 from tests.edge.running_agent import running, stored
+from twinedge import administration
 from twinedge.config.history import History
 from twinedge.config.source import Source
 from twinedge.drivers.modbus import ModbusDriver
@@ -210,6 +211,7 @@ async def test_a_disk_that_refuses_during_a_reload_keeps_nothing_from_running_an
     plant, tmp_path, monkeypatch
 ):
     full = False
+    monkeypatch.setattr(administration, "KEEP_AGAIN_S", 0.05)
 
     def refusing(method):
         def call(self, *arguments, **keywords):
@@ -231,7 +233,10 @@ async def test_a_disk_that_refuses_during_a_reload_keeps_nothing_from_running_an
         assert (done["outcome"], (await asked("config.show"))["kept"]) == ("applied", False)
         full = False
         await plant.read_on()
-        done = await asked("config.reload", who="test", why="room again")
+        while not (shown := await asked("config.show"))["kept"]:
+            await plant.read_on()
+        assert (shown["number"], shown["why"]) == (2, "full disk")
+        assert History(plant.state).in_force().number == 2
     assert plant.holes(tmp_path) == {}
     assert plant.servers[1].reads[2]
 
