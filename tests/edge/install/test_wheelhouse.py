@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -56,7 +57,11 @@ def test_an_installation_that_fails_gives_the_one_before_back(house, tmp_path):
     (target / "bin").mkdir(parents=True)
     (target / "bin/twinedge").write_text("#!/bin/sh\necho old\n")
     (target / "bin/twinedge").chmod(0o755)
-    ended = install(house, target)  # there is no wheel of ours in this house
+    python = tmp_path / "python"
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    ended = install(house, target, python)
+    assert "no such wheel" in ended.stderr
     assert ended.returncode != 0
     assert (target / "bin/twinedge").read_text() == "#!/bin/sh\necho old\n"
     assert not (tmp_path / "opt.before").exists()
