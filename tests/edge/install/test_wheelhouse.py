@@ -25,10 +25,19 @@ def house(tmp_path):
     return made
 
 
-def install(house, target):
-    return subprocess.run(
-        ["bash", house / "install.sh", target], capture_output=True, text=True, timeout=120, check=False
-    )
+STAND_IN = """\
+#!/bin/sh
+# An interpreter whose environments cannot install anything.
+[ "$1" = -m ] || exit 0
+mkdir -p "$3/bin"
+printf '#!/bin/sh\\necho no such wheel >&2\\nexit 1\\n' > "$3/bin/python"
+chmod +x "$3/bin/python"
+"""
+
+
+def install(house, target, python="python3"):
+    command, environment = ["bash", house / "install.sh", target], {**os.environ, "PYTHON": str(python)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
 
 @pytest.mark.parametrize("script", ["build.sh", "install.sh"])
