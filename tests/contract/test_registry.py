@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 
 import pytest
+from sqlalchemy import text
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, catalogue, invite
 from twincloud.storage.contract import Beat, GatewayKey, Running, TwinKey, Wish
@@ -108,6 +109,14 @@ def test_assignment_opens_a_directive_that_the_twin_shows(store, edge):
     assert (model.desired, model.desired_digest, model.directive, model.outcome) == (
         "pump@1.0.0", made.digest, made.id, "")  # fmt: skip
     assert [e.subject for e in store.events("acme", after=0) if e.kind == "directive"] == ["pump-0"]
+
+
+def test_directive_that_is_older_than_its_content_travels_without_any(store, edge):
+    assign(store)
+    with store._database.write() as connection:
+        connection.execute(text("UPDATE directives SET content = ''"))  # what the default of the column left in it
+    (found,) = store.open_directives(KEY)
+    assert (found.content, type(found.content)) == (b"", bytes)
 
 
 def test_newer_directive_supersedes_the_open_one_and_its_version_is_higher(store, edge):

@@ -233,8 +233,10 @@ class MailboxStore(Part):
 
 def directive_of(row: Mapping[str, Any] | RowMapping, gateway: GatewayKey) -> Directive:
     """The directive of a row; one of `LISTED` comes without its content."""
-    names = Directive.__dataclass_fields__.keys() - {"gateway"}
-    return Directive(gateway=gateway, **{name: row[name] for name in names if name in row})
+    names = Directive.__dataclass_fields__.keys() - {"gateway", "content"}
+    # SQLite keeps the default of rows older than the column as text.
+    content = row.get("content") or b""
+    return Directive(gateway=gateway, content=content, **{name: row[name] for name in names})
 
 
 LISTED = tuple(column for column in t.directives.c if column.name != "content")
