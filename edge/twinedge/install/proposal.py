@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,11 @@ def write_site(path: Path, text: str, *, replace: bool) -> Path | None:
     refuse_existing(path, replace=replace)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text)
+    # Whoever runs the agent reads it, so it is not for its owner alone; it is whole or not there after a power cut.
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     try:
         load_site(partial)
         kept = None
