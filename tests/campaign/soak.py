@@ -33,9 +33,13 @@ FILE = FOLDER / "soak.json"
 GATEWAY = "soak/n1"
 MODELS, METERS = 20, 60
 LOOK_S = 5.0
+CURVE = 24
 CYCLE_S = 60
 RSS_GROWTH_MIB = 16.0
-"""What the allocator may still take between the second and the last quarter of a run."""
+"""What the allocator may still take between the second and the last quarter of a run.
+
+Runs below half an hour say nothing of memory: what agents remember of brokers fills until then, to 23 MB.
+"""
 DESCRIPTORS_GROWTH = 8
 DISK_GROWTH_MIB = 24.0
 """A backlog of one cut, and the log of the spool."""
@@ -177,6 +181,7 @@ class Soak:
         faults, edits: that came.
         growth: process -> what it grew from the second to the last quarter.
         last: process -> what it held at the end.
+        curve: process -> MiB of memory over the run, two dozen values of it.
         findings: what is beyond its bound.
     """
 
@@ -190,6 +195,7 @@ class Soak:
     edits: int
     growth: Mapping[str, Mapping[str, float]]
     last: Mapping[str, Mapping[str, float]]
+    curve: Mapping[str, Sequence[float]]
     findings: Sequence[str]
 
 
@@ -220,6 +226,7 @@ def soak(folder: Path, minutes: float) -> Soak:
         edits=sum(step.what.startswith("edit") for step in outcome.steps),
         growth=growth,
         last=last,
+        curve={name: held.rss_mib[:: max(1, len(held.rss_mib) // CURVE)] for name, held in watcher.held.items()},
         findings=[*judged(growth), *undone, *([] if outcome.samples_fit else [f"samples: {counts}"])],
     )
 
