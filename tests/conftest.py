@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import shutil
@@ -98,16 +97,6 @@ def logs_as_before(request: pytest.FixtureRequest):
         structlog.configure(**before)
         root = logging.getLogger()
         root.handlers = [h for h in root.handlers if not isinstance(h.formatter, structlog.stdlib.ProcessorFormatter)]
-
-
-def pytest_collection_finish() -> None:
-    """What was imported and collected by now stays for good: it need not be looked through again and again."""
-    gc.collect()
-    gc.freeze()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # libraries complain at the end of the process about what is not freed
 
 
 @pytest.fixture(scope="session")

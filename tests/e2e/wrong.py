@@ -74,8 +74,9 @@ def commands(plant: Plant, foreign: Path, spoilt: Mapping[str, Path], folder: Pa
     run("join-used", [*join_line(used), "--state", str(folder / "used")], plant.logs)
     mixed = plant.gateways["mixed"]
     taken = plant.root / "taken.yaml"
-    status = f"status: {{port: {mixed.status_port}}}"
-    taken.write_text(mixed.config.read_text().replace("status: {port: 0}", status))
+    free, held = "\n  port: 0\n", f"\n  port: {mixed.status_port}\n"
+    assert free in mixed.config.read_text()
+    taken.write_text(mixed.config.read_text().replace(free, held))
     serve = ["twincloud", "serve", "--sync-port", "0", "--enrol-port", "0", "--state"]
     join = ["--state", str(folder / "join")]
     wrong_pin = join_line(open_ | {"ca_sha256": Authority.load(foreign, SystemClock()).fingerprint})
