@@ -26,6 +26,9 @@ RESTART_S = 5.0
 STOP_AGAIN_S = 5.0
 OVERLAP_S = 5.0
 """How long a connection that is to be replaced waits for the one that replaces it."""
+LINGER_S = 1.0
+"""How long the old one goes on then: a server holds values back for a publishing interval, half a second at most, and those
+from before the new one began would end with it."""
 LOOK_S = 0.01
 Make = Callable[[Group, Sequence[Assignment]], Driver]
 Wanted = Mapping[Group, tuple[Assignment, ...]]
@@ -165,6 +168,7 @@ class Connections:
         until_ns = self._clock.boot_ns() + round(OVERLAP_S * SECOND_NS)
         while self._clock.boot_ns() < until_ns:
             if wanted <= {health.device for health in after.driver.health() if health.connected}:
+                await asyncio.sleep(LINGER_S)
                 break
             await asyncio.sleep(LOOK_S)
         await self._stop([before])
