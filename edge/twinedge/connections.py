@@ -27,8 +27,8 @@ STOP_AGAIN_S = 5.0
 OVERLAP_S = 5.0
 """How long a connection that is to be replaced waits for the one that replaces it."""
 LINGER_S = 1.0
-"""How long the old one goes on then: a server holds values back for a publishing interval, half a second at most, and those
-from before the new one began would end with it."""
+"""How long the old one goes on then: a server holds values back for a publishing interval, half a second at most, and
+those from before the new one began would end with it."""
 LOOK_S = 0.01
 Make = Callable[[Group, Sequence[Assignment]], Driver]
 Wanted = Mapping[Group, tuple[Assignment, ...]]

@@ -66,7 +66,8 @@ class Gateway:
         store.put(signed(OLD))
         store.want("tank", digest=package(OLD).digest, version=1, name=OLD)
         self.models = Models(loaded, store, None)
-        self.models.build = lambda _twin, _package, _loaded: estimator(OLD)  # the interpreted tier: nothing is compiled here
+        # The interpreted tier: nothing is compiled here.
+        self.models.build = lambda _twin, _package, _loaded: estimator(OLD)
         self.models.start()
         self.catalogue = self.models.catalogue()
         gate = Gate(rules_of(loaded, self.catalogue), self.clock)
