@@ -20,7 +20,7 @@ from statistics import median
 import numpy as np
 
 from bench.drivers import modbus_plans
-from bench.drivers.process import ask, cpu_s, process, rss_mb, said
+from bench.drivers.process import ask, cpu_s, process, rss_mb, said, until
 
 DEVICES, POINTS, PERIOD_S = 500, 30, 0.5
 HOSTS = [f"127.0.{1 + n // 250}.{1 + n % 250}" for n in range(DEVICES)]
@@ -84,7 +84,7 @@ def _agent(server: subprocess.Popen[str], loop: subprocess.Popen[str], port: int
         ready = folder / "ready.json"
         start = ("-m", "twinedge", "run", "--config", str(site), "--state", str(folder / "state"), "--offline")
         with process(*start, "--ready-file", str(ready), piped=False) as agent:
-            _wait_for(ready)
+            until(ready.exists, 90.0)
             time.sleep(3.0)  # connections, first commits, the first backoff of what is silent
             stored = _stored(ready)
             ask(server)
@@ -119,11 +119,3 @@ def _stored(ready: Path) -> int:
                 raise
             time.sleep(0.2)  # there is no page yet
     return int(status["spool"]["backlog_samples"] + status["lanes"]["samples"])
-
-
-def _wait_for(path: Path, within_s: float = 90.0) -> None:
-    end_s = time.monotonic() + within_s
-    while not path.exists():
-        if time.monotonic() > end_s:
-            raise TimeoutError(f"no {path.name} within {within_s:g} s")
-        time.sleep(0.05)

@@ -10,13 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
-import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +24,8 @@ import numpy as np
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bench.drivers.process import cpu_s, process, rss_mb
+from bench.drivers.broker import mosquitto
+from bench.drivers.process import cpu_s, process, rss_mb, until
 from twinedge.config.catalogue import build_catalogue, signals_of
 from twinedge.config.load import LoadedSite, load_site
 from twinedge.drivers.link import Assignment
@@ -54,8 +52,8 @@ def run(*, quick: bool) -> Mapping[str, float | None]:
     count, rounds = (6_000, 1) if quick else (40_000, 3)
     found: dict[str, list[tuple[float, float]]] = {"plain": [], "driver": [], "agent": []}
     memory = []
-    with _mosquitto() as (port, folder):
-        loaded = _site(folder, port)
+    with tempfile.TemporaryDirectory() as folder, mosquitto("max_queued_messages 0") as port:
+        loaded = _site(Path(folder), port)
         for _ in range(rounds):
             found["plain"].append(asyncio.run(_plain(port, count)))
             found["driver"].append(asyncio.run(_driver(loaded, port, count)))
@@ -73,40 +71,6 @@ def run(*, quick: bool) -> Mapping[str, float | None]:
         "mqtt_vs_plain_aiomqtt": cpu["plain"] / cpu["agent"],
         "mqtt_agent_rss_mb": max(memory),
     }
-
-
-@contextmanager
-def _mosquitto() -> Iterator[tuple[int, Path]]:
-    with tempfile.TemporaryDirectory() as name, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        config = Path(name) / "mosquitto.conf"
-        config.write_text(
-            f"max_queued_messages 0\nmax_inflight_messages 1000\nlistener {port} 127.0.0.1\nallow_anonymous true\n"
-        )
-        running = subprocess.Popen(
-            [find_mosquitto() or "mosquitto", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            _until(lambda: socket.create_connection(("127.0.0.1", port), 1).close())
-            yield port, Path(name)
-        finally:
-            running.terminate()
-            running.wait(10)
-
-
-def _until(attempt: object, within_s: float = 20.0) -> None:
-    end_s = time.monotonic() + within_s
-    while True:
-        try:
-            attempt()  # type: ignore[operator]  # a function
-        except OSError:
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _site(folder: Path, port: int) -> LoadedSite:
@@ -218,13 +182,13 @@ def _agent(loaded: LoadedSite, port: int, count: int) -> tuple[tuple[float, floa
         state, ready = Path(name) / "state", Path(name) / "ready.json"
         start = ("-m", "twinedge", "run", "--config", str(loaded.path), "--state", str(state), "--offline")
         with process(*start, "--ready-file", str(ready), piped=False):
-            _until(ready.stat)
+            until(ready.exists)
             status = json.loads(ready.read_text())["status_port"]
-            _wait(lambda: all(d["connected"] for d in _status(status)["devices"]))
+            until(lambda: all(d["connected"] for d in _status(status)["devices"]))
         ready.unlink()
         _publish(port, count)
         with process(*start, "--ready-file", str(ready), piped=False) as agent:
-            _until(ready.stat)
+            until(ready.exists)
             status = json.loads(ready.read_text())["status_port"]
             begun_s, cpu = time.monotonic(), cpu_s(agent.pid)
             before, passed_s = 0, 0.0
@@ -244,11 +208,3 @@ def _status(port: int) -> Any:
             return json.load(answer)
     except HTTPError:  # before the agent's first look at itself
         return {"devices": [{"connected": False}], "spool": {"backlog_samples": 0}}
-
-
-def _wait(condition: object, within_s: float = 30.0) -> None:
-    end_s = time.monotonic() + within_s
-    while not condition():  # type: ignore[operator]  # a function
-        if time.monotonic() > end_s:
-            raise TimeoutError
-        time.sleep(0.05)

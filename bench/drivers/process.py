@@ -1,4 +1,4 @@
-"""Processes of a bench, and what they cost: processor time and memory of the process alone."""
+"""Processes of a bench, what they wait for, and what they cost: processor time and memory of the process alone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+WAIT_S = 30.0
 
 
 @contextmanager
@@ -42,6 +45,22 @@ def said(running: subprocess.Popen[str]) -> str:
     """The next line a process prints."""
     assert running.stdout is not None
     return running.stdout.readline().strip()
+
+
+def until(true: Callable[[], bool], within_s: float = WAIT_S) -> None:
+    """Waits until something is true; whoever does not answer yet is not.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    end_s = time.monotonic() + within_s
+    while True:
+        with suppress(OSError):
+            if true():
+                return
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"not within {within_s:g} s")
+        time.sleep(0.05)
 
 
 def cpu_s(pid: int) -> float:

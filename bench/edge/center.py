@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.drivers.process import cpu_s, rss_mb
+from bench.drivers.process import cpu_s, rss_mb, until
 from twinsim.deployment.operator import Operator
 from twinsim.deployment.processes import Program, ended_together, run
 from twinsim.deployment.running import TENANT, kernel_cache
@@ -104,9 +104,7 @@ class Agent:
         assert self._facts is not None, "started without stop-watches"
         self._facts.unlink(missing_ok=True)
         self.program.signal(signal.SIGUSR1)
-        end_s = time.monotonic() + START_S
-        while not self._facts.exists() and time.monotonic() < end_s:
-            time.sleep(0.02)
+        until(self._facts.exists, START_S)
         found: dict[str, Any] = json.loads(self._facts.read_text())
         return found
 

@@ -11,13 +11,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.edge.servers import mosquitto
+from bench.drivers.broker import mosquitto
+from bench.drivers.process import WAIT_S, until
 from twinedge.modelstore.store import ModelStore
 from twinmodel.clock import SystemClock
 from twinsim.deployment.processes import ended_together
@@ -38,7 +39,6 @@ defaults: {every: 1s}
 points:
   value: {at: holding 0, as: float64}
 """
-WAIT_S = 30.0
 
 
 def plan(models: int, broker: int, folder: Path) -> Deployment:
@@ -92,13 +92,13 @@ class Plant:
         """What the agent's stop-watches say."""
         self._facts.unlink(missing_ok=True)
         os.kill(self._running.agents[GATEWAY].pid, signal.SIGUSR1)
-        _until(self._facts.exists)
+        until(self._facts.exists)
         found: dict[str, Any] = json.loads(self._facts.read_text())
         return found
 
     def wait_models(self) -> None:
         """Until every model steps."""
-        _until(lambda: sum(twin["steps"] > 2 for twin in self._running.status(GATEWAY)["twins"]) >= MODELS, 120.0)
+        until(lambda: sum(twin["steps"] > 2 for twin in self._running.status(GATEWAY)["twins"]) >= MODELS, 120.0)
 
     def steps(self, seconds: float) -> dict[str, float]:
         """Steps of the bank over some seconds."""
@@ -225,15 +225,3 @@ def _last(ask: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
             raise TimeoutError(f"not within {WAIT_S:g} s: {found}")
         time.sleep(POLL_S)
     return found
-
-
-def _until(true: Callable[[], bool], within_s: float = WAIT_S) -> None:
-    """Waits until something is true; an agent that does not answer yet is not."""
-    end_s = time.monotonic() + within_s
-    while True:
-        with suppress(OSError):
-            if true():
-                return
-        if time.monotonic() > end_s:
-            raise TimeoutError(f"not within {within_s:g} s")
-        time.sleep(0.05)

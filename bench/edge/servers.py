@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.drivers.broker import mosquitto
 from bench.drivers.opcua_ours import TYPES
 from bench.drivers.opcua_server import FOLDER, URI, kind_of
 from bench.drivers.process import process, said
@@ -87,38 +85,6 @@ def servers(load: Load) -> Iterator[Servers]:
             running.append(stack.enter_context(process("-m", "bench.edge.messages", *arguments)))
             said(running[-1])
         yield Servers(load, int(said(modbus)), int(said(opcua)), broker, tuple(running))
-
-
-@contextmanager
-def mosquitto() -> Iterator[int]:
-    """A broker; its port."""
-    with tempfile.TemporaryDirectory() as name, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        config = Path(name) / "mosquitto.conf"
-        config.write_text(f"max_inflight_messages 1000\nlistener {port} 127.0.0.1\nallow_anonymous true\n")
-        command = [find_mosquitto() or "mosquitto", "-c", str(config)]
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            _accepts(port)
-            yield port
-        finally:
-            running.terminate()
-            running.wait(10)
-
-
-def _accepts(port: int, within_s: float = 20.0) -> None:
-    end_s = time.monotonic() + within_s
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if time.monotonic() > end_s:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 def write_profiles(folder: Path, load: Load) -> None:
