@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from twinedge.cli_config import config_group
 from twinedge.cli_doctor import doctor_command
 from twinedge.cli_init import init_command
 from twinedge.cli_install import service_group
-from twinedge.cli_options import config_option, output_option, state_option
+from twinedge.cli_options import config_option, emit, output_option, say, state_option
 from twinedge.cli_plan import plan_command
 from twinedge.cli_top import top_command
 from twinmodel.errors import REASONS, MissingError
@@ -56,7 +55,7 @@ def join(url: str, token: str, ca_sha256: str, state: Path) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 
     joined = enrol(url, token, ca_sha256, state, SystemClock())
-    click.echo(f"joined as {joined.site}/{joined.gateway} of {joined.tenant}; next: twinedge run", err=True)
+    say(f"joined as {joined.site}/{joined.gateway} of {joined.tenant}; next: twinedge run")
 
 
 @cli.command()
@@ -81,7 +80,7 @@ def status(config: Path, state: Path, output: str) -> None:
     from twinedge.health.client import render, running_status  # noqa: PLC0415 - --help stays fast
 
     document = running_status(config, state)
-    click.echo(json.dumps(document, indent=2) if output == "json" else render(document))
+    emit(output, document, render(document))
 
 
 @cli.command()
@@ -95,9 +94,9 @@ def warmup(kernel_cache: Path | None, *, aot: bool) -> None:
     """
     from twinmodel.kernel import warmup as kernels  # noqa: PLC0415 - --help stays fast
 
-    click.echo(f"ready: {', '.join(kernels.warm(kernel_cache))}", err=True)
+    say(f"ready: {', '.join(kernels.warm(kernel_cache))}")
     if aot:
-        click.echo(f"linked: {kernels.link(kernel_cache)}", err=True)
+        say(f"linked: {kernels.link(kernel_cache)}")
 
 
 @cli.group()
@@ -114,7 +113,7 @@ def spool_status(state: Path, output: str) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 
     document = inspect(state, SystemClock().wall_ns())
-    click.echo(json.dumps(document, indent=2) if output == "json" else _lines(document))
+    emit(output, document, _lines(document))
 
 
 @spool.command("export")
@@ -129,7 +128,7 @@ def spool_export(state: Path, to: Path) -> None:
     """Write every sample that is still on this gateway to a file."""
     from twinedge.spool.export import export  # noqa: PLC0415 - --help stays fast
 
-    click.echo(f"{export(state, to)} samples written to {to}", err=True)
+    say(f"{export(state, to)} samples written to {to}")
 
 
 @spool.command("verify")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from twinedge.cli_options import config_option, emit, output_option, say, state_option
+from twinedge.cli_options import config_option, emit, end, output_option, quieten, say, state_option
+from twinmodel.errors import Exit
 
 _MARKS = {"ok": "ok   ", "warn": "WARN ", "bad": "BAD  "}
 
@@ -31,9 +32,8 @@ def doctor_command(
     from twinedge.doctor.finding import Place  # noqa: PLC0415 - --help stays fast
     from twinedge.doctor.fixes import mend  # noqa: PLC0415 - --help stays fast
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
-    from twinmodel.logs import configure_logs  # noqa: PLC0415 - --help stays fast
 
-    configure_logs("error")
+    quieten()
     place = Place(config, state, kernel_cache, SystemClock())
     found = examine(place)
     if fix:
@@ -49,5 +49,4 @@ def doctor_command(
     if bundle is not None:
         names = write_bundle(place, found, bundle)
         say(f"{bundle} written: {len(names)} files, secrets and persons blanked; look at it before you send it")
-    if not sound(found):
-        click.get_current_context().exit(3)
+    end(0 if sound(found) else Exit.UNHEALTHY)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import socket
 import sys
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from twinedge.cli_options import config_option, say, state_option, table
+from twinedge.cli_options import config_option, identifier, run_quietly, say, state_option, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +78,7 @@ def init_command(
     if not any(where.values()):
         raise click.UsageError("name where to look: --modbus, --opcua or --mqtt")
     places = {protocol: [p for text in texts for p in places_of(protocol, text)] for protocol, texts in where.items()}
-    found = asyncio.run(_search(places, units, state, profiles, timeout_s))
+    found = run_quietly(_search(places, units, state, profiles, timeout_s))
     devices = proposal.named(found)
     if devices:
         say(_shown(devices))
@@ -104,9 +102,7 @@ async def _search(
     from twinedge.probe.target import units_of  # noqa: PLC0415 - --help stays fast
     from twinedge.probe.trust import own  # noqa: PLC0415 - --help stays fast
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
-    from twinmodel.logs import configure_logs  # noqa: PLC0415 - --help stays fast
 
-    configure_logs("error", silent=("asyncua", "paho", "pymodbus"))
     clock = SystemClock()
     found = await search.find_modbus(
         places["modbus"], units_of(units), clock=clock, profiles=profiles, timeout_s=timeout_s, tell=say
@@ -116,9 +112,10 @@ async def _search(
         mine = own(state, clock)
         say(f"our OPC UA certificate {mine['thumbprint']} lies in {mine['path']}")
         found += await search.find_opcua(places["opcua"], state=state, clock=clock, profiles=profiles, tell=say)
-    identifier = f"twinedge-init-{os.urandom(4).hex()}"
     if places["mqtt"]:
-        found += await search.find_mqtt(places["mqtt"], clock=clock, profiles=profiles, identifier=identifier, tell=say)
+        found += await search.find_mqtt(
+            places["mqtt"], clock=clock, profiles=profiles, identifier=identifier(), tell=say
+        )
     return found
 
 

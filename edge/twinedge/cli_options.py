@@ -24,6 +24,7 @@ __all__ = [
     "login_options",
     "output_option",
     "pairs",
+    "quieten",
     "run_quietly",
     "say",
     "state_option",
@@ -87,13 +88,16 @@ def login_options(command: F) -> F:
 def run_quietly(work: Coroutine[Any, Any, T]) -> T:
     """Runs what looks at devices; libraries stay silent, as its own words say what went wrong."""
     import asyncio  # noqa: PLC0415 - --help stays fast
-    import logging  # noqa: PLC0415 - --help stays fast
 
+    quieten()
+    return asyncio.run(work)
+
+
+def quieten() -> None:
+    """Errors alone are logged from here on, and nothing of libraries."""
     from twinmodel.logs import configure_logs  # noqa: PLC0415 - --help stays fast
 
-    configure_logs("error", silent=("asyncua", "paho", "pymodbus"))
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    return asyncio.run(work)
+    configure_logs("error", silent=("asyncio", "asyncua", "mqtt", "pymodbus"))
 
 
 def identifier() -> str:

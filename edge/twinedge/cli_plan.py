@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from twinedge.cli_options import config_option, emit, output_option, pairs, table
+from twinedge.cli_options import config_option, emit, end, output_option, pairs, table
+from twinmodel.errors import Exit
 
 if TYPE_CHECKING:
     from twinedge.install.asking import Asking
@@ -47,8 +48,7 @@ def plan_command(config: Path, flash: int, cycles: int, output: str) -> None:
 
     plan = plan_of(load_site(config), flash_bytes=flash, flash_cycles=cycles)
     emit(output, plan.document(), told(plan))
-    if plan.warnings:
-        click.get_current_context().exit(3)
+    end(Exit.UNHEALTHY if plan.warnings else 0)
 
 
 def size(count: float) -> str:
