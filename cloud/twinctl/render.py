@@ -39,6 +39,11 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def on_one_terminal() -> bool:
+    """Whether data and talk are read by the same eyes; what was said need not be printed again then."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
 def report(error: TwinError) -> None:
     """Prints an error and what to do about it, on stderr."""
     place = ":".join(str(error.facts[k]) for k in ("path", "line", "column") if error.facts.get(k) is not None)

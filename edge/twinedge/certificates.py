@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import shlex
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -152,6 +153,11 @@ class TrustStore:
     def __init__(self, folder: Path) -> None:
         self.trusted, self.pending = folder / "trusted", folder / "pending"
 
+    def step(self, verb: str, thumbprint_: str = "") -> str:
+        """The command that does `verb` of `twinedge trust` here, as a shell takes it, whoever copies it."""
+        state = shlex.quote(str(self.trusted.parent.parent.absolute()))
+        return " ".join(part for part in ("twinedge trust", verb, thumbprint_[:8], "--state", state) if part)
+
     def list(self) -> list[KnownServer]:
         """Trusted certificates first, each group by its thumbprint; files that are no certificates are left out."""
         found = [
@@ -186,7 +192,7 @@ class TrustStore:
         if len(found) != 1:
             one, many = ("is trusted", "are trusted") if trusted else ("waits", "wait")
             what = f"{len(found)} certificates {many}" if found else f"no certificate {one}"
-            hint = "`twinedge trust list` shows them; give more of the thumbprint as the server shows it"
+            hint = f"`{self.step('list')}` shows them; give more of the thumbprint as the server shows it"
             raise MissingError("NOT_FOUND", f"{what} under {beginning}", hint=hint, thumbprint=beginning)
         return found[0]
 

@@ -192,7 +192,7 @@ def trust_list(state: Path, output: str) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 
     rows = trust.listed(state, SystemClock())
-    emit(output, rows, trust.listed_text(rows))
+    emit(output, rows, trust.listed_text(rows, state))
 
 
 @trust_group.command("accept")

@@ -80,6 +80,16 @@ def test_command_is_issued_awaited_and_told_step_by_step(ctl, speaker):
     assert "SUCCEEDED" in ctl("viewer")("command", "list", "--twin", "T-1").out
 
 
+def test_steps_stand_once_on_a_terminal_and_whole_in_a_file(ctl, speaker, monkeypatch):
+    speaker.answer = CommandState("", CommandStep.SUCCEEDED, read_back=2.5)
+    filed = ctl("operator")("twin", "command", "T-1", "flow=2.5")
+    assert (filed.err.count("ISSUED by"), filed.out.count("ISSUED by")) == (1, 1)
+    monkeypatch.setattr("twinctl.commands.twin_command.on_one_terminal", lambda: True)
+    shown = ctl("operator")("twin", "command", "T-1", "flow=2.5")
+    assert (shown.err.count("ISSUED by"), shown.out.count("ISSUED by")) == (1, 0)
+    assert "read back" in shown.out
+
+
 @pytest.mark.parametrize(("step", "reason", "code"), [("FAILED", "OUT_OF_RANGE", 1), ("UNKNOWN", "NO_ANSWER", 3)])
 def test_end_of_a_command_is_the_exit_code(ctl, speaker, step, reason, code):
     speaker.answer = CommandState("", CommandStep[step], reason, "the valve says no")

@@ -12,7 +12,7 @@ import click
 from twinctl.commands.command import COMMAND, exit_of, tell, what_of
 from twinctl.options import Verb, client_of, confirm
 from twinctl.paths import twin_path
-from twinctl.render import Json, emit, field_of, say, text_of
+from twinctl.render import Json, emit, field_of, on_one_terminal, say, text_of
 from twinmodel.clock import SECOND_NS, Clock, SystemClock
 from twinmodel.errors import ConflictError, InputError, MissingError, UnreachableError
 
@@ -78,7 +78,8 @@ def command(
     told = tell(made, 0)
     if wait:
         made = _ended(client, f"{path}/{made['id']}", made, told, order["deadline_s"] + GRACE_S, SystemClock())
-    emit(ctx, made, COMMAND)
+    # Talk and result on one terminal: the steps stand above already.
+    emit(ctx, made, [one for one in COMMAND if one[0] != "steps"] if on_one_terminal() else COMMAND)
     ctx.exit(exit_of(made))
 
 

@@ -78,7 +78,7 @@ def check_server(
         why = f"differs from {pinned.name}" if pinned is not None else "is not trusted yet"
         step = f"if that is the thumbprint the server shows, set security.server_certificate to {kept}"
         if pinned is None:
-            step += f", or run `twinedge trust accept {print_[:8]}` for all devices of its host"
+            step += f", or run `{store.step('accept', print_)}` for all devices of its host"
         raise UnreachableError("CERT_UNTRUSTED", f"{told} {why}", hint=step, path=str(kept), **facts)
     if now is not None and not in_time(certificate, now):
         when = f"valid from {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -59,7 +60,8 @@ async def browse_modbus(
     try:
         await asker.open()
         if absent(await asker.ask(unit, Request.read(spans[0].table, spans[0].first, 1))):
-            hint = "find the unit ids that answer with `twinedge probe modbus`"
+            probe = f"twinedge probe modbus {shlex.quote(address.url)} --unit 1..247"
+            hint = f"find the unit ids that answer with `{probe}`"
             raise UnreachableError("DEVICE_UNREACHABLE", f"unit {unit} at {address} is silent", hint=hint)
         try:
             async with asyncio.timeout(within_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def device_of(config: Path, text: str, protocol: str) -> tuple[LoadedSite, Devic
         hint = f"did you mean `{guess}`?" if guess else "name one of its devices, or an address such as 10.0.0.7"
         raise MissingError("UNKNOWN_DEVICE", f"{config} has no device {text!r}", hint=hint)
     if device.protocol != protocol:
-        hint = f"use `twinedge browse {device.protocol} {text}`"
+        hint = f"use `twinedge browse {device.protocol} {text} --config {shlex.quote(str(config))}`"
         raise InputError("VALUE_INVALID", f"{text} speaks {device.protocol}, not {protocol}", hint=hint)
     return loaded, device
 

@@ -82,9 +82,8 @@ class Broker:
             await self._look()
             reason, text = told(untrusted, self.place)
             what, _, hint = text.partition("; ")
-            raise UnreachableError(
-                reason, what, hint=f"{hint.replace('security.', '--')}; or correct the host name"
-            ) from untrusted
+            hint = f"{_as_options(hint)}; or correct the host name"
+            raise UnreachableError(reason, what, hint=hint) from untrusted
         except (OSError, TimeoutError) as refused:
             text = f"{self.place} takes TCP connections, but no TLS: {getattr(refused, 'reason', None) or refused}"
             hint = "use mqtt:// and the plain port, or the port where TLS listens (usually 8883)"
@@ -194,7 +193,7 @@ class Broker:
             )
         if not hint:
             hint = "see the log of the broker; it may want TLS (mqtts://) at this port, or another listener"
-        return UnreachableError(reason, what, hint=hint.replace("security.", "--"))
+        return UnreachableError(reason, what, hint=_as_options(hint))
 
     def _unreachable(self, refused: OSError) -> UnreachableError:
         if isinstance(refused, ConnectionRefusedError):
@@ -207,6 +206,12 @@ class Broker:
         else:
             text, hint = f"no connection to {self.place}: {refused.strerror or refused}", "check address and network"
         return UnreachableError("DEVICE_UNREACHABLE", text, hint=hint)
+
+
+def _as_options(hint: str) -> str:
+    """A hint that speaks of site.yaml, in the words of the command line."""
+    said = hint.replace("security.certificate and key", "--certificate and --key")
+    return said.replace("security.password_file", "--password-file").replace("security.", "--")
 
 
 def _read(path: Path) -> bytes:

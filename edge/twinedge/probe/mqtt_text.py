@@ -31,7 +31,8 @@ def mqtt_text(document: Json) -> str:
     if document["profiles"]:
         parts.append(f"profiles that fit\n{matches_text(document['profiles'], indent='  ')}")
     elif document["topics"]:
-        parts.append(f"no profile here fits; draft one with `twinedge browse mqtt {document['url']} --as-profile FILE`")
+        draft = f"twinedge browse mqtt {document['url']} --as-profile profile.yaml"
+        parts.append(f"no profile here fits; draft one with `{draft}`, and who you are to the broker as here")
     return "\n\n".join(part for part in parts if part)
 
 

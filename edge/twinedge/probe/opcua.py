@@ -80,7 +80,8 @@ class Onlooker(Secured):
         if self.objection is not None and self.user:
             told = f"{self.objection.message}; the user {self.user} was not told to it"
             print_ = str(self.objection.facts.get("thumbprint", ""))
-            hint = f"compare the thumbprint with the one the server shows, then `twinedge trust accept {print_[:8]}`"
+            accept = TrustStore(self.state_dir / "opcua").step("accept", print_)
+            hint = f"compare the thumbprint with the one the server shows, then `{accept}`"
             if self.objection.reason != "CERT_UNTRUSTED":
                 hint = self.objection.hint
             raise UnreachableError(self.objection.reason, told, hint=hint, **self.objection.facts)
@@ -97,7 +98,7 @@ async def probe_opcua(
     endpoints = await endpoints_of(url)
     offers = [endpoint_document(e) for e in endpoints]
     shown = certificates(endpoints, url, clock)
-    document: Json = {"url": url, "endpoints": offers, "certificates": shown}
+    document: Json = {"url": url, "state": str(state), "endpoints": offers, "certificates": shown}
     policy, mode = choice(offers, wanted)
     document["tried"] = {"policy": policy, "mode": mode, "user": wanted.user or "anonymous"}
     security = Security.model_validate(
@@ -123,7 +124,7 @@ async def probe_opcua(
         except TwinError as told:
             problem = told
     if onlooker.objection is not None:
-        problem = _both(onlooker.objection, problem)
+        problem = _both(onlooker.objection, problem, state)
     trusted = {s.thumbprint for s in TrustStore(state / "opcua").list() if s.trusted}
     for certificate in shown:
         certificate["trusted"] = certificate["thumbprint"] in trusted
@@ -206,12 +207,13 @@ def _not_trusted(secured: Secured, url: str, why: str) -> UnreachableError:
     return UnreachableError("DEVICE_REFUSED", text, hint=hint, thumbprint=own["thumbprint"], path=own["path"])
 
 
-def _both(objection: UnreachableError, problem: TwinError | None) -> TwinError:
+def _both(objection: UnreachableError, problem: TwinError | None, state: Path) -> TwinError:
     """What speaks against the server, with what the server has against us."""
     hint = objection.hint
     if objection.reason == "CERT_UNTRUSTED":
         print_ = str(objection.facts["thumbprint"])
-        hint = f"here: compare it with what the server shows, then `twinedge trust accept {print_[:8]}`"
+        accept = TrustStore(state / "opcua").step("accept", print_)
+        hint = f"here: compare it with what the server shows, then `{accept}`"
     text = objection.message
     if problem is not None and problem.reason != "CERT_UNTRUSTED":
         text, hint = f"{text}; and {problem.message}", f"{hint}; {problem.hint}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from twinedge.probe.profiles import matches_text
@@ -68,7 +70,9 @@ def _server(document: Json) -> list[str]:
     if document["profiles"]:
         parts.append(f"profiles that fit\n{matches_text(document['profiles'], indent='  ')}")
     else:
+        state = quote(str(Path(document["state"]).absolute()))
         parts.append(
-            f"no profile here fits; draft one with `twinedge browse opcua {document['url']} --as-profile FILE`"
+            "no profile here fits; draft one with "
+            f"`twinedge browse opcua {document['url']} --as-profile profile.yaml --state {state}`"
         )
     return parts

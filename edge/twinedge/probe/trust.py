@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,10 +26,11 @@ def listed(state: Path, clock: Clock) -> list[Json]:
     return [_row(server, clock) for server in TrustStore(state / "opcua").list()]
 
 
-def listed_text(rows: list[Json]) -> str:
+def listed_text(rows: list[Json], state: Path) -> str:
     """`listed` for people."""
     if not rows:
-        return "no server has shown a certificate yet; `twinedge probe opcua URL` fetches it"
+        probe = f"twinedge probe opcua URL --state {shlex.quote(str(state.absolute()))}"
+        return f"no server has shown a certificate yet; `{probe}` fetches it"
     shown = [
         (r["thumbprint"], r["state"], r["name"], ", ".join(r["hosts"]) or "-", f"{r['until'][:10]}{_soon(r)}")
         for r in rows
@@ -64,10 +66,11 @@ def own(state: Path, clock: Clock) -> Json:
 def one(state: Path, beginning: str, clock: Clock) -> Json:
     """A certificate of a server in full. Raises MissingError NOT_FOUND."""
     wanted = beginning.replace(":", "").replace(" ", "").lower()
-    found = [s for s in TrustStore(state / "opcua").list() if s.thumbprint.startswith(wanted)]
+    store = TrustStore(state / "opcua")
+    found = [s for s in store.list() if s.thumbprint.startswith(wanted)]
     if len(found) != 1:
         what = f"{len(found)} certificates begin" if found else "no certificate begins"
-        raise MissingError("NOT_FOUND", f"{what} with {beginning}", hint="`twinedge trust list` shows them")
+        raise MissingError("NOT_FOUND", f"{what} with {beginning}", hint=f"`{store.step('list')}` shows them")
     path = found[0].path
     der = path.read_bytes()
     if b"-----BEGIN" in der:

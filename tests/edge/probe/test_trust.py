@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import ssl
 
 import pytest
 from click.testing import CliRunner
 
 from twinedge.certificates import TrustStore, ensure_certificate
 from twinedge.cli import cli
+from twinedge.drivers.opcua_trust import check_server
 from twinedge.probe import trust
-from twinmodel.errors import MissingError
+from twinedge.probe.mqtt_connect import _as_options
+from twinedge.refusals import hint_of
+from twinmodel.errors import MissingError, UnreachableError
+
+
+class BrokerRefusalError(Exception):
+    """As a library tells it: with the broker's code."""
+
+    def __init__(self, rc):
+        super().__init__("refused")
+        self.rc = rc
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +65,33 @@ def test_a_thumbprint_nobody_has_is_refused_with_the_way_to_the_list(state, cloc
         with pytest.raises(MissingError) as told:
             act(state, "ffff00", clock)
         assert "twinedge trust list" in told.value.hint
+
+
+def commands_in(hint):
+    """What stands in backticks, as a shell would take it apart."""
+    return [shlex.split(code) for code in re.findall(r"`(twinedge [^`]*)`", hint)]
+
+
+def test_hints_about_trust_run_as_they_are_printed(tmp_path, server, clock):
+    state = tmp_path / "a state's place"
+    with pytest.raises(MissingError) as unknown:
+        trust.one(state, "ffff00", clock)
+    store = TrustStore(state / "opcua")
+    with pytest.raises(UnreachableError) as untrusted:
+        check_server(server, pinned=None, store=store, host="10.0.0.9", clock=clock, device="press")
+    for told in (unknown, untrusted):
+        (command,) = commands_in(told.value.hint)
+        done = CliRunner().invoke(cli, command[1:], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert [known.trusted for known in store.list()] == [True]
+
+
+def test_hints_of_a_broker_name_options_that_exist():
+    options = {flag for one in cli.commands["probe"].commands["mqtt"].params for flag in one.opts}
+    for refused in (ssl.SSLError("certificate verify failed"), BrokerRefusalError(5)):
+        named = re.findall(r"--[\w-]+", _as_options(hint_of(refused)))
+        assert named
+        assert set(named) <= options
 
 
 def test_our_own_certificate_is_made_once_and_shown_with_its_place(tmp_path, clock):
