@@ -8,21 +8,16 @@ A driver that ends may wait for the commit of what it delivered before it acknow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-import structlog
 
 from twinedge.drivers.link import Assignment, Changeable, Overlapping
 from twinedge.drivers.registry import Group
+from twinedge.keeping import keep
 from twinedge.ports import Driver, Sink
 from twinmodel.clock import SECOND_NS, Clock
 
-log = structlog.get_logger(__name__)
-
-RESTART_S = 5.0
 STOP_AGAIN_S = 5.0
 OVERLAP_S = 5.0
 """How long a connection that is to be replaced waits for the one that replaces it."""
@@ -184,16 +179,6 @@ class Connections:
         if self._group is not None:
             run = partial(driver.run, self._sink)
             connection.task = self._group.create_task(keep(driver.name, run), name=f"driver {driver.name}")
-
-
-async def keep(name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs what speaks to the outside for ever: not even a defect in it may stop the other devices."""
-    while True:
-        try:
-            await run()
-        except Exception:
-            log.exception("stage failed, it starts again", stage=name, wait_s=RESTART_S)
-        await asyncio.sleep(RESTART_S)
 
 
 async def ended(tasks: Sequence[asyncio.Task[None]], commit: Callable[[], Awaitable[object]], clock: Clock) -> None:

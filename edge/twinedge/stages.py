@@ -25,7 +25,7 @@ from twinedge.alarms.watcher import Alarms
 from twinedge.commanding import Commanding
 from twinedge.config.load import LoadedSite
 from twinedge.configuration import Configuration
-from twinedge.connections import Connections, ended, keep
+from twinedge.connections import Connections, ended
 from twinedge.control import SOCKET, ControlServer
 from twinedge.downlink.outcomes import Outcomes
 from twinedge.downlink.receiver import Receiver
@@ -37,6 +37,7 @@ from twinedge.gate.gate import Gate
 from twinedge.gate.rules import rules_of
 from twinedge.health.clock import ClockWatch
 from twinedge.health.server import StatusServer
+from twinedge.keeping import keep
 from twinedge.lanes import Flush, Lanes, windows_of
 from twinedge.models import Models
 from twinedge.modelstore.store import ModelStore

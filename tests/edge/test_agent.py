@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from types import SimpleNamespace
 
-from twinedge import connections
+from twinedge import connections, keeping
 from twinedge.stages import Stages
 from twinmodel.clock import SystemClock
 from twinmodel.errors import StorageError
@@ -72,7 +72,7 @@ async def test_all_that_is_in_memory_is_stored_at_the_end_and_a_refusing_spool_e
 
 
 async def test_a_defect_in_the_uplink_does_not_stop_the_agent(monkeypatch):
-    monkeypatch.setattr(connections, "RESTART_S", 0.0)
+    monkeypatch.setattr(keeping, "RESTART_S", 0.0)
     runs = []
 
     async def defect():
@@ -82,5 +82,5 @@ async def test_a_defect_in_the_uplink_does_not_stop_the_agent(monkeypatch):
         raise ValueError("a defect")
 
     with contextlib.suppress(asyncio.CancelledError):
-        await connections.keep("uplink", defect)
+        await keeping.keep("uplink", defect)
     assert len(runs) == 3

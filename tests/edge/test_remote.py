@@ -11,7 +11,7 @@ import pytest
 
 from tests.edge.counting import CountingServer
 from tests.edge.running_agent import running
-from twinedge import connections, remote
+from twinedge import keeping, remote
 from twinedge.downlink.receiver import StillOpenError
 from twinedge.remote import TARGET, Remote, failure, parse
 from twinmodel.errors import ConfigError, ConflictError, DeniedError, InputError
@@ -236,10 +236,10 @@ async def test_what_would_only_show_at_the_next_start_cannot_be_sent(tmp_path, s
 
 
 async def test_a_defect_while_it_is_watched_does_not_leave_a_trial_without_an_end(tmp_path, site, servers, monkeypatch):
-    monkeypatch.setattr(connections, "RESTART_S", 0.01)
+    monkeypatch.setattr(keeping, "RESTART_S", 0.01)
     async with running(tmp_path / "site.yaml", tmp_path / "state") as asked:
         here = Gateway(asked, tmp_path / "state")
-        task = asyncio.create_task(connections.keep("remote", here.remote.run))
+        task = asyncio.create_task(keeping.keep("remote", here.remote.run))
         await servers[0].until(lambda: servers[0].reads[0] > 2)
         with pytest.raises(StillOpenError):
             await here.remote.obey(directive(site + "# other\n"))

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 from twinedge.drivers import opcua_trust
 from twinedge.drivers.link import Assignment
+from twinedge.refusals import leaf
 from twinmodel.clock import Clock
 from twinmodel.errors import TwinError, UnreachableError
 
@@ -171,8 +172,7 @@ class Secured:
 
     def explain(self, lost: BaseException) -> tuple[str, str]:
         """Reason and text of whatever ended or prevented a connection."""
-        while isinstance(lost, BaseExceptionGroup):
-            lost = lost.exceptions[0]
+        lost = leaf(lost)
         if isinstance(lost, TwinError):
             return lost.reason, f"{lost.message}; {lost.hint}"
         name, url = type(lost).__name__, self._assignment.device.address

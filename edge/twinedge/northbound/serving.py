@@ -9,16 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import structlog
-
 from twinedge.config.load import LoadedSite
+from twinedge.keeping import keep
 from twinedge.northbound.ports import Part, Surroundings
 from twinedge.northbound.store import Latest
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.profile.schema import Strict
 from twinmodel.signal import Batch, Catalogue
-
-log = structlog.get_logger(__name__)
 
 RESTART_S = 30.0
 _PARTS = {
@@ -111,7 +108,8 @@ class Northbound:
                     await asyncio.wait(gone)
                 for part in wanted:
                     if part not in running:
-                        running[part] = group.create_task(_keep(part), name=f"northbound {part.name}")
+                        name = f"northbound {part.name}"
+                        running[part] = group.create_task(keep(name, part.run, RESTART_S), name=name)
                 await self._changed.wait()
 
     def status(self) -> dict[str, Any]:
@@ -145,13 +143,3 @@ def _ranges(loaded: LoadedSite) -> dict[str, tuple[float, float]]:
         for name, point in profile.points.items()
         if point.range is not None
     }
-
-
-async def _keep(part: Part) -> None:
-    """Not even a defect in a part ends the others, or the agent."""
-    while True:
-        try:
-            await part.run()
-        except Exception:
-            log.exception("northbound failed, it starts again", part=part.name, wait_s=RESTART_S)
-        await asyncio.sleep(RESTART_S)
