@@ -10,41 +10,23 @@ from functools import partial
 import pytest
 
 from tests.cloud.plant import alarm
-from tests.contract.plant import KEY, NOW, Edge, catalogue, invite, stored
+from tests.contract.plant import KEY, NOW, invite, stored
+from tests.contract.running import Alarming
 from twincloud.filters import parse
 from twincloud.storage import alarm_fold
 from twincloud.storage.alarms import ALARM_COLUMNS, ALARM_FIELDS
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.records_alarms import OWN, AlarmAsk, AlarmChoice, alarm_id
-from twinmodel.alarms.records import AlarmRecord, Priority, encode
+from twinmodel.alarms.records import Priority, encode
 from twinmodel.alarms.states import State
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, MissingError
-from twinmodel.signal import ALARMS_SIGNAL, Catalogue, Kind, Signal, Stream
 
 EVERYTHING = AlarmChoice()
 AWAY_NS = 10 * SECOND_NS
 
 
-def plan() -> Catalogue:
-    """The pumps of other tests, and the signal of alarms."""
-    plain = catalogue()
-    return replace(plain, signals=(*plain.signals, Signal(len(plain), ALARMS_SIGNAL, Kind.STRING, "", Stream.ALARM)))
-
-
 said = partial(alarm, source="plc0.flow")
-
-
-class Alarming(Edge):
-    """A gateway that tells of alarms."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__(seed, plan())
-
-    def tell(self, *records: AlarmRecord | str, t_ns: int = NOW, **where):
-        texts = [one if isinstance(one, str) else encode(one) for one in records]
-        points = {ALARMS_SIGNAL: [(t_ns + n, text) for n, text in enumerate(texts)]}
-        return self.samples(points, stream=Stream.ALARM, **where)
 
 
 @pytest.fixture

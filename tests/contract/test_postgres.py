@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from tests.contract.conftest import Postgres
 from tests.contract.plant import KEY, NOW, TWIN, Edge, catalogue, invite, stored
+from tests.contract.running import TABLES, run_plant
 from tests.services import Cluster
 from twincloud.storage import rights
 from twincloud.storage.contract import GatewayKey, TwinKey
@@ -49,9 +50,8 @@ def fill(store) -> None:
     """A gateway of each of two tenants, with something in every table that gateways fill."""
     invite(store, OTHER)
     for key, seed in ((KEY, 1), (OTHER, 2)):
-        edge = Edge(seed)
-        edge.connect(store, key)
-        edge.send(store, [edge.tick(NOW), edge.gap(3), edge.poison()], key=key)
+        edge = run_plant(store, key, seed)
+        edge.send(store, [edge.gap(3), edge.poison()], key=key)
 
 
 def tenants_seen(connection, table: str) -> set[str]:
@@ -69,7 +69,7 @@ def test_every_table_with_a_tenant_shows_one_tenant_alone_whatever_the_sql_forge
             assert tenants_seen(acme, table) <= {"acme"}
             assert tenants_seen(acme, table) == both & {"acme"}
             filled |= {table} if both >= {"acme", "rival"} else set()
-    assert {"blocks", "marks", "boots", "losses", "dead_letters", "gateways", "twins", "events"} <= filled
+    assert {"blocks", "marks", "boots", "losses", "dead_letters", "gateways", "twins", "events", *TABLES} <= filled
     with database.read("acme") as acme, database.read("nobody") as nobody:
         assert acme.execute(text("SELECT count(*) FROM schemas")).scalar() == 1
         assert nobody.execute(text("SELECT count(*) FROM schemas")).scalar() == 0
@@ -96,7 +96,7 @@ def test_without_a_tenant_nothing_is_seen_and_a_transaction_leaves_none_behind(s
         assert plain.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
         # What SET without LOCAL would leave for whoever gets the connection next.
         plain.execute("BEGIN; SET LOCAL hybridtwin.tenant = 'acme'")
-        assert plain.execute("SELECT count(*) FROM blocks").fetchone() == (1,)
+        assert plain.execute("SELECT count(*) FROM blocks").fetchone() == (2,)
         plain.execute("COMMIT")
         assert plain.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
 

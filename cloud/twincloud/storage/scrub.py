@@ -12,6 +12,7 @@ from twincloud.storage.artifacts import SharedBlobs
 from twincloud.storage.command_rows import broken_links
 from twincloud.storage.packing import unpack_catalogue
 from twincloud.storage.part import Decode, Recent
+from twincloud.storage.scrub_alarms import scrub_alarms
 from twincloud.storage.scrub_hours import DAMAGE, scrub_hours
 from twincloud.storage.span import span_ns_of, span_of
 from twinmodel.errors import TwinError
@@ -21,7 +22,7 @@ CATALOGUES_MAX = 64
 
 
 def scrub(connection: Connection, blobs: Blobs | SharedBlobs, decode: Decode) -> Iterator[str]:
-    """Decodes every block and compacted hour, reads artifacts, follows chains of commands; a line for each fault.
+    """Decodes blocks and compacted hours, reads artifacts, follows chains of commands, compares alarms; a line a fault.
 
     Args:
         connection: a read transaction: all is of one snapshot.
@@ -33,6 +34,7 @@ def scrub(connection: Connection, blobs: Blobs | SharedBlobs, decode: Decode) ->
     yield from scrub_hours(connection)
     yield from _artifacts(connection, blobs)
     yield from broken_links(connection)
+    yield from scrub_alarms(connection)
 
 
 def _blocks(connection: Connection, decode: Decode) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -9,6 +10,7 @@ import threading
 import pytest
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
+from tests.contract.running import held, run_plant
 from twincloud.__main__ import run
 from twincloud.backup import backup, faults, faults_of_state, restore
 from twincloud.identity.ca import Authority
@@ -60,6 +62,27 @@ def test_backup_beside_a_running_service_is_whole_and_restores_what_it_held(stor
         assert again.state_hash(TWIN) == before
     finally:
         again.close()
+
+
+def test_commands_alarms_and_directives_come_back_with_their_chain_and_a_changed_command_is_named(
+    store, state, tmp_path, clock
+):
+    run_plant(store)
+    backup(state, tmp_path / "copy", clock)
+    before = held(store)
+    store.close()
+    restore(tmp_path / "copy", state, replace=True)
+    assert list(faults_of_state(state)) == []
+    with contextlib.closing(open_store(state, clock=clock)) as again:
+        assert held(again) == before
+    with contextlib.closing(sqlite3.connect(state / DATABASE)) as database, database:
+        database.execute("UPDATE commands SET unit = 'rpm' WHERE number = (SELECT min(number) FROM commands)")
+        database.execute("UPDATE alarms SET state = 'NORM'")
+        database.execute("UPDATE command_steps SET said_by = 'bob' WHERE step = 'SENT'")
+    found = "\n".join(faults_of_state(state))
+    assert found.count("the chain breaks here") == 2
+    assert "it is not as it was issued" in found
+    assert "alarm high of gateway gw-1 of tenant acme: its row says state NORM, its record UNACK" in found
 
 
 def test_a_restored_coordinator_gets_from_the_gateway_what_it_has_forgotten(store, state, tmp_path, clock):

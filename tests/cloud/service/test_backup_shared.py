@@ -11,7 +11,8 @@ import threading
 import psycopg
 import pytest
 
-from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
+from tests.contract.plant import KEY, NOW, TWIN, invite
+from tests.contract.running import held, run_plant
 from tests.services import Cluster
 from twincloud import doctor
 from twincloud.__main__ import run
@@ -84,10 +85,8 @@ def store(state, owner, clock):
 
 @pytest.fixture
 def sent(store):
-    """A gateway with one tick and one package."""
-    edge = Edge()
-    edge.connect(store)
-    edge.send(store, [edge.tick(NOW)])
+    """A gateway with one tick, one package, commands and alarms."""
+    edge = run_plant(store)
     store._blobs.put(b"package")
     return edge
 
@@ -102,10 +101,10 @@ def test_backup_beside_a_running_coordinator_restores_what_it_held_and_sets_the_
     store, sent, state, owner, tmp_path, clock
 ):
     manifest = backup(owner, state, tmp_path / "copy", clock)
-    assert manifest.rows["blocks"] == 1
+    assert (manifest.rows["blocks"], manifest.rows["commands"], manifest.rows["alarms"]) == (2, 3, 1)
     assert {"database/toc.dat", "identity/root.key"} <= manifest.files.keys()
     assert list(faults(tmp_path / "copy")) == []
-    before = store.state_hash(TWIN)
+    before = store.state_hash(TWIN), held(store)
     sent.send(store, [sent.tick(NOW + SECOND_NS, 2.0)])
     store.close()
     with pytest.raises(ConflictError, match="ALREADY_EXISTS"):
@@ -113,10 +112,10 @@ def test_backup_beside_a_running_coordinator_restores_what_it_held_and_sets_the_
     (aside,) = restore(owner, tmp_path / "copy", state, replace=True)
     assert {"public", aside} == schemas(owner)
     with psycopg.connect(owner, options="-c hybridtwin.tenant=*") as server:
-        assert server.execute(f"SELECT count(*) FROM {aside}.blocks").fetchone() == (2,)
+        assert server.execute(f"SELECT count(*) FROM {aside}.blocks").fetchone() == (3,)
     again = open_store(state, clock=clock, database=owner)
     try:
-        assert again.state_hash(TWIN) == before
+        assert (again.state_hash(TWIN), held(again)) == before
         assert list(faults_of_shared(owner)) == []
         sent.connect(again)
         sent.send(again, [sent.tick(NOW + 2 * SECOND_NS)])
@@ -130,7 +129,7 @@ def test_a_backup_goes_to_a_new_machine_and_an_empty_database(store, sent, state
     fresh = open_store(tmp_path / "new", clock=clock, database=empty)
     try:
         assert fresh.state_hash(TWIN) == store.state_hash(TWIN)
-        assert fresh.gateway(KEY).samples == 24
+        assert fresh.gateway(KEY).samples == 25
     finally:
         fresh.close()
     Authority.load(tmp_path / "new", clock)
