@@ -121,9 +121,9 @@ def browse_mqtt(
     \b
     twinedge browse mqtt mqtt://broker:1883 --path plants/P-1 --as-profile pump.yaml
     """  # noqa: D301  # \b is click's mark for a block kept as it is
+    from twinedge.config.broker import Login  # noqa: PLC0415 - --help stays fast
     from twinedge.probe import browse_mqtt as topics  # noqa: PLC0415 - --help stays fast
     from twinedge.probe import browsing  # noqa: PLC0415 - --help stays fast
-    from twinedge.probe.mqtt_connect import Login  # noqa: PLC0415 - --help stays fast
     from twinedge.probe.mqtt_text import mqtt_text  # noqa: PLC0415 - --help stays fast
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 

@@ -154,8 +154,8 @@ def probe_mqtt(
     twinedge probe mqtt mqtt://broker:1883
     twinedge probe mqtt mqtts://broker:8883 --ca ca.pem --filter 'plants/#' --for 60
     """  # noqa: D301  # \b is click's mark for a block kept as it is
+    from twinedge.config.broker import Login  # noqa: PLC0415 - --help stays fast
     from twinedge.probe import mqtt, target  # noqa: PLC0415 - --help stays fast
-    from twinedge.probe.mqtt_connect import Login  # noqa: PLC0415 - --help stays fast
     from twinedge.probe.mqtt_text import mqtt_text  # noqa: PLC0415 - --help stays fast
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 
+CLOSED = "the broker closed the connection before it answered"
 REFUSED_CODES = frozenset({2, 4, 5, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 
 
@@ -18,6 +19,11 @@ def code_of(lost: BaseException) -> int | None:
     """The broker's reason code, of either version."""
     code = getattr(lost, "rc", None)
     return getattr(code, "value", code)
+
+
+def other_version(lost: BaseException) -> bool:
+    """Whether a broker refused or dropped the handshake of MQTT 5 as one does that speaks 3.1.1 only."""
+    return code_of(lost) in {1, 0x84} or "timed out" in str(lost) or str(lost) == CLOSED
 
 
 def hint_of(lost: BaseException) -> str:

@@ -11,31 +11,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import ssl
 from collections.abc import Sequence
 from functools import partial
-from urllib.parse import urlsplit
 
 import aiomqtt
 import structlog
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from twinedge.config.broker import NOT_APPLICABLE, V5, V311, Login, Place
 from twinedge.drivers.decode import NOTHING
 from twinedge.drivers.inflight import Entry, InFlight, Window, message_key
 from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, DeviceLink, names
 from twinedge.drivers.mqtt_feed import Feed, Now, Opened
-from twinedge.drivers.mqtt_refusal import code_of, leaf, told
+from twinedge.drivers.mqtt_refusal import told
 from twinedge.drivers.mqtt_routes import Routes, at_most_once
-from twinedge.drivers.mqtt_wire import CLOSED, TIMEOUT_S, Arrival, Connection
+from twinedge.drivers.mqtt_wire import TIMEOUT_S, Arrival, Connection
 from twinedge.drivers.mqtt_write import Publisher
 from twinedge.drivers.sparkplug import SparkplugHost
 from twinedge.ports import Delivery, DriverHealth, NotAcquired, Sink
+from twinedge.refusals import leaf, other_version
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.quality import QualityReason, bad
 from twinmodel.signal import Signal
 
-PORT, PORT_TLS = 1883, 8883
 KEEPALIVE_S = 5
 LINGER_S = 3.0
 DRAIN_MAX = 256
@@ -44,7 +43,6 @@ SESSION_EXPIRY_S = 7 * 86400
 PENDING_MAX = 2 * RECEIVE_MAX  # unacknowledged messages beyond which nothing is read: 3.1.1 knows no such bound
 PAUSE_S = 0.1
 TOPICS_MAX = 4096  # topics whose newest payload is known again when the broker shows what it retained
-V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 _STALE = bad(QualityReason.STALE)
 _log = structlog.get_logger("twinedge.drivers")
 
@@ -74,9 +72,7 @@ class MqttDriver:
         linger_s: float = LINGER_S,
     ) -> None:
         self._assignment = assignments[0]
-        address = urlsplit(self._assignment.device.address)
-        self._tls = address.scheme == "mqtts"
-        self._host, self._port = address.hostname or "", address.port or (PORT_TLS if self._tls else PORT)
+        self._place = Place.of(self._assignment.device.address)
         self._clock, self._client_id, self._linger_s = clock, client_id, linger_s
         self._backoff, self.lasting = Backoff(rng), True
         self._links = [DeviceLink(a, clock) for a in assignments]
@@ -95,7 +91,7 @@ class MqttDriver:
     @property
     def name(self) -> str:
         """See `Driver.name`."""
-        return f"mqtt {self._host}:{self._port} {self._client_id}"
+        return f"mqtt {self._place} {self._client_id}"
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -138,24 +134,14 @@ class MqttDriver:
             if not entered and connection is not None:
                 connection.abandon()
                 self._other_version(first)
-            ended = told(first, f"{self._host}:{self._port}")
+            ended = told(first, str(self._place))
         self.writer.attach(None)
         if not entered and _cancellations() > cancelled:
             raise asyncio.CancelledError  # `wait_for` of Python 3.11 loses one that meets a result
         return ended
 
     def _client(self) -> aiomqtt.Client:
-        security = self._assignment.device.security
-        context = None
-        if self._tls:
-            ca = str(self._assignment.file(security.ca)) if security.ca else None
-            context = ssl.create_default_context(cafile=ca)
-            if security.certificate and security.key:
-                file = self._assignment.file
-                context.load_cert_chain(file(security.certificate), file(security.key))
-        password = None
-        if security.password_file:
-            password = self._assignment.file(security.password_file).read_text().strip()
+        login = Login.of(self._assignment.device.security, self._assignment.file)
         five = self._version is V5
         properties = Properties(PacketTypes.CONNECT) if five else None  # type: ignore[no-untyped-call]  # paho's
         if properties is not None:
@@ -163,18 +149,18 @@ class MqttDriver:
             properties.ReceiveMaximum = RECEIVE_MAX
         will = self._host_role.will(self._clock.wall_ns())
         return aiomqtt.Client(
-            self._host,
-            self._port,
-            username=security.user,
-            password=password,
+            self._place.host,
+            self._place.port,
+            username=login.user,
+            password=login.password(),
             identifier=self._client_id,
             protocol=self._version,
             clean_session=None if five else not self.lasting,
-            clean_start=not self.lasting if five else 3,  # 3: paho's constant for "not applicable" below MQTT 5
+            clean_start=not self.lasting if five else NOT_APPLICABLE,
             properties=properties,
             keepalive=KEEPALIVE_S,
             timeout=TIMEOUT_S,
-            tls_context=context,
+            tls_context=login.context() if self._place.tls else None,
             will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
         )
 
@@ -182,7 +168,7 @@ class MqttDriver:
         """A broker that refuses or drops the handshake may speak the other version only."""
         if self._broker.version is not None:
             return
-        if self._version is V5 and (code_of(lost) in {1, 0x84} or "timed out" in str(lost) or str(lost) == CLOSED):
+        if self._version is V5 and other_version(lost):
             self._version = V311
         elif self._version is V311:
             self._version = V5

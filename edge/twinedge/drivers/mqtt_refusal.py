@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from twinedge.refusals import code_of, hint_of, leaf
-
-__all__ = ["code_of", "leaf", "told"]
+from twinedge.refusals import hint_of
 
 
 def told(lost: BaseException, where: str) -> tuple[str, str]:

@@ -21,6 +21,8 @@ from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.client import ConnectFlags, MQTTv5
 from paho.mqtt.enums import MQTTErrorCode
 
+from twinedge.refusals import CLOSED
+
 TIMEOUT_S = 5.0
 INBOX_MAX = 4096
 INBOX_BYTES_MAX = 32 << 20
@@ -29,7 +31,6 @@ PACKETS_MAX = 64  # packets read before others have their turn
 READ_BYTES = 1 << 16
 HEAD_BYTES = (1 << 16) + 4096  # the longest topic and some properties
 BODY_MAX = (4 << 20) + HEAD_BYTES  # births of Sparkplug are large; other payloads have a limit of their own
-CLOSED = "the broker closed the connection before it answered"
 SUBSCRIBE_MAX = 100  # filters in one packet
 
 

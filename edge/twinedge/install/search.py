@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from twinedge.config.address import spread_address
+from twinedge.config.broker import Login
 from twinedge.probe.modbus import probe_modbus
 from twinedge.probe.mqtt import probe_mqtt
-from twinedge.probe.mqtt_connect import Login
 from twinedge.probe.opcua import Wanted, probe_opcua
 from twinedge.probe.target import modbus_target, url_target
 from twinmodel.clock import Clock

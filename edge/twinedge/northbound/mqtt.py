@@ -11,16 +11,15 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiomqtt
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from twinedge.config.broker import V5, V311, Login, Place
 from twinedge.config.northbound import MqttPublisher
 from twinedge.northbound.discovery import Home, discovery_of
 from twinedge.northbound.layout import layout_of
@@ -29,20 +28,18 @@ from twinedge.northbound.mqtt_payload import Message, level_of, messages_of, pay
 from twinedge.northbound.mqtt_sweep import retained
 from twinedge.northbound.ports import Surroundings
 from twinedge.northbound.share import Share
-from twinedge.refusals import code_of, hint_of, leaf
+from twinedge.refusals import hint_of, leaf, other_version
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import DeniedError, TwinError, UnreachableError
 from twinsync.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
-PORT, PORT_TLS = 1883, 8883
 KEEPALIVE_S = 15
 TIMEOUT_S = 10.0
 FAREWELL_S = 1.0
 TURN = 20  # messages before others have their turn
 ONLINE, OFFLINE = b"online", b"offline"
-V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 _QUIET = logging.getLogger("twinedge.northbound.aiomqtt")
 _QUIET.setLevel(logging.CRITICAL)  # it warns of more than ten calls at once, of which `queue` allows more
 _NOTHING: Final[NDArray[np.intp]] = np.zeros(0, np.intp)
@@ -67,9 +64,7 @@ class MqttNorthbound:
         self.availability = f"{self._base}/status"
         home = Home(settings.discovery_prefix, around.site, around.gateway, around.version, self.availability)
         self._home = home if settings.discovery else None
-        address = urlsplit(settings.to)
-        self._tls = address.scheme == "mqtts"
-        self._host, self._port = address.hostname or "", address.port or (PORT_TLS if self._tls else PORT)
+        self._place = Place.of(settings.to)
         self._version = V311 if settings.version == "3.1.1" else V5
         self._share = Share(settings.share, around.clock)
         self._backoff = Backoff(around.random, cap_ns=60 * SECOND_NS)
@@ -123,37 +118,28 @@ class MqttNorthbound:
                 client._client.disconnect()  # noqa: SLF001  # aiomqtt leaves the socket of a failed handshake open
 
     def _client(self) -> aiomqtt.Client:
-        settings, security = self._settings, self._settings.security
-        context = None
-        if self._tls:
-            ca = str(self._around.beside(security.ca)) if security.ca else None
-            context = ssl.create_default_context(cafile=ca)
-            if security.certificate and security.key:
-                context.load_cert_chain(self._around.beside(security.certificate), self._around.beside(security.key))
-        password = None
-        if security.password_file:
-            password = self._around.beside(security.password_file).read_text().strip()
+        login = Login.of(self._settings.security, self._around.beside)
         five = self._version is V5
         return aiomqtt.Client(
-            self._host,
-            self._port,
-            username=security.user,
-            password=password,
+            self._place.host,
+            self._place.port,
+            username=login.user,
+            password=login.password(),
             identifier=f"{self._around.site}/{self._around.gateway}/northbound",
             protocol=self._version,
             clean_session=None if five else True,
             keepalive=KEEPALIVE_S,
             timeout=TIMEOUT_S,
-            tls_context=context,
+            tls_context=login.context() if self._place.tls else None,
             will=aiomqtt.Will(self.availability, OFFLINE, qos=1, retain=True),
-            max_inflight_messages=settings.queue,
+            max_inflight_messages=self._settings.queue,
             max_queued_incoming_messages=0,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             logger=_QUIET,
         )
 
     def _lost(self, lost: BaseException) -> None:
-        said, hint = f"{self._host}:{self._port}: {str(lost) or type(lost).__name__}", hint_of(lost)
+        said, hint = f"{self._place}: {str(lost) or type(lost).__name__}", hint_of(lost)
         trouble: TwinError = UnreachableError("BROKER_UNREACHABLE", said)
         if hint:
             trouble = DeniedError("BROKER_REFUSED", said, hint=hint.replace("security.", "northbound.mqtt.security."))
@@ -161,8 +147,7 @@ class MqttNorthbound:
             log.warning("broker of northbound is away", reason=trouble.reason, detail=said, step=trouble.hint)
         self._trouble = trouble
         if self._settings.version is None and not self.connected.is_set():
-            older = self._version is V5 and (code_of(lost) in {1, 0x84} or "timed out" in str(lost))
-            self._version = V311 if older else V5
+            self._version = V311 if self._version is V5 and other_version(lost) else V5
 
     async def _publish(self, client: aiomqtt.Client) -> None:
         clock, every_ns = self._around.clock, self._settings.every

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from twinedge.config.broker import Login
 from twinedge.config.load import LoadedSite, load_site
 from twinedge.config.schema import Device, Security
 from twinedge.drivers.link import Assignment
@@ -14,7 +15,6 @@ from twinedge.drivers.opcua_connect import Secured
 from twinedge.probe import browse_modbus, browse_opcua
 from twinedge.probe.draft import Draft, write_draft
 from twinedge.probe.mqtt import probe_mqtt
-from twinedge.probe.mqtt_connect import Login
 from twinedge.probe.opcua import Onlooker, Wanted, choice
 from twinedge.probe.opcua_endpoints import endpoint_document, endpoints_of, stand_in
 from twinedge.probe.target import modbus_target, units_of, url_target
@@ -85,13 +85,8 @@ async def mqtt(
     url = url_target(place if known is None else known[1].address, "mqtt")
     if known is not None:
         loaded, device = known
-        security, folder = device.security, loaded.path.parent.resolve()
-        files = {
-            key: (folder / relative).resolve()
-            for key in ("password_file", "ca", "certificate", "key")
-            if (relative := getattr(security, key)) is not None
-        }
-        login = Login(security.user, **files)
+        folder = loaded.path.parent
+        login = Login.of(device.security, lambda relative: (folder / relative).resolve())
         path = path or device.root
     document, problem = await probe_mqtt(
         url, login, _filters(path), for_s, identifier=identifier, clock=clock, profiles=None, messages_max=messages_max

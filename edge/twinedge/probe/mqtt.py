@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from twinedge.probe.mqtt_connect import Broker, Login
+from twinedge.config.broker import Login
+from twinedge.probe.mqtt_connect import Broker
 from twinedge.probe.mqtt_listen import Heard, listen
 from twinedge.probe.mqtt_match import fitting, nodes_of
 from twinedge.probe.profiles import known_profiles

@@ -7,35 +7,22 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import aiomqtt
 
-from twinedge.drivers.mqtt_refusal import code_of, leaf, told
-from twinedge.drivers.mqtt_wire import CLOSED, Connection
+from twinedge.config.broker import NOT_APPLICABLE, V5, V311, Login, Place
+from twinedge.drivers.mqtt_refusal import told
+from twinedge.drivers.mqtt_wire import Connection
 from twinedge.probe.trust import described
+from twinedge.refusals import code_of, leaf, other_version
 from twinmodel.clock import Clock
 from twinmodel.errors import InputError, UnreachableError
 
 TIMEOUT_S: Final = 5.0
 KEEPALIVE_S: Final = 20
-_V5, _V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 _LOGIN: Final = {4, 5, 0x86, 0x87}
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who we are to the broker; files only, so that no secret stands on a command line."""
-
-    user: str | None = None
-    password_file: Path | None = None
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
 
 
 class Broker:
@@ -49,15 +36,14 @@ class Broker:
 
     Attributes:
         steps: what succeeded so far, for people.
+        place: where it listens.
         certificate: what the broker shows, None without TLS.
         version: of MQTT that was spoken.
     """
 
     def __init__(self, url: str, login: Login, identifier: str, clock: Clock) -> None:
-        parts = urlsplit(url)
-        self._host, self._port, self._tls = parts.hostname or "", parts.port or 0, parts.scheme == "mqtts"
+        self.place = Place.of(url)
         self._login, self._identifier, self._clock = login, identifier, clock
-        self.place = f"{self._host}:{self._port}"
         self.steps: list[str] = []
         self.certificate: Json | None = None
         self.version = ""
@@ -73,14 +59,14 @@ class Broker:
         except (OSError, TimeoutError) as refused:
             raise self._unreachable(refused) from refused
         self.steps.append("TCP connects")
-        if not self._tls:
+        if not self.place.tls:
             return
         context = self._context()
         try:
             self._seen(await self._open(context))
         except ssl.SSLCertVerificationError as untrusted:
             await self._look()
-            reason, text = told(untrusted, self.place)
+            reason, text = told(untrusted, str(self.place))
             what, _, hint = text.partition("; ")
             hint = f"{_as_options(hint)}; or correct the host name"
             raise UnreachableError(reason, what, hint=hint) from untrusted
@@ -97,17 +83,16 @@ class Broker:
             UnreachableError: DEVICE_REFUSED or DEVICE_UNREACHABLE with the broker's reason.
         """
         connection: Connection | None = None
-        for version, name in ((_V5, "5"), (_V311, "3.1.1")):
+        for version, name in ((V5, "5"), (V311, "3.1.1")):
             connection = Connection(self._client(version))
             try:
                 await connection.client.__aenter__()
             except (aiomqtt.MqttError, OSError, ValueError) as refused:
                 connection.abandon()
-                code = code_of(leaf(refused))
-                other = code in {1, 0x84} or "timed out" in str(refused) or str(refused) == CLOSED
-                if version is _V5 and other:
+                first = leaf(refused)
+                if version is V5 and other_version(first):
                     continue
-                raise self._refused(refused, code) from refused
+                raise self._refused(first) from refused
             self.version = name
             break
         assert connection is not None, "either way ends in a connection or an error"
@@ -119,31 +104,34 @@ class Broker:
                 await connection.client.__aexit__(None, None, None)
 
     def _client(self, version: aiomqtt.ProtocolVersion) -> aiomqtt.Client:
-        five = version is _V5
-        password = None
-        if self._login.password_file is not None:
-            password = _read(self._login.password_file).decode(errors="replace").strip()
+        five = version is V5
         return aiomqtt.Client(
-            self._host,
-            self._port,
+            self.place.host,
+            self.place.port,
             username=self._login.user,
-            password=password,
+            password=self._password(),
             identifier=self._identifier,
             protocol=version,
             clean_session=None if five else True,
-            clean_start=True if five else 3,  # 3: paho's constant for "not applicable" below MQTT 5
+            clean_start=True if five else NOT_APPLICABLE,
             keepalive=KEEPALIVE_S,
             timeout=TIMEOUT_S,
-            tls_context=self._context() if self._tls else None,
+            tls_context=self._context() if self.place.tls else None,
         )
 
-    def _context(self, *, verify: bool = True) -> ssl.SSLContext:
-        login = self._login
+    def _password(self) -> str | None:
         try:
-            context = ssl.create_default_context(cafile=str(login.ca) if login.ca else None)
-            if login.certificate is not None and login.key is not None:
-                context.load_cert_chain(login.certificate, login.key)
-        except (OSError, ssl.SSLError) as wrong:
+            return self._login.password()
+        except OSError as missing:
+            text = f"cannot read {self._login.password_file}: {missing.strerror}"
+            raise InputError("FILE_MISSING", text) from missing
+        except ValueError as wrong:
+            raise InputError("VALUE_INVALID", f"{self._login.password_file} is no UTF-8 text") from wrong
+
+    def _context(self, *, verify: bool = True) -> ssl.SSLContext:
+        try:
+            context = self._login.context()
+        except OSError as wrong:
             hint = "give PEM files that this user can read"
             raise InputError("VALUE_INVALID", f"certificate files cannot be used: {wrong}", hint=hint) from wrong
         if not verify:
@@ -153,7 +141,7 @@ class Broker:
 
     async def _open(self, context: ssl.SSLContext | None) -> ssl.SSLObject | None:
         async with asyncio.timeout(TIMEOUT_S):
-            _, writer = await asyncio.open_connection(self._host, self._port, ssl=context)
+            _, writer = await asyncio.open_connection(self.place.host, self.place.port, ssl=context)
         found: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
         writer.close()
         with contextlib.suppress(OSError, TimeoutError):
@@ -177,11 +165,10 @@ class Broker:
         if trusted:
             self.steps.append(f"{tls.version()} with a certificate that is trusted")
 
-    def _refused(self, refused: BaseException, code: int | None) -> UnreachableError:
-        first = leaf(refused)
-        reason, text = told(first, self.place)
+    def _refused(self, first: BaseException) -> UnreachableError:
+        reason, text = told(first, str(self.place))
         what, _, hint = text.partition("; ")
-        if code in _LOGIN:
+        if code_of(first) in _LOGIN:
             user = f"the user {self._login.user!r}" if self._login.user else "anonymous clients"
             hint = (
                 "correct user and password, or its rights on the broker"
@@ -202,7 +189,7 @@ class Broker:
         elif isinstance(refused, TimeoutError):
             text, hint = f"no answer from {self.place} in {TIMEOUT_S:g} s", "check address, cable and firewall"
         elif isinstance(refused, socket.gaierror):
-            text, hint = f"the name {self._host} is not known", "write its IP address, or mend the name server"
+            text, hint = f"the name {self.place.host} is not known", "write its IP address, or mend the name server"
         else:
             text, hint = f"no connection to {self.place}: {refused.strerror or refused}", "check address and network"
         return UnreachableError("DEVICE_UNREACHABLE", text, hint=hint)
@@ -212,10 +199,3 @@ def _as_options(hint: str) -> str:
     """A hint that speaks of site.yaml, in the words of the command line."""
     said = hint.replace("security.certificate and key", "--certificate and --key")
     return said.replace("security.password_file", "--password-file").replace("security.", "--")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as missing:
-        raise InputError("FILE_MISSING", f"cannot read {path}: {missing.strerror}") from missing

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import aiomqtt
 
-from twinedge.drivers.mqtt_refusal import leaf
 from twinedge.drivers.mqtt_wire import Arrival, Connection
 from twinedge.probe.payload_guess import Guess, guess, time_fields
+from twinedge.refusals import leaf
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import UnreachableError
 

@@ -34,6 +34,7 @@ from twinedge.probe.opcua_endpoints import (
 )
 from twinedge.probe.opcua_server import about, fitting
 from twinedge.probe.profiles import known_profiles
+from twinedge.refusals import leaf
 from twinmodel.clock import Clock
 from twinmodel.errors import DeniedError, InputError, TwinError, UnreachableError
 
@@ -178,8 +179,7 @@ def choice(offers: list[Json], wanted: Wanted) -> tuple[str, str]:
 
 def _explained(secured: Secured, url: str, refused: BaseException) -> TwinError:
     """A failure with the step on the side that must take it."""
-    while isinstance(refused, BaseExceptionGroup):
-        refused = refused.exceptions[0]
+    refused = leaf(refused)
     if isinstance(refused, TwinError):
         return refused
     name = type(refused).__name__

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from twinedge.config import broker
 from twinedge.config.address import PORT, ModbusAddress, parse_modbus
 from twinmodel.errors import InputError
 
-OPCUA_PORT, MQTT_PORT, MQTTS_PORT = 4840, 1883, 8883
+OPCUA_PORT = 4840
 UNITS_MAX = 256
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
 _PART = re.compile(r"(\d{1,3})(?:(?:\.\.|-)(\d{1,3}))?")
@@ -37,7 +38,7 @@ def modbus_target(text: str) -> ModbusAddress:
 def url_target(text: str, protocol: str) -> str:
     """The URL of an OPC UA server or an MQTT broker; a host alone gets scheme and port. Raises InputError."""
     schemes = ("opc.tcp",) if protocol == "opcua" else ("mqtt", "mqtts")
-    port = OPCUA_PORT if protocol == "opcua" else MQTT_PORT
+    port = OPCUA_PORT if protocol == "opcua" else broker.PORT
     example = "opc.tcp://10.0.0.9:4840" if protocol == "opcua" else "mqtt://broker:1883"
     url = text
     if "://" not in text:
@@ -46,7 +47,7 @@ def url_target(text: str, protocol: str) -> str:
     try:
         fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
         if fits and not parts.port:
-            port = MQTTS_PORT if parts.scheme == "mqtts" else port
+            port = broker.PORT_TLS if parts.scheme == "mqtts" else port
             url = f"{parts.scheme}://{parts.netloc}:{port}{parts.path}"
     except ValueError:
         fits = False

@@ -9,9 +9,9 @@ import pytest
 
 from tests.edge.drivers.mosquitto import Broker
 from tests.ports import free_port
+from twinedge.config.broker import Login
 from twinedge.probe import browsing
 from twinedge.probe.mqtt import probe_mqtt
-from twinedge.probe.mqtt_connect import Login
 from twinedge.probe.mqtt_text import mqtt_text
 from twinmodel.errors import UnreachableError
 
