@@ -2,6 +2,12 @@
 
 Only the plain core of YAML is read: no aliases, no tags, no duplicate keys, one document, bounded size and depth.
 A configuration file needs nothing else, and the rest is how such files become bombs or surprises.
+
+    text ─▶ libyaml ─┬─▶ content and places
+                     └─ refuses, or would read YAML 1.1 ─▶ ruamel: reads it as YAML 1.2, or says what is wrong
+
+libyaml takes a twentieth of the time, which counts while a plant of hundreds of devices is changed; ruamel alone
+decides what is YAML and what people are told.
 """
 
 from __future__ import annotations
@@ -9,24 +15,16 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml import events as ruamel
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    Event,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
 
 from twinmodel.errors import ConfigError
 
@@ -39,6 +37,15 @@ M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 A = TypeVar("A")
 
+_ALIAS = (yaml.AliasEvent, ruamel.AliasEvent)
+_BEGIN = (yaml.DocumentStartEvent, ruamel.DocumentStartEvent)
+_SCALAR = (yaml.ScalarEvent, ruamel.ScalarEvent)
+_MAPPING = (yaml.MappingStartEvent, ruamel.MappingStartEvent)
+_OPEN = (*_MAPPING, yaml.SequenceStartEvent, ruamel.SequenceStartEvent)
+_CLOSE = (yaml.MappingEndEvent, yaml.SequenceEndEvent, ruamel.MappingEndEvent, ruamel.SequenceEndEvent)
+
+_OTHERWISE = re.compile(r"[\t\x85\u2028\u2029\ufeff]|^%|^\?|[\s,\[{-]\?|[|>][-+0-9]{0,2} *(#.*)?\r?$", re.MULTILINE)
+"""What the two read differently: tabs, breaks of lines beyond ASCII, directives, keys with a `?`, texts in blocks."""
 _INT = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Mapping[str, object] = {
@@ -152,6 +159,31 @@ def read_text(path: Path) -> str:
 
 def parse_document(text: str, path: Path) -> Document:
     """Parses YAML text; `path` is only told in errors. Raises ConfigError YAML_INVALID."""
+    return parse_quickly(text, path) or parse_carefully(text, path)
+
+
+def parse_quickly(text: str, path: Path) -> Document | None:
+    """By libyaml; None for whatever it refuses or might read otherwise, and where it was not built in."""
+    if not yaml.__with_libyaml__ or _OTHERWISE.search(text):
+        return None
+    builder = _Builder(path)
+    try:
+        builder.read(_without_anchors(yaml.parse(text, Loader=yaml.CSafeLoader)))
+    except (ConfigError, yaml.YAMLError, UnicodeError):
+        return None
+    return Document(path, builder.root, builder.keys, builder.values)
+
+
+def _without_anchors(events: Iterable[yaml.Event]) -> Iterator[yaml.Event]:
+    """What an anchor's name ends with is another thing they read differently."""
+    for event in events:
+        if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            raise yaml.YAMLError("an anchor")
+        yield event
+
+
+def parse_carefully(text: str, path: Path) -> Document:
+    """By ruamel, in Python; raises ConfigError YAML_INVALID."""
     builder = _Builder(path)
     try:
         builder.read(YAML(typ="safe", pure=True).parse(text))
@@ -180,36 +212,38 @@ class _Builder:
     def error(self, place: Place, message: str, reason: str = "YAML_INVALID") -> ConfigError:
         return ConfigError(reason, message, path=str(self.path), line=place.line, column=place.column)
 
-    def read(self, events: Iterable[Event]) -> None:
+    def read(self, events: Iterable[Any]) -> None:
+        """Takes the events of either parser: they have the same names and attributes."""
         for event in events:
-            place = Place(event.start_mark.line + 1, event.start_mark.column + 1)
-            if isinstance(event, AliasEvent):
+            mark = event.start_mark
+            place = Place(mark.line + 1, mark.column + 1)
+            if isinstance(event, _SCALAR):
+                self._scalar(event, place)
+            elif isinstance(event, _OPEN):
+                self._open(event, place)
+            elif isinstance(event, _CLOSE):
+                self._stack.pop()
+                self._paths.pop()
+            elif isinstance(event, _ALIAS):
                 raise self.error(place, "aliases (*name) are not allowed; write the value out")
-            if isinstance(event, DocumentStartEvent):
+            elif isinstance(event, _BEGIN):
                 self._documents += 1
                 if self._documents > 1:
                     raise self.error(place, "only one document per file")
-            elif isinstance(event, ScalarEvent):
-                self._scalar(event, place)
-            elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
-                self._open(event, place)
-            elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
-                self._stack.pop()
-                self._paths.pop()
 
-    def _open(self, event: MappingStartEvent | SequenceStartEvent, place: Place) -> None:
+    def _open(self, event: Any, place: Place) -> None:
         if event.tag is not None and not event.implicit:
             raise self.error(place, f"tags are not allowed: {event.tag}")
         if len(self._stack) >= DEPTH_MAX:
             raise self.error(place, f"nested deeper than {DEPTH_MAX} levels", "LIMIT_EXCEEDED")
         if self._stack and isinstance(self._stack[-1], dict) and self._key is None:
             raise self.error(place, "a key must be plain text")
-        value: dict[Any, Any] | list[Any] = {} if isinstance(event, MappingStartEvent) else []
+        value: dict[Any, Any] | list[Any] = {} if isinstance(event, _MAPPING) else []
         path = self._put(value, place)
         self._stack.append(value)
         self._paths.append(path)
 
-    def _scalar(self, event: ScalarEvent, place: Place) -> None:
+    def _scalar(self, event: Any, place: Place) -> None:
         if event.tag is not None and not any(event.implicit):
             raise self.error(place, f"tags are not allowed: {event.tag}")
         if self._stack and isinstance(self._stack[-1], dict) and self._key is None:
@@ -220,7 +254,15 @@ class _Builder:
             self.keys[path] = place
             self._key = event.value
             return
-        self._put(event.value if event.style else _plain(event.value), place)
+        absent = not event.value and event.start_mark.index == event.end_mark.index
+        self._put(event.value if event.style else _plain(event.value), self._here() if absent else place)
+
+    def _here(self) -> Place:
+        """Place of a value that is not there: its key's, or that of the list it is missing from."""
+        path = self._paths[-1]
+        if self._key is not None:
+            return self.keys[(*path, self._key)]
+        return self.values[path] if self._stack else Place(1, 1)
 
     def _put(self, value: object, place: Place) -> KeyPath:
         path: KeyPath = ()
