@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from twinedge.config.load import load_site
 from twinedge.install.search import Found
 from twinmodel.errors import ConflictError, MissingError
 from twinmodel.profile.find import default_folders, find_profile
+from twinmodel.profile.yaml_text import quoted, visible
 
 _HEAD = """\
 # Proposed by `twinedge init`; look at every line, then:
@@ -35,7 +35,7 @@ def site_text(site: str, devices: Mapping[str, Found], *, disk: str, profiles: s
     rest = {name: one for name, one in devices.items() if not one.profile}
     folders = default_folders(Path(profiles) if profiles else None)
     lines = [_HEAD, f"site: {site}"]
-    lines += [f"profiles: {json.dumps(profiles)}"] if profiles else []
+    lines += [f"profiles: {quoted(profiles)}"] if profiles else []
     lines.append("devices:")
     for name, one in fitting.items():
         lines.append(f"  # {'it is one' if one.sure else 'it may be one'}: {_one_line(one.why)}")
@@ -102,9 +102,9 @@ def short_name(profile: str, folders: Sequence[Path]) -> str:
 
 
 def _entries(one: Found, profile: str) -> list[str]:
-    entries = [f"{one.protocol}: {json.dumps(one.address)}"]
+    entries = [f"{one.protocol}: {quoted(one.address)}"]
     entries += [f"unit_id: {one.unit_id}"] if one.protocol == "modbus" else []
-    entries += [f"root: {json.dumps(one.root)}"] if one.root else []
+    entries += [f"root: {quoted(one.root)}"] if one.root else []
     entries.append(f"profile: {profile}")
     if one.security is not None:
         entries.append(f"security: {{policy: {one.security[0]}, mode: {one.security[1]}}}")
@@ -112,5 +112,5 @@ def _entries(one: Found, profile: str) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    """What devices say may hold what YAML allows nowhere, or a terminal obeys."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    """What devices say, in a comment."""
+    return visible(" ".join(text.split()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,10 @@ from typing import Final
 from twinmodel.errors import ConflictError, InputError
 from twinmodel.profile.load import examine_text, load_profile
 from twinmodel.profile.schema import Protocol
+from twinmodel.profile.yaml_text import quoted, visible
 
 ROUNDS_MAX: Final = 5
 LEFT_OUT_MAX: Final = 50
-_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./ -]*[A-Za-z0-9]|[A-Za-z]")
-_WORDS: Final = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 _PART: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 Value = str | float | int | bool | Sequence[float]
 
@@ -119,8 +117,7 @@ def _text(draft: Draft, name: str) -> str:
     ]
     width = max(len(point) for point in draft.points) + 1
     lines += [f"  {point + ':':<{width}} {_flow(keys)}" for point, keys in draft.points.items()]
-    left_out = ["".join(c if c.isprintable() else "?" for c in text) for text in draft.left_out[:LEFT_OUT_MAX]]
-    lines += [f"# left out: {text}" for text in left_out]
+    lines += [f"# left out: {visible(text)}" for text in draft.left_out[:LEFT_OUT_MAX]]
     if len(draft.left_out) > LEFT_OUT_MAX:
         lines.append(f"# and {len(draft.left_out) - LEFT_OUT_MAX} more")
     return "\n".join(lines) + "\n"
@@ -138,16 +135,7 @@ def _value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
-        return value if plain else "".join(_printable(c) for c in json.dumps(value, ensure_ascii=False))
+        return quoted(value)
     if isinstance(value, (int, float)):
         return f"{value:g}" if isinstance(value, float) and abs(value) < 1e15 else str(value)
     return "[" + ", ".join(_value(float(part)) for part in value) + "]"
-
-
-def _printable(character: str) -> str:
-    """A character inside double quotes of YAML; those it allows nowhere become escapes."""
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

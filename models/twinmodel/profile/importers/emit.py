@@ -6,16 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from twinmodel.profile.importers.found import Device
+from twinmodel.profile.yaml_text import quoted
 
 _KEYS = (
     "at", "as", "topic", "where", "payload", "time", "time_unit", "key", "order", "scale", "offset", "absent", "unit",
     "device_unit", "range", "resolution", "class", "wraps", "states", "every", "queue", "priority", "description",
 )  # fmt: skip
-_PLAIN = re.compile(
-    r"(?:[A-Za-z_][A-Za-z0-9_./^()-]*|10\^@[A-Za-z0-9_][A-Za-z0-9_.-]*)(?: [A-Za-z0-9_./^()-]+)*"
-    r"|\d{1,9}(?:ms|s|min|h)"
-)
-_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
 def yaml_of_device(device: Device, name: str, firmware: str, source: str) -> str:
@@ -56,19 +52,3 @@ def _key(key: object) -> str:
     """A key; names such as `no` need no quotes, for keys are always text."""
     text = str(key)
     return text if re.fullmatch(r"-?[A-Za-z0-9_][A-Za-z0-9_.-]*", text) else quoted(text)
-
-
-def quoted(text: str) -> str:
-    """A text as a YAML scalar."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
-        return text
-    escaped = "".join(_ESCAPES.get(c) or (c if c.isprintable() and c != "\ufeff" else _escape(c)) for c in text)
-    return f'"{escaped}"'
-
-
-_ESCAPES = {'"': '\\"', "\\": "\\\\"}
-
-
-def _escape(c: str) -> str:
-    code = ord(c)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -14,6 +14,7 @@ from typing import NoReturn
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.document import parse_document
 from twinmodel.profile.importers.found import Source
+from twinmodel.profile.yaml_text import visible
 
 SIZE_MAX = 16 << 20
 TEXT_SIZE_MAX = 1 << 20
@@ -152,8 +153,7 @@ def whole(value: object, what: str, low: int, high: int) -> int:
 
 def clean(text: str) -> str:
     """`text` without what no file may hold: lone surrogates and control characters; line breaks become blanks."""
-    text = text.encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else " " for c in text)
+    return visible(text.encode("utf-8", "replace").decode(), " ")
 
 
 def _shown(value: object) -> str:

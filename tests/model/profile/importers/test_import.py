@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from twinmodel.errors import ConfigError, ConflictError, InputError, TwinError
 from twinmodel.profile.document import parse_document
-from twinmodel.profile.importers.emit import quoted
 from twinmodel.profile.importers.found import Wanted
 from twinmodel.profile.importers.intake import SIZE_MAX
 from twinmodel.profile.importers.run import FORMATS, import_profiles, write_profiles
 from twinmodel.profile.load import examine, load_profile
+from twinmodel.profile.yaml_text import quoted
 
 ALL = sorted(FORMATS)
 PATTERNS = {"sunspec": "*.json", "edgex": "*.y*ml", "telegraf": "*.*", "thingsboard": "*.json", "victron": "*.csv",
