@@ -25,8 +25,11 @@ from twinsync.scales import Scales
 
 T = TypeVar("T", bound=np.dtype[Any])
 
-WEIGHT_MAX = 1 << 21
+WEIGHT_MAX = 1 << 20
 """Samples and runs of all layouts that are remembered; each takes up to 40 bytes."""
+
+SEEN_MAX = 1 << 15
+"""Runs and bases that may come again: those of irregular samples mostly do not, so only a second time counts."""
 
 _SAMPLES_EACH_MAX = 1 << 16
 _KINDS = tuple(Kind)
@@ -123,9 +126,10 @@ def read_layout(reader: ColumnReader, run_count: int, count: int, scales: Scales
 
 
 class _Memo:
-    """Layouts by scales, runs and samples, the newest one of each; those used longest ago make room for others."""
+    """Layouts that came twice, by scales, runs and samples, the newest of each; those used longest ago make room."""
 
     def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[bytes, int, int], int] = OrderedDict()
         self._layouts: OrderedDict[tuple[bytes, int, int], tuple[bytes, Layout]] = OrderedDict()
         self.weight = 0
         self._lock = threading.Lock()
@@ -145,12 +149,21 @@ class _Memo:
 
     def _keep(self, key: tuple[bytes, int, int], section: bytes, layout: Layout) -> None:
         with self._lock:
+            if not self._came_before(key, hash(section)):
+                return
             if self._layouts.pop(key, None) is None:
                 self.weight += _weight(key)
             self._layouts[key] = (section, layout)
             while self.weight > WEIGHT_MAX:
                 oldest, _ = self._layouts.popitem(last=False)
                 self.weight -= _weight(oldest)
+
+    def _came_before(self, key: tuple[bytes, int, int], section: int) -> bool:
+        known = self._seen.pop(key, None)
+        self._seen[key] = section
+        if len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
+        return known == section
 
 
 def _weight(key: tuple[bytes, int, int]) -> int:

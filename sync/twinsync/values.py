@@ -78,7 +78,8 @@ def split_values(
         if kind is Kind.FLOAT:
             found.append(_read_floats(reader, form, code, layout, scales))
         elif kind is Kind.INT:
-            found.append(code)
+            # A part of the column would keep the integers of all other kinds in memory with it.
+            found.append(code if len(code) == len(column) else code.copy())
         elif kind is Kind.BOOL:
             value = code.astype(np.bool_)
             if np.count_nonzero(value != code):

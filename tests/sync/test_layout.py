@@ -47,7 +47,7 @@ def test_blocks_of_any_layouts_by_turns_decode_to_what_was_encoded(made):
 
 def test_blocks_of_one_layout_share_signals_that_cannot_be_written_to():
     known = catalogue("shared")
-    one, two = (block.decode(block.encode(batches(s, (2, 2, 2, 2)), known).payload, known) for s in (0, 50))
+    _, one, two = (block.decode(block.encode(batches(s, (2, 2, 2, 2)), known).payload, known) for s in (0, 25, 50))
     assert all(a.signal is b.signal for a, b in zip(one, two, strict=True))
     with pytest.raises(ValueError, match="read-only"):
         one[0].signal[0] = 9
@@ -67,8 +67,19 @@ def test_remembered_layouts_are_bounded(monkeypatch):
     known = catalogue("bounded")
     for count in range(1, 12):
         samples = batches(0, (count, 0, 0, 0))
-        assert_same(block.canonical(samples), block.decode(block.encode(samples, known).payload, known))
+        for _ in range(2):
+            assert_same(block.canonical(samples), block.decode(block.encode(samples, known).payload, known))
         assert 0 < memo.weight <= 20
+
+
+def test_layouts_that_do_not_come_again_take_no_memory(monkeypatch):
+    monkeypatch.setattr(layout, "SEEN_MAX", 4)
+    memo = layout._Memo()
+    monkeypatch.setattr(layout, "_memo", memo)
+    known = catalogue("once")
+    for count in range(1, 12):
+        block.decode(block.encode(batches(0, (count, 0, 0, 0)), known).payload, known)
+    assert (memo.weight, len(memo._seen)) == (0, 4)
 
 
 def test_remembered_scales_are_bounded(monkeypatch):
