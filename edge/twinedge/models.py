@@ -39,12 +39,14 @@ class Plan:
         numbered: its signals.
         wirings: twin -> what its model reads.
         offers: models that start, or take the place of the one that runs.
+        running: ports of the models that the catalogue of `numbered` was made of.
     """
 
     loaded: LoadedSite
     numbered: Numbered
     wirings: Mapping[str, Wiring]
     offers: Mapping[str, Estimator]
+    running: Mapping[str, ModelPorts]
 
 
 class Models:
@@ -90,7 +92,9 @@ class Models:
         ]
         found = {name: self._first(name, loaded) for name in begun}
         offers = {name: estimator for name, estimator in found.items() if estimator is not None}
-        return Plan(loaded, numbered, {name: _wiring(loaded, numbered, name) for name in loaded.site.twins}, offers)
+        return Plan(
+            loaded, numbered, {name: _wiring(loaded, numbered, name) for name in loaded.site.twins}, offers, running
+        )
 
     def adopt(self, plan: Plan) -> None:
         """Goes on with a configuration: twins that it leaves as they were keep alignment and account, too."""
@@ -107,7 +111,8 @@ class Models:
                     slot.offer(plan.offers[name])
                 except ConflictError as unfit:
                     _log.error("model cannot take over", twin=name, reason=unfit.reason, detail=unfit.message)
-        self._loaded, self.numbered, self._built = plan.loaded, plan.numbered, None
+        # Its catalogue is the present one as long as the same models run: `catalogue` looks.
+        self._loaded, self.numbered, self._built = plan.loaded, plan.numbered, (plan.running, plan.numbered.catalogue)
 
     def build(self, twin: str, package: ModelPackage, loaded: LoadedSite | None = None) -> Estimator:
         """The estimator of a package for a twin, of the present configuration or another one; blocks.

@@ -16,6 +16,9 @@ from twinmodel.signal import Catalogue
 
 log = structlog.get_logger(__name__)
 
+BEFORE_MAX = 4096
+"""Catalogues of this run that are remembered; once one was forgotten, any other might be it."""
+
 
 class Publication:
     """Makes catalogues the present one of pipeline and spool.
@@ -33,7 +36,8 @@ class Publication:
     def __init__(self, spooled: SpooledItems, pipeline: Pipeline, on_again: Callable[[], None] = lambda: None) -> None:
         self._spooled = spooled
         self._on_again = on_again
-        self._before: set[bytes] = set()
+        self._before: dict[bytes, None] = {}
+        self._forgot = False
         self._again = False
         self._pipeline = pipeline
         self._present = Catalogue(())
@@ -52,11 +56,19 @@ class Publication:
             catalogue: of what goes into the lanes.
             numbered: see `Pipeline.use`.
         """
-        self._again = catalogue.digest in self._before and catalogue.digest != self._present.digest
-        self._before.add(self._present.digest)
+        was = self._forgot or catalogue.digest in self._before
+        self._again = was and catalogue.digest != self._present.digest
+        self._remember(self._present.digest)
         self._present = catalogue
         await self._pipeline.use(catalogue, numbered)
         self._unstored.set()
+
+    def _remember(self, digest: bytes) -> None:
+        self._before.pop(digest, None)
+        self._before[digest] = None
+        if len(self._before) > BEFORE_MAX:
+            del self._before[next(iter(self._before))]
+            self._forgot = True
 
     async def store(self) -> bool:
         """Stores the present one; False when the disk refuses, `run` tries on then."""

@@ -117,3 +117,7 @@ def test_the_catalogue_is_built_once_for_the_models_that_run(site, store, monkey
     assert len(made.catalogue()) >= len(build_catalogue(site))
     assert made.catalogue() is made.catalogue()
     assert len(built) == 2
+    plan = made.plan(site)
+    made.adopt(plan)
+    assert made.catalogue() is plan.numbered.catalogue  # built beside the event loop
+    assert len(built) == 3

@@ -58,3 +58,16 @@ async def test_a_catalogue_that_was_present_before_is_told_anew():
         await published.use(catalogue)
         await published.store()
     assert again == [CATALOGUE]
+
+
+async def test_what_is_remembered_is_bounded_and_what_might_be_forgotten_is_told_anew(monkeypatch):
+    monkeypatch.setattr(publication, "BEFORE_MAX", 3)
+    catalogues = [Catalogue((Signal(0, f"press.q{n}", Kind.FLOAT),)) for n in range(8)]
+    again = []
+    published = Publication(Spooled(0), Used(), lambda: again.append(published.present))
+    for catalogue in (*catalogues, catalogues[0]):
+        await published.use(catalogue)
+        await published.store()
+        assert len(published._before) <= 3
+    assert catalogues[0] in again
+    assert catalogues[1] not in again
