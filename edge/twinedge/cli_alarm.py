@@ -115,6 +115,10 @@ def _ask(state: Path, output: str, do: str, body: dict[str, Any]) -> None:
     found = ask(state, f"alarm.{do}", body)
     until = f" until {_time(found['until_ns'])}" if found["until_ns"] else ""
     emit(output, found, f"{found['alarm']} is {found['state']}{until}")
+    told = found.get("device")
+    if told is not None:
+        outcome = {"SUCCEEDED": "its device knows", "FAILED": "its device was not told"}.get(told["outcome"])
+        say(f"{outcome or 'nobody knows whether its device took it'}: {told['detail']}")
 
 
 def _count(count: int) -> str:

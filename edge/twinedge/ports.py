@@ -114,6 +114,32 @@ class AlarmSource(Protocol):
         ...
 
 
+@runtime_checkable
+class AlarmAnswering(Protocol):
+    """A driver that can acknowledge an alarm where it was raised."""
+
+    def answers(self, device: str) -> bool:
+        """Whether the site wants alarms of this device acknowledged there."""
+        ...
+
+    async def acknowledge(self, device: str, condition: str, comment: str) -> str:
+        """Tells a device that somebody has seen its alarm.
+
+        Args:
+            device: name in site.yaml.
+            condition: see `DeviceAlarm`.
+            comment: who it was, and what they said.
+
+        Returns:
+            What became of it, for people; "" where the device waits for nobody.
+
+        Raises:
+            ConflictError: ALARM_CHANGED; COMMAND_REFUSED_BY_DEVICE with the fact `code`.
+            UnreachableError: DEVICE_UNREACHABLE, it was not told; COMMAND_UNANSWERED, nobody knows.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DriverHealth:
     """What one driver says about one device at a moment.

@@ -128,6 +128,23 @@ async def test_the_fault_alarm_raises_a_condition_that_is_repeated_on_request(st
         arguments = ua.Variant(listening.subscription_id, ua.VariantType.UInt32)
         await client.get_node(ua.ObjectIds.ConditionType).call_method(method, arguments)
         assert (await next_event()).Severity == 850
+
+        async def acknowledge(event):
+            asked = ua.CallMethodRequest(
+                ObjectId=up.NodeId,
+                MethodId=ua.NodeId(ua.ObjectIds.AcknowledgeableConditionType_Acknowledge),
+                InputArguments=[
+                    ua.Variant(event, ua.VariantType.ByteString),
+                    ua.Variant(ua.LocalizedText("ann: seen"), ua.VariantType.LocalizedText),
+                ],
+            )
+            return (await client.uaclient.session.call([asked]))[0].StatusCode.name
+
+        assert await acknowledge(b"never heard") == "BadEventIdUnknown"
+        assert await acknowledge(up.EventId) == "Good"
+        seen = await next_event()
+        assert await acknowledge(seen.EventId) == "BadConditionBranchAlreadyAcked"
+        assert [(w.point, w.value) for w in device.writes] == [("Fault", "ann: seen")]
         device.faults.clear()
         await tick()
         down = await next_event()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -28,10 +28,14 @@ class DeviceAlarms:
     Args:
         engine: the alarms of the gateway.
         loaded: the site; `DEVICE:CONDITION` is shelved for at most its `shelve_max`.
+
+    Attributes:
+        conditions: alarm -> device and condition it stands for, as far as devices have said.
     """
 
     engine: Engine
     loaded: LoadedSite
+    conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
     _full: bool = False
 
     def take(self, told: Iterable[DeviceAlarm], now: Now) -> None:
@@ -41,8 +45,9 @@ class DeviceAlarms:
             if alarm is None:
                 continue
             alarm.quality = ""
+            self.conditions[alarm.spec.name] = one.device, one.condition
             self.engine.flip(alarm, holds=one.active, t_ns=one.t_ns, now=now)
-            # An acknowledgement here is not told there: what the device does not know stays acknowledged all the same.
+            # Whether the device was told or not: what was acknowledged here stays so.
             if one.acked and not alarm.standing.acked and alarm.standing.state in {State.UNACK, State.RTNUN}:
                 alarm.standing = acknowledged(alarm.standing)
                 alarm.by = one.device

@@ -2,7 +2,7 @@
 
 lanes ─see─▶ Engine ─▶ records ─▶ `@alarms` on the alarm lane
 drivers, models ─(each second)─┘ ▲       └─▶ STATE/alarms.json
-coordinator, shell ─ask──────────┘
+coordinator, shell ─ask──────────┴─▶ Answers ─▶ the device that raised it
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any, Final
 import structlog
 
 from twinedge.alarms.alarm import Alarm, Now
+from twinedge.alarms.answers import Answer, Answers, Wanted
 from twinedge.alarms.causes import DeviceFact
 from twinedge.alarms.devices import DeviceAlarms
 from twinedge.alarms.engine import Engine
 from twinedge.alarms.memory import FILE, Memory
 from twinedge.alarms.requests import STEPS, Request, ask, request_of, request_of_directive
-from twinedge.alarms.specs import specs_of
+from twinedge.alarms.specs import DEVICE, specs_of
 from twinedge.alarms.twins import Runner, facts_of
 from twinedge.config.load import LoadedSite
 from twinedge.control import ControlServer
@@ -46,6 +47,8 @@ LISTED_MAX: Final = 100
 """Alarms in the status document."""
 ANSWERED_MAX: Final = 1000
 """Alarms in one answer to a shell."""
+ANSWER_S: Final = 5.0
+"""How long a shell that acknowledges waits for the device."""
 NEAR_NS: Final = 10 * SECOND_NS
 _STANDING: Final = (State.UNACK, State.RTNUN, State.ACKED)
 
@@ -80,6 +83,7 @@ class Alarms:
         self._memory = Memory(state / FILE)
         self._engine = Engine(self._memory.load(), self._now())
         self._devices_say = DeviceAlarms(self._engine, loaded)
+        self._answers = Answers(drivers, self._still, self._answered)
         self._catalogue: Catalogue | None = None
         self._other_rules = False
         self._facts_ns = 0
@@ -107,7 +111,12 @@ class Alarms:
         self._flush()
 
     async def run(self) -> None:
-        """Lets delays pass and keeps states; runs until cancelled."""
+        """Lets delays pass, keeps states and tells devices; runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._answers.run(), name="alarm answers")
+            await self._follow()
+
+    async def _follow(self) -> None:
         try:
             while True:
                 self.rounds += 1
@@ -129,9 +138,7 @@ class Alarms:
         if now.boot_ns - self._facts_ns >= FACTS_NS or not self._facts_ns:
             self._facts_ns = now.boot_ns
             devices, twins = self._devices(), facts_of(self._runners())
-        for driver in self._drivers():
-            if isinstance(driver, AlarmSource):
-                self._devices_say.take(driver.take_alarms(), now)
+        self._hear(now)
         self._engine.tick(now, devices, twins)
         self._flush()
 
@@ -174,6 +181,32 @@ class Alarms:
             "list": [_document(alarm) for alarm in sorted(standing, key=_urgency)[:LISTED_MAX]],
         }
 
+    def _hear(self, now: Now) -> None:
+        for driver in self._drivers():
+            if isinstance(driver, AlarmSource):
+                self._devices_say.take(driver.take_alarms(), now)
+
+    def _still(self, wanted: Wanted) -> bool:
+        """Whether what is to be acknowledged at a device is still what the person looked at."""
+        self._hear(self._now())
+        self._flush()
+        alarm = self._engine.alarms.get(wanted.alarm)
+        return alarm is not None and alarm.standing.occurrence == wanted.occurrence
+
+    def _answered(self, wanted: Wanted, answer: Answer) -> None:
+        """Tells what a device made of an acknowledgement, beside the comment it came with."""
+        facts = {"alarm": wanted.alarm, "by": wanted.by, "outcome": answer.outcome, "detail": answer.detail}
+        if answer.reason:
+            log.warning("device was not told that its alarm is acknowledged", reason=answer.reason, **facts)
+        else:
+            log.info("device was told that its alarm is acknowledged", **facts)
+        alarm = self._engine.alarms.get(wanted.alarm)
+        if alarm is not None and alarm.standing.occurrence == wanted.occurrence:
+            now = self._now()
+            alarm.by, alarm.comment, alarm.at_ns = wanted.by, answer.beside(wanted), now.wall_ns
+            self._engine.tell(alarm, now.wall_ns, now, always=True)
+            self._flush()
+
     def _now(self) -> Now:
         return Now(self._clock.wall_ns(), self._clock.boot_ns())
 
@@ -213,13 +246,26 @@ class Alarms:
                 self._engine.changed, wait_ns = True, SAVE_AGAIN_NS
             self._save_ns = self._clock.boot_ns() + wait_ns
 
-    async def _ask(self, request: Request) -> AlarmRecord:
-        record = ask(self._engine, request, self._now())
+    async def _ask(self, request: Request) -> tuple[AlarmRecord, asyncio.Future[Answer | None] | None]:
+        """The alarm as it stands then, and what its device will make of an acknowledgement, None where it is not told.
+
+        Raises:
+            TwinError: see `ask`.
+        """
+        now, answer = self._now(), None
+        if request.do == "ack":
+            self._hear(now)
+        record = ask(self._engine, request, now)
         self._flush()
+        if request.do == "ack" and self._engine.alarms[request.alarm].spec.kind == DEVICE:
+            # One that was kept over a restart, and of which its device has not spoken since, has no condition.
+            device, condition = self._devices_say.conditions.get(request.alarm, (record.source, ""))
+            said = Wanted(request.alarm, device, condition, record.occurrence, request.by, request.comment)
+            answer = self._answers.want(said)
         # What somebody was told is done must outlive a power cut; where the disk refuses it still holds until then.
         await self._keep()
         log.info("alarm asked", alarm=request.alarm, do=request.do, by=request.by, state=record.state)
-        return record
+        return record, answer
 
     async def _list(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         everything = body.get("all") is True
@@ -228,8 +274,12 @@ class Alarms:
         return {"alarms": [_document(alarm) for alarm in alarms[:ANSWERED_MAX]], "total": len(alarms)}
 
     async def _answer(self, do: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        record = await self._ask(request_of(str(body.get("alarm", "")), {**body, "do": do}))
-        return _written(record)
+        request = request_of(str(body.get("alarm", "")), {**body, "do": do})
+        record, answer = await self._ask(request)
+        if answer is not None:
+            await asyncio.wait([answer], timeout=ANSWER_S)
+        said = answer.result() if answer is not None and answer.done() else None
+        return _written(record) | ({} if said is None else {"device": asdict(said)})
 
 
 def _is_news(alarm: Alarm) -> bool:

@@ -90,6 +90,16 @@ class MqttBroker(Strict):
         return str(version) if isinstance(version, int) else version
 
 
+class OwnAlarms(Strict):
+    """What is done with alarms that a device raises itself; `alarms: true` takes them over and writes nothing.
+
+    Attributes:
+        acknowledge: whether an acknowledgement here is told to the device. Off: nothing is written to it.
+    """
+
+    acknowledge: bool = False
+
+
 class Device(Strict):
     """One device: exactly one address, the profile of its firmware, and where inside the server it lies.
 
@@ -99,7 +109,7 @@ class Device(Strict):
         opcua: `opc.tcp://host:port/path`; `root` is the browse path of the device below Objects.
         mqtt: `mqtt://host:port` or `mqtts://`, or a `MqttBroker`; `root` is the topic prefix, of Sparkplug
             `GROUP/EDGE_NODE[/DEVICE]`.
-        alarms: opcua: whether the server's own alarms and conditions are alarms here, too.
+        alarms: opcua: whether the server's own alarms and conditions are alarms here, too; see `OwnAlarms`.
     """
 
     modbus: str | None = None
@@ -108,7 +118,7 @@ class Device(Strict):
     profile: str
     unit_id: Annotated[int, Field(ge=0, le=255)] | Annotated[str, Field(pattern=r"^\d{1,3}\.\.\d{1,3}$")] = 1
     root: str = ""
-    alarms: bool = False
+    alarms: bool | OwnAlarms = False
     security: Security = Security()
 
     @model_validator(mode="after")
@@ -128,6 +138,11 @@ class Device(Strict):
     def address(self) -> str:
         """The one address given."""
         return self.modbus or self.opcua or self.broker.url
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the device is told that somebody has seen an alarm of its own."""
+        return isinstance(self.alarms, OwnAlarms) and self.alarms.acknowledge
 
     @property
     def broker(self) -> MqttBroker:

@@ -102,6 +102,14 @@ class OpcuaDriver:
         """See `AlarmSource`."""
         return self._alarms.take()
 
+    def answers(self, device: str) -> bool:
+        """See `AlarmAnswering`."""
+        return self._alarms.answers(device)
+
+    async def acknowledge(self, device: str, condition: str, comment: str) -> str:
+        """See `AlarmAnswering`."""
+        return await self._alarms.acknowledge(device, condition, comment)
+
     def health(self) -> list[DriverHealth]:
         """See `Driver.health`."""
         return [link.health() for link in self._links]
@@ -148,6 +156,7 @@ class OpcuaDriver:
             await connection.run(lost)
         finally:
             self.writer.attach(None)
+            self._alarms.end()
             lost.cancel()
             await _close(client)
 

@@ -1,9 +1,10 @@
 """Alarms and conditions of an OPC UA server (Part 9): heard over the session of its values, and asked for anew.
 
     begin ─▶ subscription to events of the Server object ─▶ ConditionRefresh ─▶ hear ─▶ DeviceAlarm ─▶ take
+                                                                     Acknowledge ◀─────────── acknowledge
 
-Nothing is told to the server: it is asked for its events, and to repeat those that stand. What stood before a refresh
-and is not repeated has gone meanwhile.
+The server is asked for its events, and to repeat those that stand. What stood before a refresh and is not repeated has
+gone meanwhile. It is told nothing but what a person has seen, and that only where the site says so.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from twinedge.drivers.link import DeviceLink
+from twinedge.drivers.opcua_acknowledge import Unseen, acknowledge
 from twinedge.drivers.opcua_publish import Publishing
 from twinedge.ports import DeviceAlarm
 from twinmodel.alarms.records import TEXT_CHARS_MAX, printable
+from twinmodel.errors import ConflictError, UnreachableError
 
 ua: Any = asyncua.ua  # it re-exports its names without saying so, which strict typing refuses
 
@@ -52,6 +55,7 @@ _FIELDS: Final[Sequence[tuple[tuple[str, ...], int]]] = (
     (("AckedState", "Id"), 2881),
     (("ActiveState", "Id"), 2915),
     ((), 2782),
+    (("EventId",), 2041),
 )
 
 
@@ -67,6 +71,7 @@ class AlarmFeed:
         self._links = links
         self._taken: deque[DeviceAlarm] = deque()
         self._known: dict[str, DeviceAlarm] = {}
+        self._unseen: dict[str, Unseen] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._seen: set[str] | None = None
         self._client: Client | None = None
@@ -108,6 +113,31 @@ class AlarmFeed:
         except UaStatusCodeError as refused:
             self._fault(f"the server does not repeat its alarms: {type(refused).__name__}")
 
+    def end(self) -> None:
+        """The connection is gone; nothing can be told until the next one."""
+        self._client = self.subscription = None
+
+    def answers(self, device: str) -> bool:
+        """See `AlarmAnswering`."""
+        return any(link.name == device and link.assignment.device.acknowledges for link in self._links)
+
+    async def acknowledge(self, device: str, condition: str, comment: str) -> str:
+        """See `AlarmAnswering`."""
+        known = next((i for i, a in self._known.items() if (a.device, a.condition) == (device, condition)), "")
+        if self._client is None or not self._linked(device):
+            hint = "acknowledge the alarm again once it is back"
+            raise UnreachableError(
+                "DEVICE_UNREACHABLE", "the server is not connected: it was not told", hint=hint, device=device
+            )
+        unseen = self._unseen.get(known)
+        if unseen is None:
+            return ""
+        try:
+            return await acknowledge(self._client, device, unseen, comment)
+        except ConflictError as refused:
+            self._refresh = self._refresh or refused.reason == "ALARM_CHANGED"
+            raise
+
     def missed(self) -> None:
         """Messages of the subscription are lost: what stands is asked for."""
         self._refresh = True
@@ -127,7 +157,7 @@ class AlarmFeed:
                     self._event(values, now_ns)
 
     def _event(self, values: Sequence[Any], now_ns: int) -> None:
-        kind, source, time, message, severity, name, branch, retain, enabled, acked, active, condition = values
+        kind, source, time, message, severity, name, branch, retain, enabled, acked, active, condition, event = values
         number = getattr(kind, "Identifier", None) if getattr(kind, "NamespaceIndex", None) == 0 else None
         if number == _REFRESH_START:
             self._seen = set()
@@ -137,8 +167,12 @@ class AlarmFeed:
             self._refresh = True
         elif condition is not None and (branch is None or branch.is_null()):
             standing = enabled is not False
+            told = str(condition.to_string())
+            self._unseen.pop(told, None)
+            if acked is False and standing and isinstance(event, bytes) and len(self._unseen) < CONDITIONS_MAX:
+                self._unseen[told] = Unseen(condition, event)
             self._told(
-                str(condition.to_string()),
+                told,
                 source=_text(source),
                 name=_text(name),
                 text=_text(message),
@@ -169,6 +203,7 @@ class AlarmFeed:
             return
         for condition in self._known.keys() - self._seen:
             gone = self._known.pop(condition)
+            self._unseen.pop(condition, None)
             if gone.active or not gone.acked:
                 self._put(DeviceAlarm(gone.device, gone.condition, False, True, gone.severity, gone.text, now_ns))
         self._seen = None
@@ -192,6 +227,9 @@ class AlarmFeed:
         return (
             name if owner == condition else f"{name}~{hashlib.blake2b(condition.encode(), digest_size=4).hexdigest()}"
         )
+
+    def _linked(self, device: str) -> bool:
+        return any(link.name == device and link.connected for link in self._links)
 
     def _fault(self, text: str) -> None:
         self._links[0].fault(text)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from twinedge.alarms.specs import specs_of
 from twinedge.config.catalogue import build_catalogue
+from twinedge.config.schema import Device
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConfigError
 
@@ -99,3 +101,18 @@ def test_rule_about_an_output_that_no_model_gives_at_present_makes_no_alarm(site
 def test_ones_and_zeros_are_no_flags(site):
     found = specs(site(["one: {on: press.mode, is: 1}", "yes: {on: press.running, is: true}"]))
     assert (found["one"].values, found["yes"].values) == ((1.0,), (True,))
+
+
+@pytest.mark.parametrize(("written", "acknowledges"), [(True, False), ({}, False), ({"acknowledge": True}, True)])
+def test_device_is_told_of_acknowledgements_only_where_the_site_says_so(written, acknowledges):
+    device = Device.model_validate({"opcua": "opc.tcp://h:4840", "profile": "acme/press", "alarms": written})
+    assert device.acknowledges is acknowledges
+
+
+@pytest.mark.parametrize(
+    ("address", "alarms"),
+    [({"opcua": "opc.tcp://h:4840"}, {"ack": True}), ({"mqtt": "mqtt://h"}, {"acknowledge": True})],
+)
+def test_alarms_of_a_device_that_cannot_be_so_are_refused(address, alarms):
+    with pytest.raises(ValidationError):
+        Device.model_validate({"profile": "acme/press", "alarms": alarms, **address})

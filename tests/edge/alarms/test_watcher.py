@@ -25,7 +25,7 @@ from twinedge.ports import Delivery, DeviceAlarm
 from twinedge.replays import Replays
 from twinmodel.alarms.records import decode
 from twinmodel.clock import SECOND_NS, ManualClock
-from twinmodel.errors import ConflictError, StorageError
+from twinmodel.errors import ConflictError, StorageError, UnreachableError
 from twinmodel.signal import ALARMS_SIGNAL, Batch, Kind, Stream
 from twinsync.directive import Directive, DirectiveKind
 
@@ -48,12 +48,23 @@ class Runner:
 
 
 class Press:
-    """A driver whose device raises alarms itself."""
+    """A driver whose device raises alarms itself, and may be told that they were seen."""
 
     name = "opcua press"
 
     def __init__(self):
         self.says = []
+        self.told = []
+        self.answer = None
+
+    def answers(self, _device):
+        return self.answer is not None
+
+    async def acknowledge(self, device, condition, comment):
+        self.told.append((device, condition, comment))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
     def health(self):
         return []
@@ -316,6 +327,92 @@ async def test_acknowledgement_at_the_device_counts_here(site, tmp_path):
     stored = await agent.wait(0.25)
     assert [r.state.value for _, r in stored] == ["UNACK", "ACKED", "NORM"]
     assert stored[1][1].by == "press"
+
+
+@pytest.fixture
+async def hot(site, tmp_path):
+    """An agent whose press says that it is hot, and wants to know who has seen it."""
+    agent = Agent(site([]), tmp_path)
+    await agent.pipeline.use(agent.catalogue)
+    agent.press.answer = "acknowledged"
+    agent.says = lambda **said: agent.press.says.append(
+        DeviceAlarm("press", "Hot", **({"active": True, "acked": False} | said), severity=300, text="hot", t_ns=1)
+    )
+    agent.says()
+    await agent.wait(0.25)
+    return agent
+
+
+async def acknowledged(agent, meanwhile=lambda: None, **body):
+    """Acknowledges over the directive; what became of it at the device, and the records until then."""
+    await agent.alarms.obey(directive("press:Hot", do="ack", **body))
+    answer = agent.alarms._answers._waiting.get("press:Hot")
+    meanwhile()
+    async with running(agent.alarms):
+        said = None if answer is None else await answer
+    return said, [record for _, record in await agent.taken()]
+
+
+async def test_acknowledgement_is_told_to_the_device_with_who_and_why_and_its_answer_is_a_step(hot):
+    _, (here, there) = await acknowledged(hot, occurrence=1, by="ann", comment="valve")
+    assert hot.press.told == [("press", "Hot", "ann: valve")]
+    assert (here.state, here.by, here.comment) == ("ACKED", "ann", "valve")
+    assert (there.state, there.by, there.comment) == ("ACKED", "ann", "valve [press: acknowledged]")
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        (ConflictError("COMMAND_REFUSED_BY_DEVICE", "BadUserAccessDenied"), "not acknowledged at press: BadUser"),
+        (ConflictError("ALARM_CHANGED", "BadEventIdUnknown"), "not acknowledged at press: BadEventId"),
+        (UnreachableError("DEVICE_UNREACHABLE", "away"), "not acknowledged at press: away"),
+        (UnreachableError("COMMAND_UNANSWERED", "silent"), "perhaps acknowledged at press: silent"),
+    ],
+)
+async def test_device_that_does_not_take_it_is_told_and_the_acknowledgement_here_stays(hot, refused, told):
+    hot.press.answer = refused
+    with capture_logs() as logs:
+        _, (here, there) = await acknowledged(hot, by="ann", comment="x" * 500)
+    assert (here.state, there.state) == ("ACKED", "ACKED")
+    assert told in there.comment
+    assert there.comment.startswith("xxx")
+    assert len(there.comment) <= 500
+    assert [entry["reason"] for entry in logs if "reason" in entry] == [refused.reason]
+
+
+async def test_second_acknowledgement_tells_the_device_again_until_it_waits_for_nobody(hot):
+    hot.press.answer = UnreachableError("DEVICE_UNREACHABLE", "away")
+    await acknowledged(hot, by="ann")
+    hot.press.answer = "acknowledged"
+    _, (there,) = await acknowledged(hot, by="ann")
+    assert there.comment == "[press: acknowledged]"
+    hot.press.answer = ""
+    assert await acknowledged(hot, by="ann") == (None, [])
+
+
+async def test_occurrence_that_ended_while_it_waited_is_not_acknowledged_at_the_device(hot):
+    def comes_back():
+        hot.says(active=False, acked=True)
+        hot.says()
+
+    answer, records = await acknowledged(hot, meanwhile=comes_back, by="ann")
+    assert (answer.outcome, answer.reason) == ("FAILED", "ALARM_CHANGED")
+    assert hot.press.told == []
+    assert [record.state.value for record in records] == ["ACKED", "NORM", "UNACK"]
+
+
+async def test_device_is_told_nothing_unless_the_site_wants_it(hot):
+    hot.press.answer = None
+    answer, (here,) = await acknowledged(hot, by="ann")
+    assert (answer, here.state, hot.press.told) == (None, "ACKED", [])
+
+
+async def test_acknowledged_here_and_at_the_device_at_once_is_one_acknowledgement(hot):
+    hot.press.answer = "acknowledged before"
+    hot.says(acked=True)
+    _, records = await acknowledged(hot, occurrence=1, by="ann")
+    assert [(r.state.value, r.by) for r in records] == [("ACKED", "press"), ("ACKED", "ann")]
+    assert records[-1].comment == "[press: acknowledged before]"
 
 
 async def test_device_without_bounds_does_not_fill_the_memory(site, tmp_path, monkeypatch):

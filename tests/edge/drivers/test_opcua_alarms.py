@@ -14,6 +14,7 @@ from tests.ports import free_port
 from twinedge.drivers import opcua_alarms
 from twinedge.drivers.opcua import OpcuaDriver
 from twinmodel.clock import SystemClock
+from twinmodel.errors import TwinError, UnreachableError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,11 +34,29 @@ class Plant:
         self.server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
         self.server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         self.idx = await self.server.register_namespace(URI)
-        press = await self.server.nodes.objects.add_object(self.idx, "Press")
-        await press.add_variable(self.idx, "Flow", 1.5)
+        self.press = await self.server.nodes.objects.add_object(self.idx, "Press")
+        self.objects = set()
+        await self.press.add_variable(self.idx, "Flow", 1.5)
         self.conditions = {}
+        self.answer, self.acknowledged = None, []
+        method = self.server.get_node(ua.NodeId(ua.ObjectIds.AcknowledgeableConditionType_Acknowledge))
+        self.server.link_method(method, self.acknowledge)
         await self.server.start()
         return self
+
+    async def acknowledge(self, condition, event, comment):
+        """As Part 9 says: what is known by another event is not acknowledged."""
+        name = condition.Identifier.removeprefix("cond.")
+        known = self.conditions[name].event
+        if self.answer is not None:
+            return ua.StatusCode(self.answer)
+        if event.Value != known.EventId.Value:
+            return ua.StatusCode(ua.StatusCodes.BadEventIdUnknown)
+        if getattr(known, "AckedState/Id"):
+            return ua.StatusCode(ua.StatusCodes.BadConditionBranchAlreadyAcked)
+        self.acknowledged.append((name, comment.Value.Text))
+        await self.say(name, active=getattr(known, "ActiveState/Id"), acked=True)
+        return ua.StatusCode(ua.StatusCodes.Good)
 
     async def say(self, name, *, active, acked=False, retain=True, severity=700, text="level high", source="Press"):
         if name not in self.conditions:
@@ -49,6 +68,9 @@ class Plant:
             event.add_variable("ActiveState/Id", None, ua.VariantType.Boolean)
             event.add_variable("AckedState/Id", None, ua.VariantType.Boolean)
             self.conditions[name] = made
+            if event.NodeId not in self.objects:
+                self.objects.add(event.NodeId)
+                await self.press.add_object(event.NodeId, ua.QualifiedName(name, self.idx))
         event = self.conditions[name].event
         setattr(event, "ActiveState/Id", active)
         setattr(event, "AckedState/Id", acked)
@@ -59,6 +81,7 @@ class Plant:
         """As a server that was restarted, and whose conditions have gone meanwhile."""
         self.server.iserver.subscription_service._conditions.clear()
         self.conditions.clear()
+        self.answer, self.acknowledged = None, []
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -143,6 +166,64 @@ async def test_condition_that_is_not_repeated_after_a_reconnect_has_gone(plant, 
     assert (gone.condition, gone.active, gone.acked) == ("Press.High", False, True)
 
 
+SEEN = {"alarms": {"acknowledge": True}}
+
+
+async def test_acknowledgement_reaches_the_server_with_who_and_why_and_comes_back_as_its_event(plant, make):
+    await plant.say("High", active=True)
+    async with running(make(plant.port, **SEEN)) as heard:
+        await heard.until(1)
+        assert heard.driver.answers("p")
+        assert await heard.driver.acknowledge("p", "Press.High", "ann: valve") == "acknowledged"
+        _, acked = await heard.until(2)
+        assert (acked.active, acked.acked) == (True, True)
+        assert await heard.driver.acknowledge("p", "Press.High", "ann") == ""
+        assert await heard.driver.acknowledge("p", "Press.Low", "ann") == ""
+    assert plant.acknowledged == [("High", "ann: valve")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("BadUserAccessDenied", "COMMAND_REFUSED_BY_DEVICE"),
+        ("BadEventIdUnknown", "ALARM_CHANGED"),
+        ("BadMethodInvalid", "COMMAND_REFUSED_BY_DEVICE"),
+        ("BadTimeout", "COMMAND_UNANSWERED"),
+    ],
+)
+async def test_refusal_of_a_server_is_typed_with_its_code_and_the_session_goes_on(plant, make, answer, reason):
+    await plant.say("High", active=True)
+    async with running(make(plant.port, **SEEN)) as heard:
+        await heard.until(1)
+        plant.answer = getattr(ua.StatusCodes, answer)
+        with pytest.raises(TwinError) as refused:
+            await heard.driver.acknowledge("p", "Press.High", "ann")
+        assert (refused.value.reason, refused.value.facts["code"]) == (reason, answer)
+        plant.answer = ua.StatusCodes.BadConditionBranchAlreadyAcked
+        assert await heard.driver.acknowledge("p", "Press.High", "ann") == "acknowledged before"
+        plant.answer = None
+        assert await heard.driver.acknowledge("p", "Press.High", "ann") == "acknowledged"
+
+
+async def test_newest_state_is_acknowledged_and_none_over_a_link_that_is_down(plant, make):
+    await plant.say("High", active=True)
+    driver = make(plant.port, **SEEN)
+    async with running(driver) as heard:
+        await heard.until(1)
+        await plant.say("High", active=True, severity=900)
+        await heard.until(2)
+        assert await driver.acknowledge("p", "Press.High", "ann") == "acknowledged"
+    with pytest.raises(UnreachableError) as away:
+        await driver.acknowledge("p", "Press.High", "ann")
+    assert away.value.reason == "DEVICE_UNREACHABLE"
+    assert len(plant.acknowledged) == 1
+
+
+async def test_server_is_told_nothing_where_the_site_only_takes_its_alarms_over(make):
+    assert not make(1).answers("p")
+    assert not make(1, alarms={"acknowledge": False}).answers("p")
+
+
 async def test_device_that_asks_for_no_alarms_is_told_none(plant, make):
     driver = make(plant.port, alarms=False)
     assert driver._alarms._links == []
@@ -152,7 +233,7 @@ async def test_device_that_asks_for_no_alarms_is_told_none(plant, make):
 
 def told(feed, **fields):
     values = dict.fromkeys(("kind", "source", "time", "message", "severity", "name", "branch", "retain"))
-    values |= dict.fromkeys(("enabled", "acked", "active", "condition"))
+    values |= dict.fromkeys(("enabled", "acked", "active", "condition", "event"))
     feed._event(list((values | fields).values()), 5)
     return feed.take()
 
