@@ -164,9 +164,13 @@ _run_command("all", PROTOCOL_NAMES, "All three: modbus at PORT, opcua at PORT+1,
 @_state
 def run_scenario(file: Path, state: Path) -> None:
     """Run what a YAML file describes: devices, links, and faults at given times."""
+    from twinmodel.profile.document import read_document  # noqa: PLC0415  # --help stays fast
     from twinsim.scenario import read_scenario  # noqa: PLC0415  # --help stays fast
+    from twinsim.virtual import check_devices  # noqa: PLC0415  # --help stays fast
 
-    _run(read_scenario(file), state)
+    plan = read_scenario(file)
+    check_devices(plan, read_document(file))
+    _run(plan, state)
 
 
 def _run(plan: Scenario, state: Path) -> None:
@@ -232,10 +236,11 @@ def fault(
 
 def _play(file: Path, state: Path, *, dry_run: bool) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+    from twinmodel.profile.document import read_document  # noqa: PLC0415  # --help stays fast
     from twinsim.script import check_script, describe, play, read_script  # noqa: PLC0415  # --help stays fast
 
     script = read_script(file)
-    check_script(script, state)
+    check_script(script, state, read_document(file))
     if dry_run:
         for line in describe(script):
             click.echo(line)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from heapq import merge
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,15 +26,19 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.errors import InputError
+from twinmodel.profile.document import nearest
 from twinmodel.profile.load import read_yaml
 from twinmodel.profile.schema import Duration
 from twinsim.faults import FaultKind
 from twinsim.firmware import KINDS
 from twinsim.link import LinkMode
+from twinsim.misfits import Misfit, refuse
 
 PORT_BASE = 8500
 CLEAR = "clear"
 REPEAT_MAX = 100_000
+LOOKED_AT_MAX = 100_000
+"""Times of faults that are compared with one another before a file is taken."""
 DEVICES_MAX = 247
 FLEET_MAX = 10_000
 RATE_MAX_HZ = 100.0
@@ -45,6 +50,14 @@ Place = Annotated[str, Field(pattern=r"^[^:\s]+:\d{1,5}$")]
 
 def _text(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
+
+
+def _known_fault(value: object) -> object:
+    known = (*FaultKind, *LinkMode, CLEAR)
+    if not isinstance(value, str) or value in known:
+        return value
+    guess = nearest(value, known)
+    raise ValueError(f"no fault is called {value!r}; " + (f"did you mean `{guess}`?" if guess else "see the manual"))
 
 
 class _Strict(BaseModel):
@@ -144,7 +157,7 @@ class FaultPlan(_Strict):
 
     at: Duration
     target: str = Field(validation_alias=AliasChoices("target", "device"))
-    fault: FaultKind | LinkMode | Literal["clear"]
+    fault: Annotated[FaultKind | LinkMode | Literal["clear"], BeforeValidator(_known_fault)]
     point: str = ""
     size: float | None = None
     to: str = ""
@@ -188,22 +201,89 @@ class Scenario(_Strict):
         return set(self.links)
 
     @model_validator(mode="after")
-    def _names_fit(self) -> Scenario:
-        devices = set(device_names(self))
+    def _fits(self) -> Scenario:
+        refuse("Scenario", self.misfits())
+        return self
+
+    def misfits(self) -> Iterator[Misfit]:
+        """What does not fit together: names, faults and their targets, ports."""
+        devices, links = set(device_names(self)), self.link_names()
         for name in self.profiles:
             if name in PROTOCOLS:
-                raise ValueError(f"profiles: {name!r} is the name of a protocol; choose another one")
+                yield ("profiles", name), f"{name!r} is the name of a protocol; choose another one"
         for name in self.links:
-            if name in devices or name in PROTOCOLS or name in self.profiles:
-                raise ValueError(f"links: {name!r} is taken by a device or a protocol; choose another name")
-        links = self.link_names()
-        for plan in self.faults:
+            if self.is_taken(name):
+                yield ("links", name), f"{name!r} is taken by a device or a protocol; choose another name"
+        for number, plan in enumerate(self.faults):
             known, kinds = (links, LinkMode) if plan.target in links else (devices, FaultKind)
             if plan.target not in known:
-                raise ValueError(f"faults: {plan.target!r} is neither a device nor a link of this scenario")
-            if plan.fault not in (*kinds, CLEAR):
-                raise ValueError(f"faults: {plan.target} has no {plan.fault}; use one of {', '.join(kinds)}")
-        return self
+                yield _no_target(number, plan.target, devices | links)
+            elif plan.fault not in (*kinds, CLEAR):
+                text = f"{plan.target} has no {plan.fault}; use one of {', '.join(kinds)}"
+                yield ("faults", number, "fault"), text
+        yield from _overlaps(self.faults, links)
+        yield from _shared_ports(self)
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a device, a fleet or a protocol is called so."""
+        return name in PROTOCOLS or name in self.profiles or name in device_names(self)
+
+
+def _no_target(number: int, target: str, known: set[str]) -> Misfit:
+    guess = nearest(target, known)
+    text = f"{target!r} is neither a device nor a link of this scenario"
+    return ("faults", number, "target"), text + (f"; did you mean `{guess}`?" if guess else "")
+
+
+def _overlaps(plans: Sequence[FaultPlan], links: set[str]) -> Iterator[Misfit]:
+    """Faults that would end another one early: a device has one of each kind, a link one mode."""
+    numbers = {id(plan): number for number, plan in enumerate(plans)}
+    busy: dict[tuple[str, str], tuple[int, int, int]] = {}  # what is on -> whose fault, since, until
+    told: set[int] = set()
+    for at_ns, plan in islice(schedule(plans), LOOKED_AT_MAX):
+        number, link = numbers[id(plan)], plan.target in links
+        if plan.fault == CLEAR or (link and plan.fault == LinkMode.UP):
+            busy = {key: value for key, value in busy.items() if key[0] != plan.target}
+            continue
+        key = (plan.target, "" if link else str(plan.fault))
+        if key in busy and at_ns < busy[key][2] and number not in told:
+            told.add(number)
+            other, since_ns, until_ns = busy[key]
+            whose = "it" if other == number else f"the {plans[other].fault} of `faults.{other}`"
+            text = f"{whose} is on from {since_ns / SECOND_NS:g} s to {until_ns / SECOND_NS:g} s and would end at"
+            yield ("faults", number), f"{text} {at_ns / SECOND_NS:g} s; let it be over before, or `clear` it"
+        if plan.lasting is None:
+            busy.pop(key, None)
+        else:
+            busy[key] = (number, at_ns, at_ns + plan.lasting)
+
+
+def _shared_ports(scenario: Scenario) -> Iterator[Misfit]:
+    """Fleets and links that want a port which another one has."""
+    taken: dict[tuple[str, int], str] = {}
+    for keys, places in _places(scenario):
+        name = ".".join(str(key) for key in keys)
+        for host, port in places:
+            other = taken.setdefault((host, port), name)
+            if other != name:
+                yield (*keys, "port" if keys[0] != "links" else "listen"), f"{host}:{port} is that of `{other}` already"
+                break
+
+
+def _places(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], list[tuple[str, int]]]]:
+    """Where each part listens, as far as its file says; a free port is nobody's."""
+    for protocol in PROTOCOLS:
+        plan: Fleet | None = getattr(scenario, protocol)
+        if plan is not None and plan.port and getattr(plan, "url", None) is None:
+            yield (protocol,), [("127.0.0.1", plan.port)]
+    for name, fleet in scenario.profiles.items():
+        if fleet.port and fleet.url is None and fleet.spread != "hosts":
+            many = fleet.devices if fleet.spread == "ports" else 1
+            yield ("profiles", name), [(fleet.host, fleet.port + k) for k in range(many)]
+    for name, link in scenario.links.items():
+        host, _, port = link.listen.rpartition(":")
+        if int(port):
+            yield ("links", name), [(host, int(port))]
 
 
 def schedule(plans: Sequence[FaultPlan]) -> Iterator[tuple[int, FaultPlan]]:

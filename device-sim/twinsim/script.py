@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import InputError, TwinError
+from twinmodel.errors import ConfigError, TwinError
+from twinmodel.profile.document import Document, in_order, joined
 from twinmodel.profile.load import read_yaml
 from twinsim.control import send_order
 from twinsim.scenario import CLEAR, FaultPlan, FaultScript, schedule
@@ -36,15 +37,20 @@ def order_of(plan: FaultPlan) -> dict[str, Any]:
     return order | {"for_s": plan.for_s, "to": plan.to}
 
 
-def check_script(script: FaultScript, state: Path) -> None:
+def check_script(script: FaultScript, state: Path, document: Document) -> None:
     """Asks the simulation whether it would take every fault; nothing begins.
 
+    Args:
+        script: what would be played.
+        state: of the simulation.
+        document: the file of the script, for the places of what is refused.
+
     Raises:
-        InputError: VALUE_INVALID with every fault that is refused, and why.
+        ConfigError: every fault that is refused, with its line and why.
         UnreachableError: DEVICE_UNREACHABLE when no simulation runs in `state`.
     """
-    wrong: list[TwinError] = []
-    for number, plan in enumerate(script.faults, start=1):
+    wrong: list[ConfigError] = []
+    for number, plan in enumerate(script.faults):
         order = order_of(plan)
         if plan.fault == CLEAR:
             order["kind"] = CLEAR
@@ -53,13 +59,9 @@ def check_script(script: FaultScript, state: Path) -> None:
         except TwinError as refused:
             if refused.reason == "DEVICE_UNREACHABLE":
                 raise
-            refused.message = f"fault {number}: {refused.message}"
-            wrong.append(refused)
-    if len(wrong) == 1:
-        raise wrong[0]
+            wrong.append(document.error(refused.reason, ("faults", number), refused.message, hint=refused.hint))
     if wrong:
-        hint = next((one.hint for one in wrong if one.hint), None)
-        raise InputError("VALUE_INVALID", "; ".join(one.message for one in wrong), hint=hint)
+        raise joined(in_order(wrong))
 
 
 def describe(script: FaultScript) -> Iterator[str]:

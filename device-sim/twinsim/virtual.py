@@ -12,9 +12,11 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from twinmodel.clock import SECOND_NS
+from twinmodel.errors import ConfigError, TwinError
+from twinmodel.profile.document import Document, in_order, joined
 from twinsim.fleets import AnyDevice, make_fleet, make_plants
 from twinsim.image.device import ProfileDevice
 from twinsim.link import check_mode
@@ -30,17 +32,48 @@ def fleets_of(scenario: Scenario) -> list[tuple[Sequence[AnyDevice], float]]:
     return [fleet for fleet in made if fleet[0]]
 
 
-def check_faults(scenario: Scenario) -> None:
-    """Asks each device whether it could take its faults. Raises as `FaultPanel.check`, with the number of the fault."""
-    devices = {device.name: device for fleet, _ in fleets_of(scenario) for device in fleet}
-    for plan in scenario.faults:
-        if plan.fault == CLEAR:
-            continue
-        if plan.target in devices:
-            device = devices[plan.target]
-            device.check(str(plan.fault), point=plan.point, size=plan.size, for_s=plan.for_s, to=plan.to)
-        else:
-            check_mode(str(plan.fault), delay_s=plan.size, for_s=plan.for_s)
+def check_devices(scenario: Scenario, document: Document) -> None:
+    """Makes all devices and asks each whether it could take its faults; nothing is served.
+
+    Args:
+        scenario: what the file says.
+        document: the file, for the places of what is refused.
+
+    Raises:
+        ConfigError: everything refused, each with its line: no profile, a value a point cannot have, a sensor or a
+            size that a fault does not know.
+    """
+    wrong: list[ConfigError] = []
+    devices: dict[str, AnyDevice] = {}
+    for protocol in PROTOCOLS:
+        devices |= {device.name: device for device in make_plants(scenario, protocol)[0]}
+    for name, plan in scenario.profiles.items():
+        try:
+            devices |= {device.name: device for device in make_fleet(name, plan, scenario.seed)[0]}
+        except TwinError as refused:
+            wrong.append(_placed(document, ("profiles", name), refused))
+    for number, fault in enumerate(scenario.faults):
+        try:
+            _check_fault(fault, devices, scenario.link_names())
+        except TwinError as refused:
+            wrong.append(_placed(document, ("faults", number), refused))
+    if wrong:
+        raise joined(in_order(wrong))
+
+
+def _check_fault(plan: FaultPlan, devices: Mapping[str, AnyDevice], links: set[str]) -> None:
+    if plan.fault == CLEAR:
+        return
+    if plan.target in links:
+        check_mode(str(plan.fault), delay_s=plan.size, for_s=plan.for_s)
+    elif plan.target in devices:  # else its fleet was refused
+        devices[plan.target].check(str(plan.fault), point=plan.point, size=plan.size, for_s=plan.for_s, to=plan.to)
+
+
+def _placed(document: Document, keys: tuple[str | int, ...], refused: TwinError) -> ConfigError:
+    if isinstance(refused, ConfigError) and "line" in refused.facts:
+        return refused  # it has a place of its own, in a profile
+    return document.error(refused.reason, keys, refused.message, hint=refused.hint)
 
 
 def stream(scenario: Scenario, for_s: float) -> Iterator[str]:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from twinmodel.clock import SECOND_NS, ManualClock
 from twinmodel.errors import ConfigError, InputError, UnreachableError
+from twinmodel.profile.document import read_document
 from twinsim.cli import cli
 from twinsim.link import LinkMode
 from twinsim.scenario import Scenario
@@ -70,7 +71,7 @@ async def test_a_script_is_played_by_the_clock_and_each_fault_is_told(tmp_path, 
 
     async with simulation(PLANT, tmp_path / "state", system_clock) as made:
         read = read_script(script())
-        await asyncio.to_thread(check_script, read, made.state)
+        await asyncio.to_thread(check_script, read, made.state, read_document(script()))
         assert await asyncio.to_thread(play, read, made.state, clock, told.append, wait) == 5
         assert made.links["wan"].mode is LinkMode.CUT
         assert made.devices["T-1"].faults.on == ()  # the last line cleared it
@@ -92,8 +93,9 @@ faults:
         arguments = ["fault", "--script", str(script(text)), "--state", str(made.state)]
         done = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
         assert isinstance(done.exception, InputError)
-        for number, part in ((2, "T-9"), (3, "renumber"), (4, "1000"), (5, "colour")):
-            assert f"fault {number}: " in str(done.exception)
+        assert done.exception.facts["line"] == 4
+        for number, part in ((1, "T-9"), (2, "renumber"), (3, "1000"), (4, "colour")):
+            assert f"faults.{number}: " in str(done.exception)
             assert part in str(done.exception)
         assert made.devices["T-1"].faults.on == ()
         dry = await asyncio.to_thread(
@@ -126,7 +128,7 @@ faults:
 
 def test_a_script_for_no_simulation_says_so(tmp_path, script):
     with pytest.raises(UnreachableError):
-        check_script(read_script(script()), tmp_path)
+        check_script(read_script(script()), tmp_path, read_document(script()))
 
 
 @pytest.mark.parametrize("more", [[], ["T-1"], ["T-1", "stuck", "--dry-run"], ["T-1", "stuck", "--script", "x.yaml"]])

@@ -125,13 +125,13 @@ class Play:
                 self._turn(worker, faults, steps, expect)
             for future in self._doing:
                 future.result()
-            for one in expect:
-                self._expect_from(one)
             for one in (e for e in plan.expect if e.at is None):
                 self._expect_from(one)
             while self._open:
                 self._ask()
                 self._wait(TURN_S)
+        if left := len(faults) + len(steps) + len(expect):
+            self._say(f"{left} faults, steps and expectations of later were left out")
         lasted_s = self._now_ns() / SECOND_NS
         self._say(f"{lasted_s:8.1f} s  letting everything drain, then counting")
         verdict = self._plant.close()

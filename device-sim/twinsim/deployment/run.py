@@ -11,13 +11,14 @@ from typing import Any
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.errors import InputError, MissingError
 from twinmodel.package.build import build
+from twinmodel.profile.document import Document, read_document
 from twinsim.deployment.play import Play
 from twinsim.deployment.processes import ended_together, rss_bytes, run
 from twinsim.deployment.running import Ports, Running, find_folder, find_profiles
 from twinsim.deployment.schema import Deployment, read_deployment
 from twinsim.deployment.site_file import site_content, yaml_text
 from twinsim.image.device import ProfileDevice
-from twinsim.virtual import check_faults, fleets_of
+from twinsim.virtual import check_devices, fleets_of
 
 MARK = ".hybridtwin-scenario"
 SUFFIX = ".yaml"
@@ -85,6 +86,9 @@ def run_scenario(
     if not plan.gateways:
         hint = f"`twinsim run scenario {path}` runs devices alone"
         raise InputError("VALUE_INVALID", f"{path} has no gateways", hint=hint)
+    document = read_document(path)
+    check_devices(plan, document)
+    _check_models(plan, document)
     if seed is not None:
         plan = plan.model_copy(update={"seed": seed})
     plant = Running(plan, path.parent, state, clock, Ports.from_console(port))
@@ -104,20 +108,26 @@ def check_scenario(path: Path) -> None:
     """Looks a scenario through without starting anything of it.
 
     Raises:
-        ConfigError: for the file, a profile or a model.
-        InputError: VALUE_INVALID or UNKNOWN_SIGNAL for a fault that its device cannot have.
+        ConfigError: for the file, a profile, a model, or a fault that its device cannot have, with the line.
         ConflictError: STATE_INVALID with the words of twinedge about a site.yaml.
     """
-    plan = read_deployment(path)
-    check_faults(plan)
-    for name in plan.models:
-        build(path.parent / name)
+    plan, document = read_deployment(path), read_document(path)
+    check_devices(plan, document)
+    _check_models(plan, document)
     announced = _imagined(plan)
     with tempfile.TemporaryDirectory() as folder:
         for name in plan.gateways:
             config = Path(folder) / f"{name.replace('/', '-')}{SUFFIX}"
             config.write_text(yaml_text(site_content(plan, name, announced, find_profiles())))
             run(f"validate-{config.stem}", ["twinedge", "config", "validate", "--config", str(config)], Path(folder))
+
+
+def _check_models(plan: Deployment, document: Document) -> None:
+    for number, name in enumerate(plan.models):
+        path = document.path.parent / name
+        if not path.is_file():
+            raise document.error("FILE_MISSING", ("models", number), f"no file {path}")
+        build(path)
 
 
 def _imagined(plan: Deployment) -> dict[str, Any]:

@@ -24,15 +24,19 @@ samples: {lost: 0, duplicates: 0}
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from twinmodel.clock import SECOND_NS
+from twinmodel.errors import REASONS
+from twinmodel.profile.document import nearest
 from twinmodel.profile.load import read_yaml
 from twinmodel.profile.schema import Duration, Strict
+from twinsim.misfits import Misfit
 from twinsim.scenario import Scenario, device_names
 
 LASTS_NS = 30 * SECOND_NS
@@ -108,6 +112,14 @@ class Step(Strict):
     body: dict[str, Any] | None = None
     name: str | None = None
     refused: str | None = None
+
+    @field_validator("refused")
+    @classmethod
+    def _known(cls, reason: str | None) -> str | None:
+        if reason is not None and reason not in REASONS:
+            guess = nearest(reason, REASONS)
+            raise ValueError(f"{reason!r} is no reason" + (f"; did you mean `{guess}`?" if guess else ""))
+        return reason
 
     @model_validator(mode="after")
     def _fits(self) -> Step:
@@ -215,40 +227,64 @@ class Deployment(Scenario):
         names, patterns = device_names(self), self.gateways[gateway].devices
         return list(dict.fromkeys(n for p in patterns for n in names if fnmatchcase(n, p)))
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Deployment:
+    def misfits(self) -> Iterator[Misfit]:
+        """What does not fit together: that of devices and links, gateways, and what steps and expectations name."""
+        yield from super().misfits()
         if not self.gateways and (self.steps or self.expect):
-            raise ValueError("gateways: steps and expectations need a gateway")
+            yield ("steps" if self.steps else "expect",), "steps and expectations need a gateway"
         short = [name.partition("/")[2] for name in self.gateways]
-        if twice := {name for name in short if short.count(name) > 1 or name in {COORDINATOR, DEVICES}}:
-            raise ValueError(f"gateways: choose another name than {', '.join(sorted(twice))}")
+        devices = device_names(self)
         for name, plan in self.gateways.items():
-            for pattern in plan.devices:
-                if not any(fnmatchcase(device, pattern) for device in device_names(self)):
-                    raise ValueError(f"gateways: {name} names a device {pattern!r}, which this scenario has not")
-        if chosen := [key for key in CHOSEN if key in self.coordinator]:
-            raise ValueError(f"coordinator: {', '.join(chosen)} is chosen by the run")
-        self._references_fit(set(short))
-        return self
+            mine = name.partition("/")[2]
+            if short.count(mine) > 1 or mine in {COORDINATOR, DEVICES}:
+                yield ("gateways", name), f"choose another name than {mine}"
+            for number, pattern in enumerate(plan.devices):
+                if not any(fnmatchcase(device, pattern) for device in devices):
+                    text = f"{name} names a device {pattern!r}, which this scenario has not"
+                    yield ("gateways", name, "devices", number), text
+            if self.is_taken(link_of(name, plan)):
+                yield ("gateways", name, "link"), f"{link_of(name, plan)!r} is taken by a device or a protocol"
+        for key in CHOSEN:
+            if key in self.coordinator:
+                yield ("coordinator", key), f"{key} is chosen by the run"
+        if self.gateways:
+            yield from self._too_late()
+            yield from _strange_targets(self.steps, set(short))
+            yield from self._strange_subjects(set(short))
 
-    def _references_fit(self, gateways: set[str]) -> None:
-        for step in self.steps:
-            if step.do in {"kill", "stop", "start", "restart"} and step.target not in gateways | {COORDINATOR}:
-                raise ValueError(f"steps: {step.target!r} is neither a gateway nor {COORDINATOR!r}")
-            named = step.target.partition("/")[0]
-            if step.do == "command" and step.target.count("/") != 2:
-                raise ValueError(f"steps: command: {step.target!r} is no site/twin/property")
-            if step.do in {"edit", "reload", "alarm"} and named not in gateways:
-                raise ValueError(f"steps: {step.do}: {named!r} is no gateway of this scenario")
+    def _too_late(self) -> Iterator[Misfit]:
+        """What would never come; of a fault that repeats the first time counts."""
+        times = [(("faults", number, "at"), plan.at) for number, plan in enumerate(self.faults)]
+        times += [(("steps", number, "at"), step.at) for number, step in enumerate(self.steps)]
+        times += [(("expect", number, "at"), one.at) for number, one in enumerate(self.expect) if one.at is not None]
+        for keys, at in times:
+            if at >= self.lasts:
+                yield keys, f"{at / SECOND_NS:g} s is not before the end: `lasts` is {self.lasts / SECOND_NS:g} s"
+
+    def _strange_subjects(self, gateways: set[str]) -> Iterator[Misfit]:
         commands = {step.name for step in self.steps if step.do == "command"}
-        for one in self.expect:
+        for number, one in enumerate(self.expect):
             ((subject, value),) = one.subjects.items()
+            place = ("expect", number, subject)
             if subject in {"gateway", "losses", "status", "alarm"} and value.partition("/")[0] not in gateways:
-                raise ValueError(f"expect: {value!r} is no gateway of this scenario")
+                yield place, f"{value!r} is no gateway of this scenario"
             if subject == "command" and value not in commands:
-                raise ValueError(f"expect: no step sends a command with `name: {value}`")
+                yield place, f"no step sends a command with `name: {value}`"
             if subject == "device" and value not in device_names(self):
-                raise ValueError(f"expect: {value!r} is no device of this scenario")
+                yield place, f"{value!r} is no device of this scenario"
+
+
+def _strange_targets(steps: Sequence[Step], gateways: set[str]) -> Iterator[Misfit]:
+    for number, step in enumerate(steps):
+        place, named = ("steps", number, "target"), step.target.partition("/")[0]
+        if step.do in {"kill", "stop", "start", "restart"} and step.target not in gateways | {COORDINATOR}:
+            yield place, f"{step.target!r} is neither a gateway nor {COORDINATOR!r}"
+        if step.do == "command" and step.target.count("/") != 2:
+            yield place, f"{step.target!r} is no site/twin/property"
+        if step.do == "assign" and step.target.count("/") != 1:
+            yield place, f"{step.target!r} is no site/twin"
+        if step.do in {"edit", "reload", "alarm"} and named not in gateways:
+            yield place, f"{named!r} is no gateway of this scenario"
 
 
 def read_deployment(path: Path) -> Deployment:

@@ -51,6 +51,15 @@ def test_gateways_take_devices_by_pattern_and_links_by_name(file):
         ("faults: [{at: 1s, target: T-3, fault: stuck}]", "'T-3'"),
         ("coordinator: {port: 1}", "chosen by the run"),
         ("lasts: 0s", "lasts"),
+        ("steps: [{at: 1s, do: reload, target: n1, refused: VALUE_INVALIT}]", "VALUE_INVALID"),
+        ("faults: [{at: 1s, target: T-1, fault: dropuot}]", "did you mean `dropout`"),
+        ("faults: [{at: -1s, target: T-1, fault: dropout}]", "no duration"),
+        ("faults: [{at: 30s, target: T-1, fault: dropout}]", "not before the end"),
+        ("steps: [{at: 31s, do: kill, target: n1}]", "not before the end"),
+        (
+            "profiles: {m: {profile: x/y, port: 8600, spread: ports, devices: 2}, k: {profile: x/y, port: 8601}}",
+            "8601 is that of `profiles.m`",
+        ),
         ("samples: {losst: 0}", "samples.losst"),
     ],
 )
@@ -64,6 +73,7 @@ def test_what_does_not_fit_is_refused_and_said(file, text, part):
 @pytest.mark.parametrize(
     "text",
     [
+        "modbus: {}\ngateways: {a/n1: {devices: [T-1], link: T-1}}\n",
         "modbus: {}\ngateways: {n1: {devices: [T-1]}}\n",
         "modbus: {}\ngateways: {a/n1: {devices: [T-1]}, b/n1: {devices: [T-1]}}\n",
         "modbus: {}\ngateways: {a/n1: {devices: [T-9]}}\n",
@@ -75,16 +85,50 @@ def test_gateways_need_a_site_a_name_of_their_own_and_devices_there_are(file, te
         read_deployment(file(text))
 
 
+LATER = "faults:\n  - {at: 1s, target: %s, fault: %s, for: 10s}\n  - {at: %s, target: %s, fault: %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "fits"),
+    [
+        (("T-1", "stuck", "5s", "T-1", "stuck"), False),
+        (("T-1", "stuck", "11s", "T-1", "stuck"), True),
+        (("T-1", "stuck", "5s", "T-1", "clear"), True),
+        (("T-1", "stuck", "5s", "T-1", "late"), True),
+        (("T-1", "stuck", "5s", "T-2", "stuck"), True),
+        (("wan", "cut", "5s", "wan", "half_open"), False),
+        (("wan", "cut", "5s", "wan", "up"), True),
+    ],
+)
+def test_a_fault_that_would_end_another_one_early_is_refused_with_its_line(file, line, fits):
+    if fits:
+        assert len(read_deployment(file(HEAD + LATER % line)).faults) == 2
+        return
+    with pytest.raises(ConfigError, match=r"`faults\.0` is on from 1 s to 11 s") as refused:
+        read_deployment(file(HEAD + LATER % line))
+    assert refused.value.facts["line"] == 7
+
+
+def test_a_fault_that_comes_again_before_it_is_over_is_refused_once(file):
+    text = "faults: [{at: 1s, target: T-1, fault: stuck, for: 10s, repeat: {every: %s, times: 100000}}]\n"
+    assert read_deployment(file(HEAD + text % "10s")).faults[0].repeat.times == 100_000
+    with pytest.raises(ConfigError) as refused:
+        read_deployment(file(HEAD + text % "5s"))
+    assert "more" not in refused.value.message
+
+
 def test_a_check_finds_what_only_devices_models_and_agents_know(file):
     one = "modbus: {devices: 2}\ngateways:\n  north/n2: {devices: [T-2], link: wan}\n"
     check_scenario(file(one))
-    for text, error in (
-        ("faults: [{at: 1s, target: T-1, fault: stuck, point: colour}]\n", InputError),
-        ("faults: [{at: 1s, target: wan, fault: delay, size: 1000}]\n", InputError),
-        ("models: [nowhere.yaml]\n", ConfigError),
+    for text in (
+        "faults: [{at: 1s, target: T-1, fault: stuck, point: colour}]\n",
+        "faults: [{at: 1s, target: wan, fault: delay, size: 1000}]\n",
+        "models: [nowhere.yaml]\n",
+        "profiles: {m: {profile: abb/nothing}}\n",
     ):
-        with pytest.raises(error):
+        with pytest.raises(ConfigError) as refused:
             check_scenario(file(HEAD + text))
+        assert refused.value.facts["line"] == 5
     wrong = one.replace("link: wan}", "link: wan, config: {spool: {disc: 1GiB}}}")
     with pytest.raises(ConflictError, match=r"UNKNOWN_KEY: spool\.disc"):
         check_scenario(file(wrong))
