@@ -38,6 +38,7 @@ class Settings(BaseModel):
         threads: workers that read the store for REST.
         watchers_max: event streams served at once.
         model_bytes_max: largest model package accepted.
+        decoded_samples: newest samples kept decoded in memory for those who read history, about 25 bytes each.
         archive: where days of history go as Parquet, `file:///FOLDER` or `s3://BUCKET/PREFIX?endpoint=URL`; `archive`
             in the state directory by default.
         archive_days: age at which a day goes there, 0 for never.
@@ -64,6 +65,7 @@ class Settings(BaseModel):
     threads: int = Field(8, ge=1, le=64)
     watchers_max: int = Field(100, ge=1, le=10_000)
     model_bytes_max: int = Field(16 << 20, ge=1 << 10, le=256 << 20)
+    decoded_samples: int = Field(3_000_000, ge=0, le=1_000_000_000)
     archive: str = Field("", max_length=1_000)
     archive_days: float = Field(30.0, ge=0, le=36_500)
     database: SecretStr = SecretStr("")

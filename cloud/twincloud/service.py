@@ -94,7 +94,13 @@ async def run_service(
     ca = Authority.load(settings.state, clock)
     settings = settings.model_copy(update={"names": settings.names or ca.server_names()})
     ca.server_pair(settings.names)
-    store = await asyncio.to_thread(open_store, settings.state, clock=clock, database=settings.database_url)
+    store = await asyncio.to_thread(
+        open_store,
+        settings.state,
+        clock=clock,
+        database=settings.database_url,
+        decoded_samples=settings.decoded_samples,
+    )
     try:
         await asyncio.to_thread(_forget_sessions, store, clock)
         ledger = await asyncio.to_thread(ledger_of, settings, store)

@@ -82,6 +82,8 @@ def plan(minutes: float) -> Deployment:
             "mqtt": {"devices": 20, "rate": 2},
             "profiles": {"meter": {"profile": "abb/b23", "devices": METERS, "log": False}},
             "models": ["two-tanks.yaml"],
+            # What it keeps decoded is full before the second quarter begins: what grows then grows for ever.
+            "coordinator": {"decoded_samples": 100_000},
             "gateways": {
                 GATEWAY: {"devices": ["T-*", "HX-*", "P-*", "meter-*"], "link": "wan", "config": config},
             },

@@ -225,3 +225,14 @@ def test_listings_page_in_order_and_stay_within_tenant_and_site(store):
     for token in ("?", "bm9w", "W10", "WzFd"):
         with pytest.raises(InputError, match="REQUEST_INVALID"):
             store.twins("acme", token=token)
+
+
+def test_a_store_keeps_as_many_samples_decoded_as_it_is_told_and_tells_the_same_history(place):
+    small = place.open(decoded_samples=100)
+    invite(small)
+    edge = Edge()
+    edge.connect(small)
+    for n in range(9):
+        edge.send(small, [edge.tick(NOW + n * S)])
+    assert 0 < small.status().facts["decoded_samples"] <= 100
+    assert len(stored(small)) == 9 * 24

@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, tuple_
 
-from twincloud.registry.blobs import Blobs
-from twincloud.registry.packages import Verify
 from twincloud.storage import schema_twins as t
 from twincloud.storage.contract import Page
-from twincloud.storage.database import Database
 from twincloud.storage.held import Recent
 from twincloud.storage.models import check_tenant
 from twincloud.storage.packing import pack, unpack
 from twincloud.storage.paging import page_of, place_of
-from twincloud.storage.part import Decode, News, Part, limited, nearest, record
+from twincloud.storage.part import News, Part, limited, nearest, record
 from twincloud.storage.records_twins import Definition
-from twinmodel.clock import Clock
 from twinmodel.definition.resolve import Resolved, order_of, resolve
 from twinmodel.definition.schema import DefinitionSpec
 from twinmodel.errors import ConflictError, MissingError
@@ -31,8 +28,8 @@ NAMES_MAX = 2_000
 class DefinitionStore(Part):
     """Keeps definitions; see `TwinsOfPeople`."""
 
-    def __init__(self, database: Database, clock: Clock, blobs: Blobs, *, decode: Decode, verify: Verify) -> None:
-        super().__init__(database, clock, blobs, decode=decode, verify=verify)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._resolved: Recent[tuple[str, str], Resolved] = Recent(HELD_MAX)
 
     def publish_definitions(

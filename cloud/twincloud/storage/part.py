@@ -23,7 +23,7 @@ from twincloud.storage.tier_archive import ArchiveTier
 from twincloud.storage.tier_blocks import BlocksTier
 from twincloud.storage.tier_hours import HoursTier
 from twincloud.storage.tiers import History
-from twincloud.twins.history import DecodedBlocks
+from twincloud.twins.history import SAMPLES_MAX, DecodedBlocks
 from twincloud.twins.latest import Latest
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, MissingError
@@ -93,14 +93,21 @@ class Part:
     """This coordinator's name among those that share the database."""
 
     def __init__(
-        self, database: Database, clock: Clock, blobs: Blobs | SharedBlobs, *, decode: Decode, verify: Verify
+        self,
+        database: Database,
+        clock: Clock,
+        blobs: Blobs | SharedBlobs,
+        *,
+        decode: Decode,
+        verify: Verify,
+        decoded_samples: int = SAMPLES_MAX,
     ) -> None:
         self._database = database
         self._clock = clock
         self._blobs = blobs
         self._decode = decode
         self._verify = verify
-        self._decoded = DecodedBlocks()
+        self._decoded = DecodedBlocks(decoded_samples)
         self._blocks_tier = BlocksTier(self._catalogue_by_id, decode, self._decoded)
         self._hours_tier = HoursTier()
         self._archive_tier = ArchiveTier()

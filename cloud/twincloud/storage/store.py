@@ -52,6 +52,7 @@ from twincloud.storage.tracks import TrackStore
 from twincloud.storage.twin_records import RecordStore
 from twincloud.storage.versions import VersionStore
 from twincloud.storage.wishes import WishStore
+from twincloud.twins.history import SAMPLES_MAX
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, TwinError
 from twinsync import block
@@ -102,9 +103,10 @@ class CoordinatorStore(
         *,
         decode: Decode,
         verify: Verify,
+        decoded_samples: int = SAMPLES_MAX,
         replica: str = "",
     ) -> None:
-        super().__init__(database, clock, blobs, decode=decode, verify=verify)
+        super().__init__(database, clock, blobs, decode=decode, verify=verify, decoded_samples=decoded_samples)
         self._state_lock = lock
         self._replica = replica
 
@@ -145,6 +147,7 @@ def open_store(
     database: str = "",
     decode: Decode = block.decode,
     verify: Verify = verify_package,
+    decoded_samples: int = SAMPLES_MAX,
 ) -> CoordinatorStore:
     """Opens the store of a state directory, for this process alone; upgrades it, with a backup, when it is older.
 
@@ -154,6 +157,7 @@ def open_store(
         database: connection URI of the PostgreSQL to use instead of a file in the directory; it is never upgraded here.
         decode: block codec; exchangeable for tests.
         verify: verifies model packages; exchangeable for tests.
+        decoded_samples: held in memory for those who read history.
 
     Raises:
         ConflictError: NOT_INITIALISED, STATE_LOCKED.
@@ -162,7 +166,7 @@ def open_store(
     if not state_dir.is_dir():
         raise ConflictError("NOT_INITIALISED", f"{state_dir} does not exist", hint="run `twincloud init`")
     lock = Lock(state_dir)
-    options: dict[str, Any] = {"decode": decode, "verify": verify}
+    options: dict[str, Any] = {"decode": decode, "verify": verify, "decoded_samples": decoded_samples}
     try:
         if database:
             shared = open_shared(database)
