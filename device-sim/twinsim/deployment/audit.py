@@ -12,6 +12,8 @@ from twinsim.deployment.operator import Operator
 from twinsim.served import SAMPLE_NO, Declared, Stored, Verdict, check, read_served
 
 SILENCE = (bad(QualityReason.NOT_CONNECTED), bad(QualityReason.STALE))
+VALUELESS = (bad(QualityReason.DEVICE_FAULT), bad(QualityReason.DECODE), bad(QualityReason.ABSENT))
+NO_NUMBER = -1
 WINDOW_NS = 10 * SECOND_NS
 """The longest `sync` window in use: what a kill may cost."""
 
@@ -48,7 +50,9 @@ def _stored(operator: Operator, site: str, gateway: str, protocols: Mapping[str,
         # A silence is said by the gateway, not given out by a device; only OPC UA devices can say such a thing.
         silent = sample["quality"] in SILENCE and protocols.get(device) != "opcua"
         if point and "#" not in point and not silent:
-            yield device, point, None, sample["t_ns"], sample["value"]
+            # What a device refuses to tell is stored with nothing, or 0: no number of a sample of its.
+            number = NO_NUMBER if sample["quality"] in VALUELESS else None
+            yield device, point, number, sample["t_ns"], sample["value"]
 
 
 def _declared(operator: Operator, site: str, gateway: str) -> Iterator[Declared]:
