@@ -24,6 +24,7 @@ from twincloud.cli_database import db
 from twincloud.cli_options import output_option, places, say, settings_of, show
 from twinmodel.clock import SECOND_NS, SystemClock
 from twinmodel.errors import REASONS, ConflictError, Exit, InputError, MissingError
+from twinmodel.process import loading
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -55,7 +56,8 @@ def init(
     With --database the tables are made there, and a role `hybridtwin_app` in which coordinators run: it owns nothing
     and row-level security holds it. Further coordinators: the same, with --authority.
     """
-    from twincloud.identity.making import make  # noqa: PLC0415 start-up time
+    with loading():
+        from twincloud.identity.making import make  # noqa: PLC0415 start-up time
 
     settings = settings_of(config, state, names=names, database=database)
     _check_name("--tenant", tenant)
@@ -83,8 +85,9 @@ def init(
 def serve(config: Path | None, state: Path | None, ready_file: Path | None, **flags: object) -> None:
     """Serves until SIGTERM; a port of 0 takes a free one."""
     settings = settings_of(config, state, **flags)
-    from twincloud import service  # noqa: PLC0415 start-up time
-    from twinmodel.logs import configure_logs  # noqa: PLC0415 start-up time
+    with loading():
+        from twincloud import service  # noqa: PLC0415 start-up time
+        from twinmodel.logs import configure_logs  # noqa: PLC0415 start-up time
 
     configure_logs(settings.log)
     service.run(settings, SystemClock(), ready_file=ready_file)

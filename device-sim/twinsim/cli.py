@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from twinmodel.process import loading
 from twinsim.cli_options import Duration, Place
 from twinsim.cli_scenario import scenario
 
@@ -174,9 +175,10 @@ def run_scenario(file: Path, state: Path) -> None:
 
 
 def _run(plan: Scenario, state: Path) -> None:
-    from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
-    from twinmodel.logs import configure_logs  # noqa: PLC0415  # --help stays fast
-    from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
+    with loading():
+        from twinmodel.clock import SystemClock  # noqa: PLC0415  # --help stays fast
+        from twinmodel.logs import configure_logs  # noqa: PLC0415  # --help stays fast
+        from twinsim.simulation import run  # noqa: PLC0415  # --help stays fast
 
     configure_logs(silent=("pymodbus", "asyncua"))
     asyncio.run(_until_signal(lambda stop: run(plan, state, SystemClock(), stop, _tell_ready)))

@@ -19,6 +19,7 @@ from twinedge.cli_options import config_option, emit, output_option, say, state_
 from twinedge.cli_plan import plan_command
 from twinedge.cli_top import top_command
 from twinmodel.errors import REASONS, MissingError
+from twinmodel.process import loading
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,7 +67,8 @@ def join(url: str, token: str, ca_sha256: str, state: Path) -> None:
 @click.option("--ready-file", type=click.Path(dir_okay=False, path_type=Path), help="Written once devices are read.")
 def run(config: Path, state: Path, kernel_cache: Path | None, ready_file: Path | None, *, offline: bool) -> None:
     """Run the agent until SIGTERM: devices in, estimates beside the machine, everything to the coordinator."""
-    from twinedge.service import serve  # noqa: PLC0415 - --help stays fast
+    with loading():
+        from twinedge.service import serve  # noqa: PLC0415 - --help stays fast
 
     serve(config, state, kernel_cache=kernel_cache, offline=offline, ready_file=ready_file)
 

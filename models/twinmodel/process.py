@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import NoReturn
 
@@ -43,6 +45,23 @@ def outcome(command: Callable[[], object], *, extra: str) -> int:
 def end(command: Callable[[], object], *, extra: str) -> NoReturn:
     """Runs a command and ends the process with its `outcome`."""
     sys.exit(outcome(command, extra=extra))
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Imports what a program runs with: the garbage collector does not walk modules as they come, nor ever after.
+
+    Modules stay until the process ends, so that looking for garbage among them is work for nothing: a tenth of a start,
+    and a pause of a gateway's loop each time later.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def _told(error: TwinError) -> int:

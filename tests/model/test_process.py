@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import pytest
@@ -63,3 +64,14 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_asks(monkeypatch, text, period
     assert process.watchdog_period_s() == period
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert process.watchdog_period_s() is None
+
+
+def test_imports_of_a_program_are_no_business_of_the_collector_and_what_comes_later_is():
+    frozen = gc.get_freeze_count()
+    with process.loading():
+        assert not gc.isenabled()
+    try:
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
