@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from twinedge.cli_alarm_history import alarm_history, alarm_show
 from twinedge.cli_options import emit, output_option, say, state_option, table
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,7 +35,11 @@ def _who(function: F) -> F:
 
 @click.group("alarm")
 def alarm_group() -> None:
-    """See and handle the alarms of the running agent."""
+    """See and handle the alarms of this gateway."""
+
+
+for _one in (alarm_history, alarm_show):
+    alarm_group.add_command(_one)
 
 
 @alarm_group.command("list")

@@ -81,9 +81,7 @@ def ask(engine: Engine, request: Request, now: Now) -> AlarmRecord:
     """
     alarm = engine.alarms.get(request.alarm)
     if alarm is None:
-        guess = nearest(request.alarm, engine.alarms)
-        hint = f"did you mean `{guess}`?" if guess else None
-        raise MissingError("UNKNOWN_ALARM", f"no alarm {request.alarm!r} in this gateway", hint=hint)
+        raise unknown(engine, request.alarm)
     occurrence = alarm.standing.occurrence
     if request.occurrence is not None and request.occurrence != occurrence:
         text = f"{request.alarm} was raised anew: occurrence {occurrence}, not {request.occurrence}"
@@ -98,6 +96,13 @@ def ask(engine: Engine, request: Request, now: Now) -> AlarmRecord:
         alarm.shelved_until_boot_ns = None
         engine.shelved.pop(request.alarm, None)
     return engine.tell(alarm, now.wall_ns, now, always=True)
+
+
+def unknown(engine: Engine, name: str) -> MissingError:
+    """The error for an alarm that this gateway has not, with the nearest name it has."""
+    guess = nearest(name, engine.alarms)
+    hint = f"did you mean `{guess}`?" if guess else None
+    return MissingError("UNKNOWN_ALARM", f"no alarm {name!r} in this gateway", hint=hint)
 
 
 def _long(time_ns: int) -> str:

@@ -1,7 +1,7 @@
 """The alarms of a running agent: watches the lanes, asks drivers and models, records each step, answers people.
 
 lanes ─see─▶ Engine ─▶ records ─▶ `@alarms` on the alarm lane
-drivers, models ─(each second)─┘ ▲       └─▶ STATE/alarms.json
+drivers, models ─(each second)─┘ ▲       └─▶ STATE/alarms.json, alarms.jsonl
 coordinator, shell ─ask──────────┴─▶ Answers ─▶ the device that raised it
 """
 
@@ -22,8 +22,9 @@ from twinedge.alarms.answers import Answer, Answers, Wanted
 from twinedge.alarms.causes import DeviceFact
 from twinedge.alarms.devices import DeviceAlarms
 from twinedge.alarms.engine import Engine
+from twinedge.alarms.journal import Journal
 from twinedge.alarms.memory import FILE, Memory
-from twinedge.alarms.requests import STEPS, Request, ask, request_of, request_of_directive
+from twinedge.alarms.requests import STEPS, Request, ask, request_of, request_of_directive, unknown
 from twinedge.alarms.specs import DEVICE, specs_of
 from twinedge.alarms.twins import Runner, facts_of
 from twinedge.config.load import LoadedSite
@@ -81,13 +82,14 @@ class Alarms:
         self._drivers = drivers
         self._runners = runners
         self._memory = Memory(state / FILE)
+        self._journal = Journal(state)
         self._engine = Engine(self._memory.load(), self._now())
         self._devices_say = DeviceAlarms(self._engine, loaded)
         self._answers = Answers(drivers, self._still, self._answered)
         self._catalogue: Catalogue | None = None
         self._other_rules = False
         self._facts_ns = 0
-        self._save_ns = 0
+        self._save_ns = self._write_ns = 0
         self._stamped_ns = 0
         self._kept = asyncio.Lock()
         self.records = 0
@@ -123,8 +125,12 @@ class Alarms:
                 self.tick()
                 if self._engine.changed and self._clock.boot_ns() >= self._save_ns:
                     await self._keep()
+                if self._journal.waits and self._clock.boot_ns() >= self._write_ns:
+                    await self._journal.write()
+                    self._write_ns = self._clock.boot_ns() + SAVE_NS
                 await asyncio.sleep(TICK_S)
         finally:
+            self._journal.end()
             if self._engine.changed:
                 with suppress(StorageError):
                     self._memory.keep(self._engine.saved())
@@ -153,6 +159,7 @@ class Alarms:
     def serve(self, control: ControlServer) -> None:
         """Answers `twinedge alarm`."""
         control.on("alarm.list", self._list)
+        control.on("alarm.show", self._show)
         for do in STEPS:
             control.on(f"alarm.{do}", partial(self._answer, do))
 
@@ -233,6 +240,7 @@ class Alarms:
         count = len(records)
         self.records += count
         texts = [encode(record) for record in records]
+        self._journal.add(texts)
         self._record([Batch.of(Kind.STRING, [place] * count, texts, [GOOD] * count, times)])
 
     async def _keep(self) -> None:
@@ -272,6 +280,14 @@ class Alarms:
         alarms = [a for a in self._engine.alarms.values() if everything or _is_news(a)]
         alarms.sort(key=_urgency)
         return {"alarms": [_document(alarm) for alarm in alarms[:ANSWERED_MAX]], "total": len(alarms)}
+
+    async def _show(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = str(body.get("alarm", ""))
+        alarm = self._engine.alarms.get(name)
+        if alarm is None:
+            raise unknown(self._engine, name)
+        limits = {"kind": alarm.spec.kind, "chattering": alarm.chattering, "shelve_max_ns": alarm.spec.shelve_max_ns}
+        return _document(alarm) | limits
 
     async def _answer(self, do: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         request = request_of(str(body.get("alarm", "")), {**body, "do": do})

@@ -271,6 +271,9 @@ async def test_shell_lists_acknowledges_and_shelves(agent, tmp_path):
 
     try:
         assert "tank-high" in (await shell("list")).output
+        shown = json.loads((await shell("show", "tank-high", "-o", "json")).stdout)
+        assert (shown["state"], shown["kind"], shown["steps"]) == ("UNACK", "high", [])
+        assert (await shell("show", "tank-hihg")).exception.hint == "did you mean `tank-high`?"
         assert (await shell("ack", "tank-high", "--occurrence", "1", "--by", "ann")).output == "tank-high is ACKED\n"
         shelved = await shell("shelve", "tank-high", "--for", "30min", "--by", "ann", "-o", "json")
         assert json.loads(shelved.output)["state"] == "SHELVED"
