@@ -24,6 +24,7 @@ from twincloud.storage.contract import Directive, GatewayKey, Page
 from twincloud.storage.mailbox import MailboxStore, directive_of
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import News, limited, record
+from twincloud.storage.readings import newest_directives
 from twincloud.storage.records_alarms import (
     OWN,
     RANKS,
@@ -247,12 +248,8 @@ def _choice(wanted: AlarmChoice) -> list[ColumnElement[bool]]:
 
 def _actions(connection: Connection, rows: Sequence[RowMapping]) -> Mapping[tuple[int, str], RowMapping]:
     """The newest directive for each of these alarms."""
-    if not rows:
-        return {}
-    targets = sorted({f"{TARGET}{row['alarm']}" for row in rows})
-    names = {"gateways": sorted({row["gateway_id"] for row in rows}), "targets": targets}
-    found = connection.execute(_ACTIONS, names).mappings()
-    return {(row["gateway_id"], row["target"].removeprefix(TARGET)): row for row in found}
+    found = newest_directives(connection, [(row["gateway_id"], f"{TARGET}{row['alarm']}") for row in rows])
+    return {(gateway_id, target.removeprefix(TARGET)): row for (gateway_id, target), row in found.items()}
 
 
 def _alarm(row: RowMapping, actions: Mapping[tuple[int, str], RowMapping]) -> Alarm:
@@ -301,13 +298,3 @@ _STANDING = (
     .join(t.gateways, t.gateways.c.id == alarms.c.gateway_id)
     .where(*_COUNTED, alarms.c.twins != "")
 )
-_LATEST = (
-    select(func.max(t.directives.c.number).label("number"))
-    .where(
-        t.directives.c.gateway_id.in_(bindparam("gateways", expanding=True)),
-        t.directives.c.target.in_(bindparam("targets", expanding=True)),
-    )
-    .group_by(t.directives.c.gateway_id, t.directives.c.target)
-    .subquery()
-)
-_ACTIONS = select(t.directives).join(_LATEST, _LATEST.c.number == t.directives.c.number)

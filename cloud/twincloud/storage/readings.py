@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, tuple_
@@ -169,12 +169,20 @@ class TwinStore(NewestStore, DefinitionStore):
         self, connection: Connection, rows: Sequence[RowMapping]
     ) -> Mapping[tuple[int, str], RowMapping]:
         """The newest directive of each of these twins, by (gateway id, twin)."""
-        served = [row for row in rows if row["id"] is not None]
-        if not served:
-            return {}
-        names = {"gateways": sorted({r["gateway_id"] for r in served}), "targets": sorted({r["twin"] for r in served})}
-        found = connection.execute(_DIRECTIVES, names).mappings()
-        return {(row["gateway_id"], row["target"]): row for row in found}
+        return newest_directives(
+            connection, [(row["gateway_id"], row["twin"]) for row in rows if row["id"] is not None]
+        )
+
+
+def newest_directives(
+    connection: Connection, places: Collection[tuple[int, str]]
+) -> Mapping[tuple[int, str], RowMapping]:
+    """The newest directive for each of these targets, by (gateway id, target); none where there never was one."""
+    if not places:
+        return {}
+    gateways, targets = ({place[n] for place in places} for n in (0, 1))
+    found = connection.execute(_DIRECTIVES, {"gateways": sorted(gateways), "targets": sorted(targets)}).mappings()
+    return {(row["gateway_id"], row["target"]): row for row in found}
 
 
 def twin_row(connection: Connection, key: TwinKey) -> RowMapping:
