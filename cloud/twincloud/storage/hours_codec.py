@@ -159,13 +159,6 @@ def unpack_hour(scale: Scale, packed: bytes) -> tuple[Batch, NDArray[np.int32], 
     return batch, origin, offset
 
 
-def unpack_samples(scale: Scale, packed: bytes) -> Batch:
-    """The samples of `pack_hour` without where they came from."""
-    (length,) = _LENGTH.unpack_from(packed)
-    (batch,) = block.decode(packed[_LENGTH.size : _LENGTH.size + length], catalogue_of(scale))
-    return batch
-
-
 def _pack_sources(origin: NDArray[np.int32], offset: I64) -> bytes:
     breaks = (origin[1:] != origin[:-1]) | (offset[1:] != offset[:-1] + 1)
     start = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(breaks) + 1])

@@ -33,7 +33,6 @@ from twinmodel.signal import DTYPES, Batch, Kind, concat
 
 OVERFLOWED: Final = "QUEUE_OVERFLOW"
 UINT64: Final = 9
-EXACT_MAX: Final = float(1 << 53)
 FAULTS_MAX: Final = 4
 
 

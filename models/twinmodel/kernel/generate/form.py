@@ -26,7 +26,6 @@ STATEMENTS_MAX: Final = 60_000
 _INTEGERS: Final = frozenset("IK")
 # Arrays a kernel changes: what is read from them is read anew each time.
 _WRITTEN: Final = frozenset("SOG")
-_ARITHMETIC: Final = frozenset({"add", "sub", "mul", "div", "neg", "sqrt", "abs"})
 _COMPARED: Final = frozenset({"lt", "gt", "le", "ge", "eq", "ne"})
 
 
