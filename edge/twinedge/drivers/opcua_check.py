@@ -227,8 +227,8 @@ def _labels_of(values: Sequence[Any]) -> Mapping[int, str]:
     return {}
 
 
-async def read_attributes(client: Client, limits: Limits, wanted: Sequence[tuple[Any, Any]]) -> list[Any]:
-    """Attributes of nodes; None where there is none or the server refuses."""
+async def read_data(client: Client, limits: Limits, wanted: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Data values of attributes of nodes, in requests as large as the server takes."""
 
     async def ask(part: Sequence[tuple[Any, Any]]) -> Sequence[Any]:
         params = ua.ReadParameters()
@@ -236,7 +236,12 @@ async def read_attributes(client: Client, limits: Limits, wanted: Sequence[tuple
         found: Sequence[Any] = await client.uaclient.session.read(params)
         return found
 
-    answers = await limits.batches("read", wanted, ask)
+    return await limits.batches("read", wanted, ask)
+
+
+async def read_attributes(client: Client, limits: Limits, wanted: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Attributes of nodes; None where there is none or the server refuses."""
+    answers = await read_data(client, limits, wanted)
     return [a.Value.Value if a.Value is not None and a.StatusCode.is_good() else None for a in answers]
 
 

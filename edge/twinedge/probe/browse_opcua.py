@@ -11,6 +11,7 @@ import asyncua.ua
 from asyncua.client.client import Client
 
 from twinedge.drivers.opcua_browse import BrowseLimits, Offered, browse
+from twinedge.drivers.opcua_check import read_data
 from twinedge.drivers.opcua_connect import Secured
 from twinedge.drivers.opcua_items import Item
 from twinedge.drivers.opcua_monitor import Limits, resolve
@@ -121,14 +122,7 @@ async def _values(client: Client, limits: Limits, nodes: Sequence[Json], uris: S
         for n in variables
         for attribute in (ua.AttributeIds.Value, ua.AttributeIds.UserAccessLevel)
     ]
-
-    async def ask(part: Sequence[tuple[Any, Any]]) -> Sequence[Any]:
-        params = ua.ReadParameters()
-        params.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in part]
-        found: Sequence[Any] = await client.uaclient.session.read(params)
-        return found
-
-    answers = await limits.batches("read", wanted, ask)
+    answers = await read_data(client, limits, wanted)
     for number, node in enumerate(variables):
         value, access = answers[2 * number], answers[2 * number + 1]
         node["status"] = "" if value.StatusCode is None or value.StatusCode.is_good() else value.StatusCode.name
