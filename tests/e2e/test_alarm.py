@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-from random import Random
 
 import pytest
 
 from tests.cloud.service.test_service import make_state, serving
-from tests.edge.commands.conftest import PRESS, START
+from tests.e2e.press import agent_of
 from twincloud.storage.contract import GatewayKey
 from twincloud.storage.records_alarms import alarm_id
-from twinedge.agent import Agent, Options
-from twinmodel.clock import SystemClock
-from twinmodel.profile.load import load_profile
-from twinsim.image.device import ProfileDevice
-from twinsim.image.source import Source
-from twinsim.serve.modbus_profile import serve_registers
 
 SITE = """\
 site: north
@@ -32,28 +23,6 @@ alarms:
 status: {{port: 0}}
 """
 ALARMS = "/api/v1/tenants/acme/alarms"
-
-
-@contextlib.asynccontextmanager
-async def agent_of(folder, running):
-    """A press, and an agent that has joined and reads it."""
-    profile = folder / "profiles/test/press/1.yaml"
-    profile.parent.mkdir(parents=True)
-    profile.write_text(PRESS)
-    clock = SystemClock()
-    device = ProfileDevice("press", 1, Source(load_profile(profile), profile, "1"), 1, START)
-    device.tick(0.1, clock.wall_ns())
-    device.image.show("speed", 100.0)
-    async with serve_registers([device], None, clock), asyncio.TaskGroup() as group:
-        (folder / "site.yaml").write_text(SITE.format(address=device.address))
-        await running.join(await running.invite(), folder / "state")
-        stop = asyncio.Event()
-        agent = Agent(Options(folder / "site.yaml", folder / "state", None), clock, Random(1))
-        group.create_task(agent.run(stop, lambda _: None), name="agent")
-        try:
-            yield device
-        finally:
-            stop.set()
 
 
 async def events_of(client):
@@ -70,7 +39,10 @@ async def events_of(client):
 
 @pytest.mark.timeout(120)
 async def test_an_alarm_is_raised_seen_acknowledged_and_ended(tmp_path):
-    async with serving(make_state(tmp_path)) as running, agent_of(tmp_path / "edge", running) as press:
+    async with (
+        serving(make_state(tmp_path)) as running,
+        agent_of(tmp_path / "edge", running, SITE, speed=100.0) as press,
+    ):
         news = events_of(running.client)
 
         async def until(state):

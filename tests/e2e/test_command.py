@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from random import Random
 
 import pytest
 
 from tests.cloud.service.test_service import make_state, serving
-from tests.edge.commands.conftest import PRESS, START
+from tests.e2e.press import agent_of
 from twincloud.identity.ledger import Ledger
 from twincloud.identity.tokens import issue
-from twinedge.agent import Agent, Options
 from twinmodel.clock import SystemClock
-from twinmodel.profile.load import load_profile
-from twinsim.image.device import ProfileDevice
-from twinsim.image.source import Source
-from twinsim.serve.modbus_profile import serve_registers
 
 SITE = """\
 site: north
@@ -32,27 +25,6 @@ status: {{port: 0}}
 PATH = "/api/v1/tenants/acme/sites/north/twins/press/commands"
 
 
-@contextlib.asynccontextmanager
-async def agent_of(folder, running):
-    """A press, and an agent that has joined and reads it."""
-    profile = folder / "profiles/test/press/1.yaml"
-    profile.parent.mkdir(parents=True)
-    profile.write_text(PRESS)
-    clock = SystemClock()
-    device = ProfileDevice("press", 1, Source(load_profile(profile), profile, "1"), 1, START)
-    device.tick(0.1, clock.wall_ns())
-    async with serve_registers([device], None, clock), asyncio.TaskGroup() as group:
-        (folder / "site.yaml").write_text(SITE.format(address=device.address))
-        await running.join(await running.invite(), folder / "state")
-        stop = asyncio.Event()
-        agent = Agent(Options(folder / "site.yaml", folder / "state", None), clock, Random(1))
-        group.create_task(agent.run(stop, lambda _: None), name="agent")
-        try:
-            yield device
-        finally:
-            stop.set()
-
-
 async def eventually(ask, condition):
     """The first answer that satisfies; pytest's timeout bounds it."""
     while True:
@@ -65,7 +37,7 @@ async def eventually(ask, condition):
 @pytest.mark.timeout(120)
 async def test_people_command_a_press_which_its_gateway_writes_once_and_reads_back(tmp_path):
     state = make_state(tmp_path)
-    async with serving(state) as running, agent_of(tmp_path / "edge", running) as press:
+    async with serving(state) as running, agent_of(tmp_path / "edge", running, SITE) as press:
         client = running.client
 
         async def twin():

@@ -37,3 +37,12 @@ def app(fake):
 def url(app):
     with fake_coordinator.Server(app) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests of a file."""
+    from tests.cloud.console.browser import launched  # most tests of the console need no browser
+
+    with launched() as browser:
+        yield browser

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 from fake_coordinator import Server
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from tests.cloud.console.browser import PATIENCE_MS
 from tests.cloud.plant import Plant, alarm
 from twinmodel.alarms.records import Priority
 from twinmodel.alarms.states import State
 from twinmodel.clock import SECOND_NS
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGS = [
-    *("--no-sandbox", "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-]
-PATIENCE_MS = 60_000
 ALARMS = "/t/acme/alarms"
 STATES = (State.SUPPRESSED, State.SUPPRESSED, State.UNACK)
 URGENT = {"priority": Priority.URGENT, "severity": 900}
 
 pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(400)]
-expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

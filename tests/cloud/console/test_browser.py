@@ -1,38 +1,21 @@
 """The console in a real browser: live, light, dark, by keyboard, and never off this host."""
 
 import re
-import shutil
 import time
 from urllib.parse import urlsplit
 
 import pytest
 from fake_coordinator import TOKEN
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from tests.cloud.console.browser import PATIENCE_MS
 from twinmodel.quality import QualityReason, bad, uncertain
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGS = [
-    *("--no-sandbox", "--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-]
 WEIGHT_MAX = 100_000
 TWIN = "/t/acme/sites/harbour/twins/P-101"
 FLEET = "/t/acme/fleet"
 
-PATIENCE_MS = 60_000
-"""How long a page may take for what it shows in a second where nothing else runs."""
-
 pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(400)]
-expect.set_options(timeout=PATIENCE_MS)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield browser
-        browser.close()
 
 
 class Visit:

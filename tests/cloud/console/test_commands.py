@@ -2,9 +2,9 @@
 
 import pytest
 from fake_coordinator import Server
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from tests.cloud.console.test_browser import ARGS, CHROMIUM, PATIENCE_MS
+from tests.cloud.console.browser import PATIENCE_MS
 from tests.cloud.plant import Plant
 from twincloud.downlink.commands import CommandDesk
 from twincloud.storage.contract import GatewayKey
@@ -14,7 +14,6 @@ KEY = GatewayKey("acme", "mill", "gw-1")
 PAGE = "/t/acme/sites/mill/twins/T-1"
 
 pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(400)]
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture
@@ -27,13 +26,14 @@ def plant(tmp_path):
 
 
 @pytest.fixture
-def visit(plant):
+def visit(chromium, plant):
     """Function: role -> the commands tab of the twin, seen by a person of that role."""
-    with Server(plant.app()) as url, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+    contexts = []
+    with Server(plant.app()) as url:
 
         def open_tab(role):
-            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            context = chromium.new_context(viewport={"width": 1280, "height": 900})
+            contexts.append(context)
             context.set_default_timeout(PATIENCE_MS)
             context.add_cookies([{"name": "hybridtwin_token", "value": plant.token(role), "url": url}])
             page = context.new_page()
@@ -45,7 +45,8 @@ def visit(plant):
             return page
 
         yield open_tab
-        browser.close()
+        for context in contexts:
+            context.close()
 
 
 def test_a_person_commands_confirms_and_sees_the_steps_and_another_one_approves(visit, plant):

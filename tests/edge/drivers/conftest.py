@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tests.edge.drivers.mosquitto import PROFILE, Broker
+from tests.edge.drivers.mosquitto import PROFILE
 from twinedge.config.catalogue import signals_of
 from twinedge.config.schema import Device
 from twinedge.drivers.link import Assignment
@@ -105,14 +105,6 @@ def clock():
 @pytest.fixture
 def rng():
     return random.Random(7)
-
-
-@pytest.fixture
-async def broker(service_path, tmp_path):
-    """A mosquitto that keeps sessions."""
-    made = await Broker(service_path("mosquitto"), tmp_path).start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

@@ -149,13 +149,6 @@ def publisher(around, port, **more):
     return part
 
 
-@pytest.fixture
-async def broker(service_path, tmp_path):
-    made = await Broker(service_path("mosquitto"), tmp_path).start()
-    yield made
-    made.stop()
-
-
 @pytest.mark.service("mosquitto")
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
 async def test_values_are_retained_and_what_is_gone_is_taken_back_also_after_a_restart(around, plant, broker, version):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.drivers.mosquitto import Broker
 from twinmodel.clock import SystemClock
 from twinsim.device import Device
 from twinsim.firmware import KINDS
@@ -56,13 +55,6 @@ def simulated(tmp_path, clock):
             return devices, log
 
         yield make
-
-
-@pytest.fixture
-async def broker(service_path, tmp_path):
-    made = await Broker(service_path("mosquitto"), tmp_path).start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture
