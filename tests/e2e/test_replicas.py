@@ -1,25 +1,39 @@
-"""Two coordinators behind HAProxy share one PostgreSQL and a fleet; one is killed, nothing is lost or doubled."""
+"""Two coordinators behind HAProxy share one PostgreSQL and a fleet; one is killed, nothing is lost or doubled.
+
+What people do at one, commands and acknowledged alarms, reaches gateways and people at the other.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from random import Random
 
 import httpx
 import psycopg
 import pytest
 
-from tests.cloud.ingest.memory import CLOCK, MemorySpool, SilentDownlink
+from tests.cloud.ingest.memory import CATALOGUE, CLOCK, MemorySpool, SilentDownlink
+from tests.cloud.plant import alarm
 from tests.ports import free_port
+from twincloud.storage.contract import GatewayKey
+from twincloud.storage.directory import replica_of
+from twincloud.storage.records_alarms import alarm_id
 from twinedge import enrol
 from twinedge.uplink.sender import Uplink
+from twinmodel.alarms.records import encode
 from twinmodel.clock import MILLISECOND_NS
+from twinmodel.signal import ALARMS_SIGNAL, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
+from twinsync import block
 from twinsync.backoff import Backoff
 from twinsync.channel import Credentials
+from twinsync.command import CommandState, CommandStep
+from twinsync.item import Block
 
 pytestmark = [pytest.mark.service("postgresql"), pytest.mark.service("haproxy"), pytest.mark.e2e]
 GATEWAYS = 4
@@ -81,12 +95,101 @@ async def joined(rest: str, token: str, name: str, folder):
     return Credentials(identity.ca_pem, identity.cert_pem, identity.key_pem)
 
 
-def sender(address: str, credentials: Credentials, spool: MemorySpool, seed: int) -> Uplink:
+class Plant:
+    """The devices of a gateway: they do what they are told, and write it down."""
+
+    def __init__(self) -> None:
+        self.ordered: list[str] = []
+        self.downlink = SilentDownlink()
+        self.uplink: Uplink | None = None
+        self._told: dict[str, CommandState] = {}
+
+    def order(self, command) -> None:
+        self.ordered.append(command.id)
+        done = CommandState(command.id, CommandStep.SUCCEEDED, "", "", command.arguments, CLOCK.wall_ns())
+        self._told[command.id] = done
+        self.uplink.report(done)
+
+    def confirmed(self, told) -> None:
+        self._told.pop(told.id, None)
+
+    def states(self):
+        return tuple(self._told.values())
+
+    def session_ended(self) -> None: ...
+
+
+def catalogue(number: int) -> Catalogue:
+    """That of a gateway: one twin, one signal of it that may be written, and alarms."""
+    signals = (*CATALOGUE.signals, Signal(2, ALARMS_SIGNAL, Kind.STRING, "", Stream.ALARM))
+    twin = TwinBinding(f"press-{number}", "press", "", {"level": "press.level"}, (), {"level": ""})
+    return replace(CATALOGUE, signals=signals, twins=(twin,))
+
+
+def raise_alarm(spool: MemorySpool, known: Catalogue) -> None:
+    text = encode(alarm("high", source="press.level"))
+    packed = block.encode([Batch.of(Kind.STRING, [2], [text], [0], [CLOCK.wall_ns()])], known)
+    content = Block(packed.schema, packed.crc32c, packed.payload, packed.t_min_ns, packed.t_max_ns)
+    spool.append_content(content, 1, Stream.ALARM)
+
+
+def sender(address: str, credentials: Credentials, spool: MemorySpool, seed: int, plant: Plant) -> Uplink:
     backoff = Backoff(Random(seed), base_ns=50 * MILLISECOND_NS, cap_ns=500 * MILLISECOND_NS)
     return Uplink(
-        address, lambda: credentials, spool, SilentDownlink(), clock=CLOCK, random=Random(seed), agent_version="test",
-        backoff=backoff,
+        address, lambda: credentials, spool, plant.downlink, clock=CLOCK, random=Random(seed), agent_version="test",
+        backoff=backoff, commands=plant,
     )  # fmt: skip
+
+
+async def told(events, kind: str) -> dict[str, object]:
+    """The body of the next event of a kind."""
+    async with asyncio.timeout(START_S):
+        async for line in events:
+            if line == f"event: {kind}":
+                return json.loads((await anext(events)).removeprefix("data: "))
+    raise AssertionError("the stream has ended")
+
+
+async def of_state(here: httpx.AsyncClient, path: str, *states: str) -> dict[str, object]:
+    """A command, once it is in one of the states."""
+    async with asyncio.timeout(START_S):
+        while (found := (await here.get(path)).json())["state"] not in states:  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.05)
+    return found
+
+
+async def assert_people_of_both_see_and_do_the_same(here, there, twin: str, alarm: str, plant: Plant) -> None:
+    """A command issued at one is sent by the other, an alarm acknowledged at one is told by the other."""
+    issued = await here.post(f"{twin}/commands", json={"property": "level", "value": 2.5})
+    assert issued.status_code == 202, issued.text
+    done = await of_state(here, f"{twin}/commands/{issued.json()['id']}", "SUCCEEDED", "FAILED", "UNKNOWN")
+    assert (done["state"], done["read_back"], plant.ordered) == ("SUCCEEDED", 2.5, [done["id"]])
+    async with there.stream("GET", "events") as stream:
+        events = stream.aiter_lines()
+        assert (await anext(events)).startswith("retry:")
+        answer = await here.post(f"alarms/{alarm}:ack", json={"comment": "seen"})
+        assert answer.status_code == 200, answer.text
+        body = await told(events, "alarm")
+        assert (body["id"], body["pending"]) == (alarm, True)
+    await until(lambda: any(one.target == "@alarm/high" for one in plant.downlink.offered), "the gateway is asked")
+
+
+async def assert_never_sent(here, twin: str, command: dict[str, object], plant: Plant) -> None:
+    assert command["state"] == "PENDING"
+    ended = await of_state(here, f"{twin}/commands/{command['id']}", "SUCCEEDED", "FAILED", "UNKNOWN")
+    assert (ended["state"], ended["reason"]) == ("FAILED", "COMMAND_SESSION_ENDED")
+    assert command["id"] not in plant.ordered
+
+
+def person(rest: str, token: str) -> httpx.AsyncClient:
+    place, who = f"{rest}/api/v1/tenants/default/", {"Authorization": f"Bearer {token}"}
+    return httpx.AsyncClient(base_url=place, headers=who, timeout=60)
+
+
+def served_by(url: str) -> dict[str, str]:
+    """The coordinator that has the session of each gateway."""
+    with psycopg.connect(url) as server:
+        return dict(server.execute("SELECT gateway, replica FROM gateways").fetchall())
 
 
 async def test_a_killed_coordinator_costs_its_gateways_a_moment_and_no_sample(postgres_url, service_path, tmp_path):
@@ -108,26 +211,39 @@ async def test_a_killed_coordinator_costs_its_gateways_a_moment_and_no_sample(po
         config.write_text(BALANCER.format(port=port, one=facts[0]["sync"], two=facts[1]["sync"]))
         processes.enter_context(program([service_path("haproxy"), "-db", "-f", str(config)], tmp_path / "haproxy.log"))
         shown = [await joined(facts[0]["rest"], token, f"gw-{n}", tmp_path / f"gw-{n}") for n in range(GATEWAYS)]
-        fleet = [sender(f"127.0.0.1:{port}", shown[n], spools[n], n) for n in range(GATEWAYS)]
-        async with asyncio.TaskGroup() as group:
+        plants, known = [Plant() for _ in range(GATEWAYS)], [catalogue(n) for n in range(GATEWAYS)]
+        fleet = [sender(f"127.0.0.1:{port}", shown[n], spools[n], n, plants[n]) for n in range(GATEWAYS)]
+        for plant, one in zip(plants, fleet, strict=True):
+            plant.uplink = one
+        async with contextlib.AsyncExitStack() as people, asyncio.TaskGroup() as group:
             tasks = [group.create_task(one.run()) for one in fleet]
 
             async def produce(blocks: int) -> None:
                 for _ in range(blocks):
-                    for spool, one in zip(spools, fleet, strict=True):
-                        spool.append()
+                    for n, one in enumerate(fleet):
+                        spools[n].append(catalogue=known[n])
                         one.wake()
                     await asyncio.sleep(0)
 
+            for spool, its in zip(spools, known, strict=True):
+                raise_alarm(spool, its)
             await produce(BLOCKS)
             await until(lambda: not any(spool.unacked for spool in spools), "the fleet is served")
-            with psycopg.connect(postgres_url) as server:
-                holders = [row[0] for row in server.execute("SELECT DISTINCT replica FROM gateways").fetchall()]
-            assert len(holders) == 2, "the balancer gave each coordinator some gateways"
+            held, two = served_by(postgres_url), replica_of(tmp_path / "two")
+            assert {replica_of(tmp_path / "one"), two} == set(held.values()), "the balancer gave each some gateways"
+            far = next(n for n in range(GATEWAYS) if held[f"gw-{n}"] == two)
+            here, there = [await people.enter_async_context(person(one["rest"], token)) for one in facts]
+            twin, plant = f"sites/mill/twins/press-{far}", plants[far]
+            alarm = alarm_id(GatewayKey("default", "mill", f"gw-{far}"), "high")
+            await assert_people_of_both_see_and_do_the_same(here, there, twin, alarm, plant)
             await produce(BLOCKS)
-            served[0].kill()
+            # The one that would send the command stands still, and is killed: it is sent by nobody, and says so.
+            served[1].send_signal(signal.SIGSTOP)
+            waiting = await here.post(f"{twin}/commands", json={"property": "level", "value": 3.5})
+            served[1].kill()
             await produce(BLOCKS)
             await until(lambda: not any(spool.unacked for spool in spools), "all are served by the one left")
+            await assert_never_sent(here, twin, waiting.json(), plant)
             for task in tasks:
                 task.cancel()
         with psycopg.connect(postgres_url) as server:
