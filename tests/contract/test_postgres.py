@@ -208,6 +208,20 @@ def test_a_bell_wakes_the_other_and_a_lease_is_held_by_one(two):
         assert theirs
 
 
+def test_what_addresses_nobody_is_passed_over_once(two):
+    one, other = two
+    edge = Edge(21)
+    edge.connect(one)
+    after, found = other.addressed(0)
+    assert found == (KEY,)
+    for n in range(3):
+        edge.send(one, [edge.tick(NOW + n * SECOND_NS)])
+    later, found = other.addressed(after)
+    assert (later > after, found) == (True, ())
+    one.open_directive(KEY, "config", "@config", name="new", content=b"", by="ann", now_ns=NOW)
+    assert other.addressed(later)[1] == (KEY,)
+
+
 def test_a_starting_coordinator_ends_its_own_sessions_and_those_of_the_missing_alone(two):
     one, other = two
     second = GatewayKey("acme", "mill", "gw-2")

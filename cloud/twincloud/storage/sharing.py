@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from sqlalchemy import and_, bindparam, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from twincloud.storage import schema as t
 from twincloud.storage.artifacts import Documents
@@ -34,7 +34,10 @@ class SharingStore(Part):
         """See `Sharing.addressed`."""
         with self._database.read() as connection:
             rows = connection.execute(_ADDRESSED, {"after": after, "limit": WOKEN_MAX}).all()
-        return (rows[-1].id if rows else after), tuple(dict.fromkeys(GatewayKey(*row[1:]) for row in rows))
+            # Of the same moment: commits of a day without news for anybody are not looked through at each of them.
+            newest = int(connection.execute(_NEWEST).scalar() or 0)
+        last = rows[-1].id if len(rows) == WOKEN_MAX else max(newest, after)
+        return last, tuple(dict.fromkeys(GatewayKey(*row[1:]) for row in rows))
 
     def reclaim(self) -> int:
         """See `Sharing.reclaim`."""
@@ -70,3 +73,4 @@ _ADDRESSED = (
     .order_by(t.events.c.id)
     .limit(bindparam("limit"))
 )
+_NEWEST = select(func.max(t.events.c.id))
