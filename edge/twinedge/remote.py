@@ -3,6 +3,7 @@
     directive ─▶ base, profiles ─▶ marker on the disk ─▶ reload ─▶ probation ─┬─▶ APPLIED
                                                                               └─▶ the last good one ─▶ REJECTED
 
+One at a time: another one that comes meanwhile waits until the trial has ended, and is judged by what runs then.
 Whatever ends the agent while one is on trial, the next start is with the last good one: a mistake sent to a gateway
 nobody can reach must not be the last thing that gateway hears.
 """

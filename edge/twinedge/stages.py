@@ -294,6 +294,7 @@ class Stages:
             ground.configuration, self.reload, self.telling.status, receiver.conclude, folder, self._clock
         )  # fmt: skip
         receiver.handlers[DirectiveKind.CONFIG] = remote.obey
+        receiver.in_turn.add(DirectiveKind.CONFIG)
         receiver.digests[TARGET] = remote.digest
         self.reload.follow(lambda _loaded: receiver.watch_slots())
         return remote

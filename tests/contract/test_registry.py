@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, catalogue, invite
+from twincloud.storage import mailbox
 from twincloud.storage.contract import Beat, GatewayKey, Running, TwinKey, Wish
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, InputError, MissingError, PackageError
@@ -258,13 +259,69 @@ def test_wish_for_what_stays_whole_or_is_not_there_is_refused(store):
     assert store.wishes(KEY, NOW) == ()
 
 
+def sent(store, content=b"", kind="config", target="@config", now_ns=1):
+    return store.open_directive(KEY, kind, target, name="x", content=content, by="ann", now_ns=now_ns)
+
+
+def end(store, directive, outcome="APPLIED", now_ns=1):
+    store.settle_directive(KEY, directive.id, outcome, reason="", detail="", running="", now_ns=now_ns)
+
+
 def test_a_directive_of_the_system_carries_its_content_to_the_gateway_and_supersedes_the_one_before(store):
-    gateway = KEY
-    first = store.open_directive(gateway, "config", "@config", name="site.yaml", content=b"one", by="ann", now_ns=1)
-    second = store.open_directive(gateway, "config", "@config", name="site.yaml", content=b"two", by="ann", now_ns=2)
-    assert [(d.id, d.version, d.content) for d in store.open_directives(gateway)] == [(second.id, 2, b"two")]
-    listed = {d.id: (d.outcome, d.content) for d in store.directives(gateway.tenant, target="@config")}
+    first, second = sent(store, b"one", "alarm", "@alarm/a"), sent(store, b"two", "alarm", "@alarm/a", now_ns=2)
+    assert [(d.id, d.version, d.content) for d in store.open_directives(KEY)] == [(second.id, 2, b"two")]
+    listed = {d.id: (d.outcome, d.content) for d in store.directives(KEY.tenant, target="@alarm/a")}
     assert listed == {first.id: ("SUPERSEDED", b""), second.id: ("", b"")}
+    assert store.directive(KEY, first.id).content == b"one"
+    with pytest.raises(MissingError, match="NOT_FOUND"):
+        store.directive(KEY, "nothing")
+
+
+def test_a_configuration_that_may_be_on_trial_stays_open_and_those_between_it_and_the_newest_do_not(store):
+    one, two, three = (sent(store, now_ns=n) for n in (1, 2, 3))
+    assert [d.id for d in store.open_directives(KEY)] == [one.id, three.id]
+    end(store, one, "REJECTED")
+    four = sent(store, now_ns=4)
+    assert {d.id: d.outcome for d in store.configurations(KEY)} == {
+        one.id: "REJECTED", two.id: "SUPERSEDED", three.id: "", four.id: "",
+    }  # fmt: skip
+    assert [d.version for d in store.open_directives(KEY)] == [3, 4]
+
+
+def test_configurations_are_listed_by_the_beginning_of_their_content(store):
+    content = bytes(range(256)) * 64
+    made = sent(store, content)
+    (listed,) = store.configurations(KEY)
+    assert listed.content == content[: len(listed.content)]
+    assert 1000 <= len(listed.content) <= 10_000
+    assert store.directive(KEY, made.id).content == content
+
+
+def test_old_directives_are_forgotten_but_for_what_is_open_newest_or_in_force(store, monkeypatch):
+    applied = sent(store)
+    end(store, applied)
+    rejected = [sent(store) for _ in range(3)]
+    for one in rejected:
+        end(store, one, "REJECTED", now_ns=NOW)
+    alarm = sent(store, kind="alarm", target="@alarm/a")
+    end(store, alarm)
+    opened = [sent(store) for _ in range(2)]
+    assert store.forget_directives(1, 100) == 0
+    assert store.forget_directives(NOW + 1, 2) == 2
+    assert store.forget_directives(NOW + 1, 100) == 1
+    assert store.forget_directives(NOW + 1, 100) == 0
+    assert [d.id for d in store.configurations(KEY)] == [opened[1].id, opened[0].id, applied.id]
+    assert [d.id for d in store.directives(KEY.tenant, target="@alarm/a")] == [alarm.id]
+    assert sent(store).version == 7
+
+
+def test_of_a_target_only_the_newest_directives_are_kept_however_young(store, monkeypatch):
+    monkeypatch.setattr(mailbox, "KEPT_OF_TARGET", 3)
+    for number in range(6):
+        end(store, sent(store, kind="alarm", target="@alarm/a"), now_ns=NOW + number)
+        end(store, sent(store, kind="alarm", target="@alarm/b"), now_ns=NOW + number)
+    assert store.forget_directives(0, 100) == 6
+    assert [d.version for d in store.directives(KEY.tenant, target="@alarm/a")] == [6, 5, 4]
 
 
 def test_a_directive_of_the_system_that_could_be_a_twin_or_is_too_large_is_refused(store):

@@ -19,8 +19,13 @@ class Mailbox:
         self._clock = clock
 
     def waiting(self, gateway: GatewayKey) -> tuple[WireDirective, ...]:
-        """The oldest directives of a gateway that have no outcome yet, at most `DIRECTIVES_MAX`."""
-        return tuple(_to_wire(directive) for directive in self._store.open_directives(gateway)[:DIRECTIVES_MAX])
+        """The oldest directives of a gateway that have no outcome yet, at most `DIRECTIVES_MAX`.
+
+        Of one target the newest comes first: a gateway that has not begun with the older one then leaves it.
+        """
+        found = self._store.open_directives(gateway)[:DIRECTIVES_MAX]
+        places = {directive.target: place for place, directive in reversed(list(enumerate(found)))}
+        return tuple(map(_to_wire, sorted(found, key=lambda one: (places[one.target], -one.version))))
 
     def settle(self, gateway: GatewayKey, state: DirectiveState) -> None:
         """Keeps an outcome; the same outcome twice is no error.

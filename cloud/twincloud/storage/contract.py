@@ -326,7 +326,7 @@ class Registry(Protocol):
         ...
 
     def configurations(self, gateway: GatewayKey, limit: int = 50) -> tuple[Directive, ...]:
-        """Configurations a gateway was sent, newest first; digests of ended ones are of what was in force then."""
+        """Configurations a gateway was sent, newest first, their content cut; digests say what was in force then."""
         ...
 
 

@@ -1,7 +1,8 @@
 """Directives: the desired thing of each target, its versions, and how each of them ended.
 
 The version of a target grows by one; a newer directive supersedes the older one that is still open. The gateway's own
-answer wins over that: it may have applied the older one just before the newer was made.
+answer wins over that: it may have applied the older one just before the newer was made. A configuration may be on trial
+on its gateway, so the oldest that is open stays so until the gateway has said how it ended; the newest waits there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, RowMapping, bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, delete, exists, func, insert, or_, select, update
 
 from twincloud.registry.fitness import misfits
 from twincloud.storage import schema as t
@@ -38,6 +39,11 @@ NO_DEADLINE = 0
 
 SYSTEM = "@"
 """Begins the target of a directive that is for no twin."""
+
+HEAD_BYTES = 4096
+"""How much of a content is read for lists; who wants to tell something there writes it first."""
+KEPT_OF_TARGET = 100
+"""How many directives of one target are kept."""
 
 _ID_BYTES = 16
 _log = structlog.get_logger(__name__)
@@ -137,6 +143,7 @@ class MailboxStore(Part):
         """Opens the next version of a target, in the place of those that are still open."""
         target, now_ns = wanted["target"], wanted["created_ns"]
         same = {"of_gateway": gateway_id, "of_target": target}
+        spared = (connection.execute(_OLDEST_OPEN, same).scalar() or 0) if wanted["kind"] == CONFIG else 0
         row = {"digest": "", "size": 0, "content": b"", **wanted}
         row |= {
             "number": take_numbers(connection, NUMBERS, 1),
@@ -150,7 +157,7 @@ class MailboxStore(Part):
             "ended_ns": 0,
         }
         detail = f"version {row['version']} was assigned by {row['created_by']}"
-        connection.execute(_SUPERSEDE, {**same, "why": NEWER, "what": detail, "now_ns": now_ns})
+        connection.execute(_SUPERSEDE, {**same, "spared": spared, "why": NEWER, "what": detail, "now_ns": now_ns})
         connection.execute(insert(t.directives), row)
         body: dict[str, object] = {"twin": target, "name": row["name"], "version": row["version"], "outcome": ""}
         news = [News(gateway.tenant, gateway.site, "directive", target, now_ns, body | {"gateway": gateway.gateway})]
@@ -217,6 +224,25 @@ class MailboxStore(Part):
             rows = connection.execute(_CONFIGURATIONS, asked).mappings().all()
         return tuple(directive_of(row, gateway) for row in rows)
 
+    def directive(self, gateway: GatewayKey, directive: str) -> Directive:
+        """See `Listings.directive`."""
+        with self._database.read(gateway.tenant) as connection:
+            asked = {"gateway_id": self._gateway_id(connection, gateway), "id": directive}
+            row = connection.execute(_BY_ID, asked).mappings().first()
+        if row is None:
+            raise MissingError("NOT_FOUND", f"no directive {directive!r} of gateway {gateway.gateway!r}")
+        return directive_of(row, gateway)
+
+    def forget_directives(self, before_ns: int, limit: int) -> int:
+        """See `Listings.forget_directives`."""
+        asked = {"before_ns": before_ns, "many": KEPT_OF_TARGET, "limit": limit}
+        with self._database.read() as connection:  # nobody waits while they are looked for
+            doomed = connection.execute(_OLD, asked).scalars().all()
+        if doomed:
+            with self._database.write() as connection:
+                connection.execute(delete(t.directives).where(t.directives.c.number.in_(doomed)))
+        return len(doomed)
+
     def _put_digest(
         self, connection: Connection, tenant: str, gateway_id: int, twin: str, digest: str, name: str, now_ns: int
     ) -> None:
@@ -246,9 +272,10 @@ _SAME = (t.directives.c.gateway_id == bindparam("of_gateway"), t.directives.c.ta
 _VERSION = select(func.max(t.directives.c.version)).where(*_SAME)
 _SUPERSEDE = (
     update(t.directives)
-    .where(*_SAME, t.directives.c.outcome == "")
+    .where(*_SAME, t.directives.c.outcome == "", t.directives.c.number != bindparam("spared"))
     .values(outcome="SUPERSEDED", reason=bindparam("why"), detail=bindparam("what"), ended_ns=bindparam("now_ns"))
 )
+_OLDEST_OPEN = select(func.min(t.directives.c.number)).where(*_SAME, t.directives.c.outcome == "")
 _UNASSIGNED = (
     select(t.twins.c.site, t.twins.c.twin, t.twins.c.binding)
     .join(t.gateways, t.gateways.c.id == t.twins.c.gateway_id)
@@ -266,7 +293,7 @@ _OPEN = (
     .order_by(t.directives.c.number)
 )
 _CONFIGURATIONS = (
-    select(t.directives)
+    select(*LISTED, func.substr(t.directives.c.content, 1, HEAD_BYTES).label("content"))
     .where(t.directives.c.gateway_id == bindparam("gateway_id"), t.directives.c.kind == bindparam("kind"))
     .order_by(t.directives.c.number.desc())
     .limit(bindparam("most"))
@@ -282,4 +309,31 @@ _ALL = (
     select(*LISTED, t.gateways.c.site, t.gateways.c.gateway)
     .join(t.gateways, t.gateways.c.id == t.directives.c.gateway_id)
     .order_by(t.directives.c.number.desc())
+)
+_RANKED = select(
+    t.directives.c.number,
+    t.directives.c.kind,
+    t.directives.c.outcome,
+    t.directives.c.ended_ns,
+    func.row_number()
+    .over(partition_by=(t.directives.c.gateway_id, t.directives.c.target), order_by=t.directives.c.number.desc())
+    .label("rank"),
+    func.max(case((t.directives.c.outcome == "APPLIED", t.directives.c.number), else_=0))
+    .over(partition_by=(t.directives.c.gateway_id, t.directives.c.target))
+    .label("applied"),
+).subquery()
+_OLD = (
+    # The newest of a target says its version, the last that was applied what runs; models tell who wanted them when.
+    select(_RANKED.c.number)
+    .where(
+        _RANKED.c.outcome != "",
+        _RANKED.c.rank > 1,
+        _RANKED.c.number != _RANKED.c.applied,
+        or_(
+            _RANKED.c.rank > bindparam("many"),
+            and_(_RANKED.c.kind != MODEL, _RANKED.c.ended_ns < bindparam("before_ns")),
+        ),
+    )
+    .order_by(_RANKED.c.number)
+    .limit(bindparam("limit"))
 )

@@ -10,6 +10,7 @@ from twincloud.config import Settings
 from twincloud.storage.contract import Store
 from twincloud.upkeep.archive import ArchiveTask
 from twincloud.upkeep.commands import CommandTask
+from twincloud.upkeep.directives import DirectiveTask
 from twincloud.upkeep.history import Compaction
 from twincloud.upkeep.partitions import Reclaim
 from twincloud.upkeep.retention import RetentionTask
@@ -29,7 +30,7 @@ def tasks_of(settings: Settings, store: Store, clock: Clock) -> tuple[Task, ...]
     store.use_archive(objects)
     archiving = settings.archive_days > 0
     retention = RetentionTask(store, store, objects, archiving=archiving, clock=clock)
-    always = (Compaction(store), retention, Reclaim(store), CommandTask(store))
+    always = (Compaction(store), retention, Reclaim(store), CommandTask(store), DirectiveTask(store))
     if not archiving:
         return always
     return (

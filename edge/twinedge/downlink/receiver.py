@@ -4,7 +4,7 @@
                                   │ MODEL: fetch ─▶ verify ─▶ build ─▶ desired ─▶ slot
 
 A directive waits through any outage of the link or the disk; only its deadline, a newer version for its target or a
-lasting reason ends it otherwise.
+lasting reason ends it otherwise. Of a kind in `in_turn` one that has begun is let end first: the newer one waits.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ class _SupersededError(Exception):
 
 @dataclass(slots=True)
 class _Waiting:
-    """A directive that has no outcome yet; `due_ns` is the boot time of its next try."""
+    """A directive that has no outcome yet; `due_ns` is the boot time of its next try, `begun` that it is on its way."""
 
     directive: Directive
     backoff: Backoff
     due_ns: int = 0
     altered: int = 0
+    begun: bool = False
 
 
 class Receiver:
@@ -75,6 +76,7 @@ class Receiver:
             UnreachableError to be tried again, StillOpenError to say later how it ended, and any other TwinError to
             have it rejected with that reason.
         digests: target that is no twin -> digest of what is in force for it.
+        in_turn: kinds of which a newer directive waits until the one that has begun is concluded.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Receiver:
         self._random = random
         self._on_state = on_state
         self._waiting: dict[str, _Waiting] = {}
+        self._next: dict[str, Directive] = {}
         self._superseded: list[Directive] = []
         # Target -> the directive that put its present model there; and what has failed since.
         self._applied: dict[str, Directive] = {}
@@ -105,6 +108,7 @@ class Receiver:
         self._concluded: list[tuple[Directive, TwinError | None]] = []
         self._news = asyncio.Event()
         self.digests: dict[str, Callable[[], bytes]] = {}
+        self.in_turn: set[DirectiveKind] = set()
         self.watch_slots()
         self.handlers: dict[DirectiveKind, Handler] = {DirectiveKind.MODEL: self._run_model}
 
@@ -125,16 +129,30 @@ class Receiver:
             self._on_state(known)
             return
         waiting = self._waiting.get(directive.target)
-        if waiting is not None and waiting.directive.version > directive.version:
-            self._superseded.append(directive)
-        elif waiting is None or waiting.directive.id != directive.id:
-            if waiting is not None:
-                self._superseded.append(waiting.directive)
-            elif len(self._waiting) >= WAITING_MAX:
+        if waiting is None:
+            if len(self._waiting) >= WAITING_MAX:
                 _log.warning("directive left to a later session", directive=directive.id)
                 return
             self._waiting[directive.target] = _Waiting(directive, Backoff(self._random))
+        elif waiting.directive.id == directive.id:
+            pass
+        elif waiting.directive.version > directive.version:
+            self._superseded.append(directive)
+        elif waiting.begun:
+            self._offer_next(directive)
+        else:
+            self._superseded.append(waiting.directive)
+            self._waiting[directive.target] = _Waiting(directive, Backoff(self._random))
         self._news.set()
+
+    def _offer_next(self, directive: Directive) -> None:
+        """Keeps one for when the one that has begun is concluded; of several the newest."""
+        after = self._next.setdefault(directive.target, directive)
+        if after.id == directive.id:
+            return
+        older, newer = sorted((after, directive), key=lambda one: one.version)
+        self._superseded.append(older)
+        self._next[directive.target] = newer
 
     def states(self) -> tuple[DirectiveState, ...]:
         """Outcomes the coordinator may not have, oldest first."""
@@ -153,7 +171,7 @@ class Receiver:
 
     def open(self) -> tuple[Directive, ...]:
         """Directives that have no outcome yet."""
-        return tuple(waiting.directive for waiting in self._waiting.values())
+        return (*(waiting.directive for waiting in self._waiting.values()), *self._next.values())
 
     async def run(self) -> NoReturn:
         """Works through directives until cancelled; what is cancelled comes again with the next session."""
@@ -180,6 +198,7 @@ class Receiver:
     async def _try(self, waiting: _Waiting) -> None:
         """One attempt at a directive; keeps it waiting when another may go better."""
         directive = waiting.directive
+        waiting.begun = directive.kind in self.in_turn
         try:
             self._check_deadline(directive)
             await self.handlers.get(directive.kind, _unknown_kind)(directive)
@@ -213,6 +232,10 @@ class Receiver:
             await self._end(waiting, Outcome.REJECTED, error.reason, error.message)
 
     def _retry(self, waiting: _Waiting) -> None:
+        waiting.begun = False
+        if (after := self._next.pop(waiting.directive.target, None)) is not None:
+            self.offer(after)
+            return
         waiting.due_ns = waiting.backoff.failed(self._clock.boot_ns())
         deadline_ns = waiting.directive.deadline_ns
         if deadline_ns:
@@ -222,6 +245,8 @@ class Receiver:
     async def _end(self, waiting: _Waiting, outcome: Outcome, reason: str, detail: str) -> None:
         if self._waiting.get(waiting.directive.target) is waiting:
             del self._waiting[waiting.directive.target]
+            if (after := self._next.pop(waiting.directive.target, None)) is not None:
+                self.offer(after)
         elif waiting.directive in self._superseded:
             self._superseded.remove(waiting.directive)
         await self._settle(waiting.directive, outcome, reason, detail)

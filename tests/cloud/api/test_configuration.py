@@ -81,3 +81,19 @@ async def test_large_configuration_is_taken_up_to_what_a_session_carries(api, ta
 
 def test_the_kind_of_the_store_is_that_of_the_wire():
     assert DirectiveKind.CONFIG.name.lower() == CONFIG
+
+
+async def test_a_long_history_is_told_without_its_contents(plant, api, tank):
+    large = {"content": "site: a\n" + "# x\n" * 5_000, "why": "é" * 500, "base": "ab" * 32}
+    sent = (await api("engineer").put(PATH, json=large)).json()
+    plant.store.settle_directive(tank.key, sent["id"], "APPLIED", reason="", detail="", running="cd" * 32, now_ns=5)
+    older = msgpack.packb({"site": "x" * 9_000, "profiles": {}, "by": "ann", "why": "old", "base": ""})
+    plant.store.open_directive(
+        tank.key, CONFIG, "@config", name="site.yaml: of another release", content=older, by="ann", now_ns=6
+    )
+    shown = (await api("operator").get(PATH)).json()
+    assert [(one["why"], one["base"]) for one in shown["history"]] == [
+        ("of another release", ""),
+        ("é" * 500, "ab" * 32),
+    ]
+    assert shown["content"] == large["content"]

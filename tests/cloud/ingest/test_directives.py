@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -23,9 +24,9 @@ from tests.cloud.ingest.memory import (
     running,
     until,
 )
-from twincloud.downlink.mailbox import DIRECTIVES_MAX
+from twincloud.downlink.mailbox import DIRECTIVES_MAX, Mailbox
 from twincloud.storage.contract import GatewayKey, Wish
-from twinmodel.clock import SECOND_NS
+from twinmodel.clock import SECOND_NS, ManualClock
 from twinmodel.errors import MissingError, UnreachableError
 from twinmodel.signal import Stream
 from twinsync.directive import DirectiveState, Outcome
@@ -51,6 +52,13 @@ async def test_directives_are_delivered_once_a_session_and_at_once_when_notified
         coordinator.servicer.notify_directive(GATEWAY)
         await asyncio.sleep(0.1)
         assert sender.status().connected
+
+
+def test_of_one_target_the_newest_directive_comes_first():
+    store = Coordinator().store
+    for name, target, version in (("a1", "@config", 1), ("b1", "tank", 1), ("a2", "@config", 2)):
+        store.directives[name] = replace(directive(name, version), target=target)
+    assert [d.id for d in Mailbox(store, ManualClock()).waiting(GATEWAY)] == ["a2", "a1", "b1"]
 
 
 async def test_more_directives_than_are_given_at_once_come_as_those_before_are_answered():

@@ -16,7 +16,7 @@ from twinedge.downlink.receiver import Receiver, StillOpenError
 from twinedge.modelstore.store import ModelStore
 from twinedge.slot import Slot
 from twinmodel.clock import SECOND_NS, SystemClock
-from twinmodel.errors import ConflictError, MissingError, UnreachableError
+from twinmodel.errors import ConflictError, MissingError, StorageError, UnreachableError
 from twinmodel.package.signing import sign
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome
 
@@ -306,3 +306,60 @@ async def test_what_a_handler_leaves_open_keeps_nobody_waiting_and_ends_when_it_
     assert found["c1"] == (Outcome.SUPERSEDED, "", b"\x01")
     assert found["c2"] == (Outcome.REJECTED, "PROBATION_FAILED", b"\x01")
     assert found["c3"] == (Outcome.APPLIED, "", b"\x01")
+
+
+async def test_of_what_is_done_in_turn_a_newer_one_waits_until_the_one_that_has_begun_is_concluded(gateway):
+    begun, may_begin = [], asyncio.Event()
+
+    async def try_for_a_while(directive):
+        begun.append(directive.id)
+        await may_begin.wait()
+        raise StillOpenError
+
+    gateway.receiver.handlers[DirectiveKind.CONFIG] = try_for_a_while
+    gateway.receiver.in_turn.add(DirectiveKind.CONFIG)
+    one, two, three, four = (
+        Directive(f"c{n}", DirectiveKind.CONFIG, "@config", n, b"", 0, "site.yaml", 0, b"text") for n in (1, 2, 3, 4)
+    )
+    async with running(gateway.receiver.run()):
+        gateway.receiver.offer(one)
+        await until(lambda: begun == ["c1"])
+        gateway.receiver.offer(three)  # while it is brought about
+        may_begin.set()
+        gateway.receiver.offer(two)
+        await until(lambda: [s.id for s in gateway.states] == ["c2"])
+        gateway.receiver.offer(four)  # while it is tried
+        for again in (one, four):  # a new session tells them again
+            gateway.receiver.offer(again)
+        await until(lambda: [s.id for s in gateway.states] == ["c2", "c3"])
+        assert [directive.id for directive in gateway.receiver.open()] == ["c1", "c4"]
+        assert begun == ["c1"]
+        gateway.receiver.conclude(one, None)
+        await until(lambda: begun == ["c1", "c4"])
+        gateway.receiver.conclude(four, ConflictError("PROBATION_FAILED", "silent"))
+        await until(lambda: len(gateway.states) == 4)
+    assert {s.id: s.outcome for s in gateway.states} == {
+        "c1": Outcome.APPLIED, "c2": Outcome.SUPERSEDED, "c3": Outcome.SUPERSEDED, "c4": Outcome.REJECTED,
+    }  # fmt: skip
+    assert gateway.receiver.open() == ()
+
+
+async def test_one_in_turn_that_cannot_begin_yet_gives_way_to_a_newer_one(gateway):
+    begun, full = [], asyncio.Event()
+
+    async def begin(directive):
+        begun.append(directive.id)
+        if directive.id == "c1":
+            await full.wait()
+            raise StorageError("STORE_FULL", "no room for the way back")
+
+    gateway.receiver.handlers[DirectiveKind.CONFIG] = begin
+    gateway.receiver.in_turn.add(DirectiveKind.CONFIG)
+    one, two = (Directive(f"c{n}", DirectiveKind.CONFIG, "@config", n, b"", 0, "x", 0, b"text") for n in (1, 2))
+    async with running(gateway.receiver.run()):
+        gateway.receiver.offer(one)
+        await until(lambda: begun == ["c1"])
+        gateway.receiver.offer(two)
+        full.set()
+        await until(lambda: len(gateway.states) == 2)
+    assert {s.id: s.outcome for s in gateway.states} == {"c1": Outcome.SUPERSEDED, "c2": Outcome.APPLIED}

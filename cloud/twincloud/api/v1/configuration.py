@@ -23,6 +23,7 @@ from twinmodel.profile.document import parse_document
 
 TARGET = "@config"
 TOLD_MAX = 50
+NAMED = "site.yaml: "
 _HEX = r"^([0-9a-f]{64})?$"
 
 router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["gateways"])
@@ -78,7 +79,10 @@ async def get_configuration(request: Request, access: Reader, s: Site, g: Gatewa
     sent = await state.threads.run(state.store.configurations, GatewayKey(access.tenant, s, g), TOLD_MAX)
     digest = next((one.digest for one in sent if one.outcome and one.digest), "")
     runs = next((one for one in sent if one.outcome == "APPLIED" and one.digest == digest), None)
-    carried = _carried(runs) if runs is not None else {}
+    carried: dict[str, Any] = {}
+    if runs is not None:
+        whole = await state.threads.run(state.store.directive, runs.gateway, runs.id)
+        carried = msgpack.unpackb(whole.content)
     return ConfigurationView(
         digest=digest,
         content=carried.get("site"),
@@ -95,7 +99,8 @@ async def configure_gateway(
     state = request.app.state
     await state.threads.run(_check, wanted)  # parsing takes its time, and gateways wait for the event loop
     by, now_ns = access.principal.name, state.clock.wall_ns()
-    carried = {"site": wanted.content, "profiles": wanted.profiles, "by": by, "why": wanted.why, "base": wanted.base}
+    # What lists tell comes first: they read the beginning alone.
+    carried = {"by": by, "why": wanted.why, "base": wanted.base, "site": wanted.content, "profiles": wanted.profiles}
     key = GatewayKey(access.tenant, s, g)
 
     def send() -> Directive:
@@ -103,7 +108,7 @@ async def configure_gateway(
             key,
             CONFIG,
             TARGET,
-            name=f"site.yaml: {wanted.why}"[:200],
+            name=f"{NAMED}{wanted.why}"[:200],
             content=msgpack.packb(carried),
             by=by,
             now_ns=now_ns,
@@ -128,19 +133,27 @@ def _check(wanted: ConfigureRequest) -> None:
             raise InputError("REQUEST_INVALID", f"{field}: {wrong}", hint=wrong.hint, field=field) from None
 
 
-def _carried(directive: Directive) -> dict[str, Any]:
-    found: dict[str, Any] = msgpack.unpackb(directive.content)
+def _begun(content: bytes) -> dict[str, str]:
+    """The texts with which a content begins, as far as they are there."""
+    reader, found = msgpack.Unpacker(), dict[str, str]()
+    reader.feed(content)
+    try:
+        for _ in range(reader.read_map_header()):
+            name = reader.unpack()
+            found[name] = reader.unpack()
+    except msgpack.OutOfData:
+        pass  # cut off, in the site.yaml
     return found
 
 
 def _entry(one: Directive) -> ConfigurationEntry:
-    carried = _carried(one)
+    carried = _begun(one.content)
     return ConfigurationEntry(
         directive=one.id,
         sent=to_text(one.created_ns),
         sent_by=one.created_by,
-        why=carried["why"],
-        base=carried["base"],
+        why=carried.get("why") or one.name.removeprefix(NAMED),
+        base=carried.get("base", ""),
         outcome=one.outcome,
         reason=one.reason,
         detail=one.detail,
