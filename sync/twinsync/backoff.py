@@ -29,21 +29,21 @@ class Backoff:
         """Tries in a row that came to nothing."""
         return self._failures
 
-    def failed(self, now_ns: int, *, floor_ns: int = 0) -> int:
-        """Notes a failed try and tells when the next may start.
+    def delay_ns(self, *, floor_ns: int = 0) -> int:
+        """Notes a failed try and tells how long to wait before the next.
 
         Args:
-            now_ns: boot clock.
             floor_ns: what the peer asked for, or what the kind of failure wants; it is jittered upwards by a half.
-
-        Returns:
-            Boot clock of the next try.
         """
         full_ns = min(self._base_ns << min(self._failures, DOUBLINGS_MAX), self._cap_ns)
         self._failures += 1
         share = self._random.random()
         delay_ns = full_ns // 2 + int(share * (full_ns - full_ns // 2))
-        return now_ns + max(delay_ns, floor_ns + int(share * floor_ns / 2))
+        return max(delay_ns, floor_ns + int(share * floor_ns / 2))
+
+    def failed(self, now_ns: int, *, floor_ns: int = 0) -> int:
+        """As `delay_ns`, as the boot clock of the next try; `now_ns` is that of the one that failed."""
+        return now_ns + self.delay_ns(floor_ns=floor_ns)
 
     def progressed(self) -> None:
         """The try did something useful: the next failure starts from `base_ns` again."""

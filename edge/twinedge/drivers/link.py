@@ -13,15 +13,16 @@ import structlog
 from twinedge.config.schema import Device
 from twinedge.drivers.decode import NOTHING
 from twinedge.ports import Delivery, DriverHealth, NotAcquired
-from twinmodel.clock import Clock, round_to_step
+from twinmodel.clock import MILLISECOND_NS, SECOND_NS, Clock, round_to_step
 from twinmodel.profile.schema import FirmwareProfile
 from twinmodel.quality import QualityReason, bad
 from twinmodel.signal import Batch, Kind, Signal
+from twinsync.backoff import Backoff
 
 _log = structlog.get_logger("twinedge.drivers")
 
-BACKOFF_FIRST_S = 0.25
-BACKOFF_MAX_S = 10.0
+BACKOFF_FIRST_NS = 250 * MILLISECOND_NS
+BACKOFF_MAX_NS = 10 * SECOND_NS
 ERROR_TEXT_MAX = 500
 
 
@@ -111,24 +112,9 @@ class Columns:
         return self._count
 
 
-class Backoff:
-    """Exponential delays with jitter, so that a thousand gateways do not come back in step."""
-
-    def __init__(self, rng: random.Random, first_s: float = BACKOFF_FIRST_S, max_s: float = BACKOFF_MAX_S) -> None:
-        self._rng = rng
-        self._first_s = first_s
-        self._max_s = max_s
-        self._next_s = first_s
-
-    def delay_s(self) -> float:
-        """The next delay: doubles up to the maximum, times 0.5 to 1."""
-        delay_s = self._next_s
-        self._next_s = min(self._max_s, delay_s * 2)
-        return delay_s * (0.5 + 0.5 * self._rng.random())
-
-    def reset(self) -> None:
-        """Starts over after a success."""
-        self._next_s = self._first_s
+def backoff_of(rng: random.Random, cap_ns: int = BACKOFF_MAX_NS) -> Backoff:
+    """Waits between attempts to reach a device: short at first, for most of them are back at once."""
+    return Backoff(rng, base_ns=BACKOFF_FIRST_NS, cap_ns=cap_ns)
 
 
 class DeviceLink:

@@ -18,7 +18,7 @@ import structlog
 
 from twinedge.config.address import parse_modbus
 from twinedge.drivers.decode import DECODE, NOTHING
-from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, names, same_units
+from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Columns, backoff_of, names, same_units
 from twinedge.drivers.modbus_decode import Extractor
 from twinedge.drivers.modbus_fields import Scales
 from twinedge.drivers.modbus_frame import ACKNOWLEDGE, BUSY, Refused, Request, Values
@@ -65,7 +65,7 @@ class ModbusDriver:
             allowed = 1
         self._has_spare = allowed > 1
         homes = min(max(allowed - 1, 1), len(self._units))
-        self._buses = [_Bus(self._units[n::homes], Backoff(rng)) for n in range(homes)]
+        self._buses = [_Bus(self._units[n::homes], rng) for n in range(homes)]
         self.writer = RegisterWriter(self._units)
         self._spare: Line | None = None
         self._spare_probing = asyncio.Lock()
@@ -133,7 +133,7 @@ class ModbusDriver:
                     unit.line = None
             for unit in bus.units:
                 await self._away(unit, text, sink)
-            await asyncio.sleep(bus.backoff.delay_s())
+            await asyncio.sleep(bus.backoff.delay_ns() / SECOND_NS)
 
     async def _session(self, bus: _Bus, line: Line, sink: Sink) -> None:
         """Polls on one connection until it is lost, or silent although it looks open. Raises LineLostError."""
@@ -186,8 +186,8 @@ class ModbusDriver:
 
     def _answered(self, bus: _Bus, unit: Unit, group: Group) -> None:
         unit.failures = 0
-        unit.backoff.reset()
-        bus.backoff.reset()
+        unit.backoff.progressed()
+        bus.backoff.progressed()
         now_ns = self._clock.boot_ns()
         skipped = group.next_due(now_ns)
         if unit.stranger:
@@ -198,7 +198,7 @@ class ModbusDriver:
     def _silent(self, bus: _Bus, unit: Unit, line: Line) -> None:
         unit.failures += 1
         unit.identified = False  # whoever answers next may be another device
-        unit.put_off(self._clock.boot_ns() + round(unit.backoff.delay_s() * SECOND_NS))
+        unit.put_off(self._clock.boot_ns() + unit.backoff.delay_ns())
         bus.asked.add(unit.link.name)
         all_silent = len(bus.asked) == len(bus.units) and all(u.failures for u in bus.units)
         if line.silent >= SILENT_MAX and all_silent:
@@ -360,9 +360,9 @@ class _Bus:
         probe_s: time of the loop before which no silent unit is asked again.
     """
 
-    def __init__(self, units: list[Unit], backoff: Backoff) -> None:
+    def __init__(self, units: list[Unit], rng: random.Random) -> None:
         self.units = units
-        self.backoff = backoff
+        self.backoff = backoff_of(rng)
         self.asked: set[str] = set()
         self.probing = asyncio.Lock()
         self.probe_s = 0.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from twinedge.drivers.decode import Decoder, number_decoder, string_decoder
-from twinedge.drivers.link import Assignment, Backoff, DeviceLink
+from twinedge.drivers.link import Assignment, DeviceLink, backoff_of
 from twinedge.drivers.modbus_decode import Extractor
 from twinedge.drivers.modbus_fields import Field, Scales, fields_of
 from twinedge.drivers.modbus_frame import (
@@ -119,7 +119,7 @@ class Unit:
     def __init__(self, assignment: Assignment, clock: Clock, rng: random.Random) -> None:
         self.link = DeviceLink(assignment, clock)
         self.number = int(assignment.device.unit_id)
-        self.backoff = Backoff(rng)
+        self.backoff = backoff_of(rng)
         self.failures = 0
         self.identified = False
         self.stranger = False

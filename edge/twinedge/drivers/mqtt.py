@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 from twinedge.config.broker import NOT_APPLICABLE, V5, V311, Login, Place
 from twinedge.drivers.decode import NOTHING
 from twinedge.drivers.inflight import Entry, InFlight, Window, message_key
-from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Backoff, Columns, DeviceLink, names
+from twinedge.drivers.link import ERROR_TEXT_MAX, Assignment, Columns, DeviceLink, backoff_of, names
 from twinedge.drivers.mqtt_feed import Feed, Now, Opened
 from twinedge.drivers.mqtt_refusal import told
 from twinedge.drivers.mqtt_routes import Routes, at_most_once
@@ -74,7 +74,7 @@ class MqttDriver:
         self._assignment = assignments[0]
         self._place = Place.of(self._assignment.device.address)
         self._clock, self._client_id, self._linger_s = clock, client_id, linger_s
-        self._backoff, self.lasting = Backoff(rng), True
+        self._backoff, self.lasting = backoff_of(rng), True
         self._links = [DeviceLink(a, clock) for a in assignments]
         self.writer = Publisher(self._links)
         self._routes = Routes([k for k in self._links if k.assignment.profile.defaults.payload != "sparkplug"])
@@ -113,7 +113,7 @@ class MqttDriver:
                 stamped = link.lost(reason, text)
                 if stamped is not None:
                     await sink.put(stamped)
-            await asyncio.sleep(self._backoff.delay_s())
+            await asyncio.sleep(self._backoff.delay_ns() / SECOND_NS)
 
     async def _attempt(self, sink: Sink) -> tuple[str, str]:
         """Connects and serves until the connection ends; returns the reason and the text of its end."""
@@ -181,7 +181,7 @@ class MqttDriver:
                 link.fault(f"the broker refuses {len(refused)} topics, the first is {refused[0]!r}")
 
     async def _session(self, connection: Connection, sink: Sink) -> None:
-        self._backoff.reset()
+        self._backoff.progressed()
         for link in self._links:
             hole = link.answered()
             # A broker that kept our session sends all of it now: nothing is missing but what comes at most once.

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from asyncua.client.client import Client
 
-from twinedge.drivers.link import Assignment, Backoff, DeviceLink, names
+from twinedge.drivers.link import Assignment, DeviceLink, backoff_of, names
 from twinedge.drivers.opcua_alarms import AlarmFeed
 from twinedge.drivers.opcua_check import Checker, Finding
 from twinedge.drivers.opcua_connect import Secured
@@ -35,10 +35,11 @@ from twinedge.drivers.opcua_write import NodeWriter
 from twinedge.ports import Delivery, DeviceAlarm, DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.quality import QualityReason, bad
+from twinsync.backoff import Backoff
 
 TIMEOUT_S: Final = 4.0
 CONNECT_S: Final = 8.0
-BACKOFF_MAX_S: Final = 4.0
+BACKOFF_MAX_NS: Final = 4 * SECOND_NS
 WATCHDOG_S: Final = 1.0
 PROBE_S: Final = 4.0  # the library's own probe; a server that creates thousands of items is slow to answer
 LOST_KEEPALIVES: Final = 3
@@ -68,7 +69,7 @@ class OpcuaDriver:
         self._url = self._assignment.device.address
         self._clock = clock
         self._secured = Secured(self._assignment, clock, state_dir)
-        self._backoff = Backoff(rng, max_s=BACKOFF_MAX_S)
+        self._backoff = backoff_of(rng, BACKOFF_MAX_NS)
         self._links = [DeviceLink(a, clock) for a in assignments]
         self._items = items_of(self._links)
         self._table = ItemTable(self._items, self._links)
@@ -125,7 +126,7 @@ class OpcuaDriver:
                 stamped = link.lost(reason, text)
                 if stamped is not None:
                     await sink.put(stamped)
-            await asyncio.sleep(self._backoff.delay_s())
+            await asyncio.sleep(self._backoff.delay_ns() / SECOND_NS)
 
     async def _attempt(self, sink: Sink) -> None:
         """Connects, subscribes and watches; raises when the session ends or does not begin."""
@@ -209,7 +210,7 @@ class _Connection:
     async def _begin(self) -> None:
         """The first message came: only now the device is back. A server that is going down takes sessions, too."""
         self._begun = True
-        self._backoff.reset()
+        self._backoff.progressed()
         for link in self._links:  # before the first value, so that the hole closes in front of it
             hole = link.answered()
             if hole is not None:

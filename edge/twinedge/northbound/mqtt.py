@@ -91,7 +91,6 @@ class MqttNorthbound:
 
     async def run(self) -> None:
         """See `Part.run`."""
-        clock = self._around.clock
         while True:
             try:
                 await self._attempt()
@@ -99,8 +98,7 @@ class MqttNorthbound:
                 self._lost(leaf(lost))
             finally:
                 self.connected.clear()
-            again_ns = self._backoff.failed(clock.boot_ns())
-            await asyncio.sleep((again_ns - clock.boot_ns()) / SECOND_NS)
+            await asyncio.sleep(self._backoff.delay_ns() / SECOND_NS)
 
     async def _attempt(self) -> None:
         """Connects and publishes until the connection ends or the task is cancelled."""

@@ -72,7 +72,6 @@ class OpcuaNorthbound:
     async def run(self) -> None:
         """See `Part.run`."""
         _quiet()
-        clock = self._around.clock
         backoff = Backoff(self._around.random, base_ns=AGAIN_FIRST_NS, cap_ns=AGAIN_MAX_NS)
         server: _Server | None = None
         while True:
@@ -84,8 +83,7 @@ class OpcuaNorthbound:
                 if self._trouble is None or self._trouble.reason != trouble.reason:
                     log.warning("opc ua is not served", reason=trouble.reason, detail=trouble.message)
                 self._trouble = trouble
-            again_ns = backoff.failed(clock.boot_ns())
-            await asyncio.sleep((again_ns - clock.boot_ns()) / SECOND_NS)
+            await asyncio.sleep(backoff.delay_ns() / SECOND_NS)
 
     async def _serve(self, server: _Server) -> None:
         """Listens until cancelled."""
