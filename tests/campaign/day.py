@@ -40,7 +40,7 @@ from twinsim.firmware import KINDS
 from twinsync.item import Mark
 
 FILE = FOLDER / "day.json"
-DEVICES = 8
+DEVICES = 4
 HOUR_S, CUT_S, TAKEN_EVERY_S = 3600, 600, 10
 RSS_GROWTH_MIB, DISK_GROWTH_MIB = 12.0, 6.0
 ITEMS_MAX, BYTES_MAX = 256, 4 << 20
@@ -115,6 +115,7 @@ async def live(folder: Path, hours: int) -> Day:
             day.taken += _take(spool)
         if second % HOUR_S == HOUR_S - 1:
             _look(day, spool)
+            sys.stderr.write(f"{len(day.rss_mib)} h: {day.rss_mib[-1]} MiB, {day.backlog[-1]} waiting\n")
     day.ticks = sum(runner.steps for runner in models.runners)
     spool.close()
     day.findings = judged(day, models)

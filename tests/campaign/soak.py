@@ -77,6 +77,7 @@ def plan(minutes: float) -> Deployment:
     ]
     return Deployment.model_validate(
         {
+            "lasts": f"{max(round(minutes * 60), CYCLE_S)}s",
             "modbus": {"devices": MODELS, "rate": 2},
             "opcua": {"devices": 20, "rate": 2},
             "mqtt": {"devices": 20, "rate": 2},
