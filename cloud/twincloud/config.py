@@ -20,7 +20,6 @@ from twinmodel.profile.document import read_document
 
 SYSTEM_CONFIG = Path("/etc/hybridtwin/twincloud.yaml")
 DATABASE_VARIABLE = "TWINCLOUD_DATABASE"
-HOST_NAME = r"^[A-Za-z0-9:._-]{1,253}$"
 
 
 class Settings(BaseModel):

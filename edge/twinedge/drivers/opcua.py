@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -94,10 +94,6 @@ class OpcuaDriver:
     def findings(self) -> tuple[Finding, ...]:
         """Where server and profile disagree, as of the last connect."""
         return self._checker.findings
-
-    def skews_ns(self) -> Mapping[str, int | None]:
-        """Clock of each device's source minus ours, None while unknown; see `SourceClock`."""
-        return {link.name: clock.skew_ns for link, clock in zip(self._links, self._table.clocks, strict=True)}
 
     def take_alarms(self) -> list[DeviceAlarm]:
         """See `AlarmSource`."""
