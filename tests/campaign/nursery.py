@@ -1,7 +1,8 @@
 """Starts programs as processes of their own in milliseconds: a process that has imported them all forks each of them.
 
-A start from nothing costs a second of CPU for imports, which thousands of kills cannot afford. A child is a process
-like any other: own session, own files, own network when told, SIGKILL ends it whatever it does.
+A start from nothing costs a second of CPU for imports, which neither thousands of kills nor dozens of commands can
+afford. A child is a process like any other: own session, own files, own network when told, SIGKILL ends it whatever it
+does.
 
     Nursery.start("feeder", words) ──stdin──▶ this module as a process ──fork──▶ child
     Child.running, .code           ◀─stdout── started, ended
@@ -21,8 +22,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from twinsim.deployment.processes import environment
 
 START_S, STOP_S = 60.0, 20.0
 CLONE_NEWNET, PR_SET_PDEATHSIG = 0x40000000, 1
@@ -86,7 +89,8 @@ class Child:
 class Nursery:
     """The process that forks; ends all of its children when it is closed, or when this process dies."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, imported: Sequence[str] = IMPORTED) -> None:
+        """Starts it; `imported` are the modules its children need not import."""
         logs.mkdir(parents=True, exist_ok=True)
         self._logs = logs
         self._lock = threading.Lock()
@@ -94,20 +98,27 @@ class Nursery:
         self._made = 0
         with (logs / "nursery.log").open("ab") as sink:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.campaign.nursery"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=sink, start_new_session=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-            )  # fmt: skip
+                [sys.executable, "-m", "tests.campaign.nursery", *imported],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                start_new_session=True,
+                env=environment() | {"OPENBLAS_NUM_THREADS": "1"},
+            )
         self._reader = threading.Thread(target=self._read, name="nursery", daemon=True)
         self._reader.start()
 
-    def start(self, program: str, words: Sequence[str], name: str, namespace: str | None = None) -> Child:
+    def start(
+        self, program: str, words: Sequence[str], name: str, namespace: str | None = None, env: Mapping[str, str] = {}
+    ) -> Child:
         """Forks a program; stderr goes to NAME.log, stdout to NAME.out.
 
         Args:
-            program: `feeder`, `twincloud` or `twinedge`.
+            program: a key of PROGRAMS.
             words: its arguments.
             name: of its files among the logs.
             namespace: path of the network namespace it lives in, None for ours.
+            env: what it finds in its environment beside ours.
         """
         with self._lock:
             self._made += 1
@@ -115,7 +126,7 @@ class Nursery:
             number = self._made
         out = self._logs / f"{name}.out"
         asked = {"start": number, "program": program, "words": list(words), "log": str(child.log), "out": str(out)}
-        self.ask(asked | {"namespace": namespace})
+        self.ask(asked | {"namespace": namespace, "env": dict(env)})
         if not child.started.wait(START_S):
             raise TimeoutError(f"{name} does not start")
         return child
@@ -176,7 +187,7 @@ def thread_states(pid: int) -> list[str]:
 
 def serve() -> None:
     """Reads orders from stdin until its end; has no threads, so that a fork copies all there is."""
-    for name in IMPORTED:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "an import has started a thread"
     gc.collect()
@@ -252,6 +263,7 @@ def _become(order: dict) -> None:
         for handle, number in ((nothing, 0), (out, 1), (log, 2)):
             os.dup2(handle, number)
         os.closerange(3, 64)
+        os.environ.update(order["env"])
         if order["namespace"] is not None:
             with Path(order["namespace"]).open("rb") as place:
                 failed = libc.setns(place.fileno(), CLONE_NEWNET)
@@ -275,13 +287,18 @@ def _twincloud(words: list[str]) -> int:
     return importlib.import_module("twincloud.__main__").run(words)
 
 
-def _twinedge(words: list[str]) -> int:
-    sys.argv = ["twinedge", *words]
-    importlib.import_module("twinedge.__main__").main()
-    return 0
+def _other(program: str) -> Callable[[list[str]], int]:
+    def run(words: list[str]) -> int:
+        sys.argv = [program, *words]
+        importlib.import_module(f"{program}.__main__").main()
+        return 0
+
+    return run
 
 
-PROGRAMS: dict[str, Callable[[list[str]], int]] = {"feeder": _feeder, "twincloud": _twincloud, "twinedge": _twinedge}
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {
+    "feeder": _feeder, "twincloud": _twincloud, **{name: _other(name) for name in ("twinedge", "twinctl", "twinsim")}
+}  # fmt: skip
 
 if __name__ == "__main__":
     serve()

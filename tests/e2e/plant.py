@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
+from tests.campaign.nursery import Nursery
 from twincloud.identity.ca import Authority
 from twincloud.storage.contract import GatewayKey
 from twinmodel.clock import SECOND_NS, ManualClock, SystemClock
@@ -31,7 +33,7 @@ from twinmodel.package.build import build
 from twinsim.control import send_order
 from twinsim.demo import layout
 from twinsim.deployment.operator import Operator
-from twinsim.deployment.processes import Program, command, ended_together, environment, run
+from twinsim.deployment.processes import Program, ended_together
 from twinsim.deployment.running import find_examples, find_profiles, kernel_cache
 from twinsim.deployment.site_file import device_content, yaml_text
 
@@ -47,6 +49,11 @@ GATEWAYS: Mapping[str, tuple[str, ...]] = {
     "single": ("T-3",),
 }
 """Agents of the first hour: all protocols, all protocols behind the link, one protocol."""
+COMMANDS = (
+    "twincloud.cli", "twincloud.service", "twincloud.identity.making", "twinedge.cli", "twinedge.service",
+    "twinedge.enrol", "twinedge.config.load", "twinctl.cli", "twinsim.cli", "twinsim.control",
+)  # fmt: skip
+"""What commands that end by themselves have imported as they begin."""
 
 
 @dataclass(slots=True)
@@ -81,6 +88,8 @@ class Plant:
         self.coordinator: Program | None = None
         self.mounts: list[Path] = []
         self.up_since = 0.0
+        self._nursery: Nursery | None = None
+        self._numbers = itertools.count()
 
     # ---- start ---------------------------------------------------------------------------------------------------
 
@@ -91,10 +100,10 @@ class Plant:
         scenario.write_text(SCENARIO)
         simulate = ["twinsim", "run", "scenario", str(scenario), "--state", str(self.devices_state)]
         devices = self._program("devices", simulate, ready=self.devices_state / "ready.json")
+        self._nursery = Nursery(self.logs, COMMANDS)
         with ThreadPoolExecutor(3) as pool:
             packages = pool.submit(self._build_models)
-            token = run("twincloud-init", ["twincloud", "init", "--state", str(self.coordinator_state)], self.logs)
-            self.operator.token = token.strip()
+            self.operator.token = self.run("twincloud", "init", "--state", str(self.coordinator_state)).strip()
             self.start_coordinator()
             target = f"127.0.0.1:{self.ports['sync-port']}"
             link = ["twinsim", "link", "--listen", "127.0.0.1:0", "--to", target, "--name", "wan"]
@@ -168,7 +177,7 @@ class Plant:
     def join(self, gateway: Gateway) -> None:
         """Enrols with a fresh invitation, also in place of an earlier identity."""
         invited = self.invite(gateway.name)
-        run(f"join-{gateway.name}", [*join_line(invited), "--state", str(gateway.state)], self.logs)
+        self.run(*join_line(invited), "--state", str(gateway.state))
 
     def _expire(self, gateway: Gateway) -> None:
         folder = gateway.state / "identity"
@@ -247,26 +256,31 @@ class Plant:
         devices = send_order(self.devices_state, {"do": "list"})["devices"]
         return {device["name"]: device["sample_no"] for device in devices}
 
-    def call(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def call(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs a command of the project to its end, whatever its exit code."""
-        known = {
+        assert self._nursery is not None
+        env = {
             "HYBRIDTWIN_URL": self.operator.url,
             "HYBRIDTWIN_TENANT": TENANT,
             "HYBRIDTWIN_TOKEN": self.operator.token,
             "XDG_CONFIG_HOME": str(self.root / "home"),
         }
-        done = subprocess.run(
-            command(arguments),
-            env=environment() | known | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-        )
+        name = f"command-{next(self._numbers)}"
+        child = self._nursery.start(program, words, name, env=env)
+        if not child.ended.wait(WAIT_S):
+            child.kill()
+            raise AssertionError(f"{program} {' '.join(words)} does not end: {child.last_words()}")
+        assert child.code is not None
+        said, told = (self.logs / f"{name}.out").read_text(), child.log.read_text()
         with (self.logs / "commands.log").open("a") as sink:
-            sink.write(f"$ {' '.join(arguments)} -> {done.returncode}\n{done.stderr}\n")
-        return done
+            sink.write(f"$ {program} {' '.join(words)} -> {child.code}\n{told}\n")
+        return subprocess.CompletedProcess([program, *words], child.code, said, told)
+
+    def run(self, program: str, *words: str) -> str:
+        """Runs a command that has to succeed, and returns its stdout."""
+        done = self.call(program, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     # ---- end -----------------------------------------------------------------------------------------------------
 
@@ -314,6 +328,8 @@ class Plant:
         """Gives back what outlives the processes."""
         for path in self.mounts:
             subprocess.run(["umount", str(path)], check=True)
+        if self._nursery is not None:
+            self._nursery.close()
 
     def tails(self) -> str:
         """The last words of every process, for a failing test."""

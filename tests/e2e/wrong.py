@@ -11,7 +11,6 @@ from twincloud.identity.ca import Authority
 from twinmodel.clock import SystemClock
 from twinmodel.package import signing
 from twinmodel.package.build import build
-from twinsim.deployment.processes import run
 from twinsim.deployment.running import find_examples, find_profiles
 
 SITE_FILE = """\
@@ -71,7 +70,7 @@ def spoil(plant: Plant, folder: Path) -> dict[str, Path]:
 def commands(plant: Plant, foreign: Path, spoilt: Mapping[str, Path], folder: Path) -> dict[str, Sequence[str]]:
     """All wrong command lines by the name they have in REFUSALS; `folder` takes what they need."""
     used, open_ = plant.invite("used"), plant.invite("never")
-    run("join-used", [*join_line(used), "--state", str(folder / "used")], plant.logs)
+    plant.run(*join_line(used), "--state", str(folder / "used"))
     mixed = plant.gateways["mixed"]
     taken = plant.root / "taken.yaml"
     free, held = "\n  port: 0\n", f"\n  port: {mixed.status_port}\n"
