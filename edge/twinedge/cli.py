@@ -96,6 +96,7 @@ def warmup(kernel_cache: Path | None, *, aot: bool) -> None:
     """
     from twinmodel.kernel import warmup as kernels  # noqa: PLC0415 - --help stays fast
 
+    say("compiles what is not compiled yet: half a minute a kernel at most, longer on a busy machine")
     say(f"ready: {', '.join(kernels.warm(kernel_cache))}")
     if aot:
         say(f"linked: {kernels.link(kernel_cache)}")

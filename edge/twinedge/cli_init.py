@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from twinedge.cli_options import config_option, identifier, run_quietly, say, state_option, table
+from twinmodel.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from twinedge.install.search import Found
 
+_UNITS = "1..3"
 _QUESTIONS = {
     "modbus": "Modbus: where to look (10.0.0.0/28, 10.0.0.20..59, /dev/ttyUSB0; empty for nowhere)",
     "opcua": "OPC UA: where to look (10.0.0.9, opc.tcp://press:4840; empty for nowhere)",
@@ -29,7 +31,7 @@ _QUESTIONS = {
 @state_option
 @click.option("--site", help="Name of the site.  [default: the name of this machine]")
 @click.option("--modbus", multiple=True, metavar="WHERE", help="10.0.0.0/28, 10.0.0.20..59, a host, /dev/ttyUSB0.")
-@click.option("--units", default="1..3", show_default=True, help="Modbus unit ids to look for.")
+@click.option("--units", help=f"Modbus unit ids to look for.  [default: {_UNITS}]")
 @click.option("--opcua", multiple=True, metavar="WHERE", help="A host, a range or a URL.")
 @click.option("--mqtt", multiple=True, metavar="URL", help="A broker; it is listened to for ten seconds.")
 @click.option(
@@ -48,7 +50,7 @@ def init_command(
     state: Path,
     site: str | None,
     modbus: tuple[str, ...],
-    units: str,
+    units: str | None,
     opcua: tuple[str, ...],
     mqtt: tuple[str, ...],
     profiles: Path | None,
@@ -69,19 +71,25 @@ def init_command(
     from twinedge.install.search import places_of  # noqa: PLC0415 - --help stays fast
 
     proposal.refuse_existing(config, replace=replace)
+    proposal.refuse_unfit(site or _machine(), disk)
     where = {"modbus": modbus, "opcua": opcua, "mqtt": mqtt}
-    asking = not yes and sys.stdin.isatty()
+    asking = not yes and _is_terminal()
     if asking:
-        site = site or click.prompt("Name of the site", default=_machine(), err=True)
+        site = site or click.prompt("Name of the site", default=_machine(), err=True, value_proc=_name)
         if not any(where.values()):
-            where = {protocol: tuple(_asked(question)) for protocol, question in _QUESTIONS.items()}
+            where["modbus"] = _asked("modbus")
+            if where["modbus"] and units is None:
+                units = click.prompt("  which unit ids", default=_UNITS, err=True, value_proc=_units)
+            where |= {"opcua": _asked("opcua"), "mqtt": _asked("mqtt")}
     if not any(where.values()):
         raise click.UsageError("name where to look: --modbus, --opcua or --mqtt")
     places = {protocol: [p for text in texts for p in places_of(protocol, text)] for protocol, texts in where.items()}
-    found = run_quietly(_search(places, units, state, profiles, timeout_s))
+    found = run_quietly(_search(places, units or _UNITS, state, profiles, timeout_s))
     devices = proposal.named(found)
     if devices:
         say(_shown(devices))
+        for step in dict.fromkeys(one.step for one in devices.values() if one.step and one.profile):
+            say(f"first: {step}")
     proposal.refuse_nothing(devices)
     if asking:
         devices = _chosen(devices)
@@ -119,9 +127,41 @@ async def _search(
     return found
 
 
-def _asked(question: str) -> list[str]:
-    text = click.prompt(question, default="", show_default=False, err=True)
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _asked(protocol: str) -> tuple[str, ...]:
+    """Places a person names; what is none is asked again, not found out after all other answers."""
+    from twinedge.install.search import places_of  # noqa: PLC0415 - --help stays fast
+
+    def places(text: str) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in text.split(",") if part.strip())
+        _again(lambda: [places_of(protocol, part) for part in found])
+        return found
+
+    answer: tuple[str, ...] = click.prompt(
+        _QUESTIONS[protocol], default="", show_default=False, err=True, value_proc=places
+    )
+    return answer
+
+
+def _name(text: str) -> str:
+    from twinedge.install.proposal import refuse_unfit  # noqa: PLC0415 - --help stays fast
+
+    _again(lambda: refuse_unfit(text, "1GiB"))
+    return text
+
+
+def _units(text: str) -> str:
+    from twinedge.probe.target import units_of  # noqa: PLC0415 - --help stays fast
+
+    _again(lambda: units_of(text))
+    return text
+
+
+def _again(read: Callable[[], object]) -> None:
+    """Has the question asked again when its answer cannot be read."""
+    try:
+        read()
+    except InputError as wrong:
+        raise click.UsageError(f"{wrong.message}; {wrong.hint}") from wrong
 
 
 def _chosen(devices: Mapping[str, Found]) -> dict[str, Found]:
@@ -146,6 +186,10 @@ def _shown(devices: Mapping[str, Found]) -> str:
         for name, one in devices.items()
     ]
     return table(["NAME", "ADDRESS", "UNIT/ROOT", "  PROFILE", "WHY"], rows)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _machine() -> str:

@@ -33,15 +33,23 @@ __all__ = [
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+SYSTEM_STATE = Path("/var/lib/twinedge")
 POLICIES = ("None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 MODES = ("none", "sign", "sign_and_encrypt")
 
 
 def default_state() -> Path:
-    """/var/lib/twinedge as root, else the XDG state directory."""
-    if os.getuid() == 0:
-        return Path("/var/lib/twinedge")
+    """/var/lib/twinedge as root or as the service's user, whom it belongs to; else the XDG state directory."""
+    if os.getuid() == 0 or _is_mine(SYSTEM_STATE):
+        return SYSTEM_STATE
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "twinedge"
+
+
+def _is_mine(folder: Path) -> bool:
+    try:
+        return folder.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def default_config() -> Path:

@@ -200,3 +200,11 @@ def test_a_loop_that_stands_still_is_named_and_forgotten_once_it_goes_on():
     rounds["commits"] += 1
     rounds["ticks"] += 1
     assert liveness.stuck(31) == []
+
+
+def test_a_long_name_of_a_device_does_not_run_into_its_state_and_a_clock_is_told_in_words():
+    devices = [{**STATUS["devices"][0], "device": "centrifugal-pump-12"}]
+    text = render({**STATUS, "devices": devices, "twins": [], "clock": "FREE"})
+    assert "centrifugal-pump-12  connected " in text
+    assert "FREE: nobody keeps it right" in text
+    assert "TWIN" not in text

@@ -71,7 +71,8 @@ def write_bundle(place: Place, found: Sequence[Finding], to: Path) -> list[str]:
         partial.chmod(0o600)
         partial.replace(to)
     except OSError as refused:
-        raise StorageError("STORE_READ_ONLY", f"{to} cannot be written: {refused.strerror}") from refused
+        hint = "name a file in a folder that this user may write and that has room, such as /tmp"
+        raise StorageError("STORE_READ_ONLY", f"{to} cannot be written: {refused.strerror}", hint=hint) from refused
     finally:
         partial.unlink(missing_ok=True)
     return list(files)

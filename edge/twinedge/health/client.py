@@ -14,6 +14,7 @@ from twinmodel.errors import UnreachableError
 
 TIMEOUT_S = 5.0
 ANSWER_BYTES_MAX = 16 << 20
+_NAME_MIN = 14
 
 
 def running_status(config: Path, state: Path) -> dict[str, Any]:
@@ -54,21 +55,25 @@ def _silent(where: str, why: Exception) -> UnreachableError:
 
 def render(status: dict[str, Any]) -> str:
     """The status as a few aligned lines."""
+    devices, twins = status["devices"], status["twins"]
+    wide = max((len(name) for name in (*(d["device"] for d in devices), *(t["twin"] for t in twins))), default=0)
+    wide = max(wide, _NAME_MIN) + 2
     lines = [
         f"{'gateway':<10}{status['gateway']}   {'; '.join(status['degraded']) or 'healthy'}",
         *(f"{name:<10}{text}" for name, text in notes_of(status)),
         "",
-        f"{'DEVICE':<16}{'STATE':<12}{'SAMPLES':>10}{'ERRORS':>8}  LAST ERROR",
+        f"{'DEVICE':<{wide}}{'STATE':<12}{'SAMPLES':>10}{'ERRORS':>8}  LAST ERROR",
     ]
     lines += [
-        f"{d['device']:<16}{'connected' if d['connected'] else 'AWAY':<12}{d['samples']:>10}{d['errors']:>8}  "
-        f"{d['last_error']}"
-        for d in status["devices"]
+        f"{d['device']:<{wide}}{'connected' if d['connected'] else 'AWAY':<12}{d['samples']:>10}{d['errors']:>8}  "
+        f"{d['last_error']}".rstrip()
+        for d in devices
     ]
-    lines += ["", f"{'TWIN':<16}{'MODEL':<24}{'TIER':<12}{'TICKS':>8}  DRIFT"]
+    if twins:
+        lines += ["", f"{'TWIN':<{wide}}{'MODEL':<24}{'TIER':<12}{'TICKS':>8}  DRIFT"]
     lines += [
-        f"{t['twin']:<16}{t['model'] or '-':<24}{t['tier'] or '-':<12}{t['steps']:>8}  "
+        f"{t['twin']:<{wide}}{t['model'] or '-':<24}{t['tier'] or '-':<12}{t['steps']:>8}  "
         f"{'DRIFTING ' + t['isolation'] if t['drifting'] else 'ok'}"
-        for t in status["twins"]
+        for t in twins
     ]
     return "\n".join(lines)

@@ -9,6 +9,12 @@ from twinedge.health.status import room_of
 
 Status = Mapping[str, Any]
 ALARMS_MAX = 5
+_CLOCK = {
+    "UNSET": "it stands before this software was made; set it",
+    "FREE": "nobody keeps it right; let chrony or systemd-timesyncd run",
+    "HOLDOVER": "it was kept right, and is not for less than a day",
+    "SYNCED": "kept right by the system",
+}
 
 
 def notes_of(status: Status) -> Iterator[tuple[str, str]]:
@@ -16,7 +22,7 @@ def notes_of(status: Status) -> Iterator[tuple[str, str]]:
     spool, uplink = status["spool"], status["uplink"]
     yield "uplink", "connected" if uplink["connected"] else f"away: {uplink['last_error']}"
     yield "spool", f"{spool['backlog_samples']} samples wait, {spool['bytes']} bytes on disk, {room_of(spool)}"
-    yield "clock", status["clock"]
+    yield "clock", f"{status['clock']}: {_CLOCK[status['clock']]}" if status["clock"] in _CLOCK else status["clock"]
     if configuration := status.get("configuration"):
         yield "config", _configuration(configuration)
     if alarms := status.get("alarms"):

@@ -62,7 +62,7 @@ def registry(newest: Callable[[], Status | None]) -> CollectorRegistry:
 def room_of(spool: Mapping[str, Any]) -> str:
     """How long the spool lasts without its coordinator, in words."""
     hours = spool.get("hours_until_full")
-    return "nothing is stored" if hours is None else f"full after {hours:.1f} h alone"
+    return "nothing to tell yet when it is full" if hours is None else f"full after {hours:.1f} h alone"
 
 
 def _devices(devices: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:

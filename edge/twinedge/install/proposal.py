@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twinedge.config.load import load_site
+from twinedge.config.schema import NAME, parse_bytes
 from twinedge.install.search import Found
-from twinmodel.errors import ConflictError, MissingError
+from twinmodel.errors import ConflictError, InputError, MissingError
 from twinmodel.profile.find import default_folders, find_profile
 from twinmodel.profile.yaml_text import quoted, visible
 
@@ -42,9 +45,10 @@ def site_text(site: str, devices: Mapping[str, Found], *, disk: str, profiles: s
         lines += [f"  # first: {_one_line(one.step)}"] if one.step else []
         lines.append(f"  {name}: {{{', '.join(_entries(one, short_name(one.profile, folders)))}}}")
     if rest:
-        lines.append("# Found, but read by no profile; `twinedge browse ADDRESS --as-profile FILE` drafts one:")
+        lines.append("# Found, but read by no profile; draft one, or write it from the maker's document:")
     for name, one in rest.items():
         lines.append(f"#  {_one_line(one.why)}")
+        lines.append(f"#  {draft_command(name, one)}")
         lines.append(f"#  {name}: {{{', '.join(_entries(one, 'VENDOR/DEVICE'))}}}")
     lines.append(f"spool: {{disk: {disk}}}")
     return "\n".join(lines) + "\n"
@@ -87,12 +91,36 @@ def refuse_existing(path: Path, *, replace: bool) -> None:
         raise ConflictError("ALREADY_EXISTS", f"{path} is there already", hint=hint)
 
 
+def refuse_unfit(site: str, disk: str) -> None:
+    """Raises InputError VALUE_INVALID for what site.yaml could not hold: before anybody is asked, not after."""
+    if not re.fullmatch(NAME, site):
+        raise InputError(
+            "VALUE_INVALID", f"--site {site!r} is no name", hint="letters, digits, - and _, without blanks"
+        )
+    try:
+        parse_bytes(disk)
+    except ValueError as wrong:
+        raise InputError("VALUE_INVALID", f"--disk: {wrong}", hint="write e.g. 512MiB or 2GiB") from None
+
+
 def refuse_nothing(devices: Mapping[str, Found]) -> None:
-    """Raises MissingError DEVICE_UNREACHABLE when no profile fits anything that was found."""
+    """Raises MissingError NO_DEVICE_FOUND when no profile fits anything that was found."""
     if not any(one.profile for one in devices.values()):
         what = f"{len(devices)} found, none of a known profile" if devices else "nobody answers there"
-        hint = "look closer with `twinedge probe`; `twinedge browse` drafts a profile where none fits"
+        hint = "look closer with `twinedge probe modbus|opcua|mqtt ADDRESS`"
+        if devices:
+            hint = f"draft a profile, e.g. with `{draft_command(*next(iter(devices.items())))}`"
         raise MissingError("NO_DEVICE_FOUND", f"{what}: nothing was written", hint=hint)
+
+
+def draft_command(name: str, one: Found) -> str:
+    """What drafts a profile for it, as a shell takes it."""
+    words = ["twinedge", "browse", one.protocol, one.address]
+    if one.protocol == "modbus":
+        words += ["--unit", str(one.unit_id)]
+    if one.root:
+        words += ["--path", one.root]
+    return shlex.join([*words, "--as-profile", f"{name}.yaml"])
 
 
 def short_name(profile: str, folders: Sequence[Path]) -> str:

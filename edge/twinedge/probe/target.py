@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from twinmodel.errors import InputError
 OPCUA_PORT = 4840
 UNITS_MAX = 256
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]")
+_NUMBERS = re.compile(r"[0-9.]+")
 _PART = re.compile(r"(\d{1,3})(?:(?:\.\.|-)(\d{1,3}))?")
 _RANGE = re.compile(r"[\[(]?\s*([-+0-9.eE]+)\s*(?:\.\.|,)\s*([-+0-9.eE]+)\s*[\])]?")
 
@@ -29,6 +31,7 @@ def modbus_target(text: str) -> ModbusAddress:
         whole = f"rtu://{text.removeprefix('rtu:')}"
     elif "://" not in text:
         whole = f"tcp://{text}" if _has_port(text) else f"tcp://{text}:{PORT}"
+    _refuse_no_host(text, urlsplit(whole).netloc)
     try:
         return parse_modbus(whole)
     except ValueError as wrong:
@@ -53,6 +56,7 @@ def url_target(text: str, protocol: str) -> str:
         fits = False
     if not fits or not _HOST.fullmatch((parts.netloc.rpartition("@")[2]).rsplit(":", 1)[0] or "?"):
         raise InputError("VALUE_INVALID", f"{text!r} is no address", hint=f"write e.g. {example}")
+    _refuse_no_host(text, parts.netloc.rpartition("@")[2])
     if parts.username is not None or parts.password is not None:
         hint = "use --user and --password-file: what stands on a command line is seen by everybody on this machine"
         raise InputError("VALUE_INVALID", "no user or password in an address", hint=hint)
@@ -84,6 +88,22 @@ def range_of(text: str | None) -> tuple[float, float] | None:
     if not low < high:
         raise InputError("VALUE_INVALID", f"{text!r} is no range", hint="write e.g. 0..100, the lower number first")
     return low, high
+
+
+def _refuse_no_host(text: str, place: str) -> None:
+    """Raises InputError for numbers that are no IPv4 address, which a name server would be asked for."""
+    host = place.rpartition(":")[0] if _has_port(place) else place
+    if _NUMBERS.fullmatch(host) and not _is_ipv4(host):
+        hint = "an IPv4 address has four numbers of 0..255, such as 10.0.0.7"
+        raise InputError("VALUE_INVALID", f"{text!r} is no address", hint=hint)
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _has_port(text: str) -> bool:

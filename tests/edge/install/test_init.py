@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from twinedge import cli_init
 from twinedge.cli import cli
 from twinedge.config.load import load_site
-from twinedge.install.proposal import named, site_text, write_site
+from twinedge.install.proposal import draft_command, named, site_text, write_site
 from twinedge.install.search import Found, find_modbus, places_of
 from twinmodel.clock import SystemClock
 from twinmodel.errors import ConfigError, ConflictError, InputError
@@ -123,3 +126,42 @@ def test_what_a_device_says_of_itself_cannot_break_the_file(tmp_path):
     write_site(path, site_text("plant-a", named([rude]), disk="64MiB", profiles=None), replace=False)
     assert load_site(path).site.site == "plant-a"
     assert "\x1b" not in path.read_text()
+
+
+@pytest.mark.parametrize("text", ["10.0.0.300", "10.0.0", "1..3", "10.0.0.300:502"])
+@pytest.mark.parametrize("protocol", ["modbus", "opcua", "mqtt"])
+def test_numbers_that_are_no_address_are_refused_before_a_name_server_is_asked(protocol, text):
+    with pytest.raises(InputError, match="is no address"):
+        places_of(protocol, text)
+
+
+@pytest.mark.parametrize("wrong", [["--site", "Plant A"], ["--disk", "much"]])
+def test_what_the_file_could_not_hold_is_refused_before_anybody_is_looked_for(tmp_path, wrong):
+    path = tmp_path / "site.yaml"
+    ended = CliRunner().invoke(cli, ["init", "--config", str(path), "--modbus", "127.0.0.1:1", "--yes", *wrong])
+    assert ended.exception.reason == "VALUE_INVALID"
+    assert wrong[0] in str(ended.exception)
+    assert "reads only" not in ended.output
+
+
+@pytest.mark.parametrize("one", [STRANGER, replace(PRESS, profile=""), Found("mqtt", "mqtt://10.0.0.5:1883")])
+def test_the_command_that_drafts_a_profile_is_one_that_runs(tmp_path, monkeypatch, one):
+    ran = []
+    for name in ("modbus", "opcua", "mqtt"):
+        monkeypatch.setattr(cli.commands["browse"].commands[name], "callback", lambda **given: ran.append(given))
+    program, *words = shlex.split(draft_command("press-1", one))
+    ended = CliRunner().invoke(cli, words)
+    assert (program, ended.exit_code) == ("twinedge", 0), ended.output
+    assert Path("press-1.yaml") in ran[0].values()
+
+
+def test_answers_that_cannot_be_read_are_asked_again_and_unit_ids_are_asked_for(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(cli_init, "_search", lambda *what: what)
+    monkeypatch.setattr(cli_init, "run_quietly", lambda what: looked.append(what) or [])
+    monkeypatch.setattr(cli_init, "_is_terminal", lambda: True)
+    answers = "Plant A\nplant-a\n10.0.0.300\n10.0.0.7\n17..x\n17..19\n\n\n"
+    wanted = ["init", "--config", str(tmp_path / "site.yaml"), "--state", str(tmp_path / "s")]
+    ended = CliRunner().invoke(cli, wanted, input=answers)
+    assert ended.exception.reason == "NO_DEVICE_FOUND"
+    assert looked[0][:2] == ({"modbus": ["tcp://10.0.0.7:502"], "opcua": [], "mqtt": []}, "17..19")
