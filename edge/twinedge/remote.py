@@ -27,8 +27,10 @@ from twinedge.configuration import LAPSED, Configuration
 from twinedge.downlink.receiver import StillOpenError
 from twinedge.reload import Reload
 from twinmodel.clock import SECOND_NS, Clock
-from twinmodel.errors import ConflictError, DeniedError, InputError, StorageError, TwinError
+from twinmodel.errors import ConfigError, ConflictError, DeniedError, InputError, StorageError, TwinError
 from twinmodel.files import storage_error
+from twinmodel.profile.find import default_folders
+from twinmodel.profile.load import load_profile
 from twinsync.directive import Directive
 
 log = structlog.get_logger(__name__)
@@ -136,7 +138,7 @@ class Remote:
         probation_ns = configuration.loaded.site.config.probation
         before = self._trial.before if self._trial is not None else await self._status()
         source = Source(sent.site, configuration.path, overlay)
-        await asyncio.to_thread(self._check_status, source)
+        await asyncio.to_thread(self._check, source, sent.profiles)
         done = await self._reload.apply(source, _tried(record, file_digest), whole=True)
         if done.unchanged and done.record.directive != directive.id:
             return
@@ -159,10 +161,23 @@ class Remote:
             raise ConflictError("PROBATION_FAILED", mine[-1].detail or LAPSED)
         return bool(mine) and mine[-1].number == self._configuration.record.number
 
-    def _check_status(self, source: Source) -> None:
-        """Raises DeniedError FORBIDDEN: a port that is taken shows at the next start, when nothing takes it back."""
-        examined = self._configuration.read(source, self._configuration.loaded).examined
-        if examined.loaded is not None and examined.loaded.site.status != self._configuration.loaded.site.status:
+    def _check(self, source: Source, profiles: Mapping[str, str]) -> None:
+        """What cannot be tried, or would be without effect.
+
+        Raises:
+            DeniedError: FORBIDDEN: a port that is taken shows at the next start, when nothing takes it back.
+            ConfigError: what is wrong with a profile, also with one that no device names; it would be lost.
+        """
+        reading = self._configuration.read(source, self._configuration.loaded)
+        loaded = reading.examined.loaded
+        if loaded is None:
+            return  # what is wrong with it is told when it is applied
+        for name in profiles.keys() - reading.profiles.keys() if not reading.examined.faults else ():
+            path = (source.overlay or self._folder) / f"{name}.yaml"
+            load_profile(path, [path.parents[2], *default_folders()])
+            hint = f"leave it out, or have a device name it: `profile: {name}`"
+            raise ConfigError("VALUE_INVALID", f"no device is read by profile {name}, which was sent along", hint=hint)
+        if loaded.site.status != self._configuration.loaded.site.status:
             hint = "leave `status` as it is, and change it in site.yaml on the gateway"
             raise DeniedError("FORBIDDEN", "`status` counts from the next start on and cannot be tried", hint=hint)
 

@@ -235,6 +235,23 @@ async def test_what_would_only_show_at_the_next_start_cannot_be_sent(tmp_path, s
         assert here.configuration.digest == first
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("acme/q/2.0", "no profile at all", "VALUE_INVALID"),
+        ("acme/q/2.0", PROFILE.replace("uint16", "uint17").replace("acme/p", "acme/q"), "uint17"),
+        ("acme/q/2.0", PROFILE.replace("acme/p", "acme/q"), "no device is read by profile acme/q/2.0"),
+        ("acme/p/9.0", "- 1\n", "VALUE_INVALID"),
+    ],
+)
+async def test_what_is_sent_along_and_is_no_profile_or_of_no_use_is_refused(tmp_path, site, servers, name, text, said):
+    async with gateway(tmp_path / "site.yaml", tmp_path / "state") as here:
+        first = here.configuration.digest
+        with pytest.raises(ConfigError, match=said):
+            await here.remote.obey(directive(site + "# other\n", profiles={name: text}))
+        assert (here.configuration.digest, here.remote.on_trial()) == (first, None)
+
+
 async def test_a_defect_while_it_is_watched_does_not_leave_a_trial_without_an_end(tmp_path, site, servers, monkeypatch):
     monkeypatch.setattr(keeping, "RESTART_S", 0.01)
     async with running(tmp_path / "site.yaml", tmp_path / "state") as asked:

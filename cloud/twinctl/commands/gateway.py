@@ -10,7 +10,7 @@ import click
 from twinctl.options import Noun, client_of, options_of
 from twinctl.paths import gateway_path
 from twinctl.render import Column, Json, emit, field_of, instant, say, size
-from twinmodel.errors import InputError, MissingError
+from twinmodel.errors import ConfigError, InputError, MissingError
 
 _DURATION = re.compile(r"(\d+)(ms|s|min|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1, "min": 60, "h": 3_600, "d": 86_400}
@@ -134,7 +134,15 @@ def _profile(text: str) -> tuple[str, str]:
     name, equals, file = text.partition("=")
     if not equals or name.count("/") != 2 or not Path(file).is_file():
         raise InputError("REQUEST_INVALID", f"{text!r} is no profile", hint="write vendor/device/version=FILE")
-    return name, _text(Path(file))
+    from twinmodel.profile.shape import check_sort  # noqa: PLC0415 - --help stays fast
+
+    content = _text(Path(file))
+    try:
+        check_sort(content, name)
+    except ConfigError as wrong:
+        place = f" (line {wrong.facts['line']})" if "line" in wrong.facts else ""
+        raise InputError("REQUEST_INVALID", f"{file}{place}: {wrong.message}", hint=wrong.hint) from None
+    return name, content
 
 
 def _seconds(text: str) -> float:

@@ -17,7 +17,12 @@ def tank(plant):
 
 
 async def test_a_configuration_is_sent_and_what_became_of_it_is_told(plant, api, tank):
-    body = {"content": "site: north\n", "why": "one more", "profiles": {"a/b/1.0": "profile: a/b\n"}, "base": "ab" * 32}
+    body = {
+        "content": "site: north\n",
+        "why": "one more",
+        "profiles": {"a/b/1.0": "profile: a/b\npoints: {}\n"},
+        "base": "ab" * 32,
+    }
     assert (await api("operator").put(PATH, json=body)).status_code == 403
     sent = await api("engineer").put(PATH, json=body)
     assert (sent.status_code, sent.json()["kind"], sent.json()["outcome"]) == (202, "config", "")
@@ -60,6 +65,8 @@ async def test_what_cannot_be_parsed_or_is_for_nobody_is_refused(api, tank):
         {"content": "site: a", "why": ""},
         {"content": "site: a", "why": "x", "base": "zz"},
         {"content": "site: a", "why": "x", "profiles": {"a/b/c": "points: {"}},
+        {"content": "site: a", "why": "x", "profiles": {"a/b/c": "README of something"}},
+        {"content": "site: a", "why": "x", "profiles": {"a/b/c": "profile: a/d\npoints: {}\n"}},
     ):
         refused = await engineer.put(PATH, json=body)
         assert (refused.status_code, refused.json()["reason"]) == (422, "REQUEST_INVALID"), body
@@ -72,7 +79,7 @@ async def test_large_configuration_is_taken_up_to_what_a_session_carries(api, ta
     async with api("engineer") as engineer:
         large = await engineer.put(PATH, json={"content": "site: a\n" + "# é\n" * 45_000, "why": "x"})
         assert large.status_code == 202, large.text
-        beyond = {f"a/b/{n}": "vendor: a\n" + "# x\n" * 20_000 for n in range(4)}
+        beyond = {f"a/b/{n}": "profile: a/b\npoints: {}\n" + "# x\n" * 20_000 for n in range(4)}
         refused = await engineer.put(PATH, json={"content": "site: a", "why": "x", "profiles": beyond})
         assert (refused.status_code, refused.json()["reason"]) == (413, "LIMIT_EXCEEDED")
         odd = await engineer.put(PATH, json={"content": "site: a", "why": "\u0000"})

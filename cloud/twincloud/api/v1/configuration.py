@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,7 @@ from twincloud.storage.mailbox import CONFIG
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.document import parse_document
+from twinmodel.profile.shape import check_sort
 
 TARGET = "@config"
 TOLD_MAX = 50
@@ -124,11 +127,11 @@ async def configure_gateway(
 
 def _check(wanted: ConfigureRequest) -> None:
     """What cannot even be parsed is refused here; all else only the gateway can tell. Raises InputError."""
-    texts = {"content": ("site.yaml", wanted.content)}
-    texts |= {f"profiles.{name}": (f"{name}.yaml", text) for name, text in wanted.profiles.items()}
-    for field, (name, text) in texts.items():
+    checks: dict[str, Callable[[], object]] = {"content": lambda: parse_document(wanted.content, Path("site.yaml"))}
+    checks |= {f"profiles.{name}": partial(check_sort, text, name) for name, text in wanted.profiles.items()}
+    for field, check in checks.items():
         try:
-            parse_document(text, Path(name))
+            check()
         except ConfigError as wrong:
             raise InputError("REQUEST_INVALID", f"{field}: {wrong}", hint=wrong.hint, field=field) from None
 
