@@ -9,77 +9,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.edge.drivers.sparkplug_node import T0_MS, TYPES, Node, add, arrival
-from twinedge.drivers.link import Columns, DeviceLink
-from twinedge.drivers.mqtt_feed import Now
-from twinedge.drivers.payload import PayloadError
-from twinedge.drivers.sparkplug import BIRTHS_NS, NAMESPACE, REBIRTH, SparkplugHost
-from twinedge.drivers.sparkplug_metric import PAYLOAD_MAX, raw_value
-from twinmodel.clock import ManualClock
+from tests.edge.drivers.sparkplug_line import METRICS, Line, qualities, values
+from tests.edge.drivers.sparkplug_node import T0_MS, Node, add
+from twinedge.drivers.link import Columns
+from twinedge.drivers.sparkplug import BIRTHS_NS, NAMESPACE, REBIRTH
+from twinedge.drivers.sparkplug_metric import PAYLOAD_MAX
 from twinmodel.quality import GOOD, QualityReason, bad, good, uncertain
 from twinsync.v1.sparkplug_pb2 import SparkplugPayload
 
 STALE, DECODE, ABSENT = (bad(QualityReason[r]) for r in ("STALE", "DECODE", "ABSENT"))
 S_NS = 10**9
-NODE_POINTS = {"temp": {"at": "Env/Temp"}, "count": {"at": "Count", "as": "int64"}}
-PUMP_POINTS = {"flow": {"at": "Flow", "unit": "m3/h"}, "on": {"at": "Running", "as": "bool"}}
-METRICS = {
-    "": [("Env/Temp", "Double", 21.5, 1), ("Count", "Int32", -5, 2), ("Other", "String", "x", 3)],
-    "pump": [("Flow", "Float", 4.5, 10), ("Running", "Boolean", True, 11)],
-}
-
-
-class Line:
-    """A host with one node and its pump, and everything that came out of it."""
-
-    def __init__(self, assign, *, rebirth=True, primary=None, node_points=None):
-        broker = {"url": "mqtt://127.0.0.1:1"}
-        sparkplug = {"defaults": {"payload": "sparkplug"}}
-        assignments, _ = assign(
-            ("n", {"mqtt": broker, "root": "G/N"}, sparkplug | {"points": node_points or NODE_POINTS}),
-            ("p", {"mqtt": broker, "root": "G/N/pump"}, sparkplug | {"points": PUMP_POINTS}),
-        )
-        self.clock = ManualClock(wall_ns=(T0_MS + 10_000_000) * 10**6)
-        self.links = [DeviceLink(a, self.clock) for a in assignments]
-        self.host = SparkplugHost(self.links, primary, rebirth=rebirth)
-        self.host.connected()
-        self.rows = []
-
-    def now(self):
-        return Now(self.clock.boot_ns(), self.clock.wall_ns())
-
-    def hear(self, *messages, **more):
-        """Feeds messages; returns the samples they became."""
-        columns = Columns()
-        for message in messages:
-            self.host.receive(arrival(*message, **more), self.now(), columns)
-        return self.rows_of(columns)
-
-    def rows_of(self, columns):
-        rows = []
-        for batch in columns.batches():
-            rows += zip(
-                batch.signal.tolist(), batch.value.tolist(), batch.quality.tolist(), batch.t_ns.tolist(), strict=True
-            )
-        rows.sort(key=lambda r: r[0])
-        self.rows += rows
-        return rows
-
-    def asked(self):
-        return [s for s in self.host.outgoing(self.clock.boot_ns(), self.clock.wall_ns()) if "/NCMD/" in s.topic]
 
 
 @pytest.fixture
 def line(assign):
     return Line(assign)
-
-
-def values(rows):
-    return {row[0]: row[1] for row in rows if row[2] == GOOD}
-
-
-def qualities(rows):
-    return {row[0]: row[2] for row in rows}
 
 
 def test_births_become_values_and_aliases_carry_the_data(line):
@@ -280,57 +224,6 @@ def test_quality_property_of_a_metric_is_carried(line):
         properties.values.add(type=3, int_value=code)
         found += line.hear((node.topic("NDATA"), payload.SerializeToString()))
     assert [row[2] for row in found] == [GOOD, bad(QualityReason.DEVICE_FAULT), STALE]
-
-
-@pytest.mark.parametrize(
-    ("datatype", "field", "wire", "expected"),
-    [
-        ("Int32", "int_value", 0xFFFFFFFF, -1),
-        ("Int32", "int_value", 0x80000000, -(2**31)),
-        ("Int32", "int_value", 5, 5),
-        ("Int16", "int_value", 0xFFFE, -2),
-        ("Int16", "int_value", 0xFFFFFFFE, -2),
-        ("Int8", "int_value", 0x80, -128),
-        ("Int8", "int_value", 0xFFFFFF80, -128),
-        ("Int64", "long_value", 2**64 - 3, -3),
-        ("Int32", "long_value", 2**64 - 3, -3),
-        ("UInt8", "int_value", 255, 255),
-        ("UInt16", "int_value", 65535, 65535),
-        ("UInt32", "int_value", 2**32 - 1, 2**32 - 1),
-        ("UInt32", "long_value", 2**32 - 1, 2**32 - 1),
-        ("UInt64", "long_value", 2**64 - 1, 2**64 - 1),
-        ("DateTime", "long_value", T0_MS, T0_MS),
-        ("Float", "float_value", 0.5, 0.5),
-        ("Double", "double_value", 0.1, 0.1),
-        ("Boolean", "boolean_value", True, True),
-        ("String", "string_value", b"on", "on"),
-        ("Text", "string_value", "grün".encode(), "grün"),
-        ("UUID", "string_value", b"a-b", "a-b"),
-    ],
-)
-def test_every_scalar_type_is_read(datatype, field, wire, expected):
-    metric = SparkplugPayload().metrics.add(**{field: wire})
-    assert raw_value(metric, TYPES[datatype]) == expected
-
-
-@pytest.mark.parametrize(
-    ("datatype", "field", "wire"),
-    [
-        ("Int8", "int_value", 300),
-        ("Int8", "int_value", 200 + 256),
-        ("UInt8", "int_value", 256),
-        ("UInt16", "int_value", 2**32 - 1),
-        ("Int32", "double_value", 1.0),
-        ("Double", "int_value", 1),
-        ("Boolean", "int_value", 1),
-        ("String", "string_value", b"\xff\xfe"),
-        ("String", "int_value", 5),
-    ],
-)
-def test_value_that_is_none_of_its_type_is_refused(datatype, field, wire):
-    metric = SparkplugPayload().metrics.add(**{field: wire})
-    with pytest.raises(PayloadError):
-        raw_value(metric, TYPES[datatype])
 
 
 def test_name_that_is_no_text_spoils_its_metric_alone(line):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.edge.drivers.conftest import assign, clock  # noqa: F401 - fixtures
+from tests.edge.drivers.sparkplug_line import METRICS, Line
 from tests.edge.drivers.sparkplug_node import Node
 from tests.edge.drivers.test_mqtt_points import read, site  # noqa: F401 - `site` is a fixture
-from tests.edge.drivers.test_sparkplug import METRICS, Line
 from tests.edge.estimate.test_runner import T0, WIRING, Model, Port, Slot, catalogue, samples, tanks
 from tests.edge.estimate.test_substitution import missing, runner, stand_ins
 from twinedge.config.catalogue import build_catalogue
