@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
-from asyncua import Client, Server, ua
-from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
-from asyncua.server.user_managers import UserManager
+from asyncua import Client, ua
 
-from tests.ports import free_port
+from tests.edge.drivers.opcua_press import URI, Cable, Plant
 from twinedge.drivers import opcua_trust
 from twinedge.drivers.opcua import OpcuaDriver
 from twinedge.drivers.opcua_browse import BrowseLimits, browse
-from twinedge.drivers.opcua_publish import Publishing, Subscription, hooked
-from twinedge.drivers.opcua_units import UNECE_URI, unit_id
-from twinedge.drivers.opcua_wire import Message, Row
-from twinmodel.clock import ManualClock, SystemClock
+from twinedge.drivers.opcua_publish import hooked
+from twinmodel.clock import SystemClock
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 
 # One event loop and one server for the whole file: an asyncua server takes three seconds to start.
@@ -29,7 +24,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HOST = socket.gethostname()
 AWAY = bad(QualityReason.NOT_CONNECTED)
-URI = "urn:test:press"
 PROFILE = {
     "namespace": URI,
     "defaults": {"every": "50ms"},
@@ -39,57 +33,6 @@ PROFILE = {
         "name": {"at": "Name", "as": "string"},
     },
 }
-
-
-class Users(UserManager):
-    def get_user(self, iserver, username=None, password=None, certificate=None):
-        known = username is None or (username, password) == ("operator", "secret")
-        return User(role=UserRole.User) if known else None
-
-
-class Plant:
-    """One server with a pump, open and encrypted, restartable on its port."""
-
-    async def start(self, certificate, key):
-        self.port = free_port()
-        self.certificate = certificate
-        self.server = Server(user_manager=Users())
-        await self.server.init()
-        self.server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
-        kinds = ua.SecurityPolicyType
-        policies = [kinds.NoSecurity, kinds.Basic256Sha256_SignAndEncrypt, kinds.Aes128Sha256RsaOaep_Sign]
-        policies += [kinds.Aes128Sha256RsaOaep_SignAndEncrypt, kinds.Aes256Sha256RsaPss_SignAndEncrypt]
-        policies += [kinds.Basic256Sha256_Sign]
-        self.server.set_security_policy(policies, SimpleRoleRuleset())
-        await self.server.load_certificate(str(certificate))
-        await self.server.load_private_key(str(key))
-        await self.build(await self.server.register_namespace(URI))
-        await self.server.start()
-        return self
-
-    async def build(self, idx):
-        self.press = await self.server.nodes.objects.add_object(idx, "Press")
-        pump = await self.press.add_object(idx, "Pump")
-        self.flow = await pump.add_variable(idx, "Flow", 1.5)
-        await self.press.add_variable(idx, "Count", 7, ua.VariantType.Int64)
-        await self.press.add_variable(idx, "Name", "press 1")
-        self.levels = await self.press.add_variable(idx, "Levels", [1.0, 2.0, 3.0])
-        heat = await self.press.add_variable(ua.NodeId("heat;1", idx), ua.QualifiedName("Heat", idx), 68.0)
-        unit = ua.EUInformation(UNECE_URI, unit_id("FAH"), ua.LocalizedText("°F"), ua.LocalizedText("Fahrenheit"))
-        await heat.add_property(0, "EngineeringUnits", unit)
-        await heat.add_property(0, "EURange", ua.Range(0.0, 200.0))
-        await self.press.add_variable(idx, "Window", ua.Range(0.0, 1.0))
-
-    async def renumber(self):
-        """Puts two foreign namespaces in front of ours, as an update of the server's software does."""
-        uris = await self.server.get_namespace_array()
-        await self.server.nodes.namespace_array.write_value([*uris[:-1], "urn:a", "urn:b", uris[-1]])
-        await self.build(len(uris) + 1)
-
-    async def write(self, value, *, status=0, source=None):
-        stamp = source or datetime.now(UTC)
-        stamped = ua.DataValue(ua.Variant(value), ua.StatusCode(status), stamp, datetime.now(UTC))
-        await self.flow.write_attribute(ua.AttributeIds.Value, stamped)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -181,47 +124,6 @@ async def test_point_of_another_type_is_refused_with_its_reason_and_the_others_g
         assert "DEVICE_MISMATCH: flow: the server has a String" in driver.health()[0].last_error
     assert [row[2] for row in sink.samples(0)] == [bad(QualityReason.DEVICE_FAULT)]
     assert sink.samples(1)[0][2] == GOOD
-
-
-class Cable:
-    """A TCP relay that can be pulled: bytes stop both ways, connections stay open."""
-
-    def __init__(self, target):
-        self.target = target
-        self.whole = asyncio.Event()
-        self.whole.set()
-        self.tasks = set()
-        self.writers = []
-
-    async def start(self):
-        self.server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
-        return self
-
-    async def accept(self, reader, writer):
-        self.writers.append(writer)
-        with contextlib.suppress(OSError):
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
-            self.writers.append(far_writer)
-            for pair in ((reader, far_writer), (far_reader, writer)):
-                task = asyncio.create_task(self.relay(*pair))
-                self.tasks.add(task)
-
-    async def relay(self, reader, writer):
-        with contextlib.suppress(OSError):
-            while received := await reader.read(65536):
-                await self.whole.wait()
-                writer.write(received)
-                await writer.drain()
-        writer.close()
-
-    async def stop(self):
-        self.server.close()
-        for task in self.tasks:
-            task.cancel()
-        for writer in self.writers:
-            writer.transport.abort()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 async def test_half_open_link_is_noticed_and_values_come_back_with_the_link(make, sink, running, plant):
@@ -438,78 +340,6 @@ async def test_browse_lists_what_addresses_can_be_read_back_and_stops_at_its_lim
     assert by_path["Heat/0:EURange"].kind == "Variable"
     assert (len(few), all_of_it) == (2, False)
     assert "Pump/Flow" not in {offered.path for offered in flat}
-
-
-class Scripted:
-    """A session that gives what a test says; stands for asyncua's client where a server must misbehave."""
-
-    def __init__(self, kept):
-        self.kept = kept
-        self.uaclient = self
-        self.session = self
-
-    async def republish(self, _subscription, sequence):
-        if sequence not in self.kept:
-            raise ua.UaStatusCodeError(ua.StatusCodes.BadMessageNotAvailable)
-        change = ua.MonitoredItemNotification(sequence, ua.DataValue(ua.Variant(float(sequence))))
-        return ua.NotificationMessage(sequence, NOW, [ua.DataChangeNotification([change])])
-
-
-@pytest.mark.parametrize(("kept", "lost"), [({2, 3}, []), ({3}, [9])])
-async def test_skipped_messages_are_fetched_again_or_declared_lost(clock, kept, lost):
-    taken, declared = [], []
-
-    async def take(message, _arrival_ns):
-        taken.append(message.sequence)
-
-    async def missing(subscription):
-        declared.append(subscription)
-
-    publishing = Publishing(Scripted(kept), clock, take, missing)
-    publishing.subscriptions[9] = Subscription(9, 100.0, 10**9, clock.boot_ns())
-    for sequence in (1, 4, 4, 5):
-        await publishing._handle(Message(9, sequence, 0, changes=[Row(11, 1, 1.0, 0, 0, 0)]), 0)
-    assert taken == [1, *sorted(kept), 4, 5]
-    assert declared == lost
-
-
-async def test_keep_alive_that_skips_a_number_tells_of_a_lost_message(clock):
-    declared = []
-
-    async def take(_message, _arrival_ns):
-        return
-
-    async def missing(subscription):
-        declared.append(subscription)
-
-    publishing = Publishing(Scripted(set()), clock, take, missing)
-    publishing.subscriptions[9] = Subscription(9, 100.0, 10**9, clock.boot_ns())
-    await publishing._handle(Message(9, 1, 0, changes=[Row(11, 1, 1.0, 0, 0, 0)]), 0)
-    await publishing._handle(Message(9, 2, 0, keep_alive=True), 0)
-    assert declared == []
-    await publishing._handle(Message(9, 3, 0, keep_alive=True), 0)
-    await publishing._handle(Message(9, 3, 0, keep_alive=True), 0)
-    assert declared == [9]
-
-
-async def test_missed_keep_alives_are_counted_on_the_boot_clock():
-    clock = ManualClock()
-    publishing = Publishing(Scripted(set()), clock, None, None)
-    publishing.subscriptions[9] = Subscription(9, 100.0, 2 * 10**9, clock.boot_ns())
-    clock.advance(2 * 10**9)
-    assert publishing.missed() == 0
-    clock.advance(10**9)
-    assert publishing.missed() == 1
-    clock.advance(4 * 10**9)
-    assert publishing.missed() == 3
-    publishing.busy = True
-    assert publishing.missed() == 0
-
-
-async def test_own_certificate_is_made_once(tmp_path, clock):
-    first, _ = opcua_trust.ensure_certificate(tmp_path, clock)
-    content = first.read_bytes()
-    assert opcua_trust.ensure_certificate(tmp_path, clock)[0].read_bytes() == content
 
 
 async def test_restarted_server_with_renumbered_namespace_is_found_again(make, sink, running, plant):

@@ -197,3 +197,9 @@ def test_leaf_is_cut_from_a_chain():
     press, authority = der(issue()[0]), der(issue("CA")[0])
     assert first_certificate(press + authority) == press
     assert first_certificate(b"") == b""
+
+
+def test_own_certificate_is_made_once(tmp_path, clock):
+    first, _ = ensure_certificate(tmp_path, clock)
+    content = first.read_bytes()
+    assert ensure_certificate(tmp_path, clock)[0].read_bytes() == content
