@@ -60,6 +60,7 @@ class Publication:
         self._again = was and catalogue.digest != self._present.digest
         self._remember(self._present.digest)
         self._present = catalogue
+        self._spooled.announce(catalogue)
         await self._pipeline.use(catalogue, numbered)
         self._unstored.set()
 

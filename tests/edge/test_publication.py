@@ -19,6 +19,10 @@ class Spooled:
     def __init__(self, refusals):
         self.refusals = refusals
         self.stored = asyncio.Event()
+        self.announced = []
+
+    def announce(self, catalogue):
+        self.announced.append(catalogue)
 
     async def use(self, _catalogue):
         if self.refusals:
@@ -41,6 +45,7 @@ async def test_a_catalogue_is_used_at_once_and_stored_when_the_disk_is_back(monk
     await published.use(CATALOGUE)
     assert not await published.store()
     assert (used, published.trouble.reason) == ([CATALOGUE], "STORE_FULL")
+    assert spooled.announced == [CATALOGUE]
     running = asyncio.create_task(published.run())
     async with asyncio.timeout(30):
         await spooled.stored.wait()

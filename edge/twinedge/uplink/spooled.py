@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -18,11 +19,12 @@ from twinsync.session.messages import Coarsen
 
 _log = structlog.get_logger(__name__)
 
-
 HISTORY_BYTES = 32 << 10
 """What has to wait before it is set apart as history: four seconds of a link of 64 kbit/s."""
 HISTORY_AGE_NS = 60 * SECOND_NS
 """How old the oldest of it has to be: links that come and go do not make a boot each."""
+REPLACED_MAX = 4096
+"""Catalogues of this run that are known to be past; one that was forgotten is taken for a new one."""
 
 
 class SpooledItems:
@@ -44,7 +46,19 @@ class SpooledItems:
         self._clock_quality = clock_quality
         self._rng_bytes = rng_bytes
         self._present: Catalogue | None = None
+        self._newest: Catalogue | None = None
+        self._replaced: dict[bytes, None] = {}
+        self._named: frozenset[bytes] = frozenset()
         self._boot = b""
+
+    def announce(self, catalogue: Catalogue) -> None:
+        """What is measured from now on is of this catalogue; `use` makes it durable."""
+        if self._newest is not None:
+            self._replaced[self._newest.digest] = None
+        self._replaced.pop(catalogue.digest, None)
+        self._newest = catalogue
+        if len(self._replaced) > REPLACED_MAX:
+            del self._replaced[next(iter(self._replaced))]
 
     async def use(self, catalogue: Catalogue) -> None:
         """Makes a catalogue the present one: durable, and the last of the schemas a session opens with."""
@@ -84,9 +98,14 @@ class SpooledItems:
             self._boot = boots[-1].id
             named = {boot.id for boot in boots}
             ranges = [one for one in ranges if one.boot in named]
+        if self._newest is not None and self._newest is not self._present:
+            with suppress(StorageError):  # a disk that refuses it holds no block of it either
+                spool.put_catalogue(self._newest)
+                self._present = self._newest
         if self._present is not None:
             present = self._present.digest
             schemas = [*(digest for digest in schemas if digest != present), present]
+        self._named = frozenset(schemas)
         return HelloFacts(tuple(boots), tuple(ranges), self._clock_quality(), tuple(schemas))
 
     async def unsent(self, after: Sequence[Mark], bytes_max: int, items_max: int) -> Sequence[Item]:
@@ -116,7 +135,13 @@ class SpooledItems:
         await self._storage.call(_rewind, marks)
 
     async def catalogue(self, digest: bytes) -> Catalogue | None:
-        """See `SpoolPort.catalogue`."""
+        """See `SpoolPort.catalogue`; raises UnreachableError BOOT_CHANGED for one that must not be told of last.
+
+        Telemetry waits longer for its commit than states do, so that a block of a catalogue that was replaced may come
+        behind the first one of the next. Told of in the open session it would be the present one to the coordinator.
+        """
+        if digest in self._replaced and digest not in self._named:
+            raise UnreachableError("BOOT_CHANGED", "the session opens anew, to name an earlier catalogue as such")
         return await self._storage.call(Spool.catalogue, digest)
 
     async def coarsen(self, wish: Coarsen) -> None:

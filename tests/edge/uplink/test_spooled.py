@@ -14,8 +14,8 @@ from twincloud.ingest.limits import IngestLimits
 from twinedge.storage import Storage
 from twinedge.uplink.spooled import SpooledItems
 from twinmodel.clock import ClockQuality
-from twinmodel.errors import StorageError
-from twinmodel.signal import Stream
+from twinmodel.errors import StorageError, UnreachableError
+from twinmodel.signal import Catalogue, Kind, Signal, Stream
 from twinsync import limits
 from twinsync.item import Mark
 from twinsync.session import ServerLimits
@@ -187,3 +187,23 @@ async def test_any_number_of_starts_without_a_link_is_proved_in_several_sessions
             await storage.close()
             assert coordinator.store.heads[GATEWAY] == present
     assert {(boot, stream, seq) for boot, stream, seq in coordinator.store.history} >= set(bench.stored)
+
+
+async def test_a_catalogue_that_was_replaced_is_told_of_by_a_hello_that_names_the_present_one_last(tmp_path):
+    bench = Bench(tmp_path / "state")
+    storage = await Storage.open(lambda: bench.open(1 << 22))
+    items = SpooledItems(storage, lambda: ClockQuality.SYNCED)
+    first, second = (Catalogue((Signal(0, f"press.{name}", Kind.FLOAT),)) for name in "pq")
+    await items.use(Catalogue((Signal(0, "press.o", Kind.FLOAT),)))
+    await items.hello_facts()
+    # Both come within the window of telemetry: the block of the first is committed behind one of the second.
+    for catalogue in (first, second):
+        items.announce(catalogue)
+        await storage.call(lambda spool, kept=catalogue: spool.put_catalogue(kept))
+    assert await items.catalogue(second.digest) == second
+    with pytest.raises(UnreachableError, match="to name an earlier catalogue"):
+        await items.catalogue(first.digest)
+    assert (await items.hello_facts()).schemas[-1] == second.digest  # though `use` has not come to its end
+    items.announce(first)
+    assert await items.catalogue(first.digest) == first
+    await storage.close()
