@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import settings
 
+from tests.nodes import keep_nodes
 from tests.services import find_postgres, postgres_cluster, postgres_url
 
 __all__ = ["postgres_cluster", "postgres_url"]  # fixtures of all tests
+
+# Workers import some hundred modules each and start hundreds of programs: nothing of that is compiled more than once.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A busy machine is no reason to fail: no test asserts a time. Breadth is for the campaign.
 settings.register_profile("project", deadline=None, print_blob=True, max_examples=50)
@@ -118,6 +124,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_MISSING] = missing
     if missing and os.environ.get("CI") == "true":
         raise pytest.UsageError(f"CI=true and services are missing: {', '.join(sorted(missing))}; run `make services`")
+
+
+def pytest_collection_finish() -> None:
+    keep_nodes()
 
 
 def _place(item: pytest.Item) -> int:
