@@ -36,6 +36,24 @@ class CommandStep(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Commandable:
+    """What a gateway lets be commanded of one target; the gateway judges each command anew.
+
+    Attributes:
+        target: `device.point`, or `device.method`.
+        two_persons: class B, another person must approve it.
+        unit: of the value of a point.
+        low, high: within which a number must lie, None for no bound.
+    """
+
+    target: str
+    two_persons: bool
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """One thing a device is told to do; it belongs to the session it is sent in and never waits for another.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgpack
 
 from twinmodel.clock import MILLISECOND_NS
 from twinsync import limits
-from twinsync.command import Arguments, Command, CommandConfirmed, CommandKind, CommandState, CommandStep
+from twinsync.command import Arguments, Command, Commandable, CommandConfirmed, CommandKind, CommandState, CommandStep
 from twinsync.directive_wire import DETAIL_CHARS_MAX, check_name, reason_from_proto, refuse
 from twinsync.v1 import commands_pb2
 
@@ -86,6 +87,37 @@ def confirmed_from_proto(confirmed: commands_pb2.CommandConfirmed) -> CommandCon
     """That the end of a command is held."""
     check_name("command_confirmed.id", confirmed.id, chars_min=1)
     return CommandConfirmed(confirmed.id)
+
+
+def commandables_to_proto(commandables: Sequence[Commandable] | None) -> commands_pb2.Commandables | None:
+    """The wire's form of what may be commanded; None where nothing is told of it."""
+    if commandables is None:
+        return None
+    return commands_pb2.Commandables(
+        targets=[
+            commands_pb2.Commandable(
+                target=one.target, two_persons=one.two_persons, unit=one.unit, low=one.low, high=one.high
+            )
+            for one in commandables
+        ]
+    )
+
+
+def commandables_from_proto(message: commands_pb2.Commandables) -> tuple[Commandable, ...]:
+    """What may be commanded of a gateway."""
+    name = "heartbeat.commandables"
+    if len(message.targets) > limits.COMMANDABLES_MAX:
+        refuse(name, f"{len(message.targets)}, at most {limits.COMMANDABLES_MAX}")
+    found = []
+    for one in message.targets:
+        check_name(f"{name}.target", one.target, chars_min=1)
+        check_name(f"{name}.unit", one.unit)
+        low = one.low if one.HasField("low") else None
+        high = one.high if one.HasField("high") else None
+        if any(bound is not None and not math.isfinite(bound) for bound in (low, high)):
+            refuse(f"{name}.{one.target}", f"its range is {low} .. {high}")
+        found.append(Commandable(one.target, one.two_persons, one.unit, low, high))
+    return tuple(found)
 
 
 def _pack(arguments: Arguments) -> bytes:

@@ -16,6 +16,8 @@ from twinsync.command import Command, CommandConfirmed, CommandState
 from twinsync.command_wire import (
     command_from_proto,
     command_to_proto,
+    commandables_from_proto,
+    commandables_to_proto,
     confirmed_from_proto,
     step_from_proto,
     step_to_proto,
@@ -330,6 +332,7 @@ def _heartbeat_to_proto(heartbeat: Heartbeat) -> sync_pb2.Heartbeat:
         backlog_bytes=heartbeat.backlog_bytes,
         backlog_samples=heartbeat.backlog_samples,
         oldest_ns=heartbeat.oldest_ns,
+        commandables=commandables_to_proto(heartbeat.commandables),
     )
 
 
@@ -343,6 +346,7 @@ def _heartbeat_from_proto(heartbeat: sync_pb2.Heartbeat) -> Heartbeat:
         heartbeat.backlog_bytes,
         heartbeat.backlog_samples,
         heartbeat.oldest_ns,
+        commandables_from_proto(heartbeat.commandables) if heartbeat.HasField("commandables") else None,
     )
 
 

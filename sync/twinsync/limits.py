@@ -42,6 +42,7 @@ CONTENT_BYTES_MAX = 256 << 10
 ARGUMENTS_BYTES_MAX = 4096
 """Bytes of the arguments of a command, and of what is read back."""
 
+COMMANDABLES_MAX = 1000
 APPROVALS_MAX = 8
 """People who may approve one command."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
+from twincloud.storage.records import Beat
 from twincloud.storage.records_commands import CommandState as State
 from twincloud.storage.records_commands import Order
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, UnreachableError
-from twinsync.command import CommandKind, CommandState, CommandStep
+from twinsync.command import Commandable, CommandKind, CommandState, CommandStep
 
 
 def order(value=1200, prop="speed", *, kind=CommandKind.WRITE, target="", unit="", seconds=30, approvals=0, why="test"):
@@ -227,6 +228,40 @@ def test_approval_after_the_session_is_over_is_refused_and_the_sweep_ends_the_co
         store.approve_command(TWIN, made.id, by="bob", now_ns=NOW)
     assert store.sweep_commands(NOW) == 1
     assert of(store, made).reason == "COMMAND_SESSION_ENDED"
+
+
+def say(store, edge, *commandables):
+    assert store.heartbeats([Beat(KEY, edge.session, 0, 0, 0, (), NOW, commandables=commandables)]) == [None]
+
+
+def test_class_b_asks_for_another_person_at_once_because_the_gateway_has_said_so(store, edge):
+    say(store, edge, Commandable("plc0.speed", True, "1/min"))
+    made = issue(store)
+    assert (made.state, made.approvals) == (State.WAITING_APPROVAL, 1)
+    assert issue(store, approvals=2).approvals == 2
+    assert store.approve_command(TWIN, made.id, by="bob", now_ns=NOW).state == State.PENDING
+    say(store, edge, Commandable("plc0.speed", False, "1/min"))
+    assert issue(store).state == State.PENDING
+
+
+def test_what_the_gateway_does_not_let_be_commanded_or_is_beyond_its_range_is_refused_at_once(store, edge):
+    say(store, edge, Commandable("plc0.speed", False, "1/min", 0.0, 1500.0))
+    assert issue(store, value=1500).state == State.PENDING
+    with pytest.raises(InputError, match=r"COMMAND_OUT_OF_RANGE: plc0.speed takes 0 .. 1500 1/min; 1501 was sent"):
+        issue(store, value=1501)
+    with pytest.raises(InputError, match="COMMAND_OUT_OF_RANGE"):
+        issue(store, value=26.0, unit="1/s")
+    say(store, edge)
+    with pytest.raises(DeniedError, match="COMMAND_NOT_ALLOWED"):
+        issue(store)
+    tried = [one.reason for one in store.commands_of("acme").items]
+    assert tried == ["COMMAND_NOT_ALLOWED", "COMMAND_OUT_OF_RANGE", "COMMAND_OUT_OF_RANGE", ""]
+
+
+def test_gateway_that_has_said_nothing_in_this_session_judges_alone(store, edge):
+    say(store, edge, Commandable("plc0.speed", True, "1/min", 0.0, 1.0))
+    edge.connect(store)
+    assert issue(store, value=1501).state == State.PENDING
 
 
 def test_cancelling_ends_what_was_not_sent_and_nothing_else(store, edge):

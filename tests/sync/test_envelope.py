@@ -12,7 +12,7 @@ from twinmodel.clock import MILLISECOND_NS, ClockQuality
 from twinmodel.errors import InputError
 from twinmodel.signal import Catalogue, Signal, Stream
 from twinsync import limits
-from twinsync.command import Command, CommandConfirmed, CommandKind, CommandState, CommandStep
+from twinsync.command import Command, Commandable, CommandConfirmed, CommandKind, CommandState, CommandStep
 from twinsync.directive import Directive, DirectiveKind, DirectiveState, Outcome, Running
 from twinsync.envelope import down_from_proto, down_to_proto, up_from_proto, up_to_proto
 from twinsync.item import Block, Boot, Gap, Item, Mark, Range
@@ -59,7 +59,11 @@ hellos = st.builds(
     running,
     some_digests,
 )
-beats = st.builds(Heartbeat, st.integers(0, 2**64 - 1), times, running, seqs, seqs, times)
+bounds = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+commandables = st.none() | st.lists(
+    st.builds(Commandable, names, st.booleans(), names, bounds, bounds), max_size=3
+).map(tuple)
+beats = st.builds(Heartbeat, st.integers(0, 2**64 - 1), times, running, seqs, seqs, times, commandables)
 states = st.builds(
     DirectiveState, names, st.sampled_from(Outcome), reasons, names, st.one_of(st.just(b""), digests), times
 )
@@ -162,6 +166,9 @@ def test_a_catalogue_comes_back_equal():
         sync_pb2.Up(hello=sync_pb2.Hello(clock=1, agent_version="x" * 300)),
         sync_pb2.Up(heartbeat=sync_pb2.Heartbeat(backlog_bytes=2**64 - 1)),
         sync_pb2.Up(heartbeat=sync_pb2.Heartbeat(running=[{"twin": "t", "digest": b"x"}])),
+        sync_pb2.Up(heartbeat=sync_pb2.Heartbeat(commandables={"targets": [{"target": ""}]})),
+        sync_pb2.Up(heartbeat=sync_pb2.Heartbeat(commandables={"targets": [{"target": "a.b", "low": float("nan")}]})),
+        sync_pb2.Up(heartbeat=sync_pb2.Heartbeat(commandables={"targets": [{"target": "a.b"}] * 1001})),
         sync_pb2.Up(directive_state={"id": "", "outcome": 1}),
         sync_pb2.Up(directive_state={"id": "d", "outcome": 0}),
         sync_pb2.Up(directive_state={"id": "d", "outcome": 1, "reason": "x" * 65}),

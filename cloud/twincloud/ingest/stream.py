@@ -262,6 +262,7 @@ class GatewayStream:
             tuple(Running(r.twin, r.digest, r.name, r.tier, r.isolation) for r in heartbeat.running),
             now_ns,
             self._offset(now_ns - heartbeat.wall_ns),
+            heartbeat.commandables,
         )
         self._writer.note(self, beat)
 

@@ -30,7 +30,7 @@ from twincloud.storage.command_rows import (
     records_of,
 )
 from twincloud.storage.contract import Page, TwinKey
-from twincloud.storage.packing import pack, plain, unpack, unpack_binding
+from twincloud.storage.packing import pack, plain, unpack, unpack_binding, unpack_commandables
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import limited
 from twincloud.storage.readings import twin_row
@@ -38,7 +38,7 @@ from twincloud.storage.records_commands import OPEN, UNSENT, CommandRecord, Comm
 from twincloud.storage.schema_commands import commands as c
 from twincloud.storage.sessions import FORKED
 from twincloud.storage.stamps import under
-from twincloud.twins.commanding import Goal, check_limits, goal_of
+from twincloud.twins.commanding import Goal, approvals_for, check_limits, goal_of
 from twincloud.twins.lifecycle import State, check_changeable
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, TwinError, UnreachableError
@@ -69,7 +69,7 @@ class CommandStore(CommandPart):
                 row |= self._resolved_order(connection, key, twin, order)
                 self._start_clock(row["id"], order.for_ns)
                 return self._put(connection, row)
-        except (InputError, MissingError, ConflictError, UnreachableError) as error:
+        except (InputError, MissingError, ConflictError, DeniedError, UnreachableError) as error:
             if row:
                 self._keep_refused(row, error, now_ns)
             raise
@@ -160,8 +160,12 @@ class CommandStore(CommandPart):
             raise UnreachableError(
                 "GATEWAY_OFFLINE", f"gateway {twin['gateway']!r} has no open session: nothing was sent, nothing waits"
             )
+        told = unpack_commandables(gateway.commandables)
+        approvals = order.approvals if told is None else approvals_for(told, twin["gateway"], goal, order.approvals)
         arguments = pack(goal.arguments)
         return {
+            "approvals": approvals,
+            "state": CommandState.WAITING_APPROVAL if approvals else CommandState.PENDING,
             "property": goal.property, "target": goal.target, "arguments": arguments, "unit": goal.unit,
             "session": gateway.session,
         }  # fmt: skip
@@ -243,7 +247,7 @@ def _closed(row: Row, what: str) -> ConflictError:
     )
 
 
-_GATEWAY = select(t.gateways.c.session, t.gateways.c.connected, t.gateways.c.state).where(
+_GATEWAY = select(t.gateways.c.session, t.gateways.c.connected, t.gateways.c.state, t.gateways.c.commandables).where(
     t.gateways.c.id == bindparam("of_gateway")
 )
 _ONE = COMMAND.where(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgpack
 
 from twinmodel.signal import Catalogue, Kind, Signal, Stream, TwinBinding
+from twinsync.command import Commandable
 
 _UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -67,6 +68,18 @@ def unpack_ports(blob: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Inputs and outputs of `pack_ports`."""
     inputs, outputs = unpack(blob)
     return dict(inputs), dict(outputs)
+
+
+def pack_commandables(commandables: Iterable[Commandable]) -> bytes:
+    """What a gateway lets be commanded."""
+    return pack([[one.target, one.two_persons, one.unit, one.low, one.high] for one in commandables])
+
+
+def unpack_commandables(blob: bytes | None) -> dict[str, Commandable] | None:
+    """By target what `pack_commandables` packed; None where the gateway has not said it."""
+    if blob is None:
+        return None
+    return {fields[0]: Commandable(*fields) for fields in unpack(blob)}
 
 
 def _plain(binding: TwinBinding) -> list[object]:

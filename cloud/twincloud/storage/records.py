@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from twinmodel.clock import ClockQuality
 from twinmodel.signal import Batch, Stream
+from twinsync.command import Commandable
 from twinsync.item import Boot, Item, Mark
 
 T = TypeVar("T")
@@ -228,6 +229,7 @@ class Beat:
     Attributes:
         offset_ns: what the coordinator's clock is ahead of the gateway's, the way of the message included; None when
             it has not changed.
+        commandables: what may be commanded, None where nothing was said of it.
     """
 
     gateway: GatewayKey
@@ -238,6 +240,7 @@ class Beat:
     running: tuple[Running, ...]
     at_ns: int
     offset_ns: int | None = None
+    commandables: tuple[Commandable, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,8 @@ gateways = Table(
     Column("hello_schemas", LargeBinary, nullable=False, default=b"", server_default=""),
     big("last_block"),
     big("created_ns"),
+    # What may be commanded, as the gateway said in its session; NULL until then.
+    Column("commandables", LargeBinary, nullable=True),
     UniqueConstraint("tenant", "site", "gateway"),
 )
 

@@ -26,6 +26,7 @@ from twincloud.storage import schema as t
 from twincloud.storage.catalogues import CatalogueStore
 from twincloud.storage.contract import Beat, GatewayKey, Hello, Opened, Running
 from twincloud.storage.database import Row
+from twincloud.storage.packing import pack_commandables
 from twincloud.storage.part import News, check_session, gateway_row, record
 from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, StorageError, TwinError
 from twinmodel.signal import Stream
@@ -117,6 +118,9 @@ class SessionStore(CatalogueStore):
         if beat.offset_ns is not None:
             for statement in (_OFFSET, _BOOT_OFFSET):
                 self._database.write_many(connection, statement, [{"key": gateway_id, "new": beat.offset_ns}])
+        if beat.commandables is not None:
+            known = pack_commandables(beat.commandables)
+            self._database.write_many(connection, _UPDATE, [{"key": gateway_id, "commandables": known}])
         self._put_running(connection, beat.gateway, gateway_id, beat.running, beat.at_ns)
         return None
 
@@ -165,6 +169,7 @@ class SessionStore(CatalogueStore):
             "certificate_serial": hello.certificate_serial or row["certificate_serial"],
             "certificate_until_ns": hello.certificate_until_ns or row["certificate_until_ns"],
             "hello_schemas": b"".join(hello.schemas),
+            "commandables": None,
         }
         self._database.write_many(connection, _UPDATE, [granted])
         ids = self._put_boots(connection, gateway.tenant, row["id"], hello.boots)

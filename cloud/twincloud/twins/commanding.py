@@ -1,21 +1,22 @@
 """What a coordinator can tell of a command before it is sent: its target, the kind and the unit of its value.
 
-The rules of the device are at its gateway: allow-list, range, rate, class, interlocks. The gateway looks at everything
-again, and its word counts.
+The rules of the device are at its gateway: allow-list, range, rate, class, interlocks. Of these a gateway says in its
+session what may be commanded, its class and its range. It looks at everything again, and its word counts.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from twinmodel import units
 from twinmodel.definition.schema import PropertySpec
-from twinmodel.errors import ConflictError, InputError, MissingError
+from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError
 from twinmodel.profile.document import nearest
 from twinmodel.signal import Catalogue, Kind, Signal, TwinBinding
-from twinsync.command import Arguments, CommandKind, Value
+from twinsync.command import Arguments, Commandable, CommandKind, Value
 
 ARGUMENTS_MAX: Final = 32
 TEXT_MAX: Final = 1_024
@@ -109,6 +110,32 @@ def check_limits(spec: PropertySpec | None, goal: Goal) -> None:
                 hint="command a value within the limits of the definition",
                 field="value",
             )
+
+
+def approvals_for(told: Mapping[str, Commandable], gateway: str, goal: Goal, wanted: int) -> int:
+    """How many others must approve, by what the gateway says of the target: one at least for class B.
+
+    Args:
+        told: target -> what the gateway says of it.
+        gateway: its name, for messages.
+        goal: what is commanded.
+        wanted: how many approvals were asked for.
+
+    Raises:
+        DeniedError: COMMAND_NOT_ALLOWED.
+        InputError: COMMAND_OUT_OF_RANGE.
+    """
+    rule, value = told.get(goal.target), goal.arguments
+    if rule is None:
+        text = f"gateway {gateway!r} does not let {goal.target} be commanded"
+        raise DeniedError("COMMAND_NOT_ALLOWED", text)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = rule.low, rule.high
+        if (low is not None and value < low) or (high is not None and value > high):
+            ends = ["" if end is None else f"{end:g}" for end in (low, high)]
+            text = f"{goal.target} takes {f'{ends[0]} .. {ends[1]} {rule.unit}'.strip()}; {value:g} was sent"
+            raise InputError("COMMAND_OUT_OF_RANGE", text, field="value")
+    return max(wanted, int(rule.two_persons))
 
 
 def _call(catalogue: Catalogue, prop: str, target: str, arguments: Arguments, unit: str) -> Goal:

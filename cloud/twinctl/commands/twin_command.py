@@ -36,7 +36,11 @@ TRIES = 3
     "--deadline", default="30s", show_default=True, help="How long from now it may be written: 30s, 2min, 1h."
 )
 @click.option(
-    "--approvals", type=click.IntRange(0, 8), default=0, show_default=True, help="How many others must approve."
+    "--approvals",
+    type=click.IntRange(0, 8),
+    default=0,
+    show_default=True,
+    help="How many others must approve; class B needs one.",
 )
 @click.option("--why", default="", help="What for; it is kept with the command.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for what becomes of it.")
@@ -76,6 +80,9 @@ def command(
     path = f"{twin_path(site, name)}/commands"
     made = _issued(client, path, order)
     told = tell(made, 0)
+    if made["state"] == "WAITING_APPROVAL":
+        who = "another person" if made["approvals"] == 1 else f"{made['approvals']} other persons"
+        say(f"it waits for {who}: `twinctl command approve {site}/{name} {made['id']}`")
     if wait:
         made = _ended(client, f"{path}/{made['id']}", made, told, order["deadline_s"] + GRACE_S, SystemClock())
     # Talk and result on one terminal: the steps stand above already.

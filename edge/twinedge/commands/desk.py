@@ -24,10 +24,18 @@ from twinedge.commands.case import Case, Way
 from twinedge.commands.hold import Holder
 from twinedge.commands.ledger import Ledger
 from twinedge.commands.readings import Readings
-from twinedge.commands.rules import Rule
+from twinedge.commands.rules import Rule, commandables_of
 from twinmodel.clock import Clock
 from twinmodel.errors import ConflictError, StorageError, TwinError, UnreachableError
-from twinsync.command import Command, CommandConfirmed, CommandKind, CommandState, CommandStep, Value
+from twinsync.command import (
+    Command,
+    Commandable,
+    CommandConfirmed,
+    CommandKind,
+    CommandState,
+    CommandStep,
+    Value,
+)
 
 RECENT = 20
 RETRY_S = 5.0
@@ -68,6 +76,7 @@ class Desk:
         self._ledger, self._readings, self._clock = ledger, readings, clock
         self._machine, self._report, self._reach = machine, report, reach
         self._rules: Mapping[str, Rule] = {}
+        self._untold = True
         self._queue, self._longest_ns = 0, 0
         self._book: Book | None = None
         self._session = 0
@@ -85,6 +94,7 @@ class Desk:
 
     def use(self, rules: Mapping[str, Rule], *, queue: int, longest_ns: int) -> None:
         """Judges by these rules from now on; what is open under a rule that changed is neither begun nor held on."""
+        self._untold = self._untold or commandables_of(rules) != commandables_of(self._rules)
         self._rules, self._queue, self._longest_ns = rules, queue, longest_ns
         for case in self._open.values():
             if rules.get(case.target) != case.order.rule:
@@ -124,7 +134,13 @@ class Desk:
 
     def states(self) -> Sequence[CommandState]:
         """See `CommandPort.states`."""
+        self._untold = True  # asked for when a session begins, which knows nothing
         return [] if self._book is None else self._book.untold()
+
+    def commandables(self) -> tuple[Commandable, ...] | None:
+        """See `CommandPort.commandables`."""
+        untold, self._untold = self._untold, False
+        return commandables_of(self._rules) if untold else None
 
     def session_ended(self) -> None:
         """See `CommandPort.session_ended`."""

@@ -13,7 +13,7 @@ from twinmodel.profile.address import parse_type
 from twinmodel.profile.schema import FirmwareProfile, Method, MethodInput, Point, kind_of
 from twinmodel.profile.writes import parse_interlock, parse_rate
 from twinmodel.signal import Kind
-from twinsync.command import Value
+from twinsync.command import Commandable, Value
 
 TEXT_MAX = 250
 FRESH_NS = 10 * SECOND_NS
@@ -136,6 +136,19 @@ class Rule:
         return frozenset(own | {condition.signal for condition in self.conditions})
 
 
+def commandables_of(rules: Mapping[str, Rule]) -> tuple[Commandable, ...]:
+    """What the coordinator is told of rules, so that it asks for the right approvals at once."""
+    return tuple(
+        Commandable(
+            rule.target,
+            rule.two_persons,
+            "" if rule.value is None else rule.value.unit,
+            *(None if math.isnan(end) else end for end in _ends(rule.value)),
+        )
+        for rule in rules.values()
+    )
+
+
 def rules_of(loaded: LoadedSite, age_ns: Age) -> dict[str, Rule]:
     """The rules of everything that site.yaml allows; target -> rule."""
     found: dict[str, Rule] = {}
@@ -150,6 +163,10 @@ def rules_of(loaded: LoadedSite, age_ns: Age) -> dict[str, Rule]:
         elif method is not None:
             found[target] = _with_site(loaded, _of_method(profile, device, name, method, age_ns), age_ns)
     return found
+
+
+def _ends(bound: Bound | None) -> tuple[float, float]:
+    return (math.nan, math.nan) if bound is None else (bound.low, bound.high)
 
 
 def _of_point(profile: FirmwareProfile, device: str, name: str, point: Point, age_ns: Age) -> Rule:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from twinmodel.clock import ClockQuality
 from twinmodel.signal import Catalogue
-from twinsync.command import Command, CommandConfirmed, CommandState
+from twinsync.command import Command, Commandable, CommandConfirmed, CommandState
 from twinsync.directive import Directive, DirectiveState, Running
 from twinsync.item import Boot, Item, Mark, Range
 from twinsync.session.messages import Coarsen
@@ -115,6 +115,10 @@ class CommandPort(Protocol):
 
     def states(self) -> Sequence[CommandState]:
         """Ends the coordinator may not have yet, oldest first; they are told at the start of each session."""
+        ...
+
+    def commandables(self) -> tuple[Commandable, ...] | None:
+        """What may be commanded, once after each call of `states` and where it changed since; else None."""
         ...
 
     def session_ended(self) -> None:

@@ -334,10 +334,10 @@ class Uplink:
                 self._tally.found(self._clock.wall_ns(), self._address)
                 await self._spool.confirm_boot()
                 self._reports.clear()
-                for state in self._downlink.states():
+                told: list[Up] = [*self._downlink.states(), *(self._commands.states() if self._commands else ())]
+                for state in told:
                     await self._write(call, state)
-                for step in self._commands.states() if self._commands is not None else ():
-                    await self._write(call, step)
+                await self._beat(call, action.session)
         return []
 
     async def _send_catalogue(self, call: _Call, digest: bytes) -> None:
@@ -349,9 +349,9 @@ class Uplink:
 
     async def _beat(self, call: _Call, session: int) -> None:
         backlog = await self._spool.backlog()
-        running = self._downlink.running()
-        beat = Heartbeat(session, self._clock.wall_ns(), running, backlog.bytes, backlog.samples, backlog.oldest_ns)
-        await self._write(call, beat)
+        left = backlog.bytes, backlog.samples, backlog.oldest_ns
+        news = None if self._commands is None else self._commands.commandables()
+        await self._write(call, Heartbeat(session, self._clock.wall_ns(), self._downlink.running(), *left, news))
 
     async def _write(self, call: _Call, message: Up) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT_S):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from twinmodel.clock import ClockQuality
 from twinmodel.signal import Catalogue, Stream
-from twinsync.command import Command, CommandConfirmed, CommandState
+from twinsync.command import Command, Commandable, CommandConfirmed, CommandState
 from twinsync.directive import Directive, DirectiveState, Running
 from twinsync.item import Block, Boot, Item, Mark, Range
 
@@ -176,7 +176,11 @@ class Coarsen:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A sign of life; from the gateway with what runs and what waits."""
+    """A sign of life; from the gateway with what runs and what waits.
+
+    Attributes:
+        commandables: what may be commanded, where that is news; None for none.
+    """
 
     session: int
     wall_ns: int
@@ -184,6 +188,7 @@ class Heartbeat:
     backlog_bytes: int = 0
     backlog_samples: int = 0
     oldest_ns: int = 0
+    commandables: tuple[Commandable, ...] | None = None
 
 
 Up = Hello | Catalogue | Items | Part | DirectiveState | Heartbeat | CommandState

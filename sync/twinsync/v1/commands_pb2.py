@@ -24,21 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atwinsync/v1/commands.proto\x12\x0btwinsync.v1\"\xb6\x01\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.twinsync.v1.CommandKind\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x11\n\targuments\x18\x05 \x01(\x0c\x12\x0f\n\x07left_ms\x18\x06 \x01(\x04\x12\x11\n\tissued_ns\x18\x07 \x01(\x10\x12\n\n\x02\x62y\x18\x08 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\t \x03(\t\"\x84\x01\n\x0c\x43ommandState\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x04step\x18\x02 \x01(\x0e\x32\x18.twinsync.v1.CommandStep\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x11\n\tread_back\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ns\x18\x06 \x01(\x10\"\x1e\n\x10\x43ommandConfirmed\x12\n\n\x02id\x18\x01 \x01(\t*q\n\x0b\x43ommandKind\x12\x1c\n\x18\x43OMMAND_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMMAND_KIND_WRITE\x10\x01\x12\x15\n\x11\x43OMMAND_KIND_CALL\x10\x02\x12\x15\n\x11\x43OMMAND_KIND_HOLD\x10\x03*\x95\x01\n\x0b\x43ommandStep\x12\x1c\n\x18\x43OMMAND_STEP_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMMAND_STEP_ACCEPTED\x10\x01\x12\x1a\n\x16\x43OMMAND_STEP_SUCCEEDED\x10\x02\x12\x17\n\x13\x43OMMAND_STEP_FAILED\x10\x03\x12\x18\n\x14\x43OMMAND_STEP_UNKNOWN\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atwinsync/v1/commands.proto\x12\x0btwinsync.v1\"\xb6\x01\n\x07\x43ommand\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12&\n\x04kind\x18\x03 \x01(\x0e\x32\x18.twinsync.v1.CommandKind\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x11\n\targuments\x18\x05 \x01(\x0c\x12\x0f\n\x07left_ms\x18\x06 \x01(\x04\x12\x11\n\tissued_ns\x18\x07 \x01(\x10\x12\n\n\x02\x62y\x18\x08 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\t \x03(\t\"\x84\x01\n\x0c\x43ommandState\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x04step\x18\x02 \x01(\x0e\x32\x18.twinsync.v1.CommandStep\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x11\n\tread_back\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ns\x18\x06 \x01(\x10\"v\n\x0b\x43ommandable\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x13\n\x0btwo_persons\x18\x02 \x01(\x08\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12\x10\n\x03low\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04high\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_lowB\x07\n\x05_high\"9\n\x0c\x43ommandables\x12)\n\x07targets\x18\x01 \x03(\x0b\x32\x18.twinsync.v1.Commandable\"\x1e\n\x10\x43ommandConfirmed\x12\n\n\x02id\x18\x01 \x01(\t*q\n\x0b\x43ommandKind\x12\x1c\n\x18\x43OMMAND_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OMMAND_KIND_WRITE\x10\x01\x12\x15\n\x11\x43OMMAND_KIND_CALL\x10\x02\x12\x15\n\x11\x43OMMAND_KIND_HOLD\x10\x03*\x95\x01\n\x0b\x43ommandStep\x12\x1c\n\x18\x43OMMAND_STEP_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43OMMAND_STEP_ACCEPTED\x10\x01\x12\x1a\n\x16\x43OMMAND_STEP_SUCCEEDED\x10\x02\x12\x17\n\x13\x43OMMAND_STEP_FAILED\x10\x03\x12\x18\n\x14\x43OMMAND_STEP_UNKNOWN\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twinsync.v1.commands_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMMANDKIND']._serialized_start=395
-  _globals['_COMMANDKIND']._serialized_end=508
-  _globals['_COMMANDSTEP']._serialized_start=511
-  _globals['_COMMANDSTEP']._serialized_end=660
+  _globals['_COMMANDKIND']._serialized_start=574
+  _globals['_COMMANDKIND']._serialized_end=687
+  _globals['_COMMANDSTEP']._serialized_start=690
+  _globals['_COMMANDSTEP']._serialized_end=839
   _globals['_COMMAND']._serialized_start=44
   _globals['_COMMAND']._serialized_end=226
   _globals['_COMMANDSTATE']._serialized_start=229
   _globals['_COMMANDSTATE']._serialized_end=361
-  _globals['_COMMANDCONFIRMED']._serialized_start=363
-  _globals['_COMMANDCONFIRMED']._serialized_end=393
+  _globals['_COMMANDABLE']._serialized_start=363
+  _globals['_COMMANDABLE']._serialized_end=481
+  _globals['_COMMANDABLES']._serialized_start=483
+  _globals['_COMMANDABLES']._serialized_end=540
+  _globals['_COMMANDCONFIRMED']._serialized_start=542
+  _globals['_COMMANDCONFIRMED']._serialized_end=572
 # @@protoc_insertion_point(module_scope)

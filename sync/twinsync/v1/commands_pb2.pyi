@@ -150,6 +150,63 @@ class CommandState(google.protobuf.message.Message):
 global___CommandState = CommandState
 
 @typing.final
+class Commandable(google.protobuf.message.Message):
+    """What a gateway lets be commanded of one target, so that the coordinator asks for the right approvals at once. The
+    gateway judges each command anew.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: builtins.int
+    TWO_PERSONS_FIELD_NUMBER: builtins.int
+    UNIT_FIELD_NUMBER: builtins.int
+    LOW_FIELD_NUMBER: builtins.int
+    HIGH_FIELD_NUMBER: builtins.int
+    target: builtins.str
+    """`device.point`, or `device.method`."""
+    two_persons: builtins.bool
+    """Class B: another person must approve it."""
+    unit: builtins.str
+    """Of a point: the unit of its value, and within which a number must lie."""
+    low: builtins.float
+    high: builtins.float
+    def __init__(
+        self,
+        *,
+        target: builtins.str = ...,
+        two_persons: builtins.bool = ...,
+        unit: builtins.str = ...,
+        low: builtins.float | None = ...,
+        high: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low", "target", b"target", "two_persons", b"two_persons", "unit", b"unit"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_high", b"_high"]) -> typing.Literal["high"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_low", b"_low"]) -> typing.Literal["low"] | None: ...
+
+global___Commandable = Commandable
+
+@typing.final
+class Commandables(google.protobuf.message.Message):
+    """All targets that may be commanded; it takes the place of what was told before."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TARGETS_FIELD_NUMBER: builtins.int
+    @property
+    def targets(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Commandable]: ...
+    def __init__(
+        self,
+        *,
+        targets: collections.abc.Iterable[global___Commandable] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["targets", b"targets"]) -> None: ...
+
+global___Commandables = Commandables
+
+@typing.final
 class CommandConfirmed(google.protobuf.message.Message):
     """The coordinator holds the end of a command."""
 

@@ -398,6 +398,7 @@ class Heartbeat(google.protobuf.message.Message):
     BACKLOG_BYTES_FIELD_NUMBER: builtins.int
     BACKLOG_SAMPLES_FIELD_NUMBER: builtins.int
     OLDEST_NS_FIELD_NUMBER: builtins.int
+    COMMANDABLES_FIELD_NUMBER: builtins.int
     session: builtins.int
     wall_ns: builtins.int
     backlog_bytes: builtins.int
@@ -408,6 +409,10 @@ class Heartbeat(google.protobuf.message.Message):
     def running(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[twinsync.v1.directives_pb2.Running]:
         """From the gateway: the models that run, so that the coordinator's view heals."""
 
+    @property
+    def commandables(self) -> twinsync.v1.commands_pb2.Commandables:
+        """From the gateway: what may be commanded, with the first one of a session and where it changed."""
+
     def __init__(
         self,
         *,
@@ -417,8 +422,10 @@ class Heartbeat(google.protobuf.message.Message):
         backlog_bytes: builtins.int = ...,
         backlog_samples: builtins.int = ...,
         oldest_ns: builtins.int = ...,
+        commandables: twinsync.v1.commands_pb2.Commandables | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backlog_bytes", b"backlog_bytes", "backlog_samples", b"backlog_samples", "oldest_ns", b"oldest_ns", "running", b"running", "session", b"session", "wall_ns", b"wall_ns"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["commandables", b"commandables"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backlog_bytes", b"backlog_bytes", "backlog_samples", b"backlog_samples", "commandables", b"commandables", "oldest_ns", b"oldest_ns", "running", b"running", "session", b"session", "wall_ns", b"wall_ns"]) -> None: ...
 
 global___Heartbeat = Heartbeat
 

@@ -48,6 +48,7 @@ class MemoryStore:
         self.artifacts: dict[tuple[str, str], bytes] = {}
         self.wanted: list[Wish] = []
         self.beats = 0
+        self.commandables = []
         self.beat_writes = 0
         self.groups: list[list[GatewayKey]] = []
         self.backlog_samples = 0
@@ -151,6 +152,7 @@ class MemoryStore:
             if self.failure is not None:
                 raise self.failure
             self.beats += len(beats)
+            self.commandables += [beat.commandables for beat in beats if beat.commandables is not None]
             self.beat_writes += 1
             answers = []
             for beat in beats:

@@ -1,4 +1,4 @@
-"""The steps of alarms for people on site: newest first, bounded, readable beside an agent, without one, after a crash."""
+"""Steps of alarms for people on site: newest first, bounded, readable beside an agent, without one, after a crash."""
 
 from __future__ import annotations
 

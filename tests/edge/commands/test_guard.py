@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.edge.commands.test_guard_machine import Facts
 from twinedge.commands import guard
+from twinedge.commands.desk import Desk
 from twinedge.commands.guard import Reading
+from twinedge.commands.ledger import Ledger
 from twinedge.commands.rules import Bound, Condition, Rule
-from twinmodel.clock import SECOND_NS
+from twinmodel.clock import SECOND_NS, SystemClock
 from twinmodel.errors import TwinError
 from twinmodel.quality import QualityReason, bad, uncertain
 from twinmodel.signal import Kind
-from twinsync.command import Command, CommandKind
+from twinsync.command import Command, Commandable, CommandKind
 
 S = SECOND_NS
 NOW = 100 * S
@@ -127,3 +131,17 @@ def test_a_refusal_carries_value_and_limit():
         guard.admit({"d.x": RULE}, command(99.0), facts(), NOW, 60 * S)
     assert (refused.value.facts["value"], refused.value.facts["limit"]) == ("99.0", "0 .. 10 bar")
     assert refused.value.message == "d.x takes 0 .. 10 bar; 99 was sent"
+
+
+def test_coordinator_is_told_of_class_unit_and_range_and_again_only_where_that_changed():
+    desk = Desk(Ledger(Path("/nonexistent")), Facts(), SystemClock(), machine="", report=print, reach=print)
+    desk._readings = SimpleNamespace(want=lambda _signals: None)
+    desk.use({"d.x": RULE, "d.m": CALL}, queue=1, longest_ns=S)
+    told = (Commandable("d.x", False, "bar", 0.0, 10.0), Commandable("d.m", True))
+    assert (desk.commandables(), desk.commandables()) == (told, None)
+    desk.use({"d.x": replace(RULE, step=2.0), "d.m": CALL}, queue=1, longest_ns=S)
+    assert desk.commandables() is None, "the step is no concern of the coordinator's"
+    desk.use({"d.x": replace(RULE, two_persons=True)}, queue=1, longest_ns=S)
+    assert desk.commandables() == (Commandable("d.x", True, "bar", 0.0, 10.0),)
+    desk.states()
+    assert desk.commandables() is not None, "another session has begun"

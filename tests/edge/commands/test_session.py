@@ -18,7 +18,7 @@ from twinmodel.clock import MILLISECOND_NS, SECOND_NS, SystemClock
 from twinsim.image.device import ProfileDevice
 from twinsim.serve.modbus_profile import serve_registers
 from twinsync.backoff import Backoff
-from twinsync.command import Command, CommandKind, CommandStep
+from twinsync.command import Command, Commandable, CommandKind, CommandStep
 
 ALLOW = "commands: {allow: [press.setpoint]}\n"
 
@@ -103,6 +103,8 @@ async def test_a_command_of_a_session_is_done_and_its_end_confirmed(gateway):
         await until(lambda: [s.step for s in center.orders.steps] == [CommandStep.ACCEPTED, CommandStep.SUCCEEDED])
         assert (center.orders.steps[-1].read_back, device.image.value("setpoint")) == (33.5, 33.5)
         await until(lambda: not plant.desk.states())
+        await until(lambda: center.store.commandables)
+        assert center.store.commandables == [(Commandable("press.setpoint", False, "degC", 10.0, 60.0),)]
         center.send("c2", "press.setpoint", 99.0)
         await until(lambda: center.orders.steps[-1].id == "c2")
         assert center.orders.steps[-1].reason == "COMMAND_OUT_OF_RANGE"
