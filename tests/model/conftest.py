@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from twinmodel.estimator import Estimator
 from twinmodel.kernel import warmup
 from twinmodel.package.archive import load
 from twinmodel.package.build import build
@@ -149,3 +150,8 @@ def compiled(kernel_cache):
     """Both kernels, compiled."""
     warmup.warm(kernel_cache)
     return {family: warmup.compiled(family) for family in warmup.FAMILIES}
+
+
+@pytest.fixture
+def jit(packages, kernel_cache, compiled):
+    return lambda name: Estimator(packages[name], tier="vm", cache_dir=kernel_cache)
