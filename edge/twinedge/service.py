@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import SystemRandom
 
 import structlog
 
 from twinedge.agent import Agent, Options
+from twinedge.resolver import THREADS, AgentLoop
 from twinmodel.clock import SystemClock
 from twinmodel.logs import configure_logs
 from twinmodel.process import notify
@@ -26,12 +28,14 @@ def serve(config: Path, state: Path, *, kernel_cache: Path | None, offline: bool
     os.umask(0o077)
     # Connection errors of these libraries are told once by the drivers, with the device's name.
     configure_logs(silent=("asyncua", "pymodbus", "mqtt"))
-    asyncio.run(_serve(Options(config, state, kernel_cache, offline=offline), ready_file))
+    with asyncio.Runner(loop_factory=AgentLoop) as runner:
+        runner.run(_serve(Options(config, state, kernel_cache, offline=offline), ready_file))
 
 
 async def _serve(options: Options, ready_file: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="agent"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     agent = Agent(options, SystemClock(), SystemRandom())

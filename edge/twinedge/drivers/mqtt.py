@@ -31,6 +31,7 @@ from twinedge.drivers.mqtt_write import Publisher
 from twinedge.drivers.sparkplug import SparkplugHost
 from twinedge.ports import Delivery, DriverHealth, NotAcquired, Sink
 from twinedge.refusals import leaf, other_version
+from twinedge.resolver import find
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.quality import QualityReason, bad
 from twinmodel.signal import Signal
@@ -121,6 +122,7 @@ class MqttDriver:
         ended = ("DEVICE_UNREACHABLE", "the broker closed the connection")
         connection: Connection | None = None
         try:
+            await find(self._place.host, self._place.port)
             connection = Connection(self._client())
             async with connection.client:
                 entered = True

@@ -29,6 +29,7 @@ from twinedge.northbound.mqtt_sweep import retained
 from twinedge.northbound.ports import Surroundings
 from twinedge.northbound.share import Share
 from twinedge.refusals import hint_of, leaf, other_version
+from twinedge.resolver import find
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import DeniedError, TwinError, UnreachableError
 from twinsync.backoff import Backoff
@@ -102,6 +103,7 @@ class MqttNorthbound:
 
     async def _attempt(self) -> None:
         """Connects and publishes until the connection ends or the task is cancelled."""
+        await find(self._place.host, self._place.port)
         client, entered = self._client(), False
         try:
             async with client:
