@@ -117,9 +117,7 @@ class Writer:
     def note(self, sender: Sender, beat: Beat) -> None:
         """Takes a heartbeat; only the newest one of a gateway is kept, and written within `beat_s`."""
         _, older = self._beats.get(beat.gateway, (sender, beat))
-        if beat.offset_ns is None and older.session == beat.session:
-            beat = replace(beat, offset_ns=older.offset_ns)
-        self._beats[beat.gateway] = (sender, beat)
+        self._beats[beat.gateway] = (sender, _with_news_of(older, beat))
         self._beaten.set()
 
     def credit(self) -> Credit:
@@ -230,7 +228,9 @@ class Writer:
                 answers = await loop.run_in_executor(thread, self._store.heartbeats, [beat for _, beat in told])
             except TwinError as error:
                 self._note_failure(error)
-                self._beats = beats | self._beats
+                for key, unwritten in beats.items():
+                    newest, newer = self._beats.get(key, unwritten)
+                    self._beats[key] = (newest, _with_news_of(unwritten[1], newer))
                 continue
             # As in `_commit`; a heartbeat that trips a bug would do so again.
             except Exception:  # noqa: BLE001 - see above; it is logged
@@ -274,3 +274,14 @@ class Writer:
         if self._failing:
             self._failing = False
             _log.info("store takes commits again")
+
+
+def _with_news_of(older: Beat, beat: Beat) -> Beat:
+    """A heartbeat that takes the place of an older one, with what only that one said of the same session."""
+    if older.session != beat.session:
+        return beat
+    return replace(
+        beat,
+        offset_ns=older.offset_ns if beat.offset_ns is None else beat.offset_ns,
+        commandables=older.commandables if beat.commandables is None else beat.commandables,
+    )

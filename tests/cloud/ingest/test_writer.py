@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +14,7 @@ from twincloud.ingest.writer import Ticket, Writer
 from twincloud.storage.contract import Beat, GatewayKey
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import StorageError
+from twinsync.command import Commandable
 from twinsync.session.server import Refused, Stored
 
 
@@ -161,6 +163,20 @@ async def test_heartbeats_of_a_while_are_written_together_and_only_the_newest_of
         await until(lambda: bench.store.backlog_samples == 9)
     assert bench.store.beat_writes == 2
     assert bench.store.groups == []
+
+
+async def test_what_only_an_earlier_heartbeat_of_the_session_said_is_written_with_the_newest(bench):
+    stream, said = bench.streams[0], (Commandable("d.x", True),)
+    bench.store.failure = StorageError("STORE_FULL", "no space left")
+    with capture_logs() as logs:
+        async with running(bench.writer.run()):
+            bench.writer.note(stream, replace(stream.beat(1), commandables=said, offset_ns=5))
+            bench.writer.note(stream, stream.beat(2))
+            await until(lambda: logs)
+            bench.writer.note(stream, stream.beat(3))
+            bench.store.failure = None
+            await until(lambda: bench.store.backlog_samples == 3)
+    assert bench.store.commandables == [said]
 
 
 async def test_a_superseded_writer_finds_out_by_its_heartbeat(bench):
