@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from structlog.testing import capture_logs
 
-from tests.edge.alarms.test_watcher import HIGH, Agent, running
+from tests.edge.alarms.watched import HIGH, Agent, running
 from twinedge.alarms import journal
 from twinedge.alarms.journal import BEFORE, FILE, Journal, read_journal
 from twinedge.cli import cli

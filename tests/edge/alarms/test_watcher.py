@@ -4,118 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager, suppress
-from types import SimpleNamespace
+from contextlib import suppress
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from structlog.testing import capture_logs
 
-from twinedge.alarms import devices, memory
-from twinedge.alarms.watcher import Alarms
+from tests.edge.alarms.watched import HIGH, Agent, directive, running
+from twinedge.alarms import memory
 from twinedge.cli_alarm import alarm_group
-from twinedge.config.catalogue import build_catalogue
 from twinedge.control import SOCKET, ControlServer
-from twinedge.gate.gate import Gate
-from twinedge.gate.rules import Rules
-from twinedge.lanes import Lanes, windows_of
-from twinedge.pipeline import Pipeline
-from twinedge.ports import Delivery, DeviceAlarm
-from twinedge.replays import Replays
-from twinmodel.alarms.records import decode
-from twinmodel.clock import SECOND_NS, ManualClock
-from twinmodel.errors import ConflictError, StorageError, UnreachableError
-from twinmodel.signal import ALARMS_SIGNAL, Batch, Kind, Stream
-from twinsync.directive import Directive, DirectiveKind
-
-HIGH = "tank-high: {on: press.level, high: 9.5}"
-
-
-class Runner:
-    """A twin whose model says what the test wants."""
-
-    def __init__(self):
-        self.wiring = SimpleNamespace(twin="tank-1")
-        self.slot = SimpleNamespace(current=lambda: SimpleNamespace(outputs=[SimpleNamespace(name="level")]))
-        self.last = None
-
-    def says(self, *, drifting=False, isolation="", left=(), off=0.0):
-        said = SimpleNamespace(verdict=isolation) if isolation else None
-        self.last = SimpleNamespace(
-            drifting=drifting, isolation=said, left=left, t_ns=1, innovation=np.array([off]), spread=np.array([0.5])
-        )
-
-
-class Press:
-    """A driver whose device raises alarms itself, and may be told that they were seen."""
-
-    name = "opcua press"
-
-    def __init__(self):
-        self.says = []
-        self.told = []
-        self.answer = None
-
-    def answers(self, _device):
-        return self.answer is not None
-
-    async def acknowledge(self, device, condition, comment):
-        self.told.append((device, condition, comment))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def health(self):
-        return []
-
-    def take_alarms(self):
-        said, self.says = self.says, []
-        return said
-
-
-class Agent:
-    """As much of an agent as alarms need; `stored` is what was committed."""
-
-    def __init__(self, loaded, tmp_path, clock=None):
-        self.clock = clock or ManualClock(boot_ns=100 * SECOND_NS)
-        self.loaded, self.catalogue = loaded, build_catalogue(loaded)
-        self.runner, self.press = Runner(), Press()
-        self.stored = []
-        lanes = Lanes(windows_of(SECOND_NS, 10 * SECOND_NS))
-        gate = Gate(Rules.none(len(self.catalogue)), self.clock)
-        self.pipeline = Pipeline(Replays([]), gate, lanes, [], self.commit, self.clock)
-        self.alarms = Alarms(
-            loaded, tmp_path, self.clock,
-            record=self.pipeline.record, drivers=lambda: [self.press], runners=lambda: [self.runner],
-        )  # fmt: skip
-        self.pipeline.watchers.append(self.alarms)
-
-    async def commit(self, flush, catalogue):
-        for stream, batches in flush.parts:
-            for batch in batches:
-                if stream is Stream.ALARM:
-                    assert {catalogue.signals[s].name for s in batch.signal.tolist()} == {ALARMS_SIGNAL}
-                    self.stored += zip(batch.t_ns.tolist(), map(decode, batch.value.tolist()), strict=True)
-
-    async def say(self, *values):
-        """Values of the level, through the pipeline; returns what is stored of alarms without any wait."""
-        signal, t_ns = self.catalogue.by_name["press.level"].id, self.clock.wall_ns()
-        count = len(values)
-        batch = Batch.of(Kind.FLOAT, [signal] * count, values, [0] * count, [t_ns] * count)
-        await self.pipeline.put(Delivery("press", (batch,), urgent=True))
-        return await self.taken()
-
-    async def taken(self):
-        await self.pipeline.commit(everything=False)
-        stored, self.stored = self.stored, []
-        return stored
-
-    async def wait(self, seconds):
-        for _ in range(round(seconds * 4)):
-            self.clock.advance(SECOND_NS // 4)
-            self.alarms.tick()
-        return await self.taken()
+from twinmodel.errors import ConflictError, StorageError
 
 
 @pytest.fixture
@@ -123,23 +22,6 @@ async def agent(site, tmp_path):
     made = Agent(site([HIGH]), tmp_path)
     await made.pipeline.use(made.catalogue)
     return made
-
-
-def directive(alarm, **body):
-    content = json.dumps(body).encode()
-    return Directive("1", DirectiveKind.ALARM, f"@alarm/{alarm}", 1, b"", 0, "", 0, content)
-
-
-@asynccontextmanager
-async def running(alarms):
-    task = asyncio.create_task(alarms.run())
-    await asyncio.sleep(0)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_alarm_is_stored_with_the_commit_that_follows_its_sample(agent):
@@ -286,146 +168,6 @@ async def test_shell_lists_acknowledges_and_shelves(agent, tmp_path):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def test_alarm_of_a_device_is_followed_acknowledged_here_and_kept_over_a_restart(site, tmp_path):
-    loaded = site([])
-    loaded.site.devices["press"] = loaded.site.devices["press"].model_copy(update={"alarms": True})
-    agent = Agent(loaded, tmp_path)
-    await agent.pipeline.use(agent.catalogue)
-
-    def says(*, active, acked=False):
-        t_ns = agent.clock.wall_ns()
-        agent.press.says.append(DeviceAlarm("press", "Press.Over heat", active, acked, 850, "oil is at {value}", t_ns))
-
-    says(active=True)
-    ((_, record),) = await agent.wait(0.25)
-    assert (record.alarm, record.rule, record.state, record.priority) == (
-        "press:Press.Over.heat",
-        "press",
-        "UNACK",
-        "urgent",
-    )
-    assert record.text == "oil is at"
-    await agent.alarms.obey(directive("press:Press.Over.heat", do="ack", occurrence=1, by="ann"))
-    await agent.taken()
-    says(active=True)
-    assert await agent.wait(0.25) == []
-
-    agent = Agent(loaded, tmp_path, agent.clock)
-    await agent.pipeline.use(agent.catalogue)
-    ((_, retold),) = await agent.taken()
-    assert (retold.state, retold.text) == ("ACKED", "oil is at")
-    assert await agent.wait(70) == []
-    says(active=False)
-    ((_, record),) = await agent.wait(0.25)
-    assert record.state == "NORM"
-
-
-async def test_acknowledgement_at_the_device_counts_here(site, tmp_path):
-    agent = Agent(site([]), tmp_path)
-    await agent.pipeline.use(agent.catalogue)
-    for active, acked in ((True, False), (True, True), (False, True)):
-        agent.press.says.append(DeviceAlarm("press", "High", active, acked, 300, "high", agent.clock.wall_ns()))
-    stored = await agent.wait(0.25)
-    assert [r.state.value for _, r in stored] == ["UNACK", "ACKED", "NORM"]
-    assert stored[1][1].by == "press"
-
-
-@pytest.fixture
-async def hot(site, tmp_path):
-    """An agent whose press says that it is hot, and wants to know who has seen it."""
-    agent = Agent(site([]), tmp_path)
-    await agent.pipeline.use(agent.catalogue)
-    agent.press.answer = "acknowledged"
-    agent.says = lambda **said: agent.press.says.append(
-        DeviceAlarm("press", "Hot", **({"active": True, "acked": False} | said), severity=300, text="hot", t_ns=1)
-    )
-    agent.says()
-    await agent.wait(0.25)
-    return agent
-
-
-async def acknowledged(agent, meanwhile=lambda: None, **body):
-    """Acknowledges over the directive; what became of it at the device, and the records until then."""
-    await agent.alarms.obey(directive("press:Hot", do="ack", **body))
-    answer = agent.alarms._answers._waiting.get("press:Hot")
-    meanwhile()
-    async with running(agent.alarms):
-        said = None if answer is None else await answer
-    return said, [record for _, record in await agent.taken()]
-
-
-async def test_acknowledgement_is_told_to_the_device_with_who_and_why_and_its_answer_is_a_step(hot):
-    _, (here, there) = await acknowledged(hot, occurrence=1, by="ann", comment="valve")
-    assert hot.press.told == [("press", "Hot", "ann: valve")]
-    assert (here.state, here.by, here.comment) == ("ACKED", "ann", "valve")
-    assert (there.state, there.by, there.comment) == ("ACKED", "ann", "valve [press: acknowledged]")
-
-
-@pytest.mark.parametrize(
-    ("refused", "told"),
-    [
-        (ConflictError("COMMAND_REFUSED_BY_DEVICE", "BadUserAccessDenied"), "not acknowledged at press: BadUser"),
-        (ConflictError("ALARM_CHANGED", "BadEventIdUnknown"), "not acknowledged at press: BadEventId"),
-        (UnreachableError("DEVICE_UNREACHABLE", "away"), "not acknowledged at press: away"),
-        (UnreachableError("COMMAND_UNANSWERED", "silent"), "perhaps acknowledged at press: silent"),
-    ],
-)
-async def test_device_that_does_not_take_it_is_told_and_the_acknowledgement_here_stays(hot, refused, told):
-    hot.press.answer = refused
-    with capture_logs() as logs:
-        _, (here, there) = await acknowledged(hot, by="ann", comment="x" * 500)
-    assert (here.state, there.state) == ("ACKED", "ACKED")
-    assert told in there.comment
-    assert there.comment.startswith("xxx")
-    assert len(there.comment) <= 500
-    assert [entry["reason"] for entry in logs if "reason" in entry] == [refused.reason]
-
-
-async def test_second_acknowledgement_tells_the_device_again_until_it_waits_for_nobody(hot):
-    hot.press.answer = UnreachableError("DEVICE_UNREACHABLE", "away")
-    await acknowledged(hot, by="ann")
-    hot.press.answer = "acknowledged"
-    _, (there,) = await acknowledged(hot, by="ann")
-    assert there.comment == "[press: acknowledged]"
-    hot.press.answer = ""
-    assert await acknowledged(hot, by="ann") == (None, [])
-
-
-async def test_occurrence_that_ended_while_it_waited_is_not_acknowledged_at_the_device(hot):
-    def comes_back():
-        hot.says(active=False, acked=True)
-        hot.says()
-
-    answer, records = await acknowledged(hot, meanwhile=comes_back, by="ann")
-    assert (answer.outcome, answer.reason) == ("FAILED", "ALARM_CHANGED")
-    assert hot.press.told == []
-    assert [record.state.value for record in records] == ["ACKED", "NORM", "UNACK"]
-
-
-async def test_device_is_told_nothing_unless_the_site_wants_it(hot):
-    hot.press.answer = None
-    answer, (here,) = await acknowledged(hot, by="ann")
-    assert (answer, here.state, hot.press.told) == (None, "ACKED", [])
-
-
-async def test_acknowledged_here_and_at_the_device_at_once_is_one_acknowledgement(hot):
-    hot.press.answer = "acknowledged before"
-    hot.says(acked=True)
-    _, records = await acknowledged(hot, occurrence=1, by="ann")
-    assert [(r.state.value, r.by) for r in records] == [("ACKED", "press"), ("ACKED", "ann")]
-    assert records[-1].comment == "[press: acknowledged before]"
-
-
-async def test_device_without_bounds_does_not_fill_the_memory(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "DEVICE_ALARMS_MAX", 3)
-    agent = Agent(site([]), tmp_path)
-    await agent.pipeline.use(agent.catalogue)
-    agent.press.says = [DeviceAlarm("press", f"c{n}", True, False, 300, "x", n) for n in range(9)]
-    with capture_logs() as logs:
-        assert len(await agent.wait(0.25)) == 3
-    assert [entry["event"] for entry in logs] == ["device has more alarms than are followed"]
 
 
 def test_file_holds_what_stands_before_what_does_not_and_no_more_than_can_be_read(tmp_path):
