@@ -227,8 +227,7 @@ class Beat:
     """What a gateway said of itself while its session was open, at server time `at_ns`.
 
     Attributes:
-        offset_ns: what the coordinator's clock is ahead of the gateway's, the way of the message included; None when
-            it has not changed.
+        offset_ns: what the coordinator's clock is ahead of the gateway's, and the way of the message; None as before.
         commandables: what may be commanded, None where nothing was said of it.
     """
 
