@@ -11,6 +11,7 @@ import httpx
 import psycopg
 import pytest
 
+from tests.cloud.ingest.commanded import Plant, catalogue
 from tests.cloud.ingest.link import AUTHORITY, Coordinator, dialling
 from tests.cloud.ingest.memory import GATEWAY, MemorySpool, until
 from tests.cloud.plant import template
@@ -19,13 +20,18 @@ from tests.contract.plant import KEY, NOW, TWIN, Edge, invite
 from tests.services import Cluster
 from twincloud.api.app import create_app
 from twincloud.config import Settings
+from twincloud.downlink.commands import CommandDesk
 from twincloud.events.bus import Bus
 from twincloud.identity.ca import Authority
 from twincloud.identity.ledger import Ledger
 from twincloud.identity.tokens import issue
 from twincloud.ingest.limits import IngestLimits
-from twincloud.storage.contract import GatewayKey
-from twinmodel.clock import MILLISECOND_NS, ManualClock
+from twincloud.storage.command_rows import broken_links
+from twincloud.storage.contract import GatewayKey, TwinKey
+from twincloud.storage.records_commands import Order
+from twinmodel.clock import MILLISECOND_NS, SECOND_NS, ManualClock
+from twinmodel.errors import StorageError
+from twinsync.command import CommandKind
 
 pytestmark = [pytest.mark.service("postgresql"), pytest.mark.timeout(180)]
 
@@ -140,6 +146,46 @@ async def test_gateways_wait_while_the_server_restarts_and_go_on_by_themselves(p
         await fleet.sent()
         assert all(sender.status().connected for sender in fleet.senders)
     fleet.assert_whole()
+
+
+async def test_a_command_whose_end_comes_while_the_server_is_away_has_that_end_once_it_is_back(place, cluster, thread):
+    store, plant, spool, key = place.open(), Plant(busy=True), MemorySpool().boot(), GATEWAY
+    invite(store, key)
+    coordinator = Coordinator(store, LIMITS, CommandDesk(store, place.clock))
+    twin = TwinKey(key.tenant, key.site, "press-0")
+
+    def issue(value: float) -> str:
+        order = Order(CommandKind.WRITE, "level", "", value, "", 3_600 * SECOND_NS, 0, "test")
+        made = store.issue_command(twin, order, by="ann", now_ns=place.clock.wall_ns()).id
+        coordinator.servicer.notify_directive(key)
+        return made
+
+    async with coordinator.up(), dialling(coordinator, spool, AUTHORITY.gateway(key), commands=plant) as sender:
+        plant.uplink = sender
+        spool.append(catalogue=catalogue())
+        sender.wake()
+        await until(lambda: not spool.unacked, AT_LAST_S)
+        sent = await asyncio.to_thread(issue, 1.0)
+        await until(lambda: plant.ordered == [sent], AT_LAST_S)
+        await asyncio.to_thread(cluster.stop)
+        try:
+            plant.end(sent, 1.0)
+            await until(lambda: sender.status().reason == "RETRY_AFTER", AT_LAST_S)
+            with pytest.raises(StorageError):
+                await asyncio.to_thread(issue, 2.0)
+            assert list(plant.untold) == [sent]
+        finally:
+            await asyncio.get_running_loop().run_in_executor(thread, cluster.start)
+        await until(lambda: not plant.untold, AT_LAST_S)
+        found = await asyncio.to_thread(store.command, twin, sent)
+        assert (found.state, found.read_back, found.reason) == ("SUCCEEDED", 1.0, "")
+        assert len((await asyncio.to_thread(store.commands_of, key.tenant)).items) == 1
+        plant.busy = False
+        await until(lambda: sender.status().connected, AT_LAST_S)
+        again = await asyncio.to_thread(issue, 3.0)
+        await until(lambda: plant.ordered == [sent, again] and not plant.untold, AT_LAST_S)
+    with store._database.read() as connection:
+        assert list(broken_links(connection)) == []
 
 
 async def test_a_full_disk_of_the_server_makes_gateways_wait_and_loses_nothing(place, cluster):

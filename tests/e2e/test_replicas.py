@@ -11,14 +11,14 @@ import json
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from random import Random
 
 import httpx
 import psycopg
 import pytest
 
-from tests.cloud.ingest.memory import CATALOGUE, CLOCK, MemorySpool, SilentDownlink
+from tests.cloud.ingest.commanded import Plant, catalogue
+from tests.cloud.ingest.memory import CLOCK, MemorySpool
 from tests.cloud.plant import alarm
 from tests.ports import free_port
 from twincloud.storage.contract import GatewayKey
@@ -28,11 +28,10 @@ from twinedge import enrol
 from twinedge.uplink.sender import Uplink
 from twinmodel.alarms.records import encode
 from twinmodel.clock import MILLISECOND_NS
-from twinmodel.signal import ALARMS_SIGNAL, Batch, Catalogue, Kind, Signal, Stream, TwinBinding
+from twinmodel.signal import Batch, Catalogue, Kind, Stream
 from twinsync import block
 from twinsync.backoff import Backoff
 from twinsync.channel import Credentials
-from twinsync.command import CommandState, CommandStep
 from twinsync.item import Block
 
 pytestmark = [pytest.mark.service("postgresql"), pytest.mark.service("haproxy"), pytest.mark.e2e]
@@ -93,37 +92,6 @@ async def joined(rest: str, token: str, name: str, folder):
     await asyncio.to_thread(enrol.join, **wanted, state_dir=folder, clock=CLOCK)
     identity = enrol.load_identity(folder, CLOCK)
     return Credentials(identity.ca_pem, identity.cert_pem, identity.key_pem)
-
-
-class Plant:
-    """The devices of a gateway: they do what they are told, and write it down."""
-
-    def __init__(self) -> None:
-        self.ordered: list[str] = []
-        self.downlink = SilentDownlink()
-        self.uplink: Uplink | None = None
-        self._told: dict[str, CommandState] = {}
-
-    def order(self, command) -> None:
-        self.ordered.append(command.id)
-        done = CommandState(command.id, CommandStep.SUCCEEDED, "", "", command.arguments, CLOCK.wall_ns())
-        self._told[command.id] = done
-        self.uplink.report(done)
-
-    def confirmed(self, told) -> None:
-        self._told.pop(told.id, None)
-
-    def states(self):
-        return tuple(self._told.values())
-
-    def session_ended(self) -> None: ...
-
-
-def catalogue(number: int) -> Catalogue:
-    """That of a gateway: one twin, one signal of it that may be written, and alarms."""
-    signals = (*CATALOGUE.signals, Signal(2, ALARMS_SIGNAL, Kind.STRING, "", Stream.ALARM))
-    twin = TwinBinding(f"press-{number}", "press", "", {"level": "press.level"}, (), {"level": ""})
-    return replace(CATALOGUE, signals=signals, twins=(twin,))
 
 
 def raise_alarm(spool: MemorySpool, known: Catalogue) -> None:

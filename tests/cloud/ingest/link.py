@@ -32,9 +32,10 @@ CLIENT = AUTHORITY.gateway()
 
 
 class Coordinator:
-    def __init__(self, store=None, limits=None) -> None:
+    def __init__(self, store=None, limits=None, commands=None) -> None:
         self.store = store or MemoryStore()
         self.limits = limits or IngestLimits()
+        self.commands = commands
         self.revoked: set[str] = set()
         self.committed: list = []
         self.port = 0
@@ -49,13 +50,14 @@ class Coordinator:
             on_commit=lambda gateway, commit: self.committed.append((gateway, commit)),
             is_revoked=self.revoked.__contains__,
             limits=self.limits,
+            commands=self.commands,
         )
         async with serve(self.servicer, f"localhost:{self.port}", credentials) as port:
             self.port = port
             yield self
 
 
-def uplink(coordinator, spool, credentials=CLIENT, downlink=None):
+def uplink(coordinator, spool, credentials=CLIENT, downlink=None, commands=None):
     return Uplink(
         f"localhost:{coordinator.port}",
         credentials if callable(credentials) else lambda: credentials,
@@ -65,6 +67,7 @@ def uplink(coordinator, spool, credentials=CLIENT, downlink=None):
         random=Random(1),
         agent_version="test",
         backoff=Backoff(Random(1), base_ns=50 * MILLISECOND_NS, cap_ns=400 * MILLISECOND_NS),
+        commands=commands,
     )
 
 
