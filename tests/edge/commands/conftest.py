@@ -189,3 +189,21 @@ def plant(tmp_path):
             made.desk.close()
 
     return run
+
+
+@contextlib.asynccontextmanager
+async def ticking(device, fleet, clock, period_s):
+    """A simulated device goes on and says so, until the end of the block."""
+
+    async def tick():
+        while True:
+            device.tick(period_s, clock.wall_ns())
+            await fleet.publish(device)
+            await asyncio.sleep(period_s)
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 
 import pytest
 
 from tests.cloud.ingest.memory import until
+from tests.edge.commands.conftest import ticking
 from twinedge.ports import BROKER_ONLY
 from twinmodel.clock import SystemClock
 from twinsim.image.device import ProfileDevice
@@ -52,22 +52,11 @@ def valve(plant, site, source, tmp_path):
         device = ProfileDevice("valve", 1, simulated, 1, {"opening": "20", "mode": "auto"})
         device.tick(0.1, clock.wall_ns())
 
-        async def tick(fleet):
-            while True:
-                device.tick(0.1, clock.wall_ns())
-                await fleet.publish(device)
-                await asyncio.sleep(0.1)
-
         async with serve_messages([device], None, state=tmp_path) as fleet:
             keys = {"valve": f'mqtt: "{device.address}", root: {device.root}'}
-            ticking = asyncio.create_task(tick(fleet))
-            try:
-                async with plant(site(PROFILE, keys, ALLOW)) as made:
-                    await made.good("valve.opening")
-                    yield made, device
-            finally:
-                ticking.cancel()
-                await asyncio.gather(ticking, return_exceptions=True)
+            async with ticking(device, fleet, clock, 0.1), plant(site(PROFILE, keys, ALLOW)) as made:
+                await made.good("valve.opening")
+                yield made, device
 
     return run
 

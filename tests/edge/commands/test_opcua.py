@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import pytest
 
 from tests.cloud.ingest.memory import until
+from tests.edge.commands.conftest import ticking
 from tests.edge.drivers.conftest import ListSink
 from twinmodel.clock import SystemClock
 from twinsim.image.device import ProfileDevice
@@ -51,23 +51,12 @@ def mixer(plant, site, source, state):
         del served.methods["gone"]
         served.points["level"] = served.points["level"].model_copy(update={"write": None})
 
-        async def tick(fleet):
-            while True:
-                device.tick(0.05, clock.wall_ns())
-                await fleet.publish(device)
-                await asyncio.sleep(0.05)
-
         async with serve_nodes([device], None, clock, state=state) as fleet:
             keys = {"mixer": f'opcua: "{device.address}", root: MIXER-1'}
-            ticking = asyncio.create_task(tick(fleet))
-            try:
-                async with plant(site(PROFILE, keys, ALLOW)) as made:
-                    assert isinstance(made.sink, ListSink)
-                    await made.good("mixer.speed")
-                    yield made, device
-            finally:
-                ticking.cancel()
-                await asyncio.gather(ticking, return_exceptions=True)
+            async with ticking(device, fleet, clock, 0.05), plant(site(PROFILE, keys, ALLOW)) as made:
+                assert isinstance(made.sink, ListSink)
+                await made.good("mixer.speed")
+                yield made, device
 
     return run
 
