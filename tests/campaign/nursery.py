@@ -27,7 +27,7 @@ from pathlib import Path
 
 from twinsim.deployment.processes import environment
 
-START_S, STOP_S = 60.0, 20.0
+START_S, STOP_S = 120.0, 20.0
 CLONE_NEWNET, PR_SET_PDEATHSIG = 0x40000000, 1
 IMPORTED = (
     "tests.campaign.feeder", "twincloud.cli", "twincloud.service", "twincloud.identity.tokens", "twincloud.doctor",

@@ -5,19 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 
 import httpx
 import pytest
 
+from tests.campaign.nursery import Nursery
 from tests.cloud.ingest.memory import MemorySpool
 from tests.cloud.replay.tanks import catalogue
-from tests.e2e.test_replicas import command, init, joined, program, sender, until
+from tests.e2e.test_replicas import Plant, joined, sender, until
 from tests.ports import free_port
 from twinmodel.signal import Stream
 
 pytestmark = [pytest.mark.service("postgresql"), pytest.mark.e2e]
 START_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory):
+    """Starts coordinators, each in a process of its own."""
+    imported = ("twincloud.cli", "twincloud.service", "twincloud.identity.making")
+    made = Nursery(tmp_path_factory.mktemp("coordinators"), imported)
+    yield made
+    made.close()
+
+
+def init(nursery, *words: object) -> str:
+    """Makes a coordinator; returns the admin token of the first one."""
+    return nursery.run("twincloud", ["init", *map(str, words)], "init").strip()
 
 
 async def first_event(lines, kind: str) -> str:
@@ -31,9 +45,17 @@ async def first_event(lines, kind: str) -> str:
     raise AssertionError("the stream ended")
 
 
-async def test_a_block_that_one_takes_is_seen_by_people_at_the_other(postgres_url, tmp_path):
-    token = init("--state", tmp_path / "api", "--database", postgres_url)
-    init("--state", tmp_path / "ingest", "--database", postgres_url, "--authority", tmp_path / "api" / "identity")
+async def test_a_block_that_one_takes_is_seen_by_people_at_the_other(nursery, postgres_url, tmp_path):
+    token = init(nursery, "--state", tmp_path / "api", "--database", postgres_url)
+    init(
+        nursery,
+        "--state",
+        tmp_path / "ingest",
+        "--database",
+        postgres_url,
+        "--authority",
+        tmp_path / "api" / "identity",
+    )
     enrol_port = free_port()
     with contextlib.ExitStack() as processes:
         for role in ("api", "ingest"):
@@ -47,15 +69,15 @@ async def test_a_block_that_one_takes_is_seen_by_people_at_the_other(postgres_ur
                 "--ready-file",
                 tmp_path / f"{role}.ready",
             )
-            arguments = command("serve", "--state", tmp_path / role, "--role", role, "--database", postgres_url, *ports)
-            processes.enter_context(program(arguments, tmp_path / f"{role}.log"))
+            words = ("serve", "--state", tmp_path / role, "--role", role, "--database", postgres_url, *ports)
+            processes.callback(nursery.start("twincloud", list(map(str, words)), role).kill)
         ready = {role: tmp_path / f"{role}.ready" for role in ("api", "ingest")}
         await until(lambda: all(path.exists() for path in ready.values()), "both serve")
         facts = {role: json.loads(path.read_text()) for role, path in ready.items()}
         rest, probes = facts["api"]["rest"], facts["ingest"]["rest"]
         credentials = await joined(rest, token, "gw-1", tmp_path / "gw-1")
         spool = MemorySpool(seed=1).boot()
-        uplink = sender(facts["ingest"]["sync"], credentials, spool, 1)
+        uplink = sender(facts["ingest"]["sync"], credentials, spool, 1, Plant())
         headers = {"Authorization": f"Bearer {token}"}
         base = "/api/v1/tenants/default"
         async with (
@@ -79,10 +101,11 @@ async def test_a_block_that_one_takes_is_seen_by_people_at_the_other(postgres_ur
             sending.cancel()
 
 
-def test_a_role_on_a_file_is_refused_with_its_reason(tmp_path):
-    init("--state", tmp_path / "state")
-    arguments = command("serve", "--state", tmp_path / "state", "--role", "api", "--port", 0)
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "VALUE_INVALID" in done.stderr
-    assert "PostgreSQL" in done.stderr
+def test_a_role_on_a_file_is_refused_with_its_reason(nursery, tmp_path):
+    init(nursery, "--state", tmp_path / "state")
+    words = ("serve", "--state", tmp_path / "state", "--role", "api", "--port", 0)
+    refused = nursery.start("twincloud", list(map(str, words)), "refused")
+    assert refused.ended.wait(START_S)
+    assert refused.code == 2
+    assert "VALUE_INVALID" in refused.last_words()
+    assert "PostgreSQL" in refused.last_words()

@@ -12,6 +12,7 @@ from tests.cloud.console.browser import PATIENCE_MS
 from twinmodel.quality import QualityReason, bad, uncertain
 
 WEIGHT_MAX = 100_000
+WIDE = {"width": 1280, "height": 900}
 TWIN = "/t/acme/sites/harbour/twins/P-101"
 FLEET = "/t/acme/fleet"
 
@@ -19,27 +20,36 @@ pytestmark = [pytest.mark.service("chromium"), pytest.mark.timeout(400)]
 
 
 class Visit:
-    """A signed-in visitor who writes down requests and complaints."""
+    """A signed-in visitor who writes down requests and complaints; `page` is one that lies ready."""
 
-    def __init__(self, chromium, url, **look) -> None:
+    def __init__(self, context, url, page=None) -> None:
         self.url = url
-        self.context = chromium.new_context(viewport=look.pop("viewport", {"width": 1280, "height": 900}), **look)
+        self.context = context
         self.requests, self.complaints, self.files = [], [], []
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.context.on("request", lambda request: self.requests.append(request.url))
-        self.context.on("console", self._listen)
-        self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
-        self.context.add_cookies([{"name": "hybridtwin_token", "value": TOKEN, "url": url}])
+        self._page, self._lasting = page, page
+        self._listeners = {
+            "request": lambda request: self.requests.append(request.url),
+            "requestfinished": self._keep,
+            "console": self._listen,
+            "weberror": lambda error: self.complaints.append(str(error.error)),
+        }
+        for event, listener in self._listeners.items():
+            context.on(event, listener)
+        context.set_default_timeout(PATIENCE_MS)
+        context.add_cookies([{"name": "hybridtwin_token", "value": TOKEN, "url": url}])
 
     def _listen(self, message) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
 
     def open(self, path: str):
-        page = self.context.new_page()
-        page.on("requestfinished", self._keep)
+        page, self._page = self._page or self.context.new_page(), None
         page.goto(self.url + path)
         return page
+
+    def resize(self, *, width: int, height: int) -> None:
+        """The size of what is opened next."""
+        self._page.set_viewport_size({"width": width, "height": height})
 
     def _keep(self, request) -> None:
         if "/api/" not in request.url:
@@ -49,18 +59,43 @@ class Visit:
         """Bytes of all files that came so far; never within an event, where asking the browser may wait for ever."""
         return sum(request.sizes()["responseBodySize"] for request in self.files)
 
+    def leave(self) -> None:
+        """Ends the visit; the page that lay ready does so again, and nothing of this visit is heard or remembered."""
+        if self._lasting is None:
+            self.context.close()
+            return
+        for event, listener in self._listeners.items():
+            self.context.remove_listener(event, listener)
+        for page in self.context.pages:
+            if page is not self._lasting:
+                page.close()
+        self._lasting.goto("about:blank")
+        self._lasting.set_viewport_size(WIDE)
+        self.context.clear_cookies()
+
+
+@pytest.fixture(scope="module")
+def window(chromium):
+    """A page for one visitor after another: opening a window takes most of a second of CPU."""
+    context = chromium.new_context(viewport=WIDE)
+    return context.new_page()
+
 
 @pytest.fixture
-def visit(chromium, url):
+def visit(chromium, window, url):
+    """Function: a visitor of the window that all tests share; of one of its own when it is to look different or new."""
     visits = []
 
-    def make(**look) -> Visit:
-        visits.append(Visit(chromium, url, **look))
+    def make(*, own: bool = False, **look) -> Visit:
+        if own or look or visits:
+            visits.append(Visit(chromium.new_context(viewport=WIDE, **look), url))
+        else:
+            visits.append(Visit(window.context, url, window))
         return visits[-1]
 
     yield make
     for one in visits:
-        one.context.close()
+        one.leave()
 
 
 def live(page) -> None:
@@ -82,7 +117,7 @@ def settle(page, *, beyond: float) -> None:
 
 def test_pages_load_light_without_complaint_and_without_leaving_the_host(visit, url):
     for path, ready in ((FLEET, "#twins tr"), (TWIN, "#charts canvas")):
-        visitor = visit()
+        visitor = visit(own=True)
         page = visitor.open(path)
         page.locator(ready).first.wait_for()
         # Late files count as well: nothing more for a second and a half means that all are there.
@@ -207,7 +242,7 @@ def test_all_tabs_share_one_stream(visit, fake):
 
 
 def test_without_shared_workers_a_tab_has_a_stream_of_its_own(visit):
-    visitor = visit()
+    visitor = visit(own=True)
     visitor.context.add_init_script("delete window.SharedWorker")
     page = visitor.open(TWIN)
     live(page)
@@ -324,14 +359,16 @@ def test_history_is_saved_as_csv(visit):
 
 @pytest.mark.parametrize("path", [FLEET, TWIN, "/t/acme/alarms", "/login"])
 def test_at_360_pixels_nothing_sticks_out(visit, path):
-    page = visit(viewport={"width": 360, "height": 740}).open(path)
+    visitor = visit()
+    visitor.resize(width=360, height=740)
+    page = visitor.open(path)
     page.wait_for_timeout(1_500)
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
 
 
 @pytest.mark.parametrize("path", [FLEET, TWIN])
 def test_the_layout_does_not_jump_while_values_arrive(visit, path):
-    visitor = visit()
+    visitor = visit(own=True)
     visitor.context.add_init_script(
         "window.shift = 0;"
         "new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shift += e.value; })"
