@@ -1,7 +1,7 @@
 """Plays a scenario over a plant that runs: faults, steps and expectations at their times, then the count, the verdict.
 
 Faults begin on time. Steps are done one after the other beside them, as a restart takes seconds. An expectation is
-asked again and again from its time on, until it is met or its time is over.
+asked again and again from its time on, or from when the steps before it are done, until it is met or its time is over.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ class Play:
                 self._turn(worker, faults, steps, expect)
             for future in self._doing:
                 future.result()
+            while expect and (expect[0].at or 0) <= lasts_ns:  # they waited for a step
+                self._expect_from(expect.popleft())
             for one in (e for e in plan.expect if e.at is None):
                 self._expect_from(one)
             while self._open:
@@ -152,7 +154,7 @@ class Play:
             self._fault(*faults.popleft())
         while steps and steps[0].at <= now_ns:
             self._doing.append(worker.submit(self._step, steps.popleft()))
-        while expect and (expect[0].at or 0) <= now_ns:
+        while expect and (expect[0].at or 0) <= now_ns and self._are_done(expect[0].at or 0):
             self._expect_from(expect.popleft())
         for future in self._doing:
             if future.done():
@@ -160,6 +162,11 @@ class Play:
         self._ask()
         self._plant.check_alive()
         self._wait(TURN_S)
+
+    def _are_done(self, at_ns: int) -> bool:
+        """Whether no step of a time up to this one is still being done: what it leads to cannot be there yet."""
+        begun = sum(step.at <= at_ns for step in self._plant.plan.steps)
+        return all(future.done() for future in self._doing[:begun])
 
     def _fault(self, at_ns: int, plan: FaultPlan) -> None:
         done = Done(at_ns / SECOND_NS, line_of(at_ns, plan).partition(" s  ")[2])

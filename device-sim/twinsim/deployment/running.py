@@ -208,8 +208,8 @@ class Running:
         arguments += ["--state", str(self.state_of(name))]
         ready = self.state / f"{short}-ready.json"
         arguments += ["--kernel-cache", str(kernel_cache()), "--ready-file", str(ready)]
-        self._away.discard(name)
         self.agents[name] = self._program(f"agent-{short}", arguments, ready)
+        self._away.discard(name)  # last: until here the one that was ended stands for it, and others look meanwhile
         return self.agents[name]
 
     def _wait_connected(self, name: str) -> None:

@@ -196,10 +196,11 @@ class Expectation(Strict):
 
 
 class SamplesPlan(Strict):
-    """What the count at the end must say; None is not looked at. See `twinsim.served.Verdict`."""
+    """What the count at the end must say at most; None is not looked at. See `twinsim.served.Verdict`."""
 
     lost: int | None = Field(0, ge=0)
     duplicates: int | None = Field(0, ge=0)
+    excusable: int | None = Field(None, ge=0)
     declared_missing: int | None = Field(None, ge=0)
     acquired_min: int = Field(1, ge=0)
 

@@ -100,6 +100,43 @@ def test_an_expectation_is_asked_until_it_is_met_or_its_time_is_over():
     assert not outcome.passed
 
 
+def test_an_expectation_waits_for_the_steps_before_it():
+    begun, release = threading.Event(), threading.Event()
+    plan = {
+        "lasts": "60s",
+        "steps": [{"at": "1s", "do": "restart", "target": "coordinator"}],
+        "expect": [{"at": "1s", "within": "2s", "gateway": "n1", "is": {"connected": True}}],
+    }
+    plant = Plant(plan, {"sites/north/gateways/n1": lambda _now_s: {"connected": release.is_set()}})
+    stop = plant.stop
+
+    def slow(target):
+        stop(target)
+        begun.set()
+        assert release.wait(30)
+
+    plant.stop = slow
+
+    def wait(turn_s):
+        plant.clock.advance(round(turn_s * SECOND_NS))
+        if plant.clock.boot_ns() >= 20 * SECOND_NS and not release.is_set():
+            assert begun.wait(30)
+            release.set()
+
+    outcome = Play(plant, print, wait).run(25 * SECOND_NS)
+    assert outcome.passed
+
+
+def test_what_comes_after_a_run_that_was_cut_short_is_left_out_and_said(capsys):
+    plan = {
+        "faults": [{"at": "9s", "target": "n1", "fault": "cut"}],
+        "expect": [{"at": "9s", "gateway": "n1", "is": {"connected": True}}],
+    }
+    outcome = Plant(plan).play(4)
+    assert (outcome.passed, outcome.steps, outcome.expect) == (True, [], [])
+    assert "2 faults, steps and expectations of later were left out" in capsys.readouterr().out
+
+
 def test_who_says_nothing_meets_nothing():
     def silent(_now_s):
         raise UnreachableError("COORDINATOR_UNREACHABLE", "nobody answers")
