@@ -189,6 +189,16 @@ class DeviceLink:
             return None
         return NotAcquired(self.name, hole, min(from_ns, now_ns), now_ns)
 
+    def whole(self, until_ns: int) -> None:
+        """All that the device gave up to a time has come: a hole that opens later begins there at the earliest.
+
+        Args:
+            until_ns: wall time; what lies before what is known already, or comes while a hole is open, changes nothing.
+        """
+        now_ns = self.now_ns()
+        if self.connected and self._hole is None and (until_ns > self._good_ns or self._good_ns > now_ns):
+            self._good_ns = min(until_ns, now_ns)  # also back, with a wall clock that was set back
+
     def stamp(self, signals: Iterable[Signal], quality: int) -> Delivery:
         """A delivery with one valueless sample of this quality per signal, now."""
         columns = Columns()

@@ -26,6 +26,7 @@ from twinedge.drivers.link import Assignment, DeviceLink, backoff_of, names
 from twinedge.drivers.opcua_alarms import AlarmFeed
 from twinedge.drivers.opcua_check import Checker, Finding
 from twinedge.drivers.opcua_connect import Secured
+from twinedge.drivers.opcua_identify import Identity
 from twinedge.drivers.opcua_items import Item, items_of
 from twinedge.drivers.opcua_monitor import Limits, Monitor, read_values, resolve
 from twinedge.drivers.opcua_publish import LostError, Publishing, changes_of
@@ -44,6 +45,7 @@ WATCHDOG_S: Final = 1.0
 PROBE_S: Final = 4.0  # the library's own probe; a server that creates thousands of items is slow to answer
 LOST_KEEPALIVES: Final = 3
 BROWSE_AGAIN_S: Final = 10.0
+IDENTIFY_AGAIN_S: Final = 10.0
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs each step of a reconnect; told here once
 
@@ -76,6 +78,7 @@ class OpcuaDriver:
         self._checker = Checker(self._table)
         self._limits = Limits()
         self._own_publish: bool | None = None
+        self._identity = Identity(self._links)
         self._alarms = AlarmFeed([link for link in self._links if link.assignment.device.alarms])
         self.writer = NodeWriter(self._table, self._checker, self._limits)
 
@@ -148,6 +151,7 @@ class OpcuaDriver:
                 own=self._own_publish,
                 backoff=self._backoff,
                 alarms=self._alarms,
+                identity=self._identity,
             )
             self.writer.attach(client)
             await connection.run(lost)
@@ -173,8 +177,11 @@ class _Connection:
         own: bool | None,
         backoff: Backoff,
         alarms: AlarmFeed,
+        identity: Identity,
     ) -> None:
-        self._alarms = alarms
+        self._alarms, self._identity = alarms, identity
+        self._strangers: frozenset[int] = frozenset()
+        self._unfit: frozenset[int] = frozenset()
         self._client, self._sink, self._clock, self._backoff = client, sink, clock, backoff
         self._table, self._checker, self._links = table, checker, table.links
         self._limits = limits
@@ -183,16 +190,18 @@ class _Connection:
         self._missing: list[Item] = []
         self._refused: list[tuple[Item, str]] | None = None
         self._stale = self._begun = False
+        self._heard: dict[int, int] = {}
 
     async def run(self, lost: asyncio.Future[None]) -> None:
         """Returns never; raises when the connection is lost or the server stops to publish."""
         await self._limits.read(self._client)
+        await self._identify()
         await resolve(self._client, self._limits, self._table.items)
         await self._check()
         self._table.reset()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publishing.run(), name="opcua publishing")
-            usable = [i for i in self._table.items if any(t.index not in self._checker.refused for t in i.taps)]
+            usable = [i for i in self._table.items if any(t.index not in self._unfit for t in i.taps)]
             refused = await self._monitor.add(usable)
             self._missing = [item for item, _ in refused]
             self._refused = refused
@@ -201,21 +210,45 @@ class _Connection:
                 await self._begin()
             elif self._begun:
                 await self._say_refused()
-            await self._watch(lost)
+            try:
+                await self._watch(lost)
+            except asyncio.CancelledError as ended:
+                # The library has one of its own for an answer that comes meanwhile; a TaskGroup takes it for an error.
+                raise asyncio.CancelledError from ended
 
     async def _begin(self) -> None:
         """The first message came: only now the device is back. A server that is going down takes sessions, too."""
         self._begun = True
         self._backoff.progressed()
-        for link in self._links:  # before the first value, so that the hole closes in front of it
+        for link in self._known_links:  # before the first value, so that the hole closes in front of it
             hole = link.answered()
             if hole is not None:
                 await self._sink.put(hole)
         await self._say_refused()
 
+    @property
+    def _known_links(self) -> list[DeviceLink]:
+        return [link for number, link in enumerate(self._links) if number not in self._strangers]
+
+    async def _identify(self) -> None:
+        """Sets devices aside that are not those of their profiles; their signals say so once."""
+        found = await self._identity.strangers(self._client, self._limits)
+        self._strangers = frozenset(found)
+        for number, link in enumerate(self._links):
+            reason, text = found.get(number, ("", ""))
+            first = bool(reason) and not link.quarantine
+            link.quarantine = reason
+            if reason:
+                link.lost("DEVICE_REFUSED", text)
+            if first:
+                await self._sink.put(link.stamp(link.assignment.signals.values(), bad(QualityReason.DEVICE_FAULT)))
+
     async def _check(self) -> None:
         """Compares units, ranges and types; points that would be misread are refused and say so."""
         found = await self._checker.run(self._client, self._limits)
+        strange = {tap.index for tap in self._table.taps if tap.link in self._strangers}
+        self._unfit = self._checker.refused | strange
+        self._table.refuse(self._unfit)
         for number, link in enumerate(self._links):
             mine = [f for f in found if f.link == number]
             for finding in mine[-1:]:
@@ -226,8 +259,10 @@ class _Connection:
         if self._refused is None:
             return
         refused, self._refused = self._refused, None
-        unfit = self._checker.refused
+        unfit = self._unfit
         for number, link in enumerate(self._links):
+            if number in self._strangers:
+                continue
             absent = [(i, name) for i, name in refused if i.taps[0].link == number]
             for item, name in absent[-1:]:
                 what = "no node" if item.node is None else name
@@ -240,6 +275,7 @@ class _Connection:
     async def _watch(self, lost: asyncio.Future[None]) -> None:
         """Looks for silence, and now and then for what was missing."""
         browse_again_ns = self._clock.boot_ns() + round(BROWSE_AGAIN_S * SECOND_NS)
+        identify_again_ns = self._clock.boot_ns() + round(IDENTIFY_AGAIN_S * SECOND_NS)
         while True:
             await asyncio.wait([lost], timeout=WATCHDOG_S)
             if lost.done():
@@ -247,6 +283,10 @@ class _Connection:
             await self._listen()
             await self._alarms.keep()
             now_ns = self._clock.boot_ns()
+            if self._identity and now_ns >= identify_again_ns:
+                identify_again_ns = now_ns + round(IDENTIFY_AGAIN_S * SECOND_NS)
+                if frozenset(await self._identity.strangers(self._client, self._limits)) != self._strangers:
+                    raise LostError("a device has become another one, or has another firmware")
             if self._missing and now_ns >= browse_again_ns:
                 browse_again_ns = now_ns + round(BROWSE_AGAIN_S * SECOND_NS)
                 await resolve(self._client, self._limits, self._missing)
@@ -265,7 +305,7 @@ class _Connection:
         if missed and not self._stale:
             self._stale = True
             self._table.confirm(self._links[0].now_ns())
-            for link in self._links:
+            for link in self._known_links:
                 link.fault("a keep-alive is missing")
                 await self._sink.put(link.stamp(link.assignment.signals.values(), bad(QualityReason.STALE)))
 
@@ -279,9 +319,23 @@ class _Connection:
             self._stale = False
             await self._deliver(self._table.take(await self._restated(), arrival_ns, restated=True))
         self._alarms.hear(message.events, arrival_ns)
-        if message.keep_alive or message.subscription == self._alarms.subscription:
+        if not message.keep_alive and message.subscription != self._alarms.subscription:
+            await self._deliver(self._table.take(message, arrival_ns))
+        self._heard[message.subscription] = arrival_ns
+        self._whole()
+
+    def _whole(self) -> None:
+        """Up to when everything has come: a later loss is declared from there on, not from the connection's begin.
+
+        Messages of a subscription come in order, and a server is silent for its keep-alive time at most: what was
+        sampled twice that time before the newest message has come.
+        """
+        subscriptions = self._publishing.subscriptions.values()
+        if not all(s.id in self._heard for s in subscriptions):
             return
-        await self._deliver(self._table.take(message, arrival_ns))
+        until_ns = min((self._heard[s.id] - 2 * s.keep_alive_ns for s in subscriptions), default=0)
+        for link in self._links:
+            link.whole(until_ns)
 
     async def _deliver(self, taken: Taken) -> None:
         for hole in taken.holes:
@@ -305,7 +359,7 @@ class _Connection:
         if subscription == self._alarms.subscription:
             self._alarms.missed()
             return
-        for link in self._links:
+        for link in self._known_links:
             link.failed(OVERFLOWED, "messages of a subscription were lost on their way and are not kept any more")
             hole = link.answered()
             if hole is not None:

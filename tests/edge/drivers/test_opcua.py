@@ -12,10 +12,11 @@ from asyncua import Client, ua
 
 from tests.edge.drivers.opcua_press import URI, Cable, Plant
 from twinedge.drivers import opcua_trust
+from twinedge.drivers.link import DeviceLink
 from twinedge.drivers.opcua import OpcuaDriver
 from twinedge.drivers.opcua_browse import BrowseLimits, browse
 from twinedge.drivers.opcua_publish import hooked
-from twinmodel.clock import SystemClock
+from twinmodel.clock import SECOND_NS, SystemClock
 from twinmodel.quality import GOOD, QualityReason, bad, uncertain
 
 # One event loop and one server for the whole file: an asyncua server takes three seconds to start.
@@ -87,6 +88,18 @@ async def test_every_update_is_delivered_also_when_the_value_is_equal(make, sink
         await sink.until(lambda: len(values(sink)) == 6)
     times = [row[3] for row in sink.samples(0)]
     assert times == sorted(set(times))
+
+
+async def test_what_has_come_is_known_so_that_a_loss_is_not_declared_from_the_begin_of_the_connection(
+    make, sink, running, plant, monkeypatch
+):
+    known = []
+    monkeypatch.setattr(DeviceLink, "whole", lambda link, until_ns: known.append((until_ns, link.now_ns())))
+    async with running(make(plant.port), sink):
+        await sink.until(lambda: values(sink))
+        await plant.write(3.5)
+        await sink.until(lambda: 3.5 in values(sink) and known)
+    assert all(now_ns - 60 * SECOND_NS < until_ns < now_ns for until_ns, now_ns in known)
 
 
 async def test_status_codes_become_quality_and_no_exception(make, sink, running, plant):
