@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
@@ -75,12 +76,17 @@ class Administration:
         return (await self._reload.apply(source, note)).document()
 
     async def on_apply(self, body: Body) -> dict[str, Any]:
-        """Runs the site.yaml that comes with the question: `{text, who, why}`; the file itself is not written."""
+        """Runs the site.yaml that comes with the question: `{text, file, who, why}`; the file itself is not written.
+
+        `file` is what errors call the text.
+        """
         text = body.get("text")
         if not isinstance(text, str):
             raise InputError("REQUEST_INVALID", "no `text` of a site.yaml")
         note = self._configuration.note("control", *_said(body))
-        return (await self._reload.apply(Source(text, self._configuration.path), note)).document()
+        file = body.get("file")
+        named = Path(file[:TEXT_MAX]) if isinstance(file, str) and file else None
+        return (await self._reload.apply(Source(text, self._configuration.path, named=named), note)).document()
 
     async def on_rollback(self, body: Body) -> dict[str, Any]:
         """Runs a configuration of the history, with the profiles it had: `{number, who, why}`."""

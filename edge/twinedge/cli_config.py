@@ -153,7 +153,8 @@ def apply(config: Path, state: Path, output: str, why: str, by: str, file: Path)
 
     text = read_text(file)
     try:
-        _ask(state, output, "config.apply", {"text": text, "who": by, "why": why})
+        body = {"text": text, "file": str(file.resolve()), "who": by, "why": why}
+        _ask(state, output, "config.apply", body, f"{config} was left as it is: mend {file} and apply it again")
     except UnreachableError as silent:
         if silent.reason != "AGENT_NOT_RUNNING":
             raise
@@ -174,7 +175,7 @@ def rollback(state: Path, output: str, why: str, by: str, number: int) -> None:
     _ask(state, output, "config.rollback", {"number": number, "who": by, "why": why})
 
 
-def _ask(state: Path, output: str, name: str, body: dict[str, Any]) -> None:
+def _ask(state: Path, output: str, name: str, body: dict[str, Any], hint: str | None = None) -> None:
     from twinedge.control import ask  # noqa: PLC0415 - --help stays fast
 
     done = ask(state, name, body, APPLY_S)
@@ -183,7 +184,7 @@ def _ask(state: Path, output: str, name: str, body: dict[str, Any]) -> None:
         from twinmodel.errors import ConfigError  # noqa: PLC0415 - --help stays fast
 
         names = ", ".join(fault["name"] or fault["part"] for fault in done["faults"])
-        raise ConfigError("CONFIG_REFUSED", f"not all of it runs: {names} stay as they were")
+        raise ConfigError("CONFIG_REFUSED", f"not all of it runs: {names} stay as they were", hint=hint)
 
 
 def _examined(file: Path, *, at: Path | None = None) -> tuple[Any, ...]:
@@ -192,7 +193,7 @@ def _examined(file: Path, *, at: Path | None = None) -> tuple[Any, ...]:
     from twinedge.config.load import examine_site  # noqa: PLC0415 - --help stays fast
     from twinmodel.profile.document import parse_document, read_text  # noqa: PLC0415 - --help stays fast
 
-    examined = examine_site(parse_document(read_text(file), at or file))
+    examined = examine_site(parse_document(read_text(file), at or file, file))
     if examined.loaded is None:
         return examined.faults
     bad = {fault.name for fault in examined.faults if fault.part == "device"}
@@ -214,7 +215,7 @@ def _loaded(what: str, config: Path, state: Path) -> LoadedSite:
     else:
         path = Path(what)
         # A draft elsewhere is read as if it lay in its place, where its profiles and certificates are.
-        source = Source(read_text(path), config if config.exists() else path)
+        source = Source(read_text(path), config if config.exists() else path, named=path)
     return sound(Reader().read(source).examined)
 
 

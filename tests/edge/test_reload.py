@@ -145,6 +145,8 @@ async def test_a_file_that_cannot_be_parsed_changes_nothing(plant, tmp_path):
             await asked("config.reload", who="test", why="")
         with pytest.raises(ConfigError, match="VALUE_INVALID"):
             await asked("config.apply", text=good.replace("port: 0", "port: -1"), who="test", why="")
+        with pytest.raises(ConfigError, match=r"/mnt/draft\.yaml:.*YAML_INVALID"):
+            await asked("config.apply", text="devices: [", file="/mnt/draft.yaml", who="test", why="")
         await plant.read_on()
         shown = await asked("config.show")
         assert (shown["digest"], shown["file_differs"]) == (before, True)

@@ -31,11 +31,13 @@ class Source:
         text: of site.yaml.
         path: where site.yaml lies, or would lie: what it names relatively starts there.
         overlay: folder of profiles that go before those of site.yaml, None for none.
+        named: what errors call it, `path` without it.
     """
 
     text: str
     path: Path
     overlay: Path | None = None
+    named: Path | None = None
 
     @staticmethod
     def of(path: Path) -> Source:
@@ -76,7 +78,7 @@ class Reader:
         Raises:
             ConfigError: YAML_INVALID, when site.yaml cannot even be parsed.
         """
-        document = parse_document(source.text, source.path)
+        document = parse_document(source.text, source.path, source.named)
         used: dict[tuple[Path, bytes], FirmwareProfile] = {}
         texts: dict[str, str] = {}
 

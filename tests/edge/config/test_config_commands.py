@@ -72,6 +72,17 @@ def test_everything_wrong_is_listed_with_its_place(site):
     assert all(f["line"] and f["path"] for f in faults)
 
 
+def test_a_draft_is_named_in_what_is_wrong_with_it_and_read_as_if_it_lay_in_place(site):
+    draft = site / "drafts/next.yaml"
+    draft.parent.mkdir()
+    draft.write_text(SITE.replace("acme/meter", "acme/none", 1))
+    for arguments in (("diff", str(draft)), ("apply", "--why", "x", str(draft))):
+        with pytest.raises(ConfigError, match="PROFILE_MISSING") as told:
+            run(site, *arguments)
+        assert (told.value.facts["path"], told.value.facts["line"]) == (str(draft), 4)
+        assert f"no profile 'acme/none' in {site}/profiles" in told.value.message
+
+
 def test_a_difference_says_what_would_restart_and_what_stays(site):
     other = site / "other.yaml"
     other.write_text(

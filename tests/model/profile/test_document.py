@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinmodel.errors import ConfigError
-from twinmodel.profile.document import Place, parse_carefully, parse_document, parse_quickly
+from twinmodel.profile.document import parse_document
+from twinmodel.profile.parsing import Place, parse_carefully, parse_quickly
 
 FILE = Path("site.yaml")
 SITE = """\
@@ -72,8 +73,8 @@ def test_an_edited_file_means_the_same_to_both_parsers(text):
 
 
 def test_an_ordinary_file_is_read_quickly():
-    document = same(SITE)
-    assert document is not None
+    assert same(SITE) is not None
+    document = parse_document(SITE, FILE)
     assert document.content["twins"] == [{"on": ["a.b", "c:d"], "empty": None, "far": 1500.0}]
     assert document.place(("devices", "pump-1"), key=True) == Place(5, 3)
     assert document.place(("twins", 0, "on", 1)) == Place(9, 13)
@@ -100,7 +101,11 @@ def test_what_parsers_read_differently_is_left_to_the_careful_one(text):
     ("text", "line", "column", "part"),
     [
         ("a: 1\nb: [1, 2\nc: 3\n", 3, 2, "expected ',' or ']'"),
-        ("a: 1\n\tb: 2\n", 2, 1, "cannot start any token"),
+        ("a: 1\n\tb: 2\n", 2, 1, "a tab; YAML is indented by spaces alone"),
+        ("a: 1\nb: {c: 1\nd: 2\n", 3, 2, "part of what begins in line 2"),
+        ("a:\n  b: 1\n   c: 2\n", 3, 5, "mapping values are not allowed"),
+        ("a:\n  - b\n c: 2\n", 3, 2, "indented otherwise"),
+        ("a: 1\nb: x\0y\n", 2, 5, "character #x0000 is not allowed"),
         ("a: 1\n b: 2\n", 2, 3, "mapping values are not allowed here"),
         ("a: 1\nb: *a\n", 2, 4, "aliases"),
         ("a: 1\nb: !!python/object:os.system 1\n", 2, 4, "tags are not allowed"),
@@ -117,9 +122,9 @@ def test_what_is_wrong_is_told_with_its_place(text, line, column, part):
 
 def test_a_value_that_is_missing_stands_where_its_key_does():
     for parse in (parse_quickly, parse_carefully):
-        document = parse("a:\n\n\nb: 1\n", FILE)
-        assert document.content == {"a": None, "b": 1}
-        assert document.place(("a",)) == Place(1, 1)
+        parsed = parse("a:\n\n\nb: 1\n", FILE)
+        assert parsed.content == {"a": None, "b": 1}
+        assert parsed.values["a",] == Place(1, 1)
 
 
 def test_without_libyaml_everything_is_read_carefully(monkeypatch):
@@ -127,3 +132,12 @@ def test_without_libyaml_everything_is_read_carefully(monkeypatch):
     monkeypatch.setattr(yaml, "__with_libyaml__", False)
     assert parse_quickly(SITE, FILE) is None
     assert parse_document(SITE, FILE) == whole
+
+
+def test_a_draft_is_named_in_what_is_wrong_with_it_and_read_where_it_will_lie():
+    draft = Path("/tmp/draft.yaml")
+    assert parse_document("a: 1\n", FILE, draft).path == FILE
+    assert parse_document("a: 1\n", FILE, draft).error("VALUE_INVALID", ("a",), "no").facts["path"] == str(draft)
+    with pytest.raises(ConfigError) as caught:
+        parse_document("a: [", FILE, draft)
+    assert caught.value.facts["path"] == str(draft)

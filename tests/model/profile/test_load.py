@@ -127,7 +127,7 @@ def test_mqtt_point_without_topic_is_refused(tmp_path):
         ("a: [1, 2\nb: 3\n", 2, "expected"),
         ("a: 1\n  b: 2\n", 2, "mapping"),
         ("[" * 40 + "]" * 40, 1, "deeper"),
-        ("a: \x00", 1, "special characters"),
+        ("a: \x00", 1, "#x0000 is not allowed"),
     ],
 )
 def test_yaml_beyond_the_plain_core_is_refused_with_its_line(tmp_path, text, line, part):
