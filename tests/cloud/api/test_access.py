@@ -100,8 +100,20 @@ VERBS = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A store for requests that change nothing."""
+    seeded = Seeded(tmp_path_factory.mktemp("access") / "seeded")
+    yield seeded
+    seeded.close()
+
+
 @pytest.fixture
-def seeded(tmp_path):
+def seeded(tmp_path, shared, route):
+    """A store of its own for a route that changes something."""
+    if route[0] == "GET":
+        yield shared
+        return
     seeded = Seeded(tmp_path / "seeded")
     yield seeded
     seeded.close()

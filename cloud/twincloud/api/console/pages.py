@@ -7,6 +7,7 @@ exactly what any other client can. Mounted at the root after the API: `app.inclu
 
 from __future__ import annotations
 
+import functools
 import re
 from http import HTTPStatus
 from pathlib import Path
@@ -46,8 +47,9 @@ _TEMPLATES = Environment(
 )
 
 
+@functools.lru_cache(maxsize=8)
 def console_router(*, default_tenant: str = DEFAULT_TENANT) -> APIRouter:
-    """Makes the routes of the console.
+    """Makes the routes of the console; apps of one process share them.
 
     Args:
         default_tenant: where a principal of all tenants (`*`) arrives first.
