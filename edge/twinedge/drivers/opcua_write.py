@@ -201,7 +201,7 @@ class NodeWriter:
         client, link = self._connected(device), self._links[device]
         root = link.assignment.device.root.strip("/")
         namespace = link.assignment.profile.namespace or ""
-        items = [_item(root, text, namespace) for text in texts]
+        items = [item_at(root, text, namespace) for text in texts]
         try:
             await resolve(client, self._limits, items)
         except Exception as silent:
@@ -235,8 +235,8 @@ def _owner(method: Method) -> str:
     return at[:last] if last > 0 else ""
 
 
-def _item(root: str, text: str, namespace: str) -> Item:
-    """An address as something to resolve; an empty one is the root itself."""
+def item_at(root: str, text: str, namespace: str) -> Item:
+    """An address below a device's root as something to resolve; an empty one is the root itself."""
     start = parse_node(root) if root else None
     address = parse_node(text) if text else start
     if address is None:

@@ -45,6 +45,8 @@ def _check_header(profile: FirmwareProfile, document: Document) -> None:
     elif profile.protocol == "opcua" and not profile.namespace:
         hint = "add `namespace:` with the URI of the namespace that the browse names lie in"
         raise document.error("VALUE_INVALID", ("protocol",), "an opcua profile needs `namespace`", hint=hint)
+    elif profile.protocol == "opcua":
+        _check_identity(profile, document)
     elif profile.protocol == "mqtt":
         _check_availability(profile, document)
 
@@ -92,6 +94,14 @@ def _check_opcua(profile: FirmwareProfile, document: Document, keys: KeyPath, po
         except InputError as wrong:
             raise document.error(wrong.reason, (*keys, "device_unit"), wrong.message, hint=wrong.hint) from None
     _check_plain(document, keys, point)
+
+
+def _check_identity(profile: FirmwareProfile, document: Document) -> None:
+    identify = profile.identify
+    if identify is not None:
+        document.read(("identify", "at"), parse_node, identify.at)
+        if identify.firmware is not None:
+            document.read(("identify", "firmware", "at"), parse_node, identify.firmware.at)
 
 
 def _check_availability(profile: FirmwareProfile, document: Document) -> None:
