@@ -15,10 +15,10 @@ from twinedge.cli_config import config_group
 from twinedge.cli_doctor import doctor_command
 from twinedge.cli_init import init_command
 from twinedge.cli_install import service_group
-from twinedge.cli_options import config_option, emit, output_option, say, state_option
+from twinedge.cli_options import config_option, emit, end, output_option, say, state_option
 from twinedge.cli_plan import plan_command
 from twinedge.cli_top import top_command
-from twinmodel.errors import REASONS, MissingError
+from twinmodel.errors import REASONS, Exit, MissingError
 from twinmodel.process import loading
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,7 +56,7 @@ def join(url: str, token: str, ca_sha256: str, state: Path) -> None:
     from twinmodel.clock import SystemClock  # noqa: PLC0415 - --help stays fast
 
     joined = enrol(url, token, ca_sha256, state, SystemClock())
-    say(f"joined as {joined.site}/{joined.gateway} of {joined.tenant}; next: twinedge run")
+    say(f"joined as {joined.site}/{joined.gateway} of {joined.tenant}; next: twinedge service install, or twinedge run")
 
 
 @cli.command()
@@ -78,11 +78,12 @@ def run(config: Path, state: Path, kernel_cache: Path | None, ready_file: Path |
 @state_option
 @output_option
 def status(config: Path, state: Path, output: str) -> None:
-    """Ask the running agent how it is."""
+    """Ask the running agent how it is; exit code 3 while it is degraded, 5 when none answers."""
     from twinedge.health.client import render, running_status  # noqa: PLC0415 - --help stays fast
 
     document = running_status(config, state)
     emit(output, document, render(document))
+    end(Exit.UNHEALTHY if document["degraded"] else 0)
 
 
 @cli.command()

@@ -8,13 +8,15 @@ import json
 import socket
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from twinedge.cli import cli
 from twinedge.health.client import render
 from twinedge.health.liveness import Liveness
 from twinedge.health.server import StatusServer
 from twinedge.health.top import Screen, rate
-from twinmodel.errors import ConflictError
+from twinmodel.errors import REASONS, ConflictError
 
 STATUS = {
     "gateway": "north/n1",
@@ -62,7 +64,18 @@ STATUS = {
         "alarms": 2,
         "list": [{"priority": "high", "alarm": "tank-high", "state": "UNACK", "text": "level above 9.5 <m>"}],
     },
-    "northbound": {"opcua": {"serving": True, "values": 9, "values_per_s": 4.5, "reason": "", "error": ""}},
+    "northbound": {
+        "opcua": {
+            "serving": True,
+            "values": 9,
+            "values_per_s": 4.5,
+            "reason": "",
+            "error": "",
+            "listen": "10.0.0.5:4840",
+            "clients": 2,
+            "thumbprint": "ab12",
+        }
+    },
     "commands": {"allowed": ["press.setpoint"], "open": [], "recent": [], "results": {}, "ledger": "ok"},
     "spool": {
         "bytes": 4096,
@@ -161,11 +174,35 @@ def test_the_status_for_a_terminal_is_aligned():
     assert "two-tanks@1.0.0" in text
 
 
+def test_the_status_command_ends_with_3_while_degraded_and_with_5_when_nobody_answers(server, tmp_path):
+    site = tmp_path / "site.yaml"
+    site.write_text(
+        "site: plant-a\ndevices: {m: {modbus: 'tcp://127.0.0.1:1', unit_id: 1, profile: carlogavazzi/em24-ethernet}}\n"
+        f"status: {{port: {server.port}}}\n"
+    )
+    words = ["status", "--config", str(site), "--state", str(tmp_path)]
+    server.publish(STATUS)
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    server.publish({**STATUS, "degraded": ["STORE_FULL"]})
+    assert CliRunner().invoke(cli, words).exit_code == 3
+    server.close()
+    silent = CliRunner().invoke(cli, words).exception
+    assert (silent.reason, int(REASONS[silent.reason].exit)) == ("AGENT_NOT_RUNNING", 5)
+    assert "journalctl" in silent.hint
+
+
 def test_shell_and_page_name_alarms_what_is_served_and_the_configuration_in_force(server):
     text = render(STATUS)
     server.publish(STATUS)
     _, page = get(server, "/")
-    for told in ("2 active, 2 to be acknowledged", "tank-high", "4.5 values/s", "number 3 from directive", "1 targets"):
+    for told in (
+        "2 active, 2 to be acknowledged",
+        "tank-high",
+        "4.5 values/s",
+        "10.0.0.5:4840, 2 clients, certificate ab12",
+        "number 3 from directive",
+        "1 targets",
+    ):
         assert told in text
         assert told in page
     assert "level above 9.5 &lt;m&gt;" in page

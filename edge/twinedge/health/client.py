@@ -50,7 +50,8 @@ def _asked(config: Path, state: Path, path: str) -> bytes:
 
 
 def _silent(where: str, why: Exception) -> UnreachableError:
-    return UnreachableError("DEVICE_UNREACHABLE", f"no agent answers at {where}: {why}", hint="is `twinedge run` up?")
+    hint = "see whether it runs: `systemctl status twinedge`, `journalctl -u twinedge`; --config says where it listens"
+    return UnreachableError("AGENT_NOT_RUNNING", f"no agent answers at {where}: {why}", hint=hint)
 
 
 def render(status: dict[str, Any]) -> str:

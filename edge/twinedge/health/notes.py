@@ -28,7 +28,7 @@ def notes_of(status: Status) -> Iterator[tuple[str, str]]:
     if alarms := status.get("alarms"):
         yield from _alarms(alarms)
     for name, part in status.get("northbound", {}).items():
-        yield name, part["error"] if part["reason"] else f"{part['values_per_s']} values/s"
+        yield name, part["error"] if part["reason"] else _served(part)
     commands = status.get("commands", {})
     if commands.get("allowed"):
         yield "commands", f"{len(commands['allowed'])} targets allowed, {len(commands['open'])} open"
@@ -44,6 +44,16 @@ def _alarms(alarms: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "", f"{alarm['priority']} {alarm['alarm']} {alarm['state']}: {alarm['text']}"
     if len(standing) > ALARMS_MAX:
         yield "", f"and {len(standing) - ALARMS_MAX} more: twinedge alarm list"
+
+
+def _served(part: Mapping[str, Any]) -> str:
+    """Where it is served, and by which certificate clients know it."""
+    told = [f"{part['values_per_s']} values/s"]
+    if "listen" in part:
+        told.append(f"listens at {part['listen']}, {part['clients']} clients, certificate {part['thumbprint']}")
+    if "to" in part:
+        told.append(f"{part['topics']} topics at {part['to']}")
+    return ", ".join(told)
 
 
 def _configuration(configuration: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+
 from twinedge.northbound.layout import MEASURED, Layout
 from twinedge.northbound.store import Latest
 from twinmodel.clock import SECOND_NS
@@ -21,6 +23,7 @@ from twinmodel.quality import QualityClass, QualityReason, class_of
 from twinmodel.signal import Kind, Signal
 
 TEXT_MAX = 4_096
+_SINGLE_MAX = 3e38
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNFIT = re.compile(r"[+#/\x00-\x1f\x7f]")
 _REASONS = {int(r): r.name for r in QualityReason if r}
@@ -137,7 +140,17 @@ def _told(entry: Entry, store: Latest) -> dict[str, Any] | None:
 def _plain(kind: Kind, value: Any) -> Any:
     if kind is Kind.STRING:
         return str(value)[:TEXT_MAX]
-    return None if kind is Kind.FLOAT and not math.isfinite(value) else value
+    if kind is not Kind.FLOAT:
+        return value
+    return _short(value) if math.isfinite(value) else None
+
+
+def _short(value: float) -> float:
+    """0.146 and not 0.1459999978542328 for a number that came as a float32: the same bits there, for people to read."""
+    if abs(value) > _SINGLE_MAX:
+        return value
+    single = np.float32(value)
+    return float(str(single)) if float(single) == value else value
 
 
 def iso(t_ns: int) -> str:

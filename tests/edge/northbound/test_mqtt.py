@@ -7,6 +7,7 @@ import contextlib
 import json
 
 import aiomqtt
+import numpy as np
 import pytest
 
 from tests.edge.drivers.mosquitto import Broker
@@ -53,6 +54,15 @@ def test_a_message_tells_value_sigma_quality_reason_time_and_unit(plant):
     assert grouped["twins/tank-1"]["level"]["estimate"] == told
     assert grouped["twins/tank-1"]["level"]["measured"]["v"] == 1.5
     assert "count" not in grouped["devices/press"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(float(np.float32(0.146)), "0.146"), (0.1234567890123, "0.1234567890123"), (1e300, "1e+300"), (-0.5, "-0.5")],
+)
+def test_a_number_of_single_precision_is_told_with_the_digits_it_has_and_no_other_one_changes(plant, value, told):
+    plant.tell(("press.level", value))
+    assert json.dumps(payloads(plant)["devices/press/level"]["v"]) == told
 
 
 def test_home_assistant_is_told_of_class_unit_device_and_when_a_value_is_unavailable():
