@@ -21,7 +21,7 @@ from twinmodel.quality import QualityReason, uncertain
 from twinmodel.signal import Batch, Signal
 
 REMEMBERED = 100_000
-"""Samples of brokers that are remembered, each in 230 bytes: of the 1024 messages that one may have in flight and send
+"""Samples of brokers that are remembered, each in 180 bytes: of the 1024 messages that one may have in flight and send
 again after a kill, with some tens of samples each. Were it less, what comes again would push out what follows it."""
 REMEMBERED_LAST = 4
 """Samples of each signal of OPC UA that are remembered: a server repeats the last one alone."""
@@ -130,11 +130,13 @@ class Replays:
 
     def _remembered(self, batch: Batch, qualities: Sequence[int | None]) -> list[bool]:
         columns = zip(batch.signal.tolist(), batch.t_ns.tolist(), batch.value.tolist(), qualities, strict=True)
-        memories, found = self._memories, []
+        memories, found, last_ns = self._memories, [], 0
         for signal, t_ns, value, quality in columns:
             memory = memories.get(signal)
+            # Samples of one message have one time: one number in memory instead of one each.
+            last_ns = last_ns if t_ns == last_ns else t_ns
             told = value if value == value else None  # noqa: PLR0124 - NaN alone differs from itself
-            found.append(memory is None or quality == _CLOCK or memory.is_new((signal, t_ns, told), quality))
+            found.append(memory is None or quality == _CLOCK or memory.is_new((signal, last_ns, told), quality))
         return found
 
 

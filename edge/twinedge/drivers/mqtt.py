@@ -39,6 +39,7 @@ from twinmodel.signal import Signal
 KEEPALIVE_S = 5
 LINGER_S = 3.0
 DRAIN_MAX = 256
+PATIENCE_DOUBLINGS = 2
 RECEIVE_MAX = 1024  # messages a broker of MQTT 5 may leave unacknowledged: they stay in memory while a disk refuses
 SESSION_EXPIRY_S = 7 * 86400
 PENDING_MAX = 2 * RECEIVE_MAX  # unacknowledged messages beyond which nothing is read: 3.1.1 knows no such bound
@@ -161,10 +162,18 @@ class MqttDriver:
             clean_start=not self.lasting if five else NOT_APPLICABLE,
             properties=properties,
             keepalive=KEEPALIVE_S,
-            timeout=TIMEOUT_S,
+            timeout=self._patience_s(),
             tls_context=login.context() if self._place.tls else None,
             will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
         )
+
+    def _patience_s(self) -> float:
+        """How long a broker may take to answer; longer after each failure.
+
+        Before its answer to a subscription comes all it has in flight. A machine too busy to read that in time would
+        drop the connection and get it again, for ever.
+        """
+        return TIMEOUT_S * float(1 << min(self._backoff.failures, PATIENCE_DOUBLINGS))
 
     def _other_version(self, lost: BaseException) -> None:
         """A broker that refuses or drops the handshake may speak the other version only."""
@@ -176,7 +185,7 @@ class MqttDriver:
             self._version = V5
 
     async def _subscribe(self, connection: Connection) -> None:
-        refused = await connection.subscribe([*self._routes.filters(), *self._host_role.filters()])
+        refused = await connection.subscribe([*self._routes.filters(), *self._host_role.filters()], self._patience_s())
         if refused:
             _log.warning("broker refuses topics", broker=self.name, topics=refused[:10], count=len(refused))
             for link in self._links:

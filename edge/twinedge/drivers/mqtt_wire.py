@@ -126,12 +126,12 @@ class Connection:
         """Closes the socket that aiomqtt leaves open when a handshake failed."""
         self._paho.disconnect()
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]]) -> list[str]:
-        """Subscribes to filters with their QoS; returns those the broker refused."""
+    async def subscribe(self, filters: Sequence[tuple[str, int]], timeout_s: float = TIMEOUT_S) -> list[str]:
+        """Subscribes to filters with their QoS; returns those the broker refused. Each answer may take `timeout_s`."""
         refused = []
         for first in range(0, len(filters), SUBSCRIBE_MAX):
             part = list(filters[first : first + SUBSCRIBE_MAX])
-            codes = await self.client.subscribe(part, timeout=TIMEOUT_S)
+            codes = await self.client.subscribe(part, timeout=timeout_s)
             values = [getattr(code, "value", code) for code in codes]
             refused += [text for (text, _), code in zip(part, values, strict=False) if code >= 0x80]
         return refused

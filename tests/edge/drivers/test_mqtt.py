@@ -287,3 +287,14 @@ async def test_broker_that_is_not_there_is_told_once(make, sink, running):
         await asyncio.sleep(0.8)
         assert [row[2] for row in sink.samples(0)] == [AWAY]
         assert not driver.health()[0].connected
+
+
+async def test_a_broker_that_does_not_answer_in_time_gets_more_of_it_at_the_next_try(make):
+    driver = make(1)
+    waits = []
+    for _ in range(5):
+        waits.append((driver._patience_s(), driver._client().timeout))
+        driver._backoff.delay_ns()
+    assert waits == [(5.0, 5.0), (10.0, 10.0), (20.0, 20.0), (20.0, 20.0), (20.0, 20.0)]
+    driver._backoff.progressed()
+    assert driver._patience_s() == 5.0
