@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 APPLY_S = 120.0
+NAMED_MAX = 5
 _NS = 1_000_000_000
 
 
@@ -183,8 +184,9 @@ def _ask(state: Path, output: str, name: str, body: dict[str, Any], hint: str | 
     if done["faults"]:
         from twinmodel.errors import ConfigError  # noqa: PLC0415 - --help stays fast
 
-        names = ", ".join(fault["name"] or fault["part"] for fault in done["faults"])
-        raise ConfigError("CONFIG_REFUSED", f"not all of it runs: {names} stay as they were", hint=hint)
+        names = list(dict.fromkeys(fault["name"] or fault["part"] for fault in done["faults"]))
+        verb = "stays as it was" if len(names) == 1 else "stay as they were"
+        raise ConfigError("CONFIG_REFUSED", f"not all of it runs:{_several('', names)} {verb}", hint=hint)
 
 
 def _examined(file: Path, *, at: Path | None = None) -> tuple[Any, ...]:
@@ -279,10 +281,20 @@ def _done_text(done: dict[str, Any]) -> str:
 
 
 def _fault_lines(faults: list[dict[str, Any]]) -> list[str]:
+    """A line for each cause: devices of one profile that is wrong share theirs."""
+    causes: dict[str, dict[str, list[str]]] = {}
+    for f in faults:
+        cause = f"({f['path']}:{f['line']}) {f['reason']}: {f['message']}"
+        causes.setdefault(cause, {}).setdefault(f["part"], []).append(f["name"])
     return [
-        f"refused, stays as it was: {f['part']} {f['name']} ({f['path']}:{f['line']}) {f['reason']}: {f['message']}"
-        for f in faults
+        f"refused, stays as it was: {', '.join(_several(part, names) for part, names in parts.items())} {cause}"
+        for cause, parts in causes.items()
     ]
+
+
+def _several(part: str, names: list[str]) -> str:
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return f"{part} {', '.join(names[:NAMED_MAX])}{more}"
 
 
 def _difference_text(document: dict[str, Any]) -> str:

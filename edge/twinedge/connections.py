@@ -12,11 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from twinedge.drivers.link import Assignment, Changeable, Overlapping
 from twinedge.drivers.registry import Group
 from twinedge.keeping import keep
 from twinedge.ports import Driver, Sink
 from twinmodel.clock import SECOND_NS, Clock
+
+log = structlog.get_logger(__name__)
 
 STOP_AGAIN_S = 5.0
 OVERLAP_S = 5.0
@@ -80,6 +84,7 @@ class Connections:
         self._twice = twice
         self._group: asyncio.TaskGroup | None = None
         self._running: dict[Group, _Connection] = {}
+        self._retiring: dict[asyncio.Task[None], _Connection] = {}
 
     @property
     def drivers(self) -> list[Driver]:
@@ -89,7 +94,16 @@ class Connections:
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """What has to end before the agent does."""
-        return [connection.task for connection in self._running.values() if connection.task is not None]
+        every = (*self._running.values(), *self._retiring.values())
+        return [*self._retiring, *(connection.task for connection in every if connection.task is not None)]
+
+    async def settled(self) -> None:
+        """Waits for connections that were replaced and still go on; what they read is named as it was when they began.
+
+        A number that goes out of use is given away again two changes later: none may be under way by then.
+        """
+        if self._retiring:
+            await asyncio.wait(self._retiring)
 
     def build(self, wanted: Wanted) -> None:
         """Makes the drivers of the first configuration; raises TwinErrors."""
@@ -154,7 +168,8 @@ class Connections:
     async def _replace(self, before: _Connection, after: _Connection) -> None:
         """Opens the new connection before the old one is closed, so that nothing is missed in between.
 
-        A server that has no room for a second one gets the new one when the old one is closed.
+        Once the new one reads, nobody waits for the end of the old one; see `settled`. A server that has no room for a
+        second one gets the new one when the old one is closed.
         """
         signals = [signal.id for mine in before.assignments for signal in mine.signals.values()]
         self._twice(signals, False)
@@ -163,10 +178,25 @@ class Connections:
         until_ns = self._clock.boot_ns() + round(OVERLAP_S * SECOND_NS)
         while self._clock.boot_ns() < until_ns:
             if wanted <= {health.device for health in after.driver.health() if health.connected}:
-                await asyncio.sleep(LINGER_S)
+                if self._group is not None:
+                    retiring = self._group.create_task(
+                        self._retire(before, signals), name=f"end of driver {before.driver.name}"
+                    )
+                    self._retiring[retiring] = before
+                    retiring.add_done_callback(self._retiring.pop)
+                    return
                 break
             await asyncio.sleep(LOOK_S)
         await self._stop([before])
+        self._twice(signals, True)
+
+    async def _retire(self, before: _Connection, signals: Sequence[int]) -> None:
+        """Lets the old connection deliver what its server still holds back, then ends it."""
+        await asyncio.sleep(LINGER_S)
+        try:
+            await self._stop([before])
+        except Exception:  # it must not end the others, which share its group
+            log.exception("driver that was replaced does not end as it should", driver=before.driver.name)
         self._twice(signals, True)
 
     async def _stop(self, connections: Sequence[_Connection]) -> None:

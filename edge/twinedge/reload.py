@@ -169,6 +169,7 @@ class Reload:
     async def _switch(self, loaded: LoadedSite) -> Changed:
         """Everything up to the first wait of `change` happens between two samples."""
         parts = self._parts
+        await parts.connections.settled()
         plan = await asyncio.to_thread(parts.models.plan, loaded)
         wanted = assignments_of(loaded, plan.numbered)
         fresh = parts.connections.fresh(wanted)

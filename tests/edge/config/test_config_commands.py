@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from twinedge.cli import cli
+from twinedge.cli_config import _fault_lines
 from twinmodel.errors import ConfigError, MissingError, UnreachableError
 
 PROFILE = """\
@@ -70,6 +71,17 @@ def test_everything_wrong_is_listed_with_its_place(site):
         ("device", "five", "VALUE_INVALID"),
     }
     assert all(f["line"] and f["path"] for f in faults)
+
+
+def test_devices_that_share_a_cause_share_a_line():
+    fault = {"part": "device", "path": "p.yaml", "line": 6, "reason": "UNIT_UNKNOWN", "message": "no unit"}
+    lines = _fault_lines(
+        [*({**fault, "name": f"d{n}"} for n in range(7)), {**fault, "part": "twin", "name": "t", "line": 9}]
+    )
+    assert lines == [
+        "refused, stays as it was: device d0, d1, d2, d3, d4 and 2 more (p.yaml:6) UNIT_UNKNOWN: no unit",
+        "refused, stays as it was: twin t (p.yaml:9) UNIT_UNKNOWN: no unit",
+    ]
 
 
 def test_a_draft_is_named_in_what_is_wrong_with_it_and_read_as_if_it_lay_in_place(site):
