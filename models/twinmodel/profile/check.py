@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from twinmodel import units
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.address import parse_json_path, parse_type
-from twinmodel.profile.document import Document, KeyPath
+from twinmodel.profile.document import Document
 from twinmodel.profile.firmware import parse_range
 from twinmodel.profile.node import parse_node
+from twinmodel.profile.parsing import KeyPath
 from twinmodel.profile.registers import check_device, check_overlaps, check_register
 from twinmodel.profile.schema import FirmwareProfile, Point, kind_of
 from twinmodel.profile.topics import KNOWN, parse_metric, parse_payload_path, parse_template, parse_topic

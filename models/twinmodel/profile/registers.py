@@ -8,7 +8,8 @@ from itertools import pairwise
 
 from twinmodel.errors import ConfigError
 from twinmodel.profile.address import RegisterAddress, WireType, parse_address, parse_type
-from twinmodel.profile.document import Document, KeyPath, nearest
+from twinmodel.profile.document import Document, nearest
+from twinmodel.profile.parsing import KeyPath
 from twinmodel.profile.scale import parse_scale
 from twinmodel.profile.schema import FirmwareProfile, Point
 

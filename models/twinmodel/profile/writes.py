@@ -12,8 +12,9 @@ from twinmodel import units
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConfigError, InputError
 from twinmodel.profile.address import parse_address, parse_type
-from twinmodel.profile.document import Document, KeyPath, nearest
+from twinmodel.profile.document import Document, nearest
 from twinmodel.profile.node import NodeAddress, parse_node
+from twinmodel.profile.parsing import KeyPath
 from twinmodel.profile.schema import FirmwareProfile, Method, Point, Publish, Scalar, Write, kind_of
 from twinmodel.profile.topics import parse_topic
 from twinmodel.signal import Kind
