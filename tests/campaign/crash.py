@@ -13,11 +13,12 @@ from random import Random
 
 import numpy as np
 
+from tests.campaign.beginning import memory_folder
 from tests.campaign.cut_disk import NAME, CutDisk, Power
 from tests.campaign.gateway import CATALOGUES, FORMS
 from tests.campaign.history import Held, History, Promise
 from tests.campaign.reading import held_of, samples_in
-from tests.campaign.world import memory_folder, quiet
+from tests.campaign.world import quiet
 from twincloud.storage.dedupe import Verdict, judge, tail
 from twinedge.spool.retention import POLICIES
 from twinedge.spool.store import Spool

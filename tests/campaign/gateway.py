@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests.campaign.bad_disk import REFUSALS, Disk
+from tests.campaign.beginning import credentials
 from tests.campaign.history import History, Interval, Promise
 from tests.campaign.link import Channel
 from tests.campaign.loop import Life, VirtualClock
@@ -100,8 +101,6 @@ class Gateway:
         self._task = spawn(self.world, self.life, self._live)
 
     async def _live(self) -> None:
-        from tests.campaign.world import credentials
-
         plan = self.world.plan
         while True:
             try:

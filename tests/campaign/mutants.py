@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
+from tests.campaign.beginning import other_template
 from tests.campaign.nemesis import Only
-from tests.campaign.world import other_template
 from twincloud.ingest import writer
 from twincloud.ingest.stream import GatewayStream
 from twincloud.storage import commits, work
