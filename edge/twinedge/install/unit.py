@@ -149,6 +149,10 @@ def install(service: Service, *, root: Path, run: Run, start: bool) -> list[str]
     done.append(f"{path} {'written' if changed else 'is as it should be'}")
     done += _folders(service, root, here=here)
     if not here or not systemd_runs():
+        if not here:
+            options = f"--system --no-create-home --shell /usr/sbin/nologin --home-dir {service.state}"
+            done.append(f"on that machine, once: `useradd {options} {service.user}`")
+            done.append(f"then: `chown -R {service.user}: {service.state}`")
         done.append("systemd does not run here: enable it there with `systemctl enable --now twinedge`")
         return done
     run(["systemctl", "daemon-reload"])

@@ -170,7 +170,8 @@ def _integer_size(raw: float, wire: WireType) -> tuple[float, list[str]]:
     if int(raw) % (1 << (16 if wire.size == 32 else 48)) == 0:
         return 0.05, ["only its high word is set: the words are likely swapped"]
     if size < 1 << 27:
-        return (0.5 if size < 1 << 16 else 0.6), usual  # below 2^16 one register would do
+        # Below 2^16 one register would do; beyond 2^24 a wrong order of a smaller number is as likely.
+        return (0.5 if size < 1 << 16 or size >= 1 << 24 else 0.6), usual
     return (0.2 if size < 1 << (wire.size - 4) else 0.05), []
 
 

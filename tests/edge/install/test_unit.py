@@ -83,6 +83,7 @@ def test_an_image_gets_unit_and_folders_twice_the_same_and_loses_the_unit_alone(
     assert path.read_text() == unit.unit_text(SERVICE)
     assert any("written" in line for line in first)
     assert any("as it should be" in line for line in second)
+    assert any("useradd --system" in line and line.endswith(f" {SERVICE.user}`") for line in first)
     assert (tmp_path / "var/lib/twinedge").stat().st_mode & 0o777 == 0o700
     assert ran == []
     unit.uninstall(root=tmp_path, run=ran.append)

@@ -49,6 +49,12 @@ def test_words_that_are_swapped_are_seen_in_a_counter():
     assert (star.order, star.value) == ("CDAB", 1_234_567)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_count_below_16_millions_is_starred_before_what_another_order_makes_of_it(order):
+    star = best(candidates([wired(struct.pack(">I", 123_456), order)] * 3, ["uint32"], None))
+    assert (star.order, star.value) == (order, 123_456)
+
+
 def test_values_that_jump_are_not_starred():
     reads = [wired(struct.pack(">f", v), "ABCD") for v in (1.5, 80_000.0, 0.02)]
     assert best([c for c in candidates(reads, ["float32"], None) if c.order == "ABCD"]) is None
