@@ -33,7 +33,9 @@ def state(tmp_path_factory):
 
 
 def press(number=1, **texts):
-    content = {"profile": "test/press", "protocol": "opcua", "namespace": URI, "points": POINTS}
+    identify = {"at": "Model", "match": "PRESS*", "firmware": {"at": "ns=0;i=2264"}}
+    content = {"profile": "test/press", "protocol": "opcua", "namespace": URI, "points": POINTS, "identify": identify}
+    content["firmware"] = "2.*"
     source = Source(FirmwareProfile.model_validate(content), Path("test/press/1.yaml"))
     made = ProfileDevice(f"PRESS-{number}", number, source, 1, texts)
     made.tick(1.0, T0_NS)
@@ -54,6 +56,8 @@ async def test_nodes_are_where_the_profile_has_them_and_misbehave_as_told(state,
             flow = await node(client, "Pump", "Flow")
             held = await flow.read_data_value()
             assert (held.Value.Value, held.Value.VariantType) == (12.5, ua.VariantType.Float)
+            assert await (await node(client, "Model")).read_value() == "PRESS"
+            assert await client.get_node("ns=0;i=2264").read_value() == "2"
             unit = await (await flow.get_child("0:EngineeringUnits")).read_value()
             assert unit.UnitId == int.from_bytes(b"MQH", "big")
             assert (await (await flow.get_child("0:EURange")).read_value()).High == 50

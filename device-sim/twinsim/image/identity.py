@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from twinmodel.errors import InputError
 from twinmodel.profile.address import WireType
 from twinmodel.profile.firmware import parse_range
 from twinmodel.profile.schema import FirmwareProfile
+
+if TYPE_CHECKING:
+    from twinsim.image.source import Source
 
 
 def example_of(pattern: str) -> str:
@@ -61,6 +65,17 @@ def firmware_of(profile: FirmwareProfile, wire: WireType | None, hints: Sequence
         if any(c.isdigit() for c in text) and found.fits(text) and (not numbers or text.isdecimal()):
             return text
     raise _impossible(profile, f"firmware: no version found in {profile.firmware!r}; name one with --firmware")
+
+
+def told_of(source: Source) -> list[tuple[str, str]]:
+    """What a device that tells texts says, and where; nothing without `identify`."""
+    identify = source.profile.identify
+    if identify is None:
+        return []
+    told = [(identify.at, example_of(identify.match))]
+    if identify.firmware is not None:
+        told.append((identify.firmware.at, source.firmware or firmware_of(source.profile, None, source.hints)))
+    return told
 
 
 def _impossible(profile: FirmwareProfile, why: str) -> InputError:

@@ -9,7 +9,7 @@ server down for a while; namespaces have other numbers after a renumbering.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from twinmodel.profile.schema import Method, Point
 from twinsim.faults import FaultKind
 from twinsim.image.codec import Value
 from twinsim.image.device import ProfileDevice, Written
+from twinsim.image.identity import told_of
 from twinsim.serve.opcua_alarm import Conditions
 from twinsim.serve.opcua_server import Acknowledged, prepared_server, stamp_of
 from twinsim.served import ServedLog
@@ -131,7 +132,19 @@ class _Space:
             await self._variable(device, variable, self._parents[nodeid])
         for name, method in profile.methods.items():
             await self._method(device, top, own, name, method)
+        await self._identity(device, top, own, found)
         self.variables[device.name] = list(found.values())
+
+    async def _identity(self, device: ProfileDevice, top: Any, own: int, points: Mapping[ua.NodeId, Any]) -> None:
+        """What the device, or the server's BuildInfo, says of itself where `identify` looks; a point says its own."""
+        for at, text in told_of(device.source):
+            address = parse_node(at)
+            nodeid = await self._place(device, top, own, address)
+            if isinstance(address, NodeAddress) and address.zero:
+                await self.server.get_node(nodeid).write_value(text)
+            elif nodeid not in points:
+                parent, name = self._parents[nodeid]
+                await parent.add_variable(nodeid, name, text)
 
     async def _method(self, device: ProfileDevice, top: Any, own: int, name: str, method: Method) -> None:
         """A method that only takes note of its call, among the writes of clients; it gives how often it was called."""
@@ -232,7 +245,7 @@ class NodeFleet:
         self._space: _Space | None = None
         self._shift = 0
         self._renumbering = False
-        self._profiles: list[str] = []
+        self._profiles: list[tuple[str, str]] = []
         self._silent: set[str] = set()
         self.port = 0
 
@@ -246,7 +259,7 @@ class NodeFleet:
         space = _Space(server, subscriptions)
         for device in self._devices:
             await space.add(device)
-        self._space, self._profiles = space, [d.profile for d in self._devices]
+        self._space, self._profiles = space, self._told()
         self._silent.clear()
         for device in self._devices:
             await self.publish(device)
@@ -267,13 +280,16 @@ class NodeFleet:
             self._shift += 1
         self._renumbering = renumbering
         down = renumbering or all(d.away for d in self._devices)
-        moved = not down and self._profiles != [d.profile for d in self._devices]
+        moved = not down and self._profiles != self._told()
         if self._space is not None and (down or moved):
             _log.info("server goes down", port=self.port)
             await self.end()
         if self._space is None and not down:
             await self.begin(self.port)
             _log.info("server is back", port=self.port, namespaces_moved_by=self._shift)
+
+    def _told(self) -> list[tuple[str, str]]:
+        return [(device.profile, device.source.firmware) for device in self._devices]
 
     async def publish(self, device: ProfileDevice) -> None:
         """Writes what a device holds now into its nodes."""

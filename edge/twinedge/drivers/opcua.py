@@ -230,10 +230,19 @@ class _Connection:
     def _known_links(self) -> list[DeviceLink]:
         return [link for number, link in enumerate(self._links) if number not in self._strangers]
 
-    async def _identify(self) -> None:
-        """Sets devices aside that are not those of their profiles; their signals say so once."""
+    async def _identify(self, *, again: bool = False) -> None:
+        """Sets devices aside that are not those of their profiles, and no other; their signals say so once.
+
+        Raises:
+            LostError: when asked again, a device is back: what was not monitored begins with a new connection.
+        """
         found = await self._identity.strangers(self._client, self._limits)
+        if again and self._strangers - found.keys():
+            raise LostError("a device is again the one of its profile")
+        if again and self._strangers == found.keys():
+            return
         self._strangers = frozenset(found)
+        self._refuse()
         for number, link in enumerate(self._links):
             reason, text = found.get(number, ("", ""))
             first = bool(reason) and not link.quarantine
@@ -246,13 +255,16 @@ class _Connection:
     async def _check(self) -> None:
         """Compares units, ranges and types; points that would be misread are refused and say so."""
         found = await self._checker.run(self._client, self._limits)
-        strange = {tap.index for tap in self._table.taps if tap.link in self._strangers}
-        self._unfit = self._checker.refused | strange
-        self._table.refuse(self._unfit)
+        self._refuse()
         for number, link in enumerate(self._links):
             mine = [f for f in found if f.link == number]
             for finding in mine[-1:]:
                 link.fault(f"{finding.reason}: {finding.text} ({len(mine)} findings)")
+
+    def _refuse(self) -> None:
+        strange = {tap.index for tap in self._table.taps if tap.link in self._strangers}
+        self._unfit = self._checker.refused | strange
+        self._table.refuse(self._unfit)
 
     async def _say_refused(self) -> None:
         """What cannot be found or must not be used is bad, once a connection."""
@@ -285,8 +297,7 @@ class _Connection:
             now_ns = self._clock.boot_ns()
             if self._identity and now_ns >= identify_again_ns:
                 identify_again_ns = now_ns + round(IDENTIFY_AGAIN_S * SECOND_NS)
-                if frozenset(await self._identity.strangers(self._client, self._limits)) != self._strangers:
-                    raise LostError("a device has become another one, or has another firmware")
+                await self._identify(again=True)
             if self._missing and now_ns >= browse_again_ns:
                 browse_again_ns = now_ns + round(BROWSE_AGAIN_S * SECOND_NS)
                 await resolve(self._client, self._limits, self._missing)
