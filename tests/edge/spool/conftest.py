@@ -1,6 +1,5 @@
 """A spool on a fresh folder, batches with recognisable values, and checks every spool test shares."""
 
-import itertools
 import os
 import random
 import tempfile
@@ -20,7 +19,12 @@ CATALOGUE = Catalogue(tuple(Signal(i, f"press.s{i}", Kind.FLOAT) for i in range(
 
 
 class Bench:
-    """Opens spools of one folder; `stored` maps (boot, stream, seq) to the value appended there."""
+    """Opens spools of one folder.
+
+    Attributes:
+        stored: (boot, stream, seq) -> the value appended there.
+        appended_ns: (boot, stream, first seq) -> last seq and time of what was appended at once.
+    """
 
     catalogue = CATALOGUE
 
@@ -28,7 +32,8 @@ class Bench:
         self.folder = folder
         self.clock = ManualClock()
         self.rng = random.Random(7)
-        self.values = itertools.count()
+        self.noise = np.random.default_rng(7)
+        self.values = 0
         self.stored = {}
         self.appended_ns = {}
 
@@ -45,10 +50,11 @@ class Bench:
 
     def batch(self, count, noisy=False):
         """`count` samples of growing values; noisy ones do not compress."""
-        value = np.array([next(self.values) for _ in range(count)], np.float64)
+        value = np.arange(self.values, self.values + count, dtype=np.float64)
+        self.values += count
         if noisy:
-            value += np.array([self.rng.random() for _ in range(count)])
-        signal = np.sort(np.array([self.rng.randrange(4) for _ in range(count)], np.uint32))
+            value += self.noise.random(count)
+        signal = np.sort(self.noise.integers(4, size=count, dtype=np.uint32))
         t_ns = self.clock.wall_ns() + np.arange(count) * 1_000_000
         return Batch(Kind.FLOAT, signal, value, np.zeros(count, np.uint16), t_ns)
 
@@ -57,9 +63,9 @@ class Bench:
         self.clock.advance(10**9)
         first, last = spool.append(stream, [batch], CATALOGUE)
         assert last - first + 1 == count
-        self.stored |= {(spool.boot.id, stream, first + k): v for k, v in enumerate(batch.value.tolist())}
-        at_ns = self.clock.wall_ns()
-        self.appended_ns |= {(spool.boot.id, stream, number): at_ns for number in range(first, last + 1)}
+        boot = spool.boot.id
+        self.stored.update(((boot, stream, n), v) for n, v in enumerate(batch.value.tolist(), first))
+        self.appended_ns[boot, stream, first] = last, self.clock.wall_ns()
         return first, last
 
     def everything(self, spool):
@@ -89,8 +95,9 @@ class Bench:
             assert item.content.schema == CATALOGUE.digest
             values = [v for b in block.decode(item.content.payload, CATALOGUE) for v in b.value.tolist()]
             assert len(values) == samples_of(item)
-            for number, value in zip(numbers_of(item).tolist(), values, strict=True):
-                assert value == self.stored.get((item.boot, item.stream, number), value)
+            boot, stream, stored = item.boot, item.stream, self.stored
+            pairs = zip(numbers_of(item).tolist(), values, strict=True)
+            assert not [n for n, value in pairs if value != stored.get((boot, stream, n), value)]
         elif isinstance(item.content, Gap):
             assert item.content.count == item.count
 
@@ -100,11 +107,11 @@ class Bench:
         outages = [(i.content.from_ns, i.content.to_ns) for i in items if isinstance(i.content, Outage | NotAcquired)]
         below = {(mark.boot, mark.stream): mark.next_seq for mark in acknowledged}
         return [
-            key
-            for key, at_ns in self.appended_ns.items()
-            if key not in there
-            and key[2] >= below.get(key[:2], 0)
-            and not any(from_ns <= at_ns <= to_ns for from_ns, to_ns in outages)
+            (boot, stream, n)
+            for (boot, stream, first), (last, at_ns) in self.appended_ns.items()
+            if not any(from_ns <= at_ns <= to_ns for from_ns, to_ns in outages)
+            for n in range(max(first, below.get((boot, stream), 0)), last + 1)
+            if (boot, stream, n) not in there
         ]
 
     @staticmethod
