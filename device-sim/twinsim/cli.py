@@ -216,8 +216,9 @@ def fault(
     \b
     Devices: stuck drift spike plant_drift dropout refuse reboot firmware_update
     modbus:  busy exception wrong_id wrong_unit late byte_by_byte short oversized
-             reset half_open map_change
-    opcua:   bad_status uncertain old_clock future_clock overflow renumber
+             reset half_open map_change write_refused write_ignored write_unanswered
+    opcua:   bad_status uncertain old_clock future_clock overflow renumber alarm
+             write_ignored
     mqtt:    death flood huge bad_utf8 retained broker_loss old_clock future_clock
     Links:   cut half_open reset delay up
     """  # noqa: D301  # \b is click's mark for a block kept as it is
