@@ -9,12 +9,13 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from twincloud.identity.ledger import Content, Ledger, pack_content, unpack_content
-from twincloud.storage.artifacts import Documents
-from twincloud.storage.postgres import PostgresDatabase
 from twinmodel.errors import ConflictError, StorageError
+
+if TYPE_CHECKING:
+    from twincloud.storage.artifacts import Documents
 
 NAME: Final = "ledger"
 TRIES_MAX: Final = 8
@@ -65,5 +66,8 @@ def ledger_of(state_dir: Path, database: str) -> Iterator[Ledger]:
     if not database:
         yield Ledger(state_dir)
         return
+    from twincloud.storage.artifacts import Documents  # noqa: PLC0415 - only where there is a database
+    from twincloud.storage.postgres import PostgresDatabase  # noqa: PLC0415 - only where there is a database
+
     with contextlib.closing(PostgresDatabase(database)) as opened:
         yield SharedLedger(Documents(opened))
