@@ -215,6 +215,8 @@ def _both(objection: UnreachableError, problem: TwinError | None, state: Path) -
         accept = TrustStore(state / "opcua").step("accept", print_)
         hint = f"here: compare it with what the server shows, then `{accept}`"
     text = objection.message
-    if problem is not None and problem.reason != "CERT_UNTRUSTED":
+    if problem is not None and problem.reason == objection.reason:
+        text = problem.message  # the same, and whom it was not told
+    elif problem is not None and problem.reason != "CERT_UNTRUSTED":
         text, hint = f"{text}; and {problem.message}", f"{hint}; {problem.hint}"
     return DeniedError(objection.reason, text, hint=hint, **objection.facts)

@@ -12,7 +12,7 @@ from tests.ports import free_port
 from twinedge.certificates import TrustStore
 from twinedge.config.load import load_site
 from twinedge.drivers.opcua_browse import BrowseLimits
-from twinedge.probe import browsing, trust
+from twinedge.probe import browsing, opcua, trust
 from twinedge.probe.browse_opcua import draft_of, tree_text
 from twinedge.probe.draft import write_draft
 from twinedge.probe.opcua import Wanted, probe_opcua
@@ -201,3 +201,13 @@ async def test_the_trial_reads_every_point_once_and_names_who_is_not_trusted(url
     document = await trial(loaded, ["hx"], state=fresh, clock=clock, within_s=50.0)
     assert document["ok"], trial_text(document)
     assert {p["quality"] for p in document["devices"][0]["points"]} == {"good"}
+
+
+async def test_a_certificate_that_does_not_fit_is_told_once_with_whom_it_was_kept_from(tmp_path):
+    facts = {"thumbprint": "ab" * 20}
+    seen = UnreachableError("CERT_INVALID", "it is for localhost", hint="pin it", **facts)
+    held_back = UnreachableError(
+        "CERT_INVALID", "it is for localhost; the user plc was not told to it", hint="pin it", **facts
+    )
+    told = opcua._both(seen, held_back, tmp_path)
+    assert (told.reason, told.message, told.hint) == ("CERT_INVALID", held_back.message, "pin it")
