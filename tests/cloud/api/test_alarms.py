@@ -65,7 +65,7 @@ async def test_alarms_are_found_by_what_they_are(api, tank):
         alarm("d", priority=Priority.URGENT, severity=950),
     )
     viewer = api("viewer")
-    assert await names(viewer) == ["d", *sorted("bc", key=lambda n: alarm_id(tank.key, n)), "a"]
+    assert await names(viewer) == ["d", *sorted("bc", key=lambda n: alarm_id(tank.key, n), reverse=True), "a"]
     assert await names(viewer, standing=True, acked=False) == ["d", "a"]
     assert await names(viewer, twin="tank-2", state="ACKED") == ["b"]
     assert await names(viewer, filter="severity > 900 or not active", priority="urgent") == ["d"]
@@ -152,6 +152,43 @@ async def test_alarms_of_a_gateway_that_is_away_are_as_of_then_and_one_line_says
     done = await api("operator").post(place(tank, OWN, ":ack"), json={})
     assert (done.json()["state"], done.json()["pending"]) == ("ACKED", False)
     assert (await viewer.get(f"{place(tank, OWN)}/journal")).json() == {"items": [], "truncated": False}
+
+
+async def test_what_is_asked_while_the_gateway_is_away_waits_with_who_asked_and_is_done_when_it_is_back(
+    plant, api, tank
+):
+    tank.tell(alarm("high", occurrence=2), alarm("low"))
+    tank.disconnect()
+    operator = api("operator")
+    asked = (await operator.post(place(tank, "high", ":ack"), json={"occurrence": 2, "comment": "on it"})).json()
+    assert (asked["state"], asked["pending"], asked["as_of"] is None) == ("UNACK", True, False)
+    shelved = await operator.post(place(tank, "low", ":shelve"), json={"for_s": 60, "comment": "cleaning"})
+    assert shelved.json()["pending"]
+    plant.clock.advance(61 * SECOND_NS)
+    tank.connect()
+    ack, shelve = sorted(plant.store.open_directives(tank.key), key=lambda one: one.target)
+    assert json.loads(ack.content)["by"] == ack.created_by == asked["action"]["by"]
+    assert (ack.target, ack.deadline_ns) == ("@alarm/high", 0)
+    # The gateway refuses what is past its deadline: it would hide the alarm for another minute.
+    assert (shelve.target, shelve.deadline_ns < plant.clock.wall_ns()) == ("@alarm/low", True)
+    for one, outcome, reason in ((ack, "APPLIED", ""), (shelve, "REJECTED", "DEADLINE_PASSED")):
+        plant.store.settle_directive(tank.key, one.id, outcome, reason=reason, detail="", running="", now_ns=1)
+    tank.tell(alarm("high", State.ACKED, 2, by=ack.created_by, comment="on it"))
+    done, not_done = [(await operator.get(place(tank, name))).json() for name in ("high", "low")]
+    assert (done["state"], done["pending"], done["comment"]) == ("ACKED", False, "on it")
+    assert (not_done["state"], not_done["pending"], not_done["action"]["reason"]) == ("UNACK", False, "DEADLINE_PASSED")
+
+
+async def test_alarm_that_is_acknowledged_on_site_meanwhile_keeps_who_was_first(plant, api, tank):
+    tank.tell(alarm("high", occurrence=2))
+    operator = api("operator")
+    assert (await operator.post(place(tank, "high", ":ack"), json={"occurrence": 2})).json()["pending"]
+    tank.tell(alarm("high", State.ACKED, 2, by="bob", comment="seen on site"))
+    (directive,) = plant.store.open_directives(tank.key)
+    # To the gateway a second acknowledgement is done already, without another record.
+    plant.store.settle_directive(tank.key, directive.id, "APPLIED", reason="", detail="", running="", now_ns=1)
+    shown = (await operator.get(place(tank, "high"))).json()
+    assert (shown["state"], shown["pending"], shown["by"]) == ("ACKED", False, "bob")
 
 
 async def test_event_stream_tells_of_alarms_and_of_what_is_asked_of_them(plant, api, tank):

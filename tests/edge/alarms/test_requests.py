@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.edge.alarms.conftest import Plant, told
-from twinedge.alarms.requests import request_of, request_of_directive
+from twinedge.alarms.requests import ask, request_of, request_of_directive
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import ConflictError, InputError, MissingError
 
@@ -33,6 +33,14 @@ def test_acknowledgement_of_an_earlier_occurrence_is_refused(risen):
 def test_second_acknowledgement_changes_nothing(risen):
     risen.ask("ack", "tank-high", by="ann")
     assert risen.ask("ack", "tank-high", by="bob") == []
+
+
+def test_directive_that_finds_it_acknowledged_on_site_is_done_and_who_was_first_stays(risen):
+    (record,) = risen.ask("ack", "tank-high", by="bob", comment="seen")
+    request = request_of_directive("@alarm/tank-high", b'{"do":"ack","occurrence":1,"by":"ann","comment":"on it"}')
+    again = ask(risen.engine, request, risen.now)
+    assert (again.state, again.by, again.comment) == (record.state, "bob", "seen")
+    assert risen.engine.take() == []
 
 
 def test_unknown_alarm_is_refused_with_the_nearest_name(risen):
