@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from sqlalchemy import text as sql
 
 from tests.cloud.plant import alarm
 from tests.contract.plant import KEY, NOW, invite, stored
@@ -270,3 +271,20 @@ def test_alarms_come_with_a_dead_letter_that_can_be_read_by_now(store, edge):
     (letter,) = store.dead_letters("acme").items
     assert store.requeue_dead_letter("acme", letter.id, NOW) == 1
     assert listed(store) == [("high", "UNACK")]
+
+
+def test_a_page_of_alarms_is_read_in_the_order_of_an_index_and_never_sorted(place, store):
+    explain = "EXPLAIN " if place.url else "EXPLAIN QUERY PLAN "
+    page = "SELECT * FROM alarms WHERE tenant = 'acme' AND rank = 1 {} ORDER BY changed_ns DESC, id DESC LIMIT 101"
+    numbers = "SELECT rank, active, acked, count(*) FROM alarms WHERE tenant = 'acme' AND {} GROUP BY 1, 2, 3"
+    with store._database.read("acme") as connection:
+        if place.url:
+            connection.execute(sql("SET LOCAL enable_sort = off"))
+        for some in ("", "AND standing IS true" if place.url else "AND standing IS 1"):
+            told = str(connection.execute(sql(explain + page.format(some))).all())
+            assert "ix_alarms_" in told
+            assert "Sort" not in told
+            assert "TEMP B-TREE" not in told
+        if not place.url:
+            told = str(connection.execute(sql(explain + numbers.format("standing IS 1 AND state = 'UNACK'"))).all())
+            assert "COVERING INDEX ix_alarms_standing" in told

@@ -225,7 +225,7 @@ class Fleet:
     def read_twins(self, tenant: str, keys: Sequence[TwinKey]) -> list[TwinView | TwinError]:
         """Twins of a tenant at this moment, or UNKNOWN_TWIN in the place of one; blocking."""
         found = self._store.twins_of(tenant, [(key.site, key.twin) for key in keys])
-        marks = self._store.twin_marks(tenant)
+        marks = self._store.twin_marks(tenant, {key.twin for key in keys})
         now_ns = self._clock.wall_ns()
         return [one if isinstance(one, TwinError) else self._view(*one, now_ns, marks) for one in found]
 

@@ -9,11 +9,11 @@ are away, are in `alarm_watch`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, case, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, case, func, or_, select, tuple_
 
 from twincloud.filters import Field, Fields, Filter, Kind
 from twincloud.filters.fields import Path
@@ -46,6 +46,8 @@ from twinmodel.signal import ALARMS_SIGNAL
 
 ALARM: Final = "alarm"
 """Kind of directives for alarms."""
+NAMED_MAX: Final = 16
+"""Twins whose alarms are looked for by name; for more of them those of all twins are read."""
 COUNTED: Final = (State.UNACK.value, State.ACKED.value, State.RTNUN.value)
 """States that nothing hides."""
 _UNDOES: Final = {"unshelve": ("shelve", State.SHELVED), "in_service": ("out_of_service", State.OUT_OF_SERVICE)}
@@ -113,12 +115,19 @@ class AlarmStore(AlarmWatchStore, MailboxStore):
         statement = _ALARM.where(c.tenant == tenant, *_choice(wanted))
         if chosen is not None:
             statement = statement.where(chosen.sql(ALARM_COLUMNS))
-        order = (c.rank, -c.changed_ns, c.id)
-        if token:
-            statement = statement.where(tuple_(*order) > tuple_(*place_of(token, int, int, str)))
+        order = (c.changed_ns, c.id)
+        first, *last = place_of(token, int, int, str) if token else (min(RANKS.values()),)
+        rows: list[RowMapping] = []
         with self._database.read(tenant) as connection:
-            rows = connection.execute(limited(statement.order_by(*order), limit)).mappings().all()
-            page = page_of(rows, limit, lambda row: (row["rank"], -row["changed_ns"], row["id"]))
+            # Priority by priority: then an index has all of them in their order, and none is sorted for a page.
+            for rank in sorted(rank for rank in RANKS.values() if rank >= first):
+                some = statement.where(c.rank == rank).order_by(*(column.desc() for column in order))
+                if last and rank == first:
+                    some = some.where(tuple_(*order) < tuple_(*last))
+                rows += connection.execute(limited(some, limit - len(rows))).mappings().all()
+                if len(rows) > limit:
+                    break
+            page = page_of(rows, limit, lambda row: (row["rank"], row["changed_ns"], row["id"]))
             actions = _actions(connection, page.items)
         return Page(tuple(_alarm(row, actions) for row in page.items), page.next_token)
 
@@ -132,14 +141,17 @@ class AlarmStore(AlarmWatchStore, MailboxStore):
         with self._database.read(tenant) as connection:
             return _marks([tuple(row) for row in connection.execute(_MARKS, {"of_tenant": tenant})])
 
-    def twin_marks(self, tenant: str) -> Mapping[tuple[str, str], AlarmMarks]:
+    def twin_marks(self, tenant: str, twins: Collection[str] = ()) -> Mapping[tuple[str, str], AlarmMarks]:
         """See `Alarms.twin_marks`."""
+        statement = _OF_TWINS
+        if 0 < len(twins) <= NAMED_MAX:
+            statement = statement.where(or_(*map(_names, sorted(twins))))
         with self._database.read(tenant) as connection:
-            rows = connection.execute(_STANDING, {"of_tenant": tenant}).all()
+            rows = connection.execute(statement, {"of_tenant": tenant}).all()
         found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
-        for site, twins, active, acked, priority in rows:
-            for twin in str(twins).split("\n")[1:-1]:
-                found.setdefault((site, twin), []).append((priority, active, acked, 1))
+        for site, named, *marks in rows:
+            for twin in str(named).split("\n")[1:-1]:
+                found.setdefault((site, twin), []).append(tuple(marks))
         return {name: _marks(some) for name, some in found.items()}
 
     def alarm_journal(self, alarm: Alarm, from_ns: int, to_ns: int, limit: int) -> tuple[AlarmStep, ...]:
@@ -272,13 +284,13 @@ def _alarm(row: RowMapping, actions: Mapping[tuple[int, str], RowMapping]) -> Al
 
 
 def _marks(rows: Sequence[tuple[Any, ...]]) -> AlarmMarks:
-    """Numbers of (priority, active, acked, how many)."""
+    """Numbers of (rank, active, acked, how many)."""
     unacked: dict[str, int] = {}
-    active, highest = 0, min((RANKS[Priority(row[0])] for row in rows), default=None)
-    for priority, holds, acked, count in rows:
+    active, highest = 0, min((row[0] for row in rows), default=None)
+    for rank, holds, acked, count in rows:
         active += count if holds else 0
         if not acked:
-            unacked[priority] = unacked.get(priority, 0) + count
+            unacked[_NAMES[rank]] = unacked.get(_NAMES[rank], 0) + count
     return AlarmMarks(unacked, active, "" if highest is None else _NAMES[highest])
 
 
@@ -288,13 +300,11 @@ _ALARM: Select[Any] = select(
 ).join(t.gateways, t.gateways.c.id == alarms.c.gateway_id)
 _ONE = _ALARM.where(alarms.c.tenant == bindparam("of_tenant"), alarms.c.id == bindparam("of_id"))
 _COUNTED = (alarms.c.tenant == bindparam("of_tenant"), alarms.c.standing.is_(True), alarms.c.state.in_(COUNTED))
-_MARKS = (
-    select(alarms.c.priority, alarms.c.active, alarms.c.acked, func.count())
-    .where(*_COUNTED)
-    .group_by(alarms.c.priority, alarms.c.active, alarms.c.acked)
-)
-_STANDING = (
-    select(t.gateways.c.site, alarms.c.twins, alarms.c.active, alarms.c.acked, alarms.c.priority)
+_BY = (alarms.c.rank, alarms.c.active, alarms.c.acked)
+_MARKS = select(*_BY, func.count()).where(*_COUNTED).group_by(*_BY)
+_OF_TWINS = (
+    select(t.gateways.c.site, alarms.c.twins, *_BY, func.count())
     .join(t.gateways, t.gateways.c.id == alarms.c.gateway_id)
     .where(*_COUNTED, alarms.c.twins != "")
+    .group_by(t.gateways.c.site, alarms.c.twins, *_BY)
 )

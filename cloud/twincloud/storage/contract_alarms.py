@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from twincloud.filters import Filter
@@ -34,8 +34,11 @@ class Alarms(Protocol):
         """All alarms of a tenant in numbers."""
         ...
 
-    def twin_marks(self, tenant: str) -> Mapping[tuple[str, str], AlarmMarks]:
-        """Alarms in numbers by the twin they are about, (site, twin); twins without any are left out."""
+    def twin_marks(self, tenant: str, twins: Collection[str] = ()) -> Mapping[tuple[str, str], AlarmMarks]:
+        """Alarms in numbers by the twin they are about, (site, twin); twins without any are left out.
+
+        With `twins` of these names at least.
+        """
         ...
 
     def alarm_journal(self, alarm: Alarm, from_ns: int, to_ns: int, limit: int) -> tuple[AlarmStep, ...]:
