@@ -47,7 +47,8 @@ def service_install(
 ) -> None:
     """Write the unit file, make user and folders, enable and start the service.
 
-    Doing it again changes what differs and nothing else. An agent that has not joined starts too: it reads and keeps.
+    Doing it again changes what differs and nothing else. Join first: an agent that has not joined is
+    started again every two seconds and reads nothing until it has.
     """
     from twinedge.install import unit  # noqa: PLC0415 - --help stays fast
 
