@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.linalg import expm, solve_continuous_lyapunov
-from scipy.signal import cont2discrete
 
 from twinmodel.equations.discretise import exponential, hold, multiply, noise
+
+# Every worker reads this file: scipy, whose import takes seconds, is imported where a test asks it.
 
 
 @given(st.integers(1, 6), st.integers(0, 1 << 30), st.sampled_from([1e-3, 1.0, 30.0]))
 def test_the_exponential_agrees_with_scipy(n, seed, scale):
+    from scipy.linalg import expm
+
     matrix = np.random.default_rng(seed).normal(size=(n, n)) * scale
     matrix -= np.eye(n) * scale
     np.testing.assert_allclose(exponential(matrix), expm(matrix), rtol=1e-9, atol=1e-11 * np.exp(scale))
@@ -30,6 +32,8 @@ def test_products_are_those_of_numpy():
 
 
 def test_the_hold_agrees_with_scipy():
+    from scipy.signal import cont2discrete
+
     g = np.random.default_rng(5)
     A, B = g.normal(size=(3, 3)) - 2 * np.eye(3), g.normal(size=(3, 2))
     found = hold(A, B, 0.7)
@@ -39,6 +43,8 @@ def test_the_hold_agrees_with_scipy():
 
 
 def test_noise_is_the_integral_over_the_tick():
+    from scipy.linalg import expm
+
     g = np.random.default_rng(6)
     A = g.normal(size=(3, 3)) - np.eye(3)
     Q = np.diag([1.0, 2.0, 0.5])
@@ -51,6 +57,8 @@ def test_noise_is_the_integral_over_the_tick():
 
 @pytest.mark.parametrize("fast", [0.3, 5.0, 40.0, 300.0, 1e5])
 def test_noise_of_a_model_much_faster_than_the_tick_is_right(fast):
+    from scipy.linalg import expm, solve_continuous_lyapunov
+
     A, Q = np.array([[-fast, fast], [1.0, -2.0]]), np.diag([1e-4, 1e-6])
     at_rest, carry = solve_continuous_lyapunov(A, -Q), expm(A)
     np.testing.assert_allclose(noise(A, Q, 1.0), at_rest - carry @ at_rest @ carry.T, rtol=1e-8)
