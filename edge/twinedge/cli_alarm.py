@@ -80,7 +80,7 @@ def alarm_ack(alarm: str, occurrence: int | None, by: str, comment: str, state: 
 @state_option
 @output_option
 def alarm_shelve(alarm: str, for_s: float, by: str, comment: str, state: Path, output: str) -> None:
-    """Hide ALARM for a while; it comes back by itself."""
+    """Hide ALARM for a while; then it shows again by itself, if its condition still holds."""
     _ask(state, output, "shelve", {"alarm": alarm, "for_s": for_s, "by": by, "comment": comment})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -116,7 +117,8 @@ def alarm_show(alarm: str, state: Path, output: str) -> None:
     steps = list(islice((one for one in read_journal(state) if one.alarm == alarm), STEPS_SHOWN))
     if not document:
         if not steps:
-            hint = "see `twinedge alarm history`; what never stood is known to a running agent alone"
+            known = f"twinedge alarm history --state {shlex.quote(str(state.absolute()))}"
+            hint = f"see `{known}`; what never stood is known to a running agent alone"
             raise MissingError("UNKNOWN_ALARM", f"no agent runs, and no step of {alarm!r} is kept", hint=hint)
         document = _document(steps[0])
         say("no agent runs: this is how it was last told")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PRIORITIES = ("low", "medium", "high", "urgent")
 _ID = re.compile(r"[0-9a-f]{24}")
-_comment = click.option("--comment", default="", help="What stands in the journal beside your name.")
+_comment = click.option("--comment", default="", help="Stands in the journal beside your name.")
 
 
 @click.group(cls=Noun)
@@ -95,7 +95,7 @@ def ack(ctx: click.Context, alarms: tuple[str, ...], comment: str) -> None:
 @_comment
 @click.pass_context
 def shelve(ctx: click.Context, alarm: str, span: str, comment: str) -> None:
-    """Hide ALARM for a time; if it holds then, it is told anew."""
+    """Hide ALARM for a while; if its condition holds then, it is told anew."""
     client = client_of(ctx)
     now = _one(client, alarm)
     confirm(ctx, f"Hide {_name(now)} for {span}?")
@@ -117,7 +117,7 @@ def unshelve(ctx: click.Context, alarm: str, comment: str) -> None:
 @click.argument("text")
 @click.pass_context
 def comment_(ctx: click.Context, alarm: str, text: str) -> None:
-    """Say something of ALARM; it stands in its journal."""
+    """Add a comment to ALARM; it stands in its journal."""
     _say(ctx, alarm, "comment", text)
 
 
