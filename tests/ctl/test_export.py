@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 
-import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -58,6 +57,8 @@ def test_csv_has_units_in_its_header_a_row_per_time_and_every_sample(shell, tmp_
 
 
 def test_parquet_is_read_by_duckdb_with_every_bit_and_names_its_columns(shell, tmp_path):
+    import duckdb  # here, as every worker reads this file
+
     path = tmp_path / "t.parquet"
     assert shell("twin", "export", "mill/tank-1", *SPAN, "--properties", "flow", "-o", str(path)).code == 0
     of = "read_parquet(?) WHERE signal = 'tank-1-dev.flow' ORDER BY time, commit_no"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 
-import pint
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from twinmodel.errors import InputError
 from twinmodel.units import BASES, DIMENSIONLESS, TEXT_MAX, convert, parse, same_dimension
 
-REGISTRY = pint.UnitRegistry()
 # Ours on the left, pint's spelling on the right.
 PAIRS = {
     "m": "m", "m^0.5/s": "m**0.5/s", "m3/h": "m**3/h", "kW": "kW", "1/min": "1/min", "m/(V s)": "m/(V*s)",
@@ -25,9 +24,17 @@ PAIRS = {
 }  # fmt: skip
 
 
+@functools.cache
+def registry():
+    """Those of pint; it takes a second to import and to fill, and every worker reads this file."""
+    import pint
+
+    return pint.UnitRegistry()
+
+
 @pytest.mark.parametrize("text", PAIRS)
 def test_a_unit_has_the_dimension_and_scale_that_pint_gives_it(text):
-    ours, theirs = parse(text), REGISTRY.parse_expression(PAIRS[text])
+    ours, theirs = parse(text), registry().parse_expression(PAIRS[text])
     base = (1 * theirs).to_base_units()
     names = {"meter": "m", "kilogram": "kg", "second": "s", "ampere": "A", "kelvin": "K", "mole": "mol"}
     names |= {"delta_degree_Celsius": "K", "candela": "cd"}
@@ -38,7 +45,7 @@ def test_a_unit_has_the_dimension_and_scale_that_pint_gives_it(text):
 
 @pytest.mark.parametrize(("value", "a", "b"), [(20.0, "degC", "K"), (68.0, "degF", "degC"), (300.0, "K", "degF")])
 def test_temperatures_convert_with_their_zero(value, a, b):
-    theirs = REGISTRY.Quantity(value, a).to(b).magnitude
+    theirs = registry().Quantity(value, a).to(b).magnitude
     assert convert(value, a, b) == pytest.approx(theirs)
 
 

@@ -6,7 +6,6 @@ import datetime as dt
 import re
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +25,8 @@ ASKED = re.search(r"```sql\n(.*?)```", (Path(__file__).parents[3] / "docs" / "ar
 
 
 def ask(folder, signal):
+    import duckdb  # here, as every worker reads this file
+
     asked = ASKED.replace("/var/lib/twincloud/archive", str(folder)).replace("plc0.flow", signal)
     return duckdb.sql(asked).fetchnumpy()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
-import pint
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -140,28 +141,37 @@ _TREES = st.recursive(
     lambda inner: st.tuples(st.sampled_from(_NAMES), inner, inner).map(_grown),
     max_leaves=8,
 )
-_REGISTRY = pint.UnitRegistry()
 _THEIRS = {"h": "m", "d": "mm", "t": "s", "k": "m**0.5/s", "q": "m**3/h", "v": "l/s", "p": "percent"}
+
+
+@functools.cache
+def _registry():
+    """Those of pint; it takes a second to import and to fill, and every worker reads this file."""
+    import pint
+
+    return pint.UnitRegistry()
 
 
 def _with_pint(expr):
     if isinstance(expr, Name):
-        return _REGISTRY.Quantity(2.0, _THEIRS[expr.name])
+        return _registry().Quantity(2.0, _THEIRS[expr.name])
     if isinstance(expr, Number):
         return expr.value
     args = [_with_pint(a) for a in expr.args]
     a, b = args[0], args[-1]
     table = {
         "add": lambda: a + b, "sub": lambda: a - b, "mul": lambda: a * b, "div": lambda: a / b, "neg": lambda: -a,
-        "max": lambda: max(a, b), "less": lambda: _REGISTRY.Quantity(float(a < b)), "sqrt": lambda: abs(a) ** 0.5,
+        "max": lambda: max(a, b), "less": lambda: _registry().Quantity(float(a < b)), "sqrt": lambda: abs(a) ** 0.5,
         "select": lambda: args[1] if a > 0 else args[1] + b - b, "pow": lambda: abs(a) ** b,
-        "tanh": lambda: _REGISTRY.Quantity(float(np.tanh(a.to("").magnitude))),
+        "tanh": lambda: _registry().Quantity(float(np.tanh(a.to("").magnitude))),
     }  # fmt: skip
     return table[expr.name]()
 
 
 @given(_TREES)
 def test_pint_accepts_and_refuses_the_same_expressions(expr):
+    import pint
+
     source = Source("x")
     try:
         theirs = _with_pint(expr)
