@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -62,6 +62,11 @@ def problem_of(error: TwinError, path: str = "") -> Response:
     return answer
 
 
+_TRIED = frozenset({"bool", "int", "float", "str"})
+_TRIED_OF = ("literal[", "list[")
+_CONTROLS = r"^[^\x00-\x1f"
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of an app a problem document; unknown exceptions are met by `api.shell`."""
     app.add_exception_handler(TwinError, _twin_error)
@@ -79,14 +84,32 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if any(one["loc"] == ("body",) for one in error.errors()) and kind and not kind.endswith(("/json", "+json")):
         return problem("MEDIA_UNSUPPORTED", f"body: {kind[:60]!r} is not read here", path=request.url.path)
-    told = []
+    told: dict[str, list[str]] = {}
     for one in error.errors()[:10]:
-        place = ".".join(str(part) for part in one["loc"] if part not in ("body", "query", "path")) or "body"
-        told.append(f"{_PLACES.get(place, place)}: {_said(one)}")
-    return problem("REQUEST_INVALID", "; ".join(told), path=request.url.path)
+        place = _place(one)
+        told.setdefault(_PLACES.get(place, place), []).append(_said(one))
+    text = "; ".join(f"{place}: {_either(some)}" for place, some in told.items())
+    return problem("REQUEST_INVALID", text, path=request.url.path)
+
+
+def _place(fault: Mapping[str, Any]) -> str:
+    """The field, without the kinds of a value that may be of several, each of which is tried."""
+    parts = [str(part) for part in fault["loc"] if part not in ("body", "query", "path")]
+    while parts and (parts[-1] in _TRIED or parts[-1].startswith(_TRIED_OF)):
+        parts.pop()
+    return "body" if fault["type"] == "json_invalid" else ".".join(parts) or "body"
+
+
+def _either(said: Sequence[str]) -> str:
+    first, *rest = said
+    return " or ".join([first, *(one.removeprefix("Input should be ") for one in rest)])
 
 
 def _said(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "json_invalid":
+        return f"it is no JSON, at character {fault['loc'][-1]}: {fault['ctx']['error']}"
+    if fault["type"] == "string_pattern_mismatch" and _CONTROLS in fault["ctx"]["pattern"]:
+        return "it holds control characters, as line ends are"
     if fault["type"] == "string_pattern_mismatch" and NAME in fault["ctx"]["pattern"]:
         return "a name has letters, digits, - and _, at most 63, and begins with a letter or a digit"
     return str(fault["msg"])

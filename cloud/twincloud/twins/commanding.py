@@ -84,7 +84,7 @@ def value_for(signal: Signal, value: Value, unit: str) -> Value:
     if abs(value) >= _INT_MAX or not math.isfinite(value):
         raise _unfit(signal, "it is no number of 64 bits")
     if unit and unit != signal.unit:
-        value = units.convert(float(value), unit, signal.unit or "1")
+        value = _converted(float(value), unit, signal)
     if signal.kind is Kind.INT:
         # A unit that was converted leaves a rest of rounding.
         if abs(value - round(value)) > (1e-9 * max(1.0, abs(value)) if unit else 0):
@@ -195,3 +195,14 @@ def _signal_named(catalogue: Catalogue, target: str) -> Signal:
 
 def _unfit(signal: Signal, what: str, hint: str | None = None) -> InputError:
     return InputError("VALUE_INVALID", f"value for {signal.name}: {what}", hint=hint, field="value")
+
+
+def _converted(value: float, unit: str, signal: Signal) -> float:
+    try:
+        return float(units.convert(value, unit, signal.unit or "1"))
+    except InputError as error:
+        if error.reason != "UNIT_CLASH":
+            raise
+        text = f"unit: {signal.name} is in {signal.unit or '1'}, which {unit[:64]!r} cannot become"
+        hint = f"write the value in {signal.unit or '1'}, or in a unit of that dimension"
+        raise InputError("UNIT_CLASH", text, hint=hint, field="unit") from None

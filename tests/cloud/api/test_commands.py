@@ -119,6 +119,22 @@ async def test_refusals_are_problems_that_name_their_reason(api, plant, gateway)
     assert plant.woken == []
 
 
+async def test_what_is_wrong_is_said_in_words_for_the_one_who_wrote_it(api, gateway):
+    kinds = "boolean or a valid integer or a valid number or a valid string"
+    wrongs = [
+        ({"property": "flow", "value": [1]}, f"value: Input should be a valid {kinds}"),
+        ({"property": "flow", "value": 1, "why": "a\nb"}, "why: it holds control characters, as line ends are"),
+        ({"property": "flow", "value": 1, "unit": "kg"}, "unit: tank-1-dev.flow is in 1, which 'kg' cannot become"),
+    ]  # fmt: skip
+    async with api("operator") as client:
+        for body, said in wrongs:
+            assert (await client.post(PATH, json=body)).json()["detail"] == said
+        torn = await client.post(PATH, content=b"{", headers={"Content-Type": "application/json"})
+        assert torn.json()["detail"].startswith("body: it is no JSON, at character 1: ")
+        unknown = await client.get("/api/v1/tenants/acme/commands?state=NO")
+        assert unknown.json()["detail"].startswith("state: Input should be 'WAITING_APPROVAL'")
+
+
 async def test_each_step_is_told_to_who_watches_the_twin(api, gateway, desk):
     stream = api.app.state.stream
     async with api("operator") as client, aclosing(await stream.watch("acme", twin="tank-1")) as events:
