@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -204,10 +204,10 @@ class Fleet:
     def _read_gateways(self, tenant: str) -> Mapping[GatewayName, Gateway]:
         return {(g.key.site, g.key.gateway): g for g in every(self._store.gateways, tenant)}
 
-    async def twin_views(self, tenant: str, twins: Iterable[Twin]) -> list[TwinView]:
+    async def twin_views(self, tenant: str, twins: Collection[Twin]) -> list[TwinView]:
         """Views of a page of twins."""
         gateways = await self.gateways(tenant)
-        marks = await self._threads.run(self._store.twin_marks, tenant)
+        marks = await self._threads.run(self._store.twin_marks, tenant, {twin.key.twin for twin in twins})
         now_ns = self._clock.wall_ns()
         return [self._view(twin, gateways.get((twin.key.site, twin.gateway)), now_ns, marks) for twin in twins]
 

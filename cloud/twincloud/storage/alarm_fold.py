@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 from sqlalchemy import Connection, bindparam, delete, func, select
 
+from twincloud.storage.alarm_counts import Counts
 from twincloud.storage.database import Database, Row
 from twincloud.storage.part import Bound, News
 from twincloud.storage.records import GatewayKey
@@ -64,6 +65,7 @@ class AlarmFold:
         self._connection = connection
         self._database = database
         self._said: list[_Said] = []
+        self._counts = Counts()
         self.unreadable: dict[int, int] = {}
 
     def take(
@@ -125,6 +127,7 @@ class AlarmFold:
         rows: dict[tuple[int, str], dict[str, Any]] = {
             (row[0], row[1]): dict(zip(names, row, strict=True)) for row in found
         }
+        before = dict(rows)
         room = self._room({gateway_id for gateway_id, _ in wanted.keys() - rows.keys()})
         changed: dict[tuple[int, str], dict[str, Any]] = {}
         full: set[int] = set()
@@ -144,16 +147,20 @@ class AlarmFold:
                 rows[name] = changed[name] = row
         self._said.clear()
         self._database.upsert(self._connection, alarms, list(changed.values()))
+        for name, row in changed.items():
+            self._counts.move(before.get(name), row)
+        self._counts.write(self._connection, self._database)
         return [news_of(wanted[name], row, now_ns) for name, row in changed.items()]
 
     def _forget(self, gateway_id: int, needed: Collection[tuple[int, str]]) -> int:
         """Makes room for alarms of new names, as of devices that name each lot's by its own; gives how much."""
-        over = self._connection.execute(_OVER, {"of_gateway": gateway_id, "many": FORGOTTEN}).scalars().all()
-        doomed = [alarm for alarm in over if (gateway_id, alarm) not in needed]
+        over = self._connection.execute(_OVER, {"of_gateway": gateway_id, "many": FORGOTTEN}).mappings().all()
+        doomed = [row for row in over if (gateway_id, row["alarm"]) not in needed]
         if doomed:
-            self._connection.execute(
-                delete(alarms).where(alarms.c.gateway_id == gateway_id, alarms.c.alarm.in_(doomed))
-            )
+            names = [row["alarm"] for row in doomed]
+            self._connection.execute(delete(alarms).where(alarms.c.gateway_id == gateway_id, alarms.c.alarm.in_(names)))
+        for row in doomed:
+            self._counts.move(row, None)
         return len(doomed)
 
     def _room(self, gateways: Iterable[int]) -> dict[int, int]:
@@ -245,7 +252,7 @@ class Sources:
 KNOWN = select(alarms).where(alarms.c.gateway_id == bindparam("of_gateway"), alarms.c.alarm == bindparam("of_alarm"))
 _COUNT = select(func.count()).select_from(alarms).where(alarms.c.gateway_id == bindparam("of_gateway"))
 _OVER = (
-    select(alarms.c.alarm)
+    select(alarms)
     .where(alarms.c.gateway_id == bindparam("of_gateway"), alarms.c.standing.is_(False), alarms.c.alarm != OWN)
     .order_by(alarms.c.committed_ns, alarms.c.alarm)
     .limit(bindparam("many"))

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, bindparam, select
+from sqlalchemy import Connection, RowMapping, and_, bindparam, select
 
 from twincloud.storage import schema as t
-from twincloud.storage.alarm_fold import news_of, row_of
+from twincloud.storage.alarm_counts import Counts
+from twincloud.storage.alarm_fold import KNOWN, news_of, row_of
+from twincloud.storage.database import Row
 from twincloud.storage.part import News, Part, record
 from twincloud.storage.records import GatewayKey
 from twincloud.storage.records_alarms import OWN, Alarm, AlarmAsk
@@ -76,9 +78,16 @@ class AlarmWatchStore(Part):
             said = _with(decode(row["record"]), Standing(occurrence=row["occurrence"]), now_ns, by=BY)
             kept = {**row, **row_of(key, gateway_id, said, since_ns=row["since_ns"], changed_ns=now_ns, now_ns=now_ns)}
             kept |= {name: row[name] for name in ("twins", "boot_id", "seq")}
-            self._database.upsert(connection, alarms, [kept])
+            self._put_alarm(connection, row, kept)
             news.append(news_of(key, kept, now_ns))
         return news
+
+    def _put_alarm(self, connection: Connection, before: Mapping[Any, Any] | None, row: Row) -> None:
+        """Writes an alarm and counts it."""
+        self._database.upsert(connection, alarms, [row])
+        counts = Counts()
+        counts.move(before, row)
+        counts.write(connection, self._database)
 
     def _ask_own(self, connection: Connection, alarm: Alarm, asked: AlarmAsk, now_ns: int) -> None:
         """Does what somebody asks of one of them."""
@@ -114,10 +123,10 @@ class AlarmWatchStore(Part):
     ) -> News:
         said = _with(known or _first(key), after, at_ns, text=text, by=by, comment=comment)
         raised = known is None or after.occurrence != known.occurrence
-        since = connection.execute(_SINCE, {"of_gateway": gateway_id, "name": OWN}).scalar()
-        since_ns = at_ns if raised or since is None else since
+        before = connection.execute(KNOWN, {"of_gateway": gateway_id, "of_alarm": OWN}).mappings().first()
+        since_ns = at_ns if raised or before is None else before["since_ns"]
         row = row_of(key, gateway_id, said, since_ns=since_ns, changed_ns=at_ns, now_ns=now_ns)
-        self._database.upsert(connection, alarms, [row])
+        self._put_alarm(connection, before, row)
         return news_of(key, row, now_ns)
 
 
@@ -173,11 +182,8 @@ _OPEN = select(alarms.c.gateway_id).where(alarms.c.gateway_id == t.gateways.c.id
 _GATEWAYS = select(
     t.gateways.c.id, t.gateways.c.tenant, t.gateways.c.site, t.gateways.c.gateway, t.gateways.c.state,
     t.gateways.c.connected, t.gateways.c.last_seen_ns, _OWN.c.active, _OWN.c.until_ns, _OWN.c.record,
-    _OPEN.label("open"),
+    and_(t.gateways.c.state == SUSPENDED, _OPEN).label("open"),
 ).select_from(
     t.gateways.outerjoin(_OWN, (_OWN.c.gateway_id == t.gateways.c.id) & (_OWN.c.alarm == bindparam("name")))
 )  # fmt: skip
 _STANDING = select(alarms).where(alarms.c.gateway_id == bindparam("of_gateway"), alarms.c.standing.is_(True))
-_SINCE = select(alarms.c.since_ns).where(
-    alarms.c.gateway_id == bindparam("of_gateway"), alarms.c.alarm == bindparam("name")
-)

@@ -13,12 +13,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, bindparam, case, func, select, tuple_
 
 from twincloud.filters import Field, Fields, Filter, Kind
 from twincloud.filters.fields import Path
 from twincloud.filters.sql import Columns
 from twincloud.storage import schema as t
+from twincloud.storage.alarm_counts import gateways_of, read_counts
 from twincloud.storage.alarm_watch import AlarmWatchStore
 from twincloud.storage.contract import Directive, GatewayKey, Page
 from twincloud.storage.mailbox import MailboxStore, directive_of
@@ -46,8 +47,6 @@ from twinmodel.signal import ALARMS_SIGNAL
 
 ALARM: Final = "alarm"
 """Kind of directives for alarms."""
-NAMED_MAX: Final = 16
-"""Twins whose alarms are looked for by name; for more of them those of all twins are read."""
 COUNTED: Final = (State.UNACK.value, State.ACKED.value, State.RTNUN.value)
 """States that nothing hides."""
 _UNDOES: Final = {"unshelve": ("shelve", State.SHELVED), "in_service": ("out_of_service", State.OUT_OF_SERVICE)}
@@ -112,13 +111,20 @@ class AlarmStore(AlarmWatchStore, MailboxStore):
     ) -> Page[Alarm]:
         """See `Alarms.alarms`."""
         c = alarms.c
-        statement = _ALARM.where(c.tenant == tenant, *_choice(wanted))
+        statement = _ALARM.where(*_choice(wanted))
         if chosen is not None:
             statement = statement.where(chosen.sql(ALARM_COLUMNS))
-        order = (c.changed_ns, c.id)
         first, *last = place_of(token, int, int, str) if token else (min(RANKS.values()),)
         rows: list[RowMapping] = []
         with self._database.read(tenant) as connection:
+            of = _gateways(connection, tenant, wanted)
+            changed: ColumnElement[int] = c.changed_ns
+            if of is None:
+                statement = statement.where(c.tenant == tenant)
+            else:
+                # No index has their order: one that did would be read to its end for the few of these gateways.
+                statement, changed = statement.where(c.gateway_id.in_(of)), c.changed_ns + 0
+            order = (changed, c.id)
             # Priority by priority: then an index has all of them in their order, and none is sorted for a page.
             for rank in sorted(rank for rank in RANKS.values() if rank >= first):
                 some = statement.where(c.rank == rank).order_by(*(column.desc() for column in order))
@@ -139,19 +145,15 @@ class AlarmStore(AlarmWatchStore, MailboxStore):
     def alarm_marks(self, tenant: str) -> AlarmMarks:
         """See `Alarms.alarm_marks`."""
         with self._database.read(tenant) as connection:
-            return _marks([tuple(row) for row in connection.execute(_MARKS, {"of_tenant": tenant})])
+            return _marks([row[2:] for row in read_counts(connection, tenant, ("",))])
 
-    def twin_marks(self, tenant: str, twins: Collection[str] = ()) -> Mapping[tuple[str, str], AlarmMarks]:
+    def twin_marks(self, tenant: str, twins: Collection[str]) -> Mapping[tuple[str, str], AlarmMarks]:
         """See `Alarms.twin_marks`."""
-        statement = _OF_TWINS
-        if 0 < len(twins) <= NAMED_MAX:
-            statement = statement.where(or_(*map(_names, sorted(twins))))
         with self._database.read(tenant) as connection:
-            rows = connection.execute(statement, {"of_tenant": tenant}).all()
+            rows = read_counts(connection, tenant, twins)
         found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
-        for site, named, *marks in rows:
-            for twin in str(named).split("\n")[1:-1]:
-                found.setdefault((site, twin), []).append(tuple(marks))
+        for site, twin, *marks in rows:
+            found.setdefault((site, twin), []).append(tuple(marks))
         return {name: _marks(some) for name, some in found.items()}
 
     def alarm_journal(self, alarm: Alarm, from_ns: int, to_ns: int, limit: int) -> tuple[AlarmStep, ...]:
@@ -242,6 +244,17 @@ def _check(alarm: Alarm, asked: AlarmAsk) -> None:
         )
 
 
+def _gateways(connection: Connection, tenant: str, wanted: AlarmChoice) -> list[int] | None:
+    """The few gateways that can have what is wanted; None where that is not known."""
+    if wanted.twin:
+        return gateways_of(connection, tenant, wanted.twin)
+    if wanted.gateway:
+        c = t.gateways.c
+        named = select(c.id).where(c.tenant == tenant, c.gateway == wanted.gateway)
+        return list(connection.execute(named.where(c.site == wanted.site) if wanted.site else named).scalars())
+    return None
+
+
 def _choice(wanted: AlarmChoice) -> list[ColumnElement[bool]]:
     c = alarms.c
     parts: list[ColumnElement[bool]] = []
@@ -284,13 +297,14 @@ def _alarm(row: RowMapping, actions: Mapping[tuple[int, str], RowMapping]) -> Al
 
 
 def _marks(rows: Sequence[tuple[Any, ...]]) -> AlarmMarks:
-    """Numbers of (rank, active, acked, how many)."""
+    """Numbers of (rank, state, how many, how many of them active)."""
+    seen = [row for row in rows if row[1] in COUNTED]
     unacked: dict[str, int] = {}
-    active, highest = 0, min((row[0] for row in rows), default=None)
-    for rank, holds, acked, count in rows:
-        active += count if holds else 0
-        if not acked:
-            unacked[_NAMES[rank]] = unacked.get(_NAMES[rank], 0) + count
+    active, highest = 0, min((row[0] for row in seen), default=None)
+    for rank, state, count, holds in seen:
+        active += int(holds)
+        if state != State.ACKED:
+            unacked[_NAMES[rank]] = unacked.get(_NAMES[rank], 0) + int(count)
     return AlarmMarks(unacked, active, "" if highest is None else _NAMES[highest])
 
 
@@ -299,12 +313,3 @@ _ALARM: Select[Any] = select(
     alarms, t.gateways.c.site, t.gateways.c.gateway, t.gateways.c.connected, t.gateways.c.last_seen_ns
 ).join(t.gateways, t.gateways.c.id == alarms.c.gateway_id)
 _ONE = _ALARM.where(alarms.c.tenant == bindparam("of_tenant"), alarms.c.id == bindparam("of_id"))
-_COUNTED = (alarms.c.tenant == bindparam("of_tenant"), alarms.c.standing.is_(True), alarms.c.state.in_(COUNTED))
-_BY = (alarms.c.rank, alarms.c.active, alarms.c.acked)
-_MARKS = select(*_BY, func.count()).where(*_COUNTED).group_by(*_BY)
-_OF_TWINS = (
-    select(t.gateways.c.site, alarms.c.twins, *_BY, func.count())
-    .join(t.gateways, t.gateways.c.id == alarms.c.gateway_id)
-    .where(*_COUNTED, alarms.c.twins != "")
-    .group_by(t.gateways.c.site, alarms.c.twins, *_BY)
-)

@@ -34,11 +34,8 @@ class Alarms(Protocol):
         """All alarms of a tenant in numbers."""
         ...
 
-    def twin_marks(self, tenant: str, twins: Collection[str] = ()) -> Mapping[tuple[str, str], AlarmMarks]:
-        """Alarms in numbers by the twin they are about, (site, twin); twins without any are left out.
-
-        With `twins` of these names at least.
-        """
+    def twin_marks(self, tenant: str, twins: Collection[str]) -> Mapping[tuple[str, str], AlarmMarks]:
+        """Alarms in numbers by (site, twin), of twins of these names; those that have none are left out."""
         ...
 
     def alarm_journal(self, alarm: Alarm, from_ns: int, to_ns: int, limit: int) -> tuple[AlarmStep, ...]:

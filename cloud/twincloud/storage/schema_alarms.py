@@ -1,4 +1,4 @@
-"""The table of alarms: the newest record of each, and what listings sort and choose by."""
+"""The tables of alarms: the newest record of each with what listings sort and choose by, and how many each twin has."""
 
 from __future__ import annotations
 
@@ -38,7 +38,20 @@ alarms = Table(
     big("seq"),
     text("record"),
     Index(None, "tenant", "id"),
-    # The last three let numbers be told without the rows.
-    Index("ix_alarms_standing", "tenant", "standing", "rank", "changed_ns", "id", "state", "active", "acked"),
+    Index("ix_alarms_standing", "tenant", "standing", "rank", "changed_ns", "id"),
     Index("ix_alarms_rank", "tenant", "rank", "changed_ns", "id"),
+)
+
+alarm_counts = Table(
+    "alarm_counts",
+    metadata,
+    Column("tenant", String, primary_key=True),
+    # "" for all alarms of the gateway, whichever twins they are about.
+    Column("twin", String, primary_key=True),
+    Column("gateway_id", Id, ForeignKey("gateways.id"), primary_key=True, autoincrement=False),
+    Column("rank", SmallInteger, primary_key=True, autoincrement=False),
+    Column("state", String, primary_key=True),
+    big("alarms"),
+    # Of these, whose condition holds: a latch keeps some whose condition has gone.
+    big("active"),
 )

@@ -12,7 +12,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 
-from tests.contract.plant import NOW, catalogue
+from tests.contract.plant import NOW, catalogue, invite
+from tests.contract.running import run_plant
 from twincloud.storage import create, migrate, open_store, shared
 from twincloud.storage.contract import TwinKey
 from twincloud.storage.directory import DATABASE, create_shared
@@ -190,3 +191,19 @@ def test_two_upgrades_at_once_take_turns_and_the_second_finds_all_done(postgres_
     assert seen == [migrate.newest()]
     with owner(postgres_url) as database, database.read() as connection:
         assert migrate.version(connection) == migrate.newest()
+
+
+def test_alarms_that_stand_already_are_counted(tmp_path):
+    state = tmp_path / "state"
+    create(state)
+    with contextlib.closing(open_store(state, clock=ManualClock(NOW))) as store:
+        invite(store)
+        run_plant(store).send(store, [])
+        before = store.twin_marks("acme", {"", "pump-0"})
+        with store._database.write() as connection:
+            config = migrate._config()
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0020")
+            migrate.upgrade(connection)
+        assert store.twin_marks("acme", {"", "pump-0"}) == before
+        assert {marks.highest for marks in before.values()} == {"high"}
