@@ -143,7 +143,7 @@ def commandables_of(rules: Mapping[str, Rule]) -> tuple[Commandable, ...]:
             rule.target,
             rule.two_persons,
             "" if rule.value is None else rule.value.unit,
-            *(None if math.isnan(end) else end for end in _ends(rule.value)),
+            *(end if math.isfinite(end) else None for end in _ends(rule.value)),
         )
         for rule in rules.values()
     )

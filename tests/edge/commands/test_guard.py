@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +14,13 @@ from twinedge.commands import guard
 from twinedge.commands.desk import Desk
 from twinedge.commands.guard import Reading
 from twinedge.commands.ledger import Ledger
-from twinedge.commands.rules import Bound, Condition, Rule
+from twinedge.commands.rules import Bound, Condition, Rule, commandables_of
 from twinmodel.clock import SECOND_NS, SystemClock
 from twinmodel.errors import TwinError
 from twinmodel.quality import QualityReason, bad, uncertain
 from twinmodel.signal import Kind
 from twinsync.command import Command, Commandable, CommandKind
+from twinsync.command_wire import commandables_from_proto, commandables_to_proto
 
 S = SECOND_NS
 NOW = 100 * S
@@ -145,3 +147,10 @@ def test_coordinator_is_told_of_class_unit_and_range_and_again_only_where_that_c
     assert desk.commandables() == (Commandable("d.x", True, "bar", 0.0, 10.0),)
     desk.states()
     assert desk.commandables() is not None, "another session has begun"
+
+
+def test_range_that_is_open_on_one_side_is_told_as_one_the_coordinator_takes():
+    open_above = replace(RULE, value=replace(RULE.value, high=math.inf))
+    told = commandables_of({"d.x": open_above})
+    assert told == (Commandable("d.x", False, "bar", 0.0, None),)
+    assert commandables_from_proto(commandables_to_proto(told)) == told
