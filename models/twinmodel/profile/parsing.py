@@ -34,7 +34,9 @@ _MAPPING = (yaml.MappingStartEvent, ruamel.MappingStartEvent)
 _OPEN = (*_MAPPING, yaml.SequenceStartEvent, ruamel.SequenceStartEvent)
 _CLOSE = (yaml.MappingEndEvent, yaml.SequenceEndEvent, ruamel.MappingEndEvent, ruamel.SequenceEndEvent)
 
-_OTHERWISE = re.compile(r"[\t\x85\u2028\u2029\ufeff]|^%|^\?|[\s,\[{-]\?|[|>][-+0-9]{0,2} *(#.*)?\r?$", re.MULTILINE)
+_OTHERWISE = re.compile(
+    r"[\t\x85\u2028\u2029\ufeff]|\r(?!\n)|^%|^\?|[\s,\[{-]\?|[|>][-+0-9]{0,2} *(#.*)?\r?$", re.MULTILINE
+)
 """What the two read differently: tabs, breaks of lines beyond ASCII, directives, keys with a `?`, texts in blocks."""
 _INT = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")

@@ -91,6 +91,7 @@ def test_an_ordinary_file_is_read_quickly():
         "a: 1\na: 2\n",
         "a: [",
         "a: \x85b",
+        ">\r#b",
     ],
 )
 def test_what_parsers_read_differently_is_left_to_the_careful_one(text):
