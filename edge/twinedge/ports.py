@@ -105,11 +105,26 @@ class DeviceAlarm:
     t_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class AlarmsRepeated:
+    """Devices have said anew all that stands: what else stood of them has gone while nobody listened.
+
+    Attributes:
+        devices: names in site.yaml.
+        standing: device and condition of what they said.
+        t_ns: when.
+    """
+
+    devices: frozenset[str]
+    standing: frozenset[tuple[str, str]]
+    t_ns: int
+
+
 @runtime_checkable
 class AlarmSource(Protocol):
     """A driver whose devices raise alarms themselves."""
 
-    def take_alarms(self) -> list[DeviceAlarm]:
+    def take_alarms(self) -> list[DeviceAlarm | AlarmsRepeated]:
         """What they said since the last call, oldest first."""
         ...
 

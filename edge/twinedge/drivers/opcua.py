@@ -33,7 +33,7 @@ from twinedge.drivers.opcua_publish import LostError, Publishing, changes_of
 from twinedge.drivers.opcua_table import OVERFLOWED, ItemTable, Taken
 from twinedge.drivers.opcua_wire import Message
 from twinedge.drivers.opcua_write import NodeWriter
-from twinedge.ports import Delivery, DeviceAlarm, DriverHealth, Sink
+from twinedge.ports import AlarmsRepeated, Delivery, DeviceAlarm, DriverHealth, Sink
 from twinmodel.clock import SECOND_NS, Clock
 from twinmodel.quality import QualityReason, bad
 from twinsync.backoff import Backoff
@@ -98,7 +98,7 @@ class OpcuaDriver:
         """Where server and profile disagree, as of the last connect."""
         return self._checker.findings
 
-    def take_alarms(self) -> list[DeviceAlarm]:
+    def take_alarms(self) -> list[DeviceAlarm | AlarmsRepeated]:
         """See `AlarmSource`."""
         return self._alarms.take()
 
@@ -332,14 +332,15 @@ class _Connection:
         self._alarms.hear(message.events, arrival_ns)
         if not message.keep_alive and message.subscription != self._alarms.subscription:
             await self._deliver(self._table.take(message, arrival_ns))
-        self._heard[message.subscription] = arrival_ns
-        self._whole()
+        if not message.more:
+            self._heard[message.subscription] = arrival_ns
+            self._whole()
 
     def _whole(self) -> None:
         """Up to when everything has come: a later loss is declared from there on, not from the connection's begin.
 
         Messages of a subscription come in order, and a server is silent for its keep-alive time at most: what was
-        sampled twice that time before the newest message has come.
+        sampled twice that time before the newest message has come, unless the server says that it has more.
         """
         subscriptions = self._publishing.subscriptions.values()
         if not all(s.id in self._heard for s in subscriptions):

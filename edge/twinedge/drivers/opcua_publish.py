@@ -132,23 +132,28 @@ class Publishing:
         if not self._own:
             await asyncio.Event().wait()
         async with asyncio.TaskGroup() as group:
-            waiting: deque[asyncio.Task[Any]] = deque()
+            waiting: deque[asyncio.Task[tuple[bytes, int] | None]] = deque()
             while True:
                 depth = min(self._depth_max, DEPTH_MIN + len(self.subscriptions))
                 while len(waiting) < depth:
                     waiting.append(group.create_task(self._publish(), name="opcua publish"))
-                body = await waiting.popleft()
-                if body is not None:
-                    await self._handle(self._read(body), self._clock.wall_ns())
+                found = await waiting.popleft()
+                if found is not None:
+                    body, arrival_ns = found
+                    await self._handle(self._read(body), arrival_ns)
 
-    async def _publish(self) -> Any:
-        """One request and the bytes of its answer; None when the server wants fewer of them."""
+    async def _publish(self) -> tuple[bytes, int] | None:
+        """One request: the bytes of its answer and when it came; None when the server wants fewer of them.
+
+        It may wait here for those before it while the sink does not take them: it is dated when it comes.
+        """
         request = ua.PublishRequest()
         acks, self._acks = self._acks, []
         request.Parameters.SubscriptionAcknowledgements = acks
         try:
             answer = await self._send(request)
-            body = answer.read(len(answer))
+            arrival_ns = self._clock.wall_ns()
+            body: bytes = answer.read(len(answer))
         except BadTooManyPublishRequests:
             self._acks += acks
             self._depth_max = max(1, self._depth_max - 1)
@@ -164,7 +169,7 @@ class Publishing:
             return None
         else:
             self._faults = 0
-            return body
+            return body, arrival_ns
 
     def _read(self, body: bytes) -> Message:
         try:
@@ -217,27 +222,27 @@ class Publishing:
             subscription.sequence = (message.sequence - 2) % SEQUENCE_WRAP + 1
         if 0 < skipped < SEQUENCE_WRAP // 2:
             missing = [(expected - 1 + n) % SEQUENCE_WRAP + 1 for n in range(min(skipped, REPUBLISH_MAX))]
-            complete = skipped <= REPUBLISH_MAX
-            for sequence in missing:
-                complete &= await self._again(subscription.id, sequence, arrival_ns)
-            if not complete:
-                await self._lost(subscription.id)
+            again = [await self._again(subscription.id, sequence) for sequence in missing]
+            if skipped > REPUBLISH_MAX or None in again:
+                await self._lost(subscription.id)  # before what came: the hole begins in front of that
+            for sequence, found in zip(missing, again, strict=True):
+                if found is not None:
+                    await self._take(found, arrival_ns)
+                    self._acks.append(ua.SubscriptionAcknowledgement(subscription.id, sequence))
         return True
 
-    async def _again(self, subscription: int, sequence: int, arrival_ns: int) -> bool:
-        """Republish of one message; False when the server no longer has it."""
+    async def _again(self, subscription: int, sequence: int) -> Message | None:
+        """One message once more; None when the server no longer has it."""
         try:
             again = await self._client.uaclient.session.republish(subscription, sequence)
         except (UaStatusCodeError, TimeoutError):
-            return False
+            return None
         if not again.NotificationData:
-            return False
+            return None
         response = ua.PublishResponse()
         response.Parameters.SubscriptionId = subscription
         response.Parameters.NotificationMessage = again
-        await self._take(self._read(struct_to_binary(response)), arrival_ns)
-        self._acks.append(ua.SubscriptionAcknowledgement(subscription, sequence))
-        return True
+        return self._read(struct_to_binary(response))
 
     def missed(self) -> int:
         """Keep-alives that the most silent subscription misses; 0 while the sink holds us up."""

@@ -69,6 +69,7 @@ class Message:
         ended: status of a StatusChangeNotification (the subscription is gone), 0 for none.
         keep_alive: whether it carries nothing.
         events: bodies of EventNotificationLists, as they came.
+        more: whether the server had more to tell than fits into it.
     """
 
     subscription: int
@@ -79,6 +80,7 @@ class Message:
     ended: int = 0
     keep_alive: bool = False
     events: list[bytes] = field(default_factory=list)
+    more: bool = False
 
 
 def read_publish_response(body: bytes) -> Message:
@@ -146,8 +148,8 @@ class _Reader(Cursor):
             self.octets()
         subscription = self.u32()
         available = tuple(self.u32() for _ in range(self.count(4)))
-        self.byte()
-        message = Message(subscription, self.u32(), self.i64(), available)
+        more = bool(self.byte())
+        message = Message(subscription, self.u32(), self.i64(), available, more=more)
         parts = self.count(3)
         message.keep_alive = parts == 0
         for _ in range(parts):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_to_binary
 
-from twinedge.drivers.opcua_publish import Publishing, Subscription
+from twinedge.drivers.opcua_publish import LostError, Publishing, Subscription
 from twinedge.drivers.opcua_wire import Message, Row
 from twinmodel.clock import ManualClock
 
@@ -78,3 +81,60 @@ async def test_missed_keep_alives_are_counted_on_the_boot_clock():
     assert publishing.missed() == 3
     publishing.busy = True
     assert publishing.missed() == 0
+
+
+async def test_hole_of_a_lost_message_is_declared_before_those_that_came_after_it(clock):
+    """What comes says that all before it has come: the hole would begin behind what was lost."""
+    told = []
+
+    async def take(message, _arrival_ns):
+        told.append(message.sequence)
+
+    async def missing(_subscription):
+        told.append("hole")
+
+    publishing = Publishing(Scripted({3}), clock, take, missing)
+    publishing.subscriptions[9] = Subscription(9, 100.0, 10**9, clock.boot_ns())
+    for sequence in (1, 4):
+        await publishing._handle(Message(9, sequence, 0, changes=[Row(11, 1, 1.0, 0, 0, 0)]), 0)
+    assert told == [1, "hole", 3, 4]
+
+
+async def test_message_that_waits_for_one_before_it_is_dated_when_it_came():
+    clock, taken, bodies = ManualClock(), [], asyncio.Queue()
+
+    async def take(message, arrival_ns):
+        taken.append((message.sequence, arrival_ns))
+        for sequence in (2, 3) if message.sequence == 1 else ():  # they come while the sink takes the first
+            bodies.put_nowait(published(sequence))
+            await bodies.join()
+        clock.advance(10**9)
+        if message.sequence == 3:
+            raise LostError("enough")
+
+    publishing = Publishing(Scripted(set()), clock, take, None, own=True)
+    publishing.subscriptions[9] = Subscription(9, 100.0, 10**12, clock.boot_ns())
+    publishing._begun.set()
+
+    async def send(_request):
+        body = await bodies.get()
+        bodies.task_done()
+        return Buffer(body)
+
+    publishing._send = send
+    began_ns = clock.wall_ns()
+    bodies.put_nowait(published(1))
+    with pytest.raises(ExceptionGroup):
+        await publishing.run()
+    assert taken == [(1, began_ns), (2, began_ns), (3, began_ns)]
+
+
+def published(sequence):
+    """A publish response as it comes over the wire."""
+    response = ua.PublishResponse()
+    response.Parameters.SubscriptionId = 9
+    change = ua.MonitoredItemNotification(1, ua.DataValue(ua.Variant(1.0)))
+    response.Parameters.NotificationMessage = ua.NotificationMessage(
+        sequence, NOW, [ua.DataChangeNotification([change])]
+    )
+    return struct_to_binary(response)
