@@ -18,6 +18,9 @@ from twinedge.drivers.opcua_items import Item
 from twinedge.drivers.opcua_monitor import Limits, read_values, resolve
 from twinedge.drivers.opcua_write import item_at
 from twinmodel.profile.firmware import parse_range
+from twinmodel.profile.yaml_text import visible
+
+TEXT_MAX = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Identity:
     def __init__(self, links: Sequence[DeviceLink]) -> None:
         self._links = links
         self._traits = [trait for number, link in enumerate(links) for trait in _traits(number, link)]
+        self._objections: dict[int, tuple[str, str] | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._traits)
@@ -56,7 +60,8 @@ class Identity:
     async def strangers(self, client: Client, limits: Limits) -> Mapping[int, tuple[str, str]]:
         """Devices that are not those of their profiles: number of the link -> reason and text.
 
-        Learns the firmware each device tells. One that does not tell passes, with a fault counted.
+        Learns the firmware each device tells. One that does not tell passes, with a fault counted; what was a stranger
+        when it last told stays one: a device that restarts, with its server going on, tells nothing for a while.
         """
         if not self._traits:
             return {}
@@ -65,14 +70,14 @@ class Identity:
         values = await read_values(client, limits, [trait.item for trait in there])
         said = {id(trait): _text(value) for trait, value in zip(there, values, strict=True)}
         found: dict[int, tuple[str, str]] = {}
-        for trait in self._traits:
+        for number, trait in enumerate(self._traits):
             text, link = said.get(id(trait)), self._links[trait.link]
             if text is None:
                 link.fault(f"identify: the server says nothing at {trait.item.text}")
-                continue
-            if trait.firmware:
-                link.firmware = text
-            objection = trait.objection(text)
+            else:
+                self._objections[number] = trait.objection(text)
+                link.firmware = text if trait.firmware else link.firmware
+            objection = self._objections.get(number)
             if objection is not None:
                 found.setdefault(trait.link, objection)
         return found
@@ -96,4 +101,4 @@ def _text(value: Any) -> str | None:
         return None
     said = None if value.Value is None else value.Value.Value
     text = getattr(said, "Text", said)
-    return None if text is None or isinstance(text, list) else str(text)
+    return None if text is None or isinstance(text, list) else visible(str(text)[:TEXT_MAX])
