@@ -40,6 +40,11 @@ class Wanted:
     comment: str
 
     @property
+    def key(self) -> tuple[str, int]:
+        """What is acknowledged: an alarm that was raised anew is another one."""
+        return self.alarm, self.occurrence
+
+    @property
     def said(self) -> str:
         """What the device is told of it."""
         return ": ".join(part for part in (self.by, self.comment) if part)
@@ -85,25 +90,25 @@ class Answers:
     ) -> None:
         self._drivers, self._still, self._told = drivers, still, told
         self._queue: asyncio.Queue[Wanted] = asyncio.Queue()
-        self._waiting: dict[str, asyncio.Future[Answer | None]] = {}
+        self._waiting: dict[tuple[str, int], asyncio.Future[Answer | None]] = {}
 
     def want(self, wanted: Wanted) -> asyncio.Future[Answer | None] | None:
-        """Has a device told, if the site wants it; one of the same alarm that waits already stands for both.
+        """Has a device told, if the site wants it; one of the same occurrence that waits already stands for both.
 
         Returns:
             What will become of it: None where the device waits for nobody. None instead where nothing is told.
         """
         if self._driver(wanted.device) is None:
             return None
-        if wanted.alarm in self._waiting:
-            return self._waiting[wanted.alarm]
+        if wanted.key in self._waiting:
+            return self._waiting[wanted.key]
         if len(self._waiting) >= WAITING_MAX:
             refused = f"{WAITING_MAX} acknowledgements wait for devices already"
             self._told(wanted, Answer("FAILED", "COMMAND_QUEUE_FULL", refused))
             return None
-        self._waiting[wanted.alarm] = asyncio.get_running_loop().create_future()
+        self._waiting[wanted.key] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(wanted)
-        return self._waiting[wanted.alarm]
+        return self._waiting[wanted.key]
 
     async def run(self) -> NoReturn:
         """Tells devices until cancelled."""
@@ -115,7 +120,7 @@ class Answers:
                 if answer is not None:
                     self._told(wanted, answer)
             finally:
-                self._waiting.pop(wanted.alarm).set_result(answer)
+                self._waiting.pop(wanted.key).set_result(answer)
 
     async def _answer(self, wanted: Wanted) -> Answer | None:
         """What a device makes of it; None where it waits for nobody."""

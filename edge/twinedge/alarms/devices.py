@@ -12,7 +12,7 @@ from twinedge.alarms.alarm import Alarm, Now
 from twinedge.alarms.engine import Engine
 from twinedge.alarms.specs import DEVICE, AlarmSpec, alarm_name
 from twinedge.config.load import LoadedSite
-from twinedge.ports import DeviceAlarm
+from twinedge.ports import AlarmsRepeated, DeviceAlarm
 from twinmodel.alarms.states import State, acknowledged
 
 log = structlog.get_logger(__name__)
@@ -38,20 +38,34 @@ class DeviceAlarms:
     conditions: dict[str, tuple[str, str]] = field(default_factory=dict)
     _full: bool = False
 
-    def take(self, told: Iterable[DeviceAlarm], now: Now) -> None:
+    def take(self, told: Iterable[DeviceAlarm | AlarmsRepeated], now: Now) -> None:
         """Follows what was said, in order."""
         for one in told:
+            if isinstance(one, AlarmsRepeated):
+                self._forget_others(one, now)
+                continue
             alarm = self._alarm(one, now)
             if alarm is None:
                 continue
-            alarm.quality = ""
             self.conditions[alarm.spec.name] = one.device, one.condition
-            self.engine.flip(alarm, holds=one.active, t_ns=one.t_ns, now=now)
-            # Whether the device was told or not: what was acknowledged here stays so.
-            if one.acked and not alarm.standing.acked and alarm.standing.state in {State.UNACK, State.RTNUN}:
-                alarm.standing = acknowledged(alarm.standing)
-                alarm.by = one.device
-                self.engine.tell(alarm, max(one.t_ns, alarm.at_ns), now)
+            self._follow(alarm, one.t_ns, now, active=one.active, acked=one.acked)
+
+    def _follow(self, alarm: Alarm, t_ns: int, now: Now, *, active: bool, acked: bool) -> None:
+        alarm.quality = ""
+        self.engine.flip(alarm, holds=active, t_ns=t_ns, now=now)
+        # Whether the device was told or not: what was acknowledged here stays so.
+        if acked and not alarm.standing.acked and alarm.standing.state in {State.UNACK, State.RTNUN}:
+            alarm.standing = acknowledged(alarm.standing)
+            alarm.by = alarm.spec.device
+            self.engine.tell(alarm, max(t_ns, alarm.at_ns), now)
+
+    def _forget_others(self, repeated: AlarmsRepeated, now: Now) -> None:
+        """Ends what stands here of devices that did not say it anew: it went while nobody listened."""
+        standing = {alarm_name(device, condition) for device, condition in repeated.standing}
+        for name, alarm in self.engine.alarms.items():
+            stands = alarm.standing.active or not alarm.standing.acked
+            if alarm.spec.kind == DEVICE and alarm.spec.device in repeated.devices and stands and name not in standing:
+                self._follow(alarm, repeated.t_ns, now, active=False, acked=True)
 
     def _alarm(self, one: DeviceAlarm, now: Now) -> Alarm | None:
         name = alarm_name(one.device, one.condition)

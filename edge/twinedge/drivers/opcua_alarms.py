@@ -24,7 +24,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from twinedge.drivers.link import DeviceLink
 from twinedge.drivers.opcua_acknowledge import Unseen, acknowledge
 from twinedge.drivers.opcua_publish import Publishing
-from twinedge.ports import DeviceAlarm
+from twinedge.ports import AlarmsRepeated, DeviceAlarm
 from twinmodel.alarms.records import TEXT_CHARS_MAX, printable
 from twinmodel.errors import ConflictError, UnreachableError
 
@@ -69,16 +69,17 @@ class AlarmFeed:
 
     def __init__(self, links: Sequence[DeviceLink]) -> None:
         self._links = links
-        self._taken: deque[DeviceAlarm] = deque()
+        self._taken: deque[DeviceAlarm | AlarmsRepeated] = deque()
         self._known: dict[str, DeviceAlarm] = {}
         self._unseen: dict[str, Unseen] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._seen: set[str] | None = None
+        self._first = True
         self._client: Client | None = None
         self._refresh = False
         self.subscription: int | None = None
 
-    def take(self) -> list[DeviceAlarm]:
+    def take(self) -> list[DeviceAlarm | AlarmsRepeated]:
         """What was said since the last call, oldest first."""
         taken, self._taken = list(self._taken), deque()
         return taken
@@ -206,9 +207,14 @@ class AlarmFeed:
             self._unseen.pop(condition, None)
             if gone.active or not gone.acked:
                 self._put(DeviceAlarm(gone.device, gone.condition, False, True, gone.severity, gone.text, now_ns))
+        if self._first and len(self._known) < CONDITIONS_MAX:
+            # Those before this feed, in an agent that was restarted or under another configuration, heard of others.
+            standing = frozenset((alarm.device, alarm.condition) for alarm in self._known.values())
+            self._put(AlarmsRepeated(frozenset(link.name for link in self._links), standing, now_ns))
+            self._first = False
         self._seen = None
 
-    def _put(self, alarm: DeviceAlarm) -> None:
+    def _put(self, alarm: DeviceAlarm | AlarmsRepeated) -> None:
         if len(self._taken) >= TAKEN_MAX:
             self._taken.popleft()
         self._taken.append(alarm)

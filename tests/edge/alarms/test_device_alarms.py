@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from structlog.testing import capture_logs
 
 from tests.edge.alarms.watched import Agent, directive, running
 from twinedge.alarms import devices
-from twinedge.ports import DeviceAlarm
+from twinedge.ports import AlarmsRepeated, DeviceAlarm
 from twinmodel.errors import ConflictError, UnreachableError
 
 
@@ -72,7 +74,7 @@ async def hot(site, tmp_path):
 async def acknowledged(agent, meanwhile=lambda: None, **body):
     """Acknowledges over the directive; what became of it at the device, and the records until then."""
     await agent.alarms.obey(directive("press:Hot", do="ack", **body))
-    answer = agent.alarms._answers._waiting.get("press:Hot")
+    answer = next(iter(agent.alarms._answers._waiting.values()), None)
     meanwhile()
     async with running(agent.alarms):
         said = None if answer is None else await answer
@@ -149,3 +151,36 @@ async def test_device_without_bounds_does_not_fill_the_memory(site, tmp_path, mo
     with capture_logs() as logs:
         assert len(await agent.wait(0.25)) == 3
     assert [entry["event"] for entry in logs] == ["device has more alarms than are followed"]
+
+
+async def test_alarm_that_was_raised_anew_is_told_beside_the_acknowledgement_that_waits(hot):
+    await hot.alarms.obey(directive("press:Hot", do="ack", occurrence=1, by="ann"))
+    hot.says(active=False, acked=True)
+    hot.says()
+    hot.alarms.tick()
+    await hot.alarms.obey(directive("press:Hot", do="ack", occurrence=2, by="bob"))
+    first, second = hot.alarms._answers._waiting.values()
+    async with running(hot.alarms):
+        answers = await asyncio.gather(first, second)
+    assert [answer.outcome for answer in answers] == ["FAILED", "SUCCEEDED"]
+    assert hot.press.told == [("press", "Hot", "bob")]
+
+
+async def test_alarm_that_ended_while_no_agent_ran_is_gone_once_the_device_has_repeated_what_stands(site, tmp_path):
+    loaded = site([])
+    loaded.site.devices["press"] = loaded.site.devices["press"].model_copy(update={"alarms": True})
+    agent = Agent(loaded, tmp_path)
+    await agent.pipeline.use(agent.catalogue)
+    agent.press.says = [DeviceAlarm("press", name, True, False, 300, "x", 1) for name in ("Hot", "Wet", "Low oil")]
+    await agent.wait(0.25)
+    await agent.alarms.obey(directive("press:Hot", do="ack", occurrence=1, by="ann"))
+
+    agent = Agent(loaded, tmp_path, agent.clock)
+    await agent.pipeline.use(agent.catalogue)
+    await agent.taken()
+    others = AlarmsRepeated(frozenset({"other"}), frozenset(), 5)
+    mine = AlarmsRepeated(frozenset({"press"}), frozenset({("press", "Low oil")}), agent.clock.wall_ns())
+    agent.press.says = [others, DeviceAlarm("press", "Low oil", True, False, 300, "x", 1), mine]
+    stored = [(record.alarm, record.state.value, record.active) for _, record in await agent.wait(0.25)]
+    assert [one for one in stored if one[1] == "NORM"] == [("press:Hot", "NORM", False), ("press:Wet", "NORM", False)]
+    assert agent.alarms.status()["states"]["UNACK"] == 1

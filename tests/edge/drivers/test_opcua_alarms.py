@@ -13,6 +13,7 @@ from asyncua import Server, ua
 from tests.ports import free_port
 from twinedge.drivers import opcua_alarms
 from twinedge.drivers.opcua import OpcuaDriver
+from twinedge.ports import AlarmsRepeated, DeviceAlarm
 from twinmodel.clock import SystemClock
 from twinmodel.errors import TwinError, UnreachableError
 
@@ -114,14 +115,18 @@ class Heard:
 
     def __init__(self, driver):
         self.driver = driver
-        self.alarms = []
+        self.alarms, self.repeated = [], []
 
     async def until(self, count):
         async with asyncio.timeout(30):
             while len(self.alarms) < count:
-                self.alarms += self.driver.take_alarms()
-                await asyncio.sleep(0.01)
+                await self.more()
         return self.alarms[:count]
+
+    async def more(self):
+        for one in self.driver.take_alarms():
+            (self.alarms if isinstance(one, DeviceAlarm) else self.repeated).append(one)
+        await asyncio.sleep(0.01)
 
 
 class Sink:
@@ -278,3 +283,23 @@ async def test_bytes_that_are_no_event_are_an_error_of_the_device(feed):
     feed.hear([b"\x05\x00\x00\x00garbage"], 5)
     assert feed.take() == []
     assert feed._links[0].errors == 1
+
+
+async def test_first_refresh_of_a_driver_says_what_stands_to_those_who_heard_of_more_before_it(plant, make):
+    await plant.say("High", active=True)
+    async with running(make(plant.port)) as heard, asyncio.timeout(30):
+        while not heard.repeated:
+            await heard.more()
+    (repeated,) = heard.repeated
+    assert (repeated.devices, repeated.standing) == ({"p"}, {("p", "Press.High")})
+
+
+async def test_what_stands_is_said_once_and_not_where_the_server_has_more_than_is_followed(feed, monkeypatch):
+    def refreshed():
+        return [*told(feed, kind=ua.NodeId(2787)), *told(feed, kind=ua.NodeId(2788))]
+
+    monkeypatch.setattr(opcua_alarms, "CONDITIONS_MAX", 0)
+    assert refreshed() == []
+    monkeypatch.setattr(opcua_alarms, "CONDITIONS_MAX", 9)
+    assert refreshed() == [AlarmsRepeated(frozenset({"p"}), frozenset(), 5)]
+    assert refreshed() == []
