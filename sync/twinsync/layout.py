@@ -26,7 +26,10 @@ from twinsync.scales import Scales
 T = TypeVar("T", bound=np.dtype[Any])
 
 WEIGHT_MAX = 1 << 20
-"""Samples and runs of all layouts that are remembered; each takes up to 40 bytes."""
+"""Of all layouts that are remembered: one for each sample and run, which take up to 40 bytes."""
+
+WEIGHT_EACH = 60
+"""What a layout weighs besides: those of few samples are mostly objects, 2.2 kB each."""
 
 SEEN_MAX = 1 << 15
 """Runs and bases that may come again: those of irregular samples mostly do not, so only a second time counts."""
@@ -168,7 +171,7 @@ class _Memo:
 
 def _weight(key: tuple[bytes, int, int]) -> int:
     _, runs, samples = key
-    return runs + samples
+    return WEIGHT_EACH + runs + samples
 
 
 def _fixed(column: np.ndarray[Any, T]) -> np.ndarray[Any, T]:

@@ -61,7 +61,7 @@ def test_gateways_that_differ_only_in_names_share_scales():
 
 
 def test_remembered_layouts_are_bounded(monkeypatch):
-    monkeypatch.setattr(layout, "WEIGHT_MAX", 20)
+    monkeypatch.setattr(layout, "WEIGHT_MAX", 200)
     memo = layout._Memo()
     monkeypatch.setattr(layout, "_memo", memo)
     known = catalogue("bounded")
@@ -69,7 +69,8 @@ def test_remembered_layouts_are_bounded(monkeypatch):
         samples = batches(0, (count, 0, 0, 0))
         for _ in range(2):
             assert_same(block.canonical(samples), block.decode(block.encode(samples, known).payload, known))
-        assert 0 < memo.weight <= 20
+        assert 0 < memo.weight <= 200
+    assert len(memo._layouts) == 2, "small ones weigh what they are made of"
 
 
 def test_layouts_that_do_not_come_again_take_no_memory(monkeypatch):
