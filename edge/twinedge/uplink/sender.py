@@ -337,7 +337,6 @@ class Uplink:
                 told: list[Up] = [*self._downlink.states(), *(self._commands.states() if self._commands else ())]
                 for state in told:
                     await self._write(call, state)
-                await self._beat(call, action.session)
         return []
 
     async def _send_catalogue(self, call: _Call, digest: bytes) -> None:
