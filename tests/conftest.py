@@ -67,7 +67,7 @@ def find_service(name: str) -> str | None:
         return find_postgres()
     candidates = {
         "mosquitto": ["mosquitto", "/usr/sbin/mosquitto"],
-        "chromium": ["chromium", "chromium-browser"],
+        "chromium": ["chromium-headless-shell", "chromium", "chromium-browser"],
         "compiler": ["gcc", "cc", "clang"],
         "haproxy": ["haproxy", "/usr/sbin/haproxy"],
         "promtool": ["promtool"],
