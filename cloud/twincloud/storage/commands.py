@@ -34,11 +34,11 @@ from twincloud.storage.packing import pack, plain, unpack, unpack_binding, unpac
 from twincloud.storage.paging import page_of, place_of
 from twincloud.storage.part import limited
 from twincloud.storage.readings import twin_row
-from twincloud.storage.records_commands import OPEN, UNSENT, CommandRecord, CommandState, Order
+from twincloud.storage.records_commands import OPEN, UNSENT, CommandRecord, CommandState, Order, Targets
 from twincloud.storage.schema_commands import commands as c
 from twincloud.storage.sessions import FORKED
 from twincloud.storage.stamps import under
-from twincloud.twins.commanding import Goal, approvals_for, check_limits, goal_of
+from twincloud.twins.commanding import Goal, approvals_for, check_limits, goal_of, targets_of
 from twincloud.twins.lifecycle import State, check_changeable
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS
 from twinmodel.errors import ConflictError, DeniedError, InputError, MissingError, TwinError, UnreachableError
@@ -128,6 +128,16 @@ class CommandStore(CommandPart):
             rows = connection.execute(limited(statement.order_by(c.c.number.desc()), limit)).mappings().all()
             page = page_of(rows, limit, lambda row: (row["number"],))
             return Page(records_of(connection, page.items), page.next_token)
+
+    def commandables(self, key: TwinKey) -> Targets:
+        """See `Commands.commandables`."""
+        with self._database.read(key.tenant) as connection:
+            twin = twin_row(connection, key)
+            gateway = connection.execute(_GATEWAY, {"of_gateway": twin["gateway_id"]}).one()
+            catalogue = self._catalogue_by_id(connection, twin["schema_id"])
+        told = unpack_commandables(gateway.commandables)
+        found = targets_of(unpack_binding(twin["binding"]), catalogue, told)
+        return Targets(twin["gateway"], bool(gateway.connected), told is not None, found)
 
     def _check_room(self, connection: Connection, gateway_id: int, now_ns: int) -> None:
         of = {"of_gateway": gateway_id, "states": list(OPEN), "since_ns": now_ns - ISSUED_NS}

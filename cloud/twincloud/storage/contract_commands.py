@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from twincloud.storage.records import GatewayKey, Page, TwinKey
-from twincloud.storage.records_commands import CommandRecord, Order
+from twincloud.storage.records_commands import CommandRecord, Order, Targets
 from twinsync.command import CommandState as GatewayWord
 
 
@@ -47,6 +47,10 @@ class Commands(Protocol):
         self, tenant: str, *, site: str = "", twin: str = "", state: str = "", limit: int = 100, token: str = ""
     ) -> Page[CommandRecord]:
         """Commands of a tenant with their steps, newest first; raises REQUEST_INVALID."""
+        ...
+
+    def commandables(self, key: TwinKey) -> Targets:
+        """What the gateway of a twin lets be commanded; raises UNKNOWN_TWIN."""
         ...
 
     def due_commands(self, gateway: GatewayKey, session: int, now_ns: int) -> tuple[CommandRecord, ...]:

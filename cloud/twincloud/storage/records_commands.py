@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from twincloud.storage.records import GatewayKey, TwinKey
+from twincloud.twins.commanding import Target
 from twinsync.command import Arguments, CommandKind
 
 
@@ -107,3 +108,18 @@ class CommandRecord:
     ended_ns: int
     steps: tuple[StepRecord, ...] = ()
     left_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What may be commanded by way of a twin.
+
+    Attributes:
+        told: whether the gateway has said what may be commanded; if not, these are the points bound to the twin.
+        found: those bound to the twin first.
+    """
+
+    gateway: str
+    connected: bool
+    told: bool
+    found: tuple[Target, ...]

@@ -33,6 +33,42 @@ class Goal:
     unit: str
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something that may be commanded.
+
+    Attributes:
+        rule: what its gateway says of it.
+        property: of the twin it was asked for, "" where it is bound to none.
+        kind: of the values of a point, None for a method.
+    """
+
+    rule: Commandable
+    property: str
+    kind: Kind | None
+
+
+def targets_of(
+    binding: TwinBinding, catalogue: Catalogue, told: Mapping[str, Commandable] | None
+) -> tuple[Target, ...]:
+    """What may be commanded by way of a twin, what is bound to it first.
+
+    Args:
+        binding: of the twin.
+        catalogue: of its gateway.
+        told: target -> what the gateway says of it; None where it has not, then all points bound to the twin.
+    """
+    properties = {bound: name for name, bound in sorted(binding.properties.items(), reverse=True)}
+    points = {signal.name: signal for signal in catalogue.signals if signal.role == "measured"}
+    if told is None:
+        told = {name: Commandable(name, False, points[name].unit) for name in properties if name in points}
+    found = [
+        Target(rule, properties.get(name, ""), points[name].kind if name in points else None)
+        for name, rule in told.items()
+    ]
+    return tuple(sorted(found, key=lambda one: (not one.property, one.kind is None, one.property, one.rule.target)))
+
+
 def goal_of(
     binding: TwinBinding,
     catalogue: Catalogue,

@@ -90,6 +90,7 @@ VERBS = {
     ("POST", "/twinGraph:import"): "definitions.publish",
     ("GET", "/commands"): "commands.read",
     ("GET", f"{TWIN}/commands"): "commands.read",
+    ("GET", f"{TWIN}/commandables"): "commands.read",
     ("POST", f"{TWIN}/commands"): "commands.issue",
     ("GET", f"{TWIN}/commands/{{command}}"): "commands.read",
     ("POST", f"{TWIN}/commands/{{command}}:approve"): "commands.approve",

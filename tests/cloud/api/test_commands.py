@@ -10,8 +10,9 @@ import pytest
 from tests.cloud.api.test_stream import collect
 from twincloud.downlink.commands import CommandDesk
 from twincloud.storage.contract import GatewayKey
+from twincloud.storage.records import Beat
 from twinmodel.clock import SECOND_NS
-from twinsync.command import CommandState, CommandStep
+from twinsync.command import Commandable, CommandState, CommandStep
 
 KEY = GatewayKey("acme", "mill", "gw-1")
 PATH = "/api/v1/tenants/acme/sites/mill/twins/tank-1/commands"
@@ -49,6 +50,32 @@ async def test_operator_commands_a_property_and_reads_each_step(api, plant, gate
     assert [(s["step"], s["by"]) for s in shown["steps"]] == [
         ("ISSUED", "t0"), ("SENT", "coordinator"), ("SUCCEEDED", "gateway gw-1")]  # fmt: skip
     assert listed == everywhere == [shown]
+
+
+async def test_what_may_be_commanded_is_told_with_kinds_range_and_class_and_what_is_bound_to_the_twin_first(
+    api, plant, gateway
+):
+    address = PATH.replace("commands", "commandables")
+    async with api("viewer") as client:
+        untold = (await client.get(address)).json()
+        assert (untold["gateway"], untold["connected"], untold["told"]) == ("gw-1", True, False)
+        assert [(one["target"], one["property"]) for one in untold["items"]] == [
+            ("tank-1-dev.flow", "flow"), ("tank-1-dev.level", "level")]  # fmt: skip
+        said = (
+            Commandable("other.reset", two_persons=True),
+            Commandable("tank-1-dev.level", two_persons=True, unit="m", low=0.0, high=5.0),
+        )
+        beat = Beat(KEY, gateway.session, 0, 0, 0, (), plant.clock.wall_ns(), commandables=said)
+        plant.store.heartbeats([beat])
+        told = (await client.get(address)).json()
+        assert told["told"]
+        assert told["items"] == [
+            {"target": "tank-1-dev.level", "property": "level", "kinds": ["write", "hold"], "value": "number",
+             "two_persons": True, "unit": "m", "low": 0.0, "high": 5.0},
+            {"target": "other.reset", "property": "", "kinds": ["call"], "value": "", "two_persons": True, "unit": "",
+             "low": None, "high": None},
+        ]  # fmt: skip
+        assert (await client.get(address.replace("tank-1", "tank-9"))).json()["reason"] == "UNKNOWN_TWIN"
 
 
 async def test_command_that_is_posted_again_under_its_key_is_made_once(api, gateway, desk):

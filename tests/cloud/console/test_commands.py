@@ -8,7 +8,9 @@ from tests.cloud.console.browser import PATIENCE_MS
 from tests.cloud.plant import Plant
 from twincloud.downlink.commands import CommandDesk
 from twincloud.storage.contract import GatewayKey
-from twinsync.command import CommandState, CommandStep
+from twincloud.storage.records import Beat
+from twincloud.storage.records_commands import CommandState as State
+from twinsync.command import Commandable, CommandKind, CommandState, CommandStep
 
 KEY = GatewayKey("acme", "mill", "gw-1")
 PAGE = "/t/acme/sites/mill/twins/T-1"
@@ -21,6 +23,12 @@ def plant(tmp_path):
     plant = Plant(tmp_path / "state")
     plant.speaker = plant.gateway("acme", "mill", "gw-1", "T-1")
     plant.speaker.send({"T-1-dev.flow": 1.5, "T-1-dev.level": 0.5})
+    may = (
+        Commandable("T-1-dev.flow", two_persons=False, low=0.0, high=10.0),
+        Commandable("T-1-dev.level", two_persons=True, unit="m", low=0.0, high=5.0),
+        Commandable("T-1-dev.reset", two_persons=False),
+    )
+    plant.store.heartbeats([Beat(KEY, plant.speaker.session, 0, 0, 0, (), plant.clock.wall_ns(), commandables=may)])
     yield plant
     plant.close()
 
@@ -55,7 +63,9 @@ def test_a_person_commands_confirms_and_sees_the_steps_and_another_one_approves(
     expect(guest.locator("#command")).to_be_hidden()
     expect(guest.locator("#c-note")).to_contain_text("need the role operator")
 
-    ann.locator("#c-property").select_option("flow")
+    assert ann.locator("#c-target option").all_inner_texts() == [
+        "flow · 0 … 10", "level · 0 … 5 m · class B", "T-1-dev.reset"]  # fmt: skip
+    ann.locator("#c-target").select_option("flow")
     ann.get_by_label("Value").fill("2.5")
     ann.get_by_label("Others must approve").select_option("1")
     ann.get_by_label("Why").fill("start-up")
@@ -68,6 +78,7 @@ def test_a_person_commands_confirms_and_sees_the_steps_and_another_one_approves(
     assert ann.evaluate("document.activeElement.id") == "c-send"
     ann.locator("#c-send").click()
     expect(ann.locator("#commands .tag")).to_have_text("waiting approval")
+    expect(ann.locator("#commands")).to_contain_text("for 1 other person than t0")
     expect(ann.get_by_role("button", name="Approve")).to_have_count(0)
 
     bob.get_by_role("button", name="Approve").click()
@@ -86,3 +97,37 @@ def test_a_person_commands_confirms_and_sees_the_steps_and_another_one_approves(
     expect(ann.locator("#c-note")).to_contain_text("VALUE_INVALID")
     assert len(plant.store.commands_of("acme").items) == 2
     assert [text for text in ann.complaints + bob.complaints if "422" not in text] == []
+
+    may_be_held_and_called(ann, plant)
+
+
+def may_be_held_and_called(page, plant) -> None:
+    """What else the gateway lets be commanded, by keyboard alone."""
+    target = page.locator("#c-target")
+    target.select_option("level")
+    expect(page.locator("#c-range")).to_have_text("Takes 0 … 5 m. Class B: another person must approve it.")
+    assert (page.locator("#c-approvals").input_value(), page.locator("#c-approvals option:disabled").count()) == (
+        "1",
+        1,
+    )
+    page.locator("#c-kind").select_option("hold")
+    page.get_by_label("Hold for").select_option("120")
+    page.get_by_label("Value").fill("2,5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#c-words")).to_contain_text("Hold level = 2.5 m (now 0.5) of mill/T-1 for 2 min")
+    expect(page.locator("#c-shell")).to_contain_text("level=2.5 --hold --deadline 120s --approvals 1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#commands tr").first).to_contain_text("hold level = 2.5")
+    target.select_option("T-1-dev.reset")
+    assert page.locator("#c-kind option").all_inner_texts() == ["call"]
+    expect(page.locator("#c-one")).to_be_hidden()
+    page.get_by_label("Arguments").fill('1, "all", true')
+    page.keyboard.press("Enter")
+    expect(page.locator("#c-words")).to_contain_text("Call T-1-dev.reset(1, all, true), by gateway gw-1")
+    expect(page.locator("#c-shell")).to_contain_text("T-1-dev.reset --call 1 all true --deadline")
+    page.keyboard.press("Enter")
+    expect(page.locator("#commands tr").first).to_contain_text("T-1-dev.reset(1, all, true)")
+    call, hold = plant.store.commands_of("acme").items[:2]
+    assert (call.kind, call.arguments, call.state) == (CommandKind.CALL, (1, "all", True), State.PENDING)
+    assert (hold.kind, hold.arguments, hold.approvals) == (CommandKind.HOLD, 2.5, 1)
+    assert hold.state is State.WAITING_APPROVAL

@@ -3,6 +3,7 @@
 POST /sites/{s}/twins/{twin}/commands                      CommandRequest -> CommandView, Location
 GET  /sites/{s}/twins/{twin}/commands                      CommandList
 GET  /sites/{s}/twins/{twin}/commands/{command}            CommandView
+GET  /sites/{s}/twins/{twin}/commandables                  CommandablesView
 POST /sites/{s}/twins/{twin}/commands/{command}:approve    CommandView
 POST /sites/{s}/twins/{twin}/commands/{command}:cancel     CommandView
 GET  /commands?site=&twin=&state=                          CommandList
@@ -22,8 +23,10 @@ from twincloud.api.v1.paging import PageSize, PageToken, Site, SiteFilter, TwinN
 from twincloud.api.v1.schemas import Shape
 from twincloud.storage.contract import TwinKey
 from twincloud.storage.records_commands import CommandRecord, CommandState, Order, StepRecord
+from twincloud.twins.commanding import Target
 from twinmodel.clock import SECOND_NS
 from twinmodel.errors import REASONS, InputError
+from twinmodel.signal import Kind as SignalKind
 from twinsync.command import Arguments, CommandKind
 
 router = APIRouter(prefix="/api/v1/tenants/{t}", tags=["commands"])
@@ -42,6 +45,12 @@ KINDS: dict[Kind, CommandKind] = {
     "write": CommandKind.WRITE,
     "call": CommandKind.CALL,
     "hold": CommandKind.HOLD,
+}
+VALUES: dict[SignalKind, Literal["number", "whole", "boolean", "text"]] = {
+    SignalKind.FLOAT: "number",
+    SignalKind.INT: "whole",
+    SignalKind.BOOL: "boolean",
+    SignalKind.STRING: "text",
 }
 DEADLINE_S = 30.0
 DEADLINE_S_MAX = 3_600.0
@@ -107,6 +116,31 @@ class CommandList(Shape):
 
     items: list[CommandView]
     next_page_token: str
+
+
+class CommandableView(Shape):
+    """Something that may be commanded, as its gateway says; it judges each command anew."""
+
+    target: str
+    property: str = Field(description="of the twin, empty where the target is bound to none")
+    kinds: list[Kind] = Field(description="write and hold of a point, call of a method")
+    value: Literal["number", "whole", "boolean", "text", ""] = Field(description="kind of the value of a point")
+    two_persons: bool = Field(description="class B: another person must approve it")
+    unit: str
+    low: float | None
+    high: float | None
+
+
+class CommandablesView(Shape):
+    """What may be commanded by way of a twin, what is bound to it first.
+
+    `told` says whether the gateway has said it; of one that has not, these are the points bound to the twin.
+    """
+
+    gateway: str
+    connected: bool
+    told: bool
+    items: list[CommandableView]
 
 
 def command_view(command: CommandRecord) -> CommandView:
@@ -196,6 +230,19 @@ async def get_command(request: Request, access: Reader, s: Site, twin: TwinName,
     return command_view(await state.threads.run(state.store.command, TwinKey(access.tenant, s, twin), command))
 
 
+@router.get("/sites/{s}/twins/{twin}/commandables")
+async def list_commandables(request: Request, access: Reader, s: Site, twin: TwinName) -> CommandablesView:
+    """What the gateway of a twin lets be commanded now, of which class and within which range."""
+    state = request.app.state
+    targets = await state.threads.run(state.store.commandables, TwinKey(access.tenant, s, twin))
+    return CommandablesView(
+        gateway=targets.gateway,
+        connected=targets.connected,
+        told=targets.told,
+        items=[_target_view(one) for one in targets.found],
+    )
+
+
 @router.post("/sites/{s}/twins/{twin}/commands/{command}:approve")
 async def approve_command(
     request: Request, access: Approver, s: Site, twin: TwinName, command: CommandId
@@ -251,6 +298,20 @@ def _order(wanted: CommandRequest) -> Order:
     for_ns = max(1, round(wanted.deadline_s * SECOND_NS))
     return Order(
         KINDS[wanted.kind], wanted.property, wanted.target, arguments, wanted.unit, for_ns, wanted.approvals, wanted.why
+    )
+
+
+def _target_view(one: Target) -> CommandableView:
+    rule = one.rule
+    return CommandableView(
+        target=rule.target,
+        property=one.property,
+        kinds=["call"] if one.kind is None else ["write", "hold"],
+        value="" if one.kind is None else VALUES[one.kind],
+        two_persons=rule.two_persons,
+        unit=rule.unit,
+        low=rule.low,
+        high=rule.high,
     )
 
 
