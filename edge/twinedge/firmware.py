@@ -55,7 +55,7 @@ class Rematch:
         self._reload = reload
         self._connections = connections
         self._matches: dict[str, _Match] = {}
-        self._tried: dict[str, tuple[str, str]] = {}
+        self._tried: dict[str, tuple[str, str, int]] = {}
         reload.amend = self.amended
 
     async def run(self) -> NoReturn:
@@ -72,9 +72,13 @@ class Rematch:
     async def _meet(self, device: str, firmware: str) -> None:
         loaded = self._configuration.loaded
         entry = loaded.site.devices.get(device)
-        if entry is None or entry.profile.count("/") != 1 or self._tried.get(device) == (entry.profile, firmware):
+        if entry is None or entry.profile.count("/") != 1:
             return
-        self._tried[device] = entry.profile, firmware
+        # Once more after each reload: that is how a profile that was added is told.
+        tried = entry.profile, firmware, self._reload.count
+        if self._tried.get(device) == tried:
+            return
+        self._tried[device] = tried
         try:
             match = await asyncio.to_thread(_found, loaded, entry.profile, firmware)
             if match.path == loaded.files[device]:

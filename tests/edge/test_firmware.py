@@ -56,6 +56,15 @@ async def quarantined(asked, reason):
             await asyncio.sleep(0.05)
 
 
+async def looked_for(asked):
+    """Waits until the agent looks for a profile that fits."""
+    async with asyncio.timeout(60):
+        while True:
+            if asked.agent.stages._rematch._tried:
+                return
+            await asyncio.sleep(0.05)
+
+
 async def test_the_profile_of_the_firmware_takes_over_and_one_that_nobody_knows_sets_the_device_aside(
     tmp_path, server, site
 ):
@@ -106,3 +115,14 @@ async def test_a_profile_that_is_named_with_its_version_is_not_exchanged(tmp_pat
         server.drop()
         await server.until(lambda: server.reads[2] > 3)
         assert not server.reads[1]
+
+
+async def test_profile_of_an_older_firmware_that_is_added_later_takes_over_with_the_next_reload(tmp_path, server, site):
+    server.fixed[11] = 0
+    async with running(site, tmp_path / "state") as asked:
+        await quarantined(asked, "FIRMWARE_UNKNOWN")
+        await looked_for(asked)
+        path = tmp_path / "profiles/acme/m/0.5.yaml"
+        path.write_text(PROFILE.format(firmware="0", new="oldest", register=3))
+        await asked("config.reload", who="test", why="a profile was added")
+        await server.until(lambda: server.reads[3] > 3)
