@@ -22,7 +22,7 @@ STATES = ("NORM", "UNACK", "ACKED", "RTNUN", "SHELVED", "SUPPRESSED", "OUT_OF_SE
 PRIORITIES = ("low", "medium", "high", "urgent")
 STEPS_SHOWN = 10
 _NS = 1_000_000_000
-_AGE = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
+_AGE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|min|h|d)")
 _UNIT_S = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
