@@ -57,6 +57,13 @@ def test_header_of_a_message_is_read():
     assert not message.keep_alive
 
 
+def test_server_that_has_more_to_tell_says_so():
+    said = ua.PublishResponse()
+    for more in (True, False):
+        said.Parameters.MoreNotifications = more
+        assert read_publish_response(struct_to_binary(said)).more is more
+
+
 def test_message_without_content_is_a_keep_alive():
     assert read_publish_response(response([])).keep_alive
 
