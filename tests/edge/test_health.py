@@ -144,6 +144,15 @@ def test_the_page_escapes_names(server):
     assert "DRIFTING" in body
 
 
+def test_the_page_comes_anew_by_itself_only_where_that_was_asked_for(server):
+    server.publish(STATUS)
+    still, live = get(server, "/")[1], get(server, "/?live=")[1]
+    assert "http-equiv=refresh" not in still
+    assert "<button name=live>" in still
+    assert "http-equiv=refresh" in live
+    assert "hold still" in live
+
+
 def test_a_degraded_agent_is_not_healthy_and_says_why(server):
     server.publish({**STATUS, "degraded": ["STORE_FULL"]})
     assert get(server, "/healthz") == (503, "STORE_FULL\n")

@@ -23,6 +23,8 @@ from twinmodel.errors import ConflictError
 REQUEST_TIMEOUT_S = 5
 REQUESTS_MAX = 8
 PORT_FILE = "status.port"
+LIVE = "/?live="
+"""The local page that comes anew by itself."""
 
 
 class StatusServer:
@@ -106,8 +108,9 @@ def _handler(newest: Callable[[], Status | None], metrics: Callable[[], bytes]) 
                 degraded = status["degraded"]
                 code = HTTPStatus.SERVICE_UNAVAILABLE if degraded else HTTPStatus.OK
                 self._answer(code, "text/plain", ("; ".join(degraded) or "ok").encode() + b"\n")
-            elif self.path == "/":
-                self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page(status).encode())
+            elif self.path in ("/", LIVE):
+                text = page(status, live=self.path == LIVE)
+                self._answer(HTTPStatus.OK, "text/html; charset=utf-8", text.encode())
             else:
                 self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"try /, /status, /metrics or /healthz\n")
 
@@ -132,8 +135,11 @@ def drift_of(twin: Mapping[str, Any]) -> str:
     return f"DRIFTING {twin['isolation']}" if twin["drifting"] else "ok"
 
 
-def page(status: Status) -> str:
-    """The local page: what a person on site wants to know, without a script."""
+def page(status: Status, *, live: bool = False) -> str:
+    """The local page: what a person on site wants to know, without a script.
+
+    It comes anew by itself only where that was asked for: a page that changes under one's eyes cannot be read by all.
+    """
     rows = "".join(
         f"<tr><td>{html.escape(d['device'])}<td>{'connected' if d['connected'] else 'AWAY'}<td>{d['samples']}"
         f"<td>{html.escape(d['last_error'])}"
@@ -144,12 +150,17 @@ def page(status: Status) -> str:
         f"<td title='{html.escape(t['evidence'])}'>{html.escape(drift_of(t))}"
         for t in status["twins"]
     )
-    notes = "".join(f"<tr><th>{html.escape(name)}<td>{html.escape(text)}" for name, text in notes_of(status))
+    notes = "".join(
+        f"<tr><{'th' if name else 'td'}>{html.escape(name)}<td>{html.escape(text)}" for name, text in notes_of(status)
+    )
+    anew = "<meta http-equiv=refresh content=2>" if live else ""
+    other = "<button>hold still</button>" if live else "<button name=live>update every 2 s</button>"
     return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2>"
+        f"<!doctype html><html lang=en><meta charset=utf-8>{anew}"
         "<meta name=viewport content='width=device-width'><meta name=color-scheme content='light dark'>"
-        f"<title>{html.escape(status['gateway'])}</title><h1>{html.escape(status['gateway'])}</h1>"
-        f"<p>{html.escape('; '.join(status['degraded']) or 'healthy')}</p><table>{notes}</table>"
+        f"<title>{html.escape(status['gateway'])}</title><main><h1>{html.escape(status['gateway'])}</h1>"
+        f"<p>{html.escape('; '.join(status['degraded']) or 'healthy')}</p>"
+        f"<form action='/'>{other}</form><table>{notes}</table>"
         f"<table><caption>Devices</caption><tr><th>device<th>state<th>samples<th>last error{rows}</table>"
-        f"<table><caption>Twins</caption><tr><th>twin<th>model<th>ticks<th>drift{twins}</table></html>"
+        f"<table><caption>Twins</caption><tr><th>twin<th>model<th>ticks<th>drift{twins}</table></main></html>"
     )

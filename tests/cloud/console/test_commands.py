@@ -78,7 +78,7 @@ def test_a_person_commands_confirms_and_sees_the_steps_and_another_one_approves(
     assert ann.evaluate("document.activeElement.id") == "c-send"
     ann.locator("#c-send").click()
     expect(ann.locator("#commands .tag")).to_have_text("waiting approval")
-    expect(ann.locator("#commands")).to_contain_text("for 1 other person than t0")
+    expect(ann.locator("#commands")).to_contain_text("for 1 more person, not t0")
     expect(ann.get_by_role("button", name="Approve")).to_have_count(0)
 
     bob.get_by_role("button", name="Approve").click()

@@ -166,7 +166,7 @@ function row(c) {
   const what = c.kind === "call" ? `${c.target}(${c.arguments.map(said).join(", ")})` : `${c.kind === "hold" ? "hold " : ""}${c.property || c.target} = ${said(c.value)} ${c.unit}`;
   const tag = el("span", { class: `tag ${CALM[c.state] ?? ""}`.trim() }, c.state.replace("_", " ").toLowerCase());
   const missing = c.state === "WAITING_APPROVAL" ? c.approvals - c.approved_by.length : 0;
-  const state = el("div", {}, tag, missing > 0 ? el("div", { class: "muted" }, `for ${people(missing)} than ${[c.issued_by, ...c.approved_by].join(", ")}`) : null);
+  const state = el("div", {}, tag, missing > 0 ? el("div", { class: "muted" }, `for ${missing} more ${missing > 1 ? "people" : "person"}, not ${[c.issued_by, ...c.approved_by].join(", ")}`) : null);
   const why = [c.reason, c.detail].filter(Boolean).join(": ");
   const steps = el("details", {}, el("summary", {}, `${c.steps.length} step${c.steps.length > 1 ? "s" : ""}`), el("ol", { class: "steps" }, ...c.steps.map((s) => el("li", {}, `${moment(Date.parse(s.at))} ${s.step.toLowerCase()} by ${s.by}${s.read_back === null ? "" : `, read back ${said(s.read_back)}`}${s.reason ? `: ${s.reason}` : ""}`))));
   const cells = [moment(Date.parse(c.issued)), what, state, said(c.read_back), `${c.issued_by}${c.approvals ? `, approved by ${c.approved_by.join(", ") || "nobody yet"} (${c.approvals} needed)` : ""}`, c.why, el("span", { title: c.reason ? c.hint : null }, why), el("div", {}, steps, ...acts(c))];
