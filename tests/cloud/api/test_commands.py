@@ -93,6 +93,22 @@ async def test_command_that_is_posted_again_under_its_key_is_made_once(api, gate
     assert states == ["FAILED", "FAILED", "SENT"]
 
 
+async def test_another_command_under_the_same_key_and_an_approval_that_comes_late_are_refused_with_a_hint(
+    api, plant, gateway
+):
+    async with api("operator") as ann, api("engineer") as bob:
+        key = {"Idempotency-Key": "k-1"}
+        made = (await ann.post(PATH, json=ORDER | {"approvals": 1}, headers=key)).json()
+        reused = await ann.post(PATH, json=ORDER | {"value": 9.0}, headers=key)
+        assert (reused.status_code, reused.json()["reason"]) == (422, "KEY_REUSED")
+        assert "new Idempotency-Key" in reused.json()["hint"]
+        plant.clock.advance(21 * SECOND_NS)
+        late = await bob.post(f"{PATH}/{made['id']}:approve")
+        assert (late.status_code, late.json()["reason"]) == (409, "COMMAND_LATE")
+        assert "nothing was done" in late.json()["hint"]
+        assert len((await ann.get(PATH)).json()["items"]) == 1
+
+
 async def test_roles_and_persons_decide_who_issues_and_who_approves(api, plant, gateway, desk):
     async with api("viewer") as viewer, api("operator") as ann, api("engineer") as bob:
         assert (await viewer.post(PATH, json=ORDER)).status_code == 403
