@@ -66,7 +66,8 @@ class ItemTable:
         labels: number of a point that is a text -> names of the integers that the server sends for it.
         tap_of: handle -> number of its only point where the value needs no closer look, else -1.
         last_ns: point -> event time of its newest sample, 0 before the first.
-        confirm_ns: point -> when its device was lost, until the first value after its return; 0 otherwise.
+        confirm_ns: point -> what was last said of it by our own clock: its device is lost, or its value stands;
+            until the first value after that, 0 otherwise.
     """
 
     def __init__(self, items: Sequence[Item], links: Sequence[DeviceLink]) -> None:
@@ -290,8 +291,11 @@ class _Taking:
         if confirms:
             # It has not changed since before the device was lost: said again, as of now, or NOT_CONNECTED would stay
             # the newest word on a signal that changes once a week.
+            unchanged = t_ns == last_ns
             t_ns = round_to_step(self.arrival_ns, table.step_ns)
             self.add(tap, value, code, t_ns)
+            if unchanged:  # a change that is on its way may be dated before this, and would not be the newest word
+                table.confirm_ns[tap.index], table.confirming = t_ns, True
         table.last_ns[tap.index] = t_ns
 
     def add(self, tap: Tap, value: object, code: int, t_ns: int) -> None:

@@ -166,6 +166,19 @@ def test_unchanged_value_is_said_again_after_a_loss(table):
     assert len(again) == 40
 
 
+def test_change_dated_before_a_value_that_was_said_again_is_the_newest_word_once(table):
+    made = table(FLOATS)
+    take(made, *[stamped(1.0)] * 40)
+    made.confirm(ARRIVAL + 10)
+    take(made, *[stamped(1.0)] * 40, arrival_ns=ARRIVAL + 2 * 10**9)
+    early = NOW + timedelta(seconds=1)
+    late, _ = take(made, *[stamped(2.0, source=early)] * 40, arrival_ns=ARRIVAL + 3 * 10**9)
+    assert {row[1:] for row in late} == {(2.0, GOOD, ARRIVAL + 10**9), (2.0, GOOD, ARRIVAL + 3 * 10**9)}
+    # A clock that is always behind doubles no more than that.
+    next_, _ = take(made, *[stamped(3.0, source=early + timedelta(seconds=1))] * 40, arrival_ns=ARRIVAL + 4 * 10**9)
+    assert {row[1:] for row in next_} == {(3.0, GOOD, ARRIVAL + 2 * 10**9)}
+
+
 def test_value_that_was_read_again_is_given_only_when_it_has_not_changed(table):
     made = table(FLOATS)
     take(made, *[stamped(1.0)] * 40)
