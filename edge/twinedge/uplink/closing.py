@@ -14,6 +14,8 @@ from twinsync.session.edge import Close
 from twinsync.session.verdicts import verdict_of
 
 BOOTS_MAX = limits.HELLO_BOOTS_MAX
+ANEW = Close("RETRY_AFTER", "the session opens anew, with an older catalogue or elsewhere", 0, needs_operator=False)
+"""Of a session that is to be another one: nothing more is for whoever is at its other end."""
 
 
 def chain_of(boots: Sequence[Boot]) -> tuple[Boot, ...]:

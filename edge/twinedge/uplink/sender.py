@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from twinedge.uplink.closing import chain_of, close_of, unreachable
+from twinedge.uplink.closing import ANEW, chain_of, close_of, unreachable
 from twinedge.uplink.ports import CommandPort, DownlinkPort, SpoolPort
 from twinedge.uplink.status import Tally, UplinkStatus
 from twinmodel.clock import SECOND_NS, Clock
@@ -273,7 +273,7 @@ class Uplink:
     async def _look_around(self, call: _Call) -> Close | None:
         """What may have come up while a message was handled."""
         if self._reopens:
-            return Close("RETRY_AFTER", "the session opens anew, with an older catalogue or elsewhere", 0, False)
+            return ANEW
         if self._machine.state is EdgeState.OPEN:
             while self._reports:
                 await self._write(call, self._reports.popleft())
@@ -305,8 +305,8 @@ class Uplink:
                 self._commands.confirmed(event)
         while actions:
             action = actions.popleft()
-            if isinstance(action, Close):
-                return action
+            if isinstance(action, Close) or (self._reopens and isinstance(action, Pull | Send)):
+                return action if isinstance(action, Close) else ANEW
             actions.extend(await self._act(call, action))
         return None
 
