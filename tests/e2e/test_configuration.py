@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.cloud.service.test_service import make_state, serving
-from tests.e2e import test_command as plant
-from tests.e2e.test_command import agent_of, eventually
+from tests.e2e.press import agent_of
+from tests.e2e.test_command import SITE, eventually
 
 GATEWAY = "/api/v1/tenants/acme/sites/north/gateways"
 
 
 @pytest.mark.timeout(120)
-async def test_a_configuration_from_afar_runs_and_one_that_loses_a_device_is_taken_back(tmp_path, monkeypatch):
-    site = plant.SITE + "config: {{remote: true, probation: 1s}}\n"
-    monkeypatch.setattr(plant, "SITE", site)
-    async with serving(make_state(tmp_path)) as running, agent_of(tmp_path / "edge", running) as press:
+async def test_a_configuration_from_afar_runs_and_one_that_loses_a_device_is_taken_back(tmp_path):
+    site = SITE + "config: {{remote: true, probation: 1s}}\n"
+    async with serving(make_state(tmp_path)) as running, agent_of(tmp_path / "edge", running, site) as press:
         client = running.client
         text = site.format(address=press.address)
         (gateway,) = (await client.get("/api/v1/tenants/acme/gateways")).json()["items"]
