@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -135,8 +136,7 @@ def install(service: Service, *, root: Path, run: Run, start: bool) -> list[str]
     _refuse_foreign(root / service.state.relative_to("/"))
     done = []
     if here and not _exists(service.user):
-        options = ["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "--home-dir", str(service.state)]
-        run(["useradd", *options, service.user])
+        run(["useradd", *_user(service)])
         done.append(f"user {service.user}")
     path = root / UNIT_FOLDER / UNIT
     changed = not path.exists() or path.read_text() != text
@@ -150,8 +150,7 @@ def install(service: Service, *, root: Path, run: Run, start: bool) -> list[str]
     done += _folders(service, root, here=here)
     if not here or not systemd_runs():
         if not here:
-            options = f"--system --no-create-home --shell /usr/sbin/nologin --home-dir {service.state}"
-            done.append(f"on that machine, once: `useradd {options} {service.user}`")
+            done.append(f"on that machine, once: `{shlex.join(['useradd', *_user(service)])}`")
             done.append(f"then: `chown -R {service.user}: {service.state}`")
         done.append("systemd does not run here: enable it there with `systemctl enable --now twinedge`")
         return done
@@ -221,6 +220,19 @@ def _folders(service: Service, root: Path, *, here: bool) -> list[str]:
             os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
         done.append(f"{state} belongs to {service.user}")
     return done
+
+
+def _user(service: Service) -> list[str]:
+    """What `useradd` is told to make the user of the service."""
+    return [
+        "--system",
+        "--no-create-home",
+        "--shell",
+        "/usr/sbin/nologin",
+        "--home-dir",
+        str(service.state),
+        service.user,
+    ]
 
 
 def _exists(user: str) -> bool:

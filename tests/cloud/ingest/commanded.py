@@ -51,9 +51,6 @@ class Plant:
     def states(self):
         return tuple(self.untold.values())
 
-    def commandables(self):
-        return None
-
     def commandables(self) -> None:
         """It says nothing of what may be told."""
 
