@@ -1,9 +1,10 @@
 """Every sample in the database in the order of commits: what audits and tests count; of archived ones the number.
 
-    parts of hours ─┬─▶ samples by number of their block ─┬─▶ pages of whole blocks
-    blocks ─────────┘   (after, bound]                    ┘
+    parts of hours ─▶ window, sorted by block ─┬─▶ sizes of the next blocks ─▶ as many as fit ─▶ page of whole blocks
+    heads of blocks ───────────────────────────┘
 
-A page reads the hours that hold the next blocks, so it costs as much as they hold; nobody but an audit asks.
+A page decodes the blocks it shows and no other. What is in hours is sorted a window at a time, which is held until an
+audit is through it: its first page costs as much as the window holds, all others as much as they show.
 """
 
 from __future__ import annotations
@@ -17,20 +18,27 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from twincloud.storage import schema as t
 from twincloud.storage import schema_hours as h
+from twincloud.storage.audit_window import (
+    EMPTY,
+    I64,
+    NO_BOUND,
+    Gathering,
+    HeldPart,
+    Piece,
+    Window,
+    narrowed,
+    next_parts,
+)
 from twincloud.storage.contract import GatewayKey, Page
-from twincloud.storage.hours_codec import Origins
 from twincloud.storage.part import Part
 from twincloud.storage.records_archives import FileState
 from twincloud.storage.schema_archives import archives
 from twincloud.storage.tier_hours import run_of
-from twincloud.storage.tiers import Run
 from twinmodel.signal import Batch
 
-Found = list[tuple[str, Batch]]
-"""Samples of one block, a run of each signal."""
-
-_BLOCKS_AT_ONCE = 64
-_NO_BOUND = 2**63 - 1
+_HEADS_AT_ONCE = 256
+_STRETCHES_MAX = 64
+"""A page ends after so many looks for the next blocks, however few samples they had."""
 
 
 class AuditStore(Part):
@@ -42,34 +50,32 @@ class AuditStore(Part):
         Each item is a run of one signal, named; ids in the batch are those of its block's catalogue. A page holds
         whole blocks: `after` is the number of the last block seen, and the last block may exceed `limit` samples.
         """
-        found: Found = []
-        taken = 0
+        found: list[tuple[str, Batch]] = []
+        left = max(1, limit)
         with self._database.read(gateway.tenant) as connection:
-            span = {"tenant": gateway.tenant, "gateway_id": self._gateway_id(connection, gateway)}
-            while True:
-                parts, bound = _parts(connection, span, after)
-                rows = connection.execute(_BLOCKS, {**span, "after": after, "bound": bound}).all()
-                if len(rows) == _BLOCKS_AT_ONCE:
-                    bound = min(bound, rows[-1].id)
-                blocks = self._of_parts(connection, span, parts, after, bound)
-                for row in rows:
-                    if row.id <= bound:
-                        catalogue = self._catalogue_by_id(connection, row.schema_id)
-                        batches = self._decode(row.payload, catalogue)
-                        blocks[row.id] = [
-                            (catalogue.signals[int(run.signal[0])].name, run) for batch in batches for run in cut(batch)
-                        ]
-                for number in sorted(blocks):
-                    if taken >= limit:
-                        return Page(tuple(found), str(after))
-                    found += blocks[number]
-                    taken += sum(len(batch) for _, batch in blocks[number])
-                    after = number
-                if bound == _NO_BOUND:
+            gateway_id = self._gateway_id(connection, gateway)
+            span = {"tenant": gateway.tenant, "gateway_id": gateway_id}
+            parts = [HeldPart(*row) for row in connection.execute(_PARTS, {**span, "after": after})]
+            for _ in range(_STRETCHES_MAX):
+                window = self._stretch(connection, span, parts, after)
+                asked = {**span, "after": after, "bound": window.upto}
+                heads = connection.execute(_HEADS, asked).all()
+                bound = min(window.upto, heads[-1].id) if len(heads) == _HEADS_AT_ONCE else window.upto
+                numbers, sizes = _sizes(window, heads, after, bound)
+                ends = sizes.cumsum()
+                last = int(ends.searchsorted(left))
+                upto = int(numbers[last]) if last < len(numbers) else bound
+                pieces = [*window.pieces(after, upto), *self._of_blocks(connection, span, heads, upto)]
+                pieces.sort(key=lambda piece: piece[:2])
+                found += [(piece.name, piece.batch) for piece in pieces]
+                if bound == NO_BOUND and last >= len(numbers) - 1:
+                    self._audited.put(gateway_id, EMPTY)  # the audit is at its end
                     return Page(tuple(found))
-                if taken >= limit:
-                    return Page(tuple(found), str(after))
-                after = bound
+                after = upto
+                if last < len(numbers):
+                    break
+                left -= int(ends[-1]) if len(ends) else 0
+        return Page(tuple(found), str(after))
 
     def archived_samples(self, gateway: GatewayKey) -> int:
         """See `Archives.archived_samples`."""
@@ -77,42 +83,44 @@ class AuditStore(Part):
             of = {"tenant": gateway.tenant, "gateway_id": self._gateway_id(connection, gateway)}
             return int(connection.execute(_ARCHIVED, of).scalar_one() or 0)
 
-    def _of_parts(
-        self, connection: Connection, span: dict[str, Any], parts: Sequence[Any], after: int, bound: int
-    ) -> dict[int, Found]:
-        """The samples of the blocks in (after, bound] that these parts hold, by the number of their block."""
-        if not parts:
-            return {}
-        keys = [(span["gateway_id"], part.hour_ns, part.part) for part in parts]
+    def _stretch(self, connection: Connection, span: dict[str, Any], parts: Sequence[HeldPart], after: int) -> Window:
+        """What hours hold of the blocks behind `after`: the window that is held, or the next one."""
+        ahead = [part for part in parts if part.block_max > after]
+        if not ahead:
+            return EMPTY
+        held = self._audited.get(span["gateway_id"])
+        if held is not None and held.serves(after, ahead):
+            return held
+        chosen, upto = next_parts(after, ahead)
+        keys = {(span["gateway_id"], part.hour_ns, part.part) for part in chosen}
         origins = self._hours_tier.origins(connection, span["tenant"], keys)
-        asked = {**span, "hours": [p.hour_ns for p in parts], "parts": [p.part for p in parts]}
-        pieces: dict[tuple[int, int, str], list[Run]] = {}
-        for row in connection.execute(_ROWS, asked).all():
-            source: Origins | None = origins.get((span["gateway_id"], row.hour_ns, row.part))
-            if source is None:
-                continue
-            run = run_of(row, row.payload, source)
-            number = source.block[run.origin]
-            for block in np.unique(number[(number > after) & (number <= bound)]).tolist():
-                one = run.take(np.flatnonzero(number == block))
-                schema = int(source.schema_id[one.origin[0]])
-                pieces.setdefault((block, schema, run.signal), []).append(one)
-        blocks: dict[int, list[tuple[int, str, Batch]]] = {}
-        for (block, schema, name), runs in pieces.items():
-            seq = np.concatenate([run.seq for run in runs])
-            order = np.argsort(seq)
-            signal = self._catalogue_by_id(connection, schema).by_name[name].id
-            batch = Batch(
-                runs[0].kind, np.full(len(seq), signal, np.uint32),
-                np.concatenate([run.value for run in runs])[order],
-                np.concatenate([run.quality for run in runs])[order],
-                np.concatenate([run.t_ns for run in runs])[order],
-            )  # fmt: skip
-            blocks.setdefault(block, []).append((int(seq.min()), name, batch))
-        return {
-            block: [(name, batch) for _, name, batch in sorted(some, key=lambda one: one[0])]
-            for block, some in blocks.items()
+        gathering = Gathering(after, narrowed(after, upto, chosen, [origins[key] for key in keys]))
+        asked = {
+            **span,
+            "hours": sorted({part.hour_ns for part in chosen}),
+            "parts": sorted({part.part for part in chosen}),
         }
+        for row in connection.execute(_ROWS, asked):
+            key = (span["gateway_id"], row.hour_ns, row.part)
+            if key in keys:
+                gathering.add(run_of(row, row.payload, origins[key]), origins[key])
+        catalogues = {schema: self._catalogue_by_id(connection, schema) for schema in gathering.schemas()}
+        return self._audited.put(span["gateway_id"], gathering.window(chosen, catalogues))
+
+    def _of_blocks(self, connection: Connection, span: dict[str, Any], heads: Sequence[Any], upto: int) -> list[Piece]:
+        """The samples of those of the blocks that a page shows."""
+        shown = [head.id for head in heads if head.id <= upto]
+        if not shown:
+            return []
+        found = []
+        for row in connection.execute(_BLOCKS, {**span, "ids": shown}):
+            catalogue = self._catalogue_by_id(connection, row.schema_id)
+            seq = row.first_seq
+            for batch in self._decode(row.payload, catalogue):
+                for run in cut(batch):
+                    found.append(Piece(row.id, seq, catalogue.signals[int(run.signal[0])].name, run))
+                    seq += len(run)
+        return found
 
 
 def cut(batch: Batch) -> list[Batch]:
@@ -125,15 +133,15 @@ def cut(batch: Batch) -> list[Batch]:
     ]
 
 
-def _parts(connection: Connection, span: dict[str, Any], after: int) -> tuple[list[Any], int]:
-    """The parts that hold the next blocks, and up to which number they hold all that are in hours."""
-    rows = connection.execute(_PARTS, {**span, "after": after}).all()
-    if not rows:
-        return [], _NO_BOUND
-    start = max(after + 1, rows[0].block_min)
-    first = [row for row in rows if row.block_min <= start]
-    rest = rows[len(first) :]
-    return first, (rest[0].block_min - 1 if rest else _NO_BOUND)
+def _sizes(window: Window, heads: Sequence[Any], after: int, upto: int) -> tuple[I64, I64]:
+    """Numbers, ascending, and samples of the blocks in (after, upto]; each is in hours or a block, not in both."""
+    numbers, sizes = window.sizes_of(after, upto)
+    if heads:
+        numbers = np.concatenate([numbers, [head.id for head in heads]])
+        sizes = np.concatenate([sizes, [head.last_seq - head.first_seq + 1 for head in heads]])
+        order = numbers.argsort()
+        numbers, sizes = numbers[order], sizes[order]
+    return numbers, sizes
 
 
 _ARCHIVED = select(func.sum(archives.c.samples)).where(
@@ -142,7 +150,7 @@ _ARCHIVED = select(func.sum(archives.c.samples)).where(
     archives.c.state == int(FileState.KEPT),
 )
 _PARTS = (
-    select(h.hour_parts.c.hour_ns, h.hour_parts.c.part, h.hour_parts.c.block_min)
+    select(*(h.hour_parts.c[name] for name in HeldPart._fields))
     .where(
         h.hour_parts.c.tenant == bindparam("tenant"),
         h.hour_parts.c.gateway_id == bindparam("gateway_id"),
@@ -160,13 +168,16 @@ _ROWS = (
         h.hours.c.part.in_(bindparam("parts", expanding=True)),
     )
 )
-_BLOCKS = (
-    select(t.blocks.c.id, t.blocks.c.schema_id, t.blocks.c.payload)
+_HEADS = (
+    select(t.blocks.c.id, t.blocks.c.first_seq, t.blocks.c.last_seq)
     .where(
         t.blocks.c.gateway_id == bindparam("gateway_id"),
         t.blocks.c.id > bindparam("after"),
         t.blocks.c.id <= bindparam("bound"),
     )
     .order_by(t.blocks.c.id)
-    .limit(_BLOCKS_AT_ONCE)
+    .limit(_HEADS_AT_ONCE)
+)
+_BLOCKS = select(t.blocks.c.id, t.blocks.c.schema_id, t.blocks.c.first_seq, t.blocks.c.payload).where(
+    t.blocks.c.gateway_id == bindparam("gateway_id"), t.blocks.c.id.in_(bindparam("ids", expanding=True))
 )

@@ -15,6 +15,7 @@ from twincloud.registry.blobs import Blobs
 from twincloud.registry.packages import Verify
 from twincloud.storage import schema as t
 from twincloud.storage.artifacts import SharedBlobs
+from twincloud.storage.audit_window import WINDOWS_BYTES, Window, bytes_of
 from twincloud.storage.contract import GatewayKey, TwinKey
 from twincloud.storage.database import Database
 from twincloud.storage.held import Recent
@@ -118,6 +119,7 @@ class Part:
         self._boots: Recent[tuple[int, bytes], tuple[int, int]] = Recent(IDS_MAX)
         self._bounds_held: Recent[tuple[int, int], Bound] = Recent(BOUNDS_MAX)
         self._latest: Recent[int, Latest] = Recent(GATEWAYS_MAX)
+        self._audited: Recent[int, Window] = Recent(WINDOWS_BYTES, bytes_of)
 
     def _gateway_id(self, connection: Connection, key: GatewayKey) -> int:
         known = self._gateway_ids.get(key)
