@@ -24,7 +24,9 @@ from typing import Any
 
 from tests.campaign.results import FOLDER
 from twinmodel.clock import SECOND_NS, SystemClock
-from twinsim.deployment.play import Play
+from twinmodel.errors import TwinError
+from twinsim.deployment.operator import TRIES
+from twinsim.deployment.play import Outcome, Play
 from twinsim.deployment.processes import Program, ended_together, rss_bytes
 from twinsim.deployment.running import Ports, Running, find_examples
 from twinsim.deployment.schema import Deployment
@@ -163,14 +165,22 @@ def _look(held: Holding, pid: int, state: Path) -> None:
     held.disk_mib.append(round(sum(sizes) / 2**20, 2))
 
 
+UNCOUNTED = Verdict(0, 0, 0, 0, 0, 0)
+
+
 class Watched(Running):
-    """A plant whose processes are looked at until the agents are told to end."""
+    """A plant whose processes are looked at until the agents are told to end; `unread` is why it was not audited."""
 
     watcher: Watcher
+    unread = ""
 
     def close(self) -> Verdict:
         self.watcher.end()
-        return super().close()
+        try:
+            return super().close()
+        except (TwinError, OSError) as error:
+            self.unread = f"the audit could not be read: {error}"
+            return UNCOUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,18 +217,30 @@ def soak(folder: Path, minutes: float) -> Soak:
     """Runs one."""
     made = plan(minutes)
     plant = Watched(made, find_examples(), folder, SystemClock(), Ports.from_console(0))
+    outcome, committed, broken = None, 0, []
     with ended_together(plant.programs):
         plant.start()
         plant.watcher = watcher = Watcher(plant)
-        outcome = Play(plant, lambda _text: None).run(round(minutes * 60 * SECOND_NS))
-        committed = sum(g["samples"] for g in plant.operator.pages("gateways"))
-    growth = {name: held.growth() for name, held in watcher.held.items()}
-    last = {
-        name: {"rss_mib": held.rss_mib[-1], "descriptors": held.descriptors[-1], "disk_mib": held.disk_mib[-1]}
-        for name, held in watcher.held.items()
-    }
-    counts = outcome.samples
-    undone = [f"not done: {step.what}: {step.said}" for step in outcome.steps if not step.ok]
+        # Whatever goes wrong, what was seen until then is told: half an hour of curves is not for nothing.
+        try:
+            outcome = Play(plant, lambda _text: None).run(round(minutes * 60 * SECOND_NS))
+            committed = sum(g["samples"] for g in plant.operator.pages("gateways", TRIES))
+        except (TwinError, OSError) as error:
+            broken.append(f"not to its end: {error}")
+        finally:
+            watcher.end()
+    return shown(minutes, watcher.held, outcome, committed, [*broken, *([plant.unread] if plant.unread else [])])
+
+
+def shown(
+    minutes: float, held: Mapping[str, Holding], outcome: Outcome | None, committed: int, broken: Sequence[str]
+) -> Soak:
+    """What a soak has shown, of which there is no `outcome` when it did not come to its end."""
+    counts = outcome.samples if outcome else asdict(UNCOUNTED)
+    steps = outcome.steps if outcome else []
+    growth = {name: one.growth() for name, one in held.items() if one.rss_mib}
+    undone = [f"not done: {step.what}: {step.said}" for step in steps if not step.ok]
+    unfit = [f"samples: {counts}"] if outcome and not outcome.samples_fit else []
     return Soak(
         minutes=minutes,
         samples=counts["samples_acquired"],
@@ -226,12 +248,16 @@ def soak(folder: Path, minutes: float) -> Soak:
         lost=counts["lost"],
         duplicates=counts["duplicates"],
         declared=counts["declared_missing"],
-        faults=sum(not step.what.startswith("edit") for step in outcome.steps),
-        edits=sum(step.what.startswith("edit") for step in outcome.steps),
+        faults=sum(not step.what.startswith("edit") for step in steps),
+        edits=sum(step.what.startswith("edit") for step in steps),
         growth=growth,
-        last=last,
-        curve={name: held.rss_mib[:: max(1, len(held.rss_mib) // CURVE)] for name, held in watcher.held.items()},
-        findings=[*judged(growth), *undone, *([] if outcome.samples_fit else [f"samples: {counts}"])],
+        last={
+            name: {"rss_mib": one.rss_mib[-1], "descriptors": one.descriptors[-1], "disk_mib": one.disk_mib[-1]}
+            for name, one in held.items()
+            if one.rss_mib
+        },
+        curve={name: one.rss_mib[:: max(1, len(one.rss_mib) // CURVE)] for name, one in held.items()},
+        findings=[*judged(growth), *undone, *unfit, *broken],
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from tests.campaign import day, soak
+from twinmodel.errors import UnreachableError
+from twinsim.deployment.running import Running
 
 
 def test_what_grows_after_the_warm_up_is_found_and_history_may():
@@ -18,6 +21,27 @@ def test_what_grows_after_the_warm_up_is_found_and_history_may():
     assert soak.judged({"agent": calm, "coordinator": calm | {"disk_mib": 900.0}, "devices": calm}) == []
     (found,) = soak.judged({"agent": calm | {"descriptors": 40.0}, "coordinator": calm})
     assert found.startswith("agent: descriptors grew by 40")
+
+
+def test_soak_that_did_not_come_to_its_end_tells_what_it_saw_and_why():
+    held = {"agent": soak.Holding([10.0, 10.0, 40.0, 40.0], [5] * 4, [1.0] * 4), "devices": soak.Holding()}
+    found = soak.shown(4.0, held, None, 7, ["not to its end: COORDINATOR_UNREACHABLE"])
+    assert found.findings == ["agent: rss_mib grew by 30, at most 16", "not to its end: COORDINATOR_UNREACHABLE"]
+    assert (found.committed, found.samples, found.curve["agent"]) == (7, 0, [10.0, 10.0, 40.0, 40.0])
+    assert found.last == {"agent": {"rss_mib": 40.0, "descriptors": 5, "disk_mib": 1.0}}
+
+
+def test_audit_that_cannot_be_read_is_said_and_the_run_is_still_judged(monkeypatch):
+    def silent(_plant):
+        raise UnreachableError("COORDINATOR_UNREACHABLE", "timed out")
+
+    monkeypatch.setattr(Running, "close", silent)
+    plant = object.__new__(soak.Watched)
+    ended = []
+    plant.watcher = SimpleNamespace(end=lambda: ended.append(True))
+    assert plant.close() == soak.UNCOUNTED
+    assert ended
+    assert plant.unread.startswith("the audit could not be read: COORDINATOR_UNREACHABLE")
 
 
 @pytest.mark.parametrize("minutes", [1.0, 60.0])

@@ -70,12 +70,8 @@ class Operator:
     def __init__(self, samples, losses=()):
         self._samples, self._losses = samples, losses
 
-    def pages(self, path):
-        assert path == "gateways"
-        return [{"site": "north", "gateway": "n1"}]
-
-    def call(self, _method, _path):
-        return {"items": self._losses}
+    def pages(self, path, _tries):
+        return {"gateways": [{"site": "north", "gateway": "n1"}], "sites/north/gateways/n1/losses": self._losses}[path]
 
     def samples(self, _site, _gateway):
         return self._samples

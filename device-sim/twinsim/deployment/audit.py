@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twinmodel.clock import SECOND_NS
 from twinmodel.quality import QualityReason, bad
-from twinsim.deployment.operator import Operator
+from twinsim.deployment.operator import TRIES, Operator
 from twinsim.served import SAMPLE_NO, Declared, Stored, Verdict, check, read_served
 
 SILENCE = (bad(QualityReason.NOT_CONNECTED), bad(QualityReason.STALE))
@@ -32,7 +32,7 @@ def audit(
         kills_ns: wall times at which an agent was killed.
     """
     judged = judged_devices(devices_state)
-    gateways = [(g["site"], g["gateway"]) for g in operator.pages("gateways")]
+    gateways = [(g["site"], g["gateway"]) for g in operator.pages("gateways", TRIES)]
     declared = [d for site, gateway in gateways for d in _declared(operator, site, gateway)]
     stored = (s for site, gateway in gateways for s in _stored(operator, site, gateway, protocols) if s[0] in judged)
     served = (record for record in read_served(devices_state) if record.device in judged)
@@ -56,7 +56,7 @@ def _stored(operator: Operator, site: str, gateway: str, protocols: Mapping[str,
 
 
 def _declared(operator: Operator, site: str, gateway: str) -> Iterator[Declared]:
-    for loss in operator.call("GET", f"sites/{site}/gateways/{gateway}/losses")["items"]:
+    for loss in operator.pages(f"sites/{site}/gateways/{gateway}/losses", TRIES):
         if loss["to_time"] is not None:
             device = "" if loss["device"] == "*" else loss["device"]
             yield Declared(nanoseconds(loss["from_time"]), nanoseconds(loss["to_time"]), device)
