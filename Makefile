@@ -52,7 +52,7 @@ bench: setup ## quick figures as JSON; BENCH=wire for one of them
 
 campaign: setup services ## hours: properties of codec, session, spool, store and models with up to 5,000 examples each, then real processes; CAMPAIGN_SECONDS for the sync layers, which write docs/reliability.md
 	$(BIN)/python -m tests.campaign.soak --minutes $$(( $(CAMPAIGN_SECONDS) / 480 + 1 ))
-	$(BIN)/python -m tests.campaign.day --hours 24
+	$(BIN)/python -m tests.campaign.day --hours 30
 	$(BIN)/python -m tests.campaign.report --seconds $(CAMPAIGN_SECONDS)
 	$(BIN)/python -m pytest -q --campaign --timeout 20000 tests/sync tests/edge/spool tests/edge/test_reload.py tests/contract tests/model tests/cloud/twins
 	$(BIN)/python -m pytest -q --campaign --timeout 20000 tests/e2e tests/campaign/test_processes.py

@@ -17,6 +17,9 @@ def test_what_grows_after_the_warm_up_is_found_and_history_may():
     assert day.growth(still) == soak._growth(still) == 0
     rising = [float(n) for n in range(40)]
     assert soak._growth(rising) == 20.0
+    filling = [*range(day.TAIL_HOURS), 24.0]
+    assert [day.spool_growth([*filling, *after]) for after in ([], [24.5, 24.0], [26.0, 27.0])] == [0.0, 0.0, 3.0]
+    assert day.spool_growth(filling[:-1]) == 0.0
     calm = {"rss_mib": 1.0, "descriptors": 0.0, "disk_mib": 2.0}
     assert soak.judged({"agent": calm, "coordinator": calm | {"disk_mib": 900.0}, "devices": calm}) == []
     (found,) = soak.judged({"agent": calm | {"descriptors": 40.0}, "coordinator": calm})
