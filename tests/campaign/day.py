@@ -190,7 +190,7 @@ def section() -> list[str]:
         "the disk is real, the coordinator is away for ten minutes of each hour.",
         f"{one['samples']:,} samples, {one['ticks']:,} ticks. From the second quarter to the last memory grew by",
         f"{growth(one['rss_mib']):+.1f} MiB to {one['rss_mib'][-1]:.1f}, descriptors by",
-        f"{growth(one['descriptors']):+g}; the spool, once it held the {TAIL_HOURS} hours it keeps of what was acknowledged, by",
+        f"{growth(one['descriptors']):+g}; the spool, once it held what was acknowledged in {TAIL_HOURS} hours, by",
         f"{spool_growth(one['spool_mib']):+.1f} to {one['spool_mib'][-1]:.1f} MiB.",
         *[f"- {finding}" for finding in one["findings"]],
         "`python -m tests.campaign.day --hours 30` runs it again.",
