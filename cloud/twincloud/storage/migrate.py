@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from alembic import command
@@ -17,7 +18,7 @@ _SCRIPTS = Path(__file__).parent / "migrations"
 
 def newest() -> str:
     """The version this program works with."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+    return _versions()[0]
 
 
 def version(connection: Connection) -> str:
@@ -27,8 +28,7 @@ def version(connection: Connection) -> str:
 
 def check_known(found: str) -> None:
     """Raises StorageError STATE_INVALID when the database was made by a newer program."""
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found and found not in known:
+    if found and found not in _versions():
         raise StorageError(
             "STATE_INVALID",
             f"the database has the version {found}, this program knows {newest()}",
@@ -42,6 +42,12 @@ def upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+@functools.cache
+def _versions() -> tuple[str, ...]:
+    """All versions, the newest first; they stay while a program runs, and to ask alembic means to load every script."""
+    return tuple(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def _config() -> Config:
