@@ -154,7 +154,7 @@ def joined(errors: Sequence[ConfigError]) -> ConfigError:
     first = errors[0]
     if len(errors) == 1:
         return first
-    shown = [f"{_where(e, first)}{e.message} ({e.hint})" for e in errors[1:ERRORS_SHOWN_MAX]]
+    shown = [f"{_where(e, first)}{_with_hint(e)}" for e in errors[1:ERRORS_SHOWN_MAX]]
     message = f"{first.message}; and {len(errors) - 1} more: " + "; ".join(shown)
     return ConfigError(first.reason, message, hint=first.hint, errors=len(errors), **first.facts)
 
@@ -166,15 +166,24 @@ def _where(error: ConfigError, first: ConfigError) -> str:
     return f"{file}line {line}: " if line is not None else file
 
 
+def _with_hint(error: ConfigError) -> str:
+    return error.message if not error.hint or error.hint in error.message else f"{error.message} ({error.hint})"
+
+
 def in_order(errors: Iterable[ConfigError]) -> list[ConfigError]:
     """Errors of one file in the order of their places."""
     return sorted(errors, key=lambda e: (e.facts.get("line", 0), e.facts.get("column", 0)))
 
 
 def _errors(document: Document, model: type[BaseModel], invalid: ValidationError) -> list[ConfigError]:
-    """All findings of pydantic; those of one place are one."""
+    """All findings of pydantic; those of one place are one, and a key that is only misspelt is not missing."""
     found: dict[tuple[KeyPath, bool], list[tuple[str, str | None]]] = {}
-    for finding in invalid.errors(include_url=False, include_context=False, include_input=False):
+    findings = invalid.errors(include_url=False, include_context=False, include_input=False)
+    unknown_keys = [finding["loc"] for finding in findings if finding["type"] == "extra_forbidden"]
+    meant = {(*loc[:-1], nearest(str(loc[-1]), _keys_of(model, loc[:-1]))) for loc in unknown_keys}
+    for finding in findings:
+        if finding["type"] == "missing" and finding["loc"] in meant:
+            continue
         keys, message, hint, unknown = _finding(document, model, finding["type"], finding["loc"], finding["msg"])
         texts = found.setdefault((keys, unknown), [])
         if message not in (text for text, _ in texts):

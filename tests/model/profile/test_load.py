@@ -70,6 +70,13 @@ def test_unknown_key_names_line_column_and_the_nearest_key(tmp_path):
     assert "profile.yaml:6:39" in str(error)
 
 
+def test_a_misspelt_key_that_must_be_there_is_told_once(tmp_path):
+    error = refused(tmp_path, GOOD.replace("protocol: modbus", "protocoll: modbus").replace("unit: m3/h", "unti: m3/h"))
+    assert (error.reason, error.facts["errors"]) == ("UNKNOWN_KEY", 2)
+    assert error.message.count("did you mean `unit`?") == 1
+    assert "is missing" not in error.message
+
+
 def test_unknown_key_below_an_optional_model_is_found_too(tmp_path):
     error = refused(tmp_path, GOOD.replace("unit: A}", "unit: A, report: {dead_band: 1%}}"))
     assert error.reason == "UNKNOWN_KEY"
