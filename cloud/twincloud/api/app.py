@@ -168,7 +168,8 @@ def create_app(
         replay,
         retention,
     ):
-        app.include_router(module.router)
+        # As they are, where `include_router` would work out each route anew for each app at its first request.
+        app.router.routes.extend(module.router.routes)
     app.include_router(console_router(default_tenant=next(iter(store.tenants()), DEFAULT_TENANT)))
     return app
 
