@@ -37,7 +37,7 @@ def test_security_is_on_and_only_this_machine_is_served_without_being_told():
         ("  opcua: {anonymous: true, publish: 1ms}", "VALUE_INVALID", "greater than or equal"),
         ("  opcua:\n    users: {scada: {password_file: none.pw}}", "FILE_MISSING", "none.pw"),
         ("  opcua: {certificates: nowhere}", "FILE_MISSING", "nowhere"),
-        ("  opcua: {users: {scada: {password: secret}}}", "VALUE_INVALID", "password_file"),
+        ("  opcua: {users: {scada: {password: secret}}}", "UNKNOWN_KEY", "password_file"),
         ("  mqtt: {to: 'broker:1883'}", "VALUE_INVALID", "mqtts://host:port"),
         ("  mqtt: {to: 'mqtt://me:secret@broker'}", "VALUE_INVALID", "security.password_file"),
         ("  mqtt: {to: 'mqtt://broker', topic: 'a/#'}", "VALUE_INVALID", "no beginning of a topic"),
