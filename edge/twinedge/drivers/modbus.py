@@ -322,8 +322,8 @@ class ModbusDriver:
             said = trait.said(answer.raw)
             if trait.firmware:
                 unit.link.firmware = said
-            if objection := trait.objection(said):
-                return "FIRMWARE_UNKNOWN" if trait.firmware else "DEVICE_MISMATCH", objection
+            if wrong := trait.objection(said):
+                return wrong
         if unit.traits is traits:  # else there is something else to ask it since
             unit.identified, unit.stranger = True, False
             unit.link.quarantine = ""

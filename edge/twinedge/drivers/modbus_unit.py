@@ -6,9 +6,9 @@ import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from twinedge.drivers.decode import Decoder, number_decoder, string_decoder
+from twinedge.drivers.identity import objection
 from twinedge.drivers.link import Assignment, DeviceLink, backoff_of
 from twinedge.drivers.modbus_decode import Extractor
 from twinedge.drivers.modbus_fields import Field, Scales, fields_of
@@ -27,7 +27,6 @@ from twinedge.drivers.modbus_line import Line
 from twinedge.drivers.plan import Outcome, Planner, Read
 from twinmodel.clock import MILLISECOND_NS, SECOND_NS, Clock
 from twinmodel.profile.address import parse_address, parse_type
-from twinmodel.profile.firmware import parse_range
 from twinmodel.profile.schema import FirmwareProfile
 from twinmodel.quality import GOOD, QualityReason, bad
 from twinmodel.signal import Kind
@@ -93,15 +92,9 @@ class Trait:
         """What the device says of itself."""
         return str(self.decode([int.from_bytes(raw[i : i + 2], "big") for i in range(0, len(raw), 2)])[0])
 
-    def objection(self, found: str) -> str:
-        """What is wrong with what it says, "" for nothing."""
-        if self.firmware:
-            fits = parse_range(self.pattern).fits(found)
-            text = f"the device has firmware {found!r}, its profile is for {self.pattern!r}"
-            return "" if fits else f"{text}; add a profile for it, or name one in site.yaml as vendor/device/version"
-        if fnmatchcase(found, self.pattern):
-            return ""
-        return f"the device says it is {found!r}, its profile is for {self.pattern!r}"
+    def objection(self, said: str) -> tuple[str, str] | None:
+        """Reason and text of what is wrong with what it says."""
+        return objection(said, self.pattern, firmware=self.firmware)
 
 
 class Unit:

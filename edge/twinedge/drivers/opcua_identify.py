@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from asyncua.client.client import Client
 
+from twinedge.drivers.identity import objection
 from twinedge.drivers.link import DeviceLink
 from twinedge.drivers.opcua_items import Item
 from twinedge.drivers.opcua_monitor import Limits, read_values, resolve
 from twinedge.drivers.opcua_write import item_at
-from twinmodel.profile.firmware import parse_range
 from twinmodel.profile.yaml_text import visible
 
 TEXT_MAX = 250
@@ -31,15 +30,6 @@ class _Trait:
     item: Item
     pattern: str
     firmware: bool
-
-    def objection(self, said: str) -> tuple[str, str] | None:
-        """Reason and text of what is wrong with what it says."""
-        if self.firmware:
-            text = f"the device has firmware {said!r}, its profile is for {self.pattern!r}"
-            hint = "add a profile for it, or name one in site.yaml as vendor/device/version"
-            return None if parse_range(self.pattern).fits(said) else ("FIRMWARE_UNKNOWN", f"{text}; {hint}")
-        text = f"the device says it is {said!r}, its profile is for {self.pattern!r}"
-        return None if fnmatchcase(said, self.pattern) else ("DEVICE_MISMATCH", text)
 
 
 class Identity:
@@ -75,11 +65,11 @@ class Identity:
             if text is None:
                 link.fault(f"identify: the server says nothing at {trait.item.text}")
             else:
-                self._objections[number] = trait.objection(text)
+                self._objections[number] = objection(text, trait.pattern, firmware=trait.firmware)
                 link.firmware = text if trait.firmware else link.firmware
-            objection = self._objections.get(number)
-            if objection is not None:
-                found.setdefault(trait.link, objection)
+            wrong = self._objections.get(number)
+            if wrong is not None:
+                found.setdefault(trait.link, wrong)
         return found
 
 

@@ -151,10 +151,10 @@ async def identify(asker: Asker, unit: int, known: Sequence[Known]) -> list[Matc
             told = answers[body]
             if told is None or not isinstance(told.answer, Values):
                 break
-            objection = trait.objection(trait.said(told.answer.raw))
-            if objection:
+            wrong = trait.objection(trait.said(told.answer.raw))
+            if wrong is not None:
                 if trait.firmware:
-                    found.append(Match(profile.name, sure=False, text=objection.partition(";")[0]))
+                    found.append(Match(profile.name, sure=False, text=wrong[1].partition(";")[0]))
                 break
             texts.append("its firmware too" if trait.firmware else f"it says {profile.profile.identify.match!r}")  # type: ignore[union-attr]  # it has traits
         else:
